@@ -1,0 +1,1 @@
+"""What every service stands on: the log and its ports, settings, telemetry, sealing, egress."""

@@ -1,0 +1,49 @@
+"""CloudEvents 1.0 attributes of a commit as NATS headers (NATS binding, binary mode), and the trace that caused it.
+
+Source: cloudevents/spec, bindings/nats-protocol-binding.md; W3C Trace Context, https://www.w3.org/TR/trace-context/.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+from contracts.commits import Commit, DomainCommit
+
+RUN_COMMITTED: Final = "run.committed"
+DOMAIN_COMMITTED: Final = "domain.committed"
+TRACE: Final = "traceparent"
+EVENT_TYPES: Final = "ao-types"
+RUN_ENDED: Final = "Run-Ended"
+"""Marks a terminal commit: the tombstone that is kept when a history moves to the archive."""
+
+ENDING: Final = frozenset({"run.completed", "run.failed", "run.cancelled"})
+
+_SAFE: Final = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in '"%')
+
+
+def headers_of(commit: Commit[Any] | DomainCommit[Any], trace: str = "") -> dict[str, str]:
+    """The headers of one commit. Values are percent-encoded as the binding asks."""
+    types = dict.fromkeys(str(type(event).__struct_config__.tag) for event in commit.events)
+    if isinstance(commit, Commit):
+        kind, source = RUN_COMMITTED, f"/orgs/{commit.org}/runs/{commit.run}"
+    else:
+        kind, source = DOMAIN_COMMITTED, f"/orgs/{commit.org}/{commit.aggregate}s/{commit.aggregate_id}"
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-type": kind,
+        "ce-id": commit.id,
+        "ce-source": quote(source, safe=_SAFE),
+        "ce-time": commit.time.isoformat(),
+        "content-type": "application/json",
+        EVENT_TYPES: ",".join(types),
+    }
+    if trace:
+        headers[TRACE] = trace
+    if not ENDING.isdisjoint(types):
+        headers[RUN_ENDED] = "1"
+    return headers
+
+
+def attribute(headers: Mapping[str, str], name: str) -> str:
+    """One CloudEvents attribute, decoded; empty when it is not there."""
+    return unquote(headers.get(f"ce-{name}", ""))

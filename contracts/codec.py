@@ -1,0 +1,203 @@
+"""Bytes to messages and back. The one place that decodes what was stored or sent.
+
+Rule: a decoder here raises `Malformed` or returns a whole value; no other exception leaves, however deep, broken or
+hostile the bytes. An event type that this release does not know is `Unknown`, never skipped in silence.
+"""
+
+import re
+from typing import Any, Final, Generic, TypeVar, get_args
+
+import msgspec
+from msgspec import Raw
+
+from contracts.commits import Commit, DomainCommit, Envelope
+from contracts.limits import JSON_DEPTH
+from contracts.messages import Answer, Message
+from contracts.runs import RunEvent
+from contracts.triggers import TriggerEvent
+from contracts.upcasts import CURRENT, upcast
+from contracts.workflows import KeyEvent, OrgEvent, SecretEvent, WorkflowEvent
+
+T = TypeVar("T")
+
+
+class Malformed(Exception):
+    """The bytes are not a message of this kind. `pointer` names the place where one is known."""
+
+    def __init__(self, message: str, pointer: str = "") -> None:
+        super().__init__(message)
+        self.pointer = pointer
+
+
+class Unknown(Exception):
+    """A history holds an event type (or a version of one) from a newer release."""
+
+    def __init__(self, kind: str, needs_release: str) -> None:
+        super().__init__(f"{kind} needs release ≥ {needs_release}")
+        self.kind = kind
+        self.needs_release = needs_release
+
+
+class Decoder(Generic[T]):
+    """Decodes one type from JSON; built once, not per message."""
+
+    def __init__(self, kind: Any, *, strict: bool = True) -> None:
+        self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(kind, strict=strict)
+
+    def __call__(self, data: bytes | Raw) -> T:
+        try:
+            return self._decoder.decode(data)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as error:
+            raise Malformed(*explain(error)) from error
+
+
+_AT: Final = re.compile(r" - at `\$(.*)`$")
+_PART: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+
+
+def explain(error: Exception) -> tuple[str, str]:
+    """A sentence about a decoding error, and the JSON pointer of its place."""
+    if isinstance(error, RecursionError):
+        return "The JSON is nested too deeply.", ""
+    if isinstance(error, UnicodeDecodeError):
+        return "The text is not valid UTF-8.", ""
+    text = str(error)
+    found = _AT.search(text)
+    if found is None:
+        return text, ""
+    pointer = "".join(
+        f"/{name or ('*' if number == '...' else number)}" for name, number in _PART.findall(found[1])
+    )
+    return text[: found.start()], pointer
+
+
+def depth_exceeds(data: bytes, limit: int = JSON_DEPTH) -> bool:
+    """Whether JSON text nests deeper than `limit`, told without decoding it. Linear; brackets in strings do not count."""
+    if data.count(b"[") + data.count(b"{") <= limit:
+        return False
+    depth = 0
+    for bracket in _BRACKETS.finditer(data):
+        match bracket[0][:1]:
+            case b"[" | b"{":
+                depth += 1
+                if depth > limit:
+                    return True
+            case b"]" | b"}":
+                depth -= 1
+    return False
+
+
+_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+encoder: Final = msgspec.json.Encoder()
+encode: Final = encoder.encode
+
+decode_envelope: Final = Decoder[Envelope](Envelope)
+decode_message: Final = Decoder[Message](Message)
+decode_answers: Final = Decoder[list[Answer]](list[Answer])
+decode_json: Final = Decoder[Any](Any)
+_raws: Final = Decoder[list[Raw]](list[Raw])
+_bundle: Final = msgspec.json.Decoder(list[Message])
+_run_commit: Final[msgspec.json.Decoder[Commit[RunEvent]]] = msgspec.json.Decoder(Commit[RunEvent])
+_DOMAIN: Final[dict[str, tuple[Any, msgspec.json.Decoder[Any]]]] = {
+    name: (union, msgspec.json.Decoder(DomainCommit[union]))  # type: ignore[valid-type]  # The union is a value here.
+    for name, union in (
+        ("workflow", WorkflowEvent),
+        ("trigger", TriggerEvent),
+        ("org", OrgEvent),
+        ("secret", SecretEvent),
+        ("key", KeyEvent),
+    )
+}
+AGGREGATES: Final = tuple(_DOMAIN)
+
+
+def _tags(union: Any) -> frozenset[str]:
+    return frozenset(str(kind.__struct_config__.tag) for kind in get_args(union) or (union,))
+
+
+_KNOWN: Final = {"run": _tags(RunEvent)} | {name: _tags(union) for name, (union, _) in _DOMAIN.items()}
+
+
+def is_current(event: Any) -> bool:
+    """Whether an event has the newest version of its shape."""
+    return bool(event.schema_version == CURRENT.get(type(event).__struct_config__.tag, 1))
+
+
+def decode_commit(body: bytes) -> Commit[RunEvent]:
+    """One commit of RUNS with today's event shapes. Raises `Unknown` or `Malformed`."""
+    try:
+        commit = _run_commit.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return _decode_old(body, "run", _run_commit)
+    if all(map(is_current, commit.events)):
+        return commit
+    return _decode_old(body, "run", _run_commit)
+
+
+def decode_domain_commit(body: bytes, aggregate: str) -> DomainCommit[Any]:
+    """One commit of DOMAIN with today's event shapes. Raises `Unknown` or `Malformed`."""
+    if aggregate not in _DOMAIN:
+        raise Unknown(f"evt.{aggregate}", decode_envelope(body).engine_version)
+    decoder: msgspec.json.Decoder[DomainCommit[Any]] = _DOMAIN[aggregate][1]
+    try:
+        commit = decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return _decode_old(body, aggregate, decoder)
+    if all(map(is_current, commit.events)):
+        return commit
+    return _decode_old(body, aggregate, decoder)
+
+
+class _Stamp(msgspec.Struct, frozen=True):
+    type: str
+    schema_version: int = 1
+
+
+_stamp: Final = msgspec.json.Decoder(_Stamp)
+
+
+def _decode_old(body: bytes, aggregate: str, decoder: msgspec.json.Decoder[T]) -> T:
+    """The slow path: lift every event to today's shape, or say which release it needs."""
+    envelope = decode_envelope(body)
+    lifted: list[Any] = []
+    for raw in envelope.events:
+        try:
+            stamp = _stamp.decode(raw)
+            event: Any = msgspec.json.decode(raw)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise Malformed(*explain(error)) from error
+        if stamp.type not in _KNOWN[aggregate] or stamp.schema_version > CURRENT.get(stamp.type, 1):
+            raise Unknown(f"{stamp.type} {stamp.schema_version}", envelope.engine_version)
+        lifted.append(upcast(stamp.type, stamp.schema_version, event))
+    try:
+        frame = msgspec.json.decode(body)
+        return decoder.decode(encode({**frame, "events": lifted}))
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise Malformed(*explain(error)) from error
+
+
+def encode_bundle(messages: list[bytes]) -> bytes:
+    """Several encoded messages as one: a bundle costs one sync, not one each."""
+    return b"[" + b",".join(messages) + b"]"
+
+
+def decode_bundle(body: bytes) -> list[Message | Malformed]:
+    """The messages of a bundle (or a single one). What cannot be read stands as `Malformed` in its place."""
+    if body[:1] != b"[":
+        return [_message(body)]
+    try:
+        return list(_bundle.decode(body))
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        pass  # One of them is bad: tell which, and keep the others.
+    try:
+        return [_message(raw) for raw in _raws(body)]
+    except Malformed as malformed:
+        return [malformed]
+
+
+def _message(body: bytes | Raw) -> Message | Malformed:
+    try:
+        return decode_message(body)
+    except Malformed as malformed:
+        return malformed

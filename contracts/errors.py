@@ -1,0 +1,109 @@
+"""The table of public error codes, and the shape in which a failure is told."""
+
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+from contracts.limits import HttpStatus, NodeId
+
+
+class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why something did not work, in words for people and a code for programs."""
+
+    code: Annotated[str, Meta(max_length=64)]
+    message: Annotated[str, Meta(max_length=2_000)]
+    retryable: bool = False
+    node: NodeId | None = None
+    field: Annotated[str, Meta(max_length=1_000)] | None = None
+    """A JSON pointer into the node's configuration."""
+    position: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    """Where in the field's text, counted in characters."""
+    status: HttpStatus | None = None
+
+
+class ErrorCode(Struct, frozen=True):
+    """One row of the table: what the code means and which HTTP status carries it at the API."""
+
+    code: str
+    status: HttpStatus
+    meaning: str
+
+
+_ROWS: Final = (
+    # The edge
+    ErrorCode(
+        "malformed", 400, "The request is not what its content type says, or has a field of the wrong shape."
+    ),
+    ErrorCode("unauthenticated", 401, "No valid API key came with the request."),
+    ErrorCode("forbidden", 403, "The API key lacks the scope that this route asks for."),
+    ErrorCode("not_found", 404, "There is nothing under this address, or it belongs to somebody else."),
+    ErrorCode("method_not_allowed", 405, "This address does not take that method."),
+    ErrorCode("conflict", 409, "The thing changed meanwhile, or its state does not allow this."),
+    ErrorCode("too_large", 413, "The body is larger than the limit."),
+    ErrorCode("unsupported_media_type", 415, "The content type is not one that this route reads."),
+    ErrorCode("idempotency_mismatch", 422, "The same Idempotency-Key came with another body."),
+    ErrorCode("invalid_workflow", 422, "The workflow has faults; each is listed with its JSON pointer."),
+    ErrorCode("rate_limited", 429, "Too many requests; Retry-After says when to come again."),
+    ErrorCode("headers_too_large", 431, "The header section is larger than the limit."),
+    ErrorCode("slow_request", 408, "The request did not arrive in time."),
+    ErrorCode("internal", 500, "A defect of ours; the trace id finds it in the log."),
+    ErrorCode("unavailable", 503, "A part of the system is away; nothing was accepted; come again."),
+    ErrorCode("respond_timeout", 504, "The run goes on, but its answer did not come in time."),
+    # Webhooks
+    ErrorCode(
+        "bad_signature",
+        401,
+        "The delivery's signature, token or password is wrong or its time is too far off.",
+    ),
+    # Compiling a workflow
+    ErrorCode("workflow.limit", 422, "More nodes, edges or bytes than a workflow may have."),
+    ErrorCode("workflow.no_nodes", 422, "A workflow needs at least one node."),
+    ErrorCode("workflow.duplicate_node", 422, "Two nodes share one id."),
+    ErrorCode("workflow.unknown_node_type", 422, "No executor announced this node type."),
+    ErrorCode("workflow.dangling_edge", 422, "An edge begins or ends at a node that does not exist."),
+    ErrorCode(
+        "workflow.unknown_port", 422, "An edge leaves or enters by a port that the node does not have."
+    ),
+    ErrorCode("workflow.duplicate_edge", 422, "The same edge stands twice."),
+    ErrorCode("workflow.cycle", 422, "The edges form a circle."),
+    ErrorCode("workflow.unreachable", 422, "No path leads from a start node to this node."),
+    ErrorCode("workflow.bad_config", 422, "The node's configuration does not fit its JSON Schema."),
+    ErrorCode(
+        "workflow.bad_expression",
+        422,
+        "An expression does not compile or refers to something that is not there.",
+    ),
+    ErrorCode("workflow.bad_retry", 422, "The retry policy is out of bounds."),
+    # Steps and runs
+    ErrorCode("expression", 422, "An expression failed while the run evaluated it."),
+    ErrorCode("attempt.timeout", 504, "The attempt did not end in time."),
+    ErrorCode("attempt.crashed", 500, "The node's code raised something that it did not declare."),
+    ErrorCode("attempt.cancelled", 409, "The attempt was cancelled."),
+    ErrorCode("unreachable", 502, "The other side did not answer."),
+    ErrorCode("refused", 502, "The other side answered, and the answer is no."),
+    ErrorCode("egress.forbidden", 403, "The address is not one that this instance lets workflows reach."),
+    ErrorCode("secret.missing", 422, "The secret does not exist or cannot be opened."),
+    ErrorCode("secret.not_allowed", 403, "The secret is bound to other hosts than the one that was called."),
+    ErrorCode("payload.missing", 500, "A stored value is no longer in the object store."),
+    ErrorCode("payload.too_large", 413, "A value is larger than the limit."),
+    ErrorCode(
+        "in_doubt.abandoned", 409, "Nobody can say whether the effect happened, and the run was stopped."
+    ),
+    ErrorCode("run.deadline", 504, "The run did not end in time."),
+    ErrorCode(
+        "run.no_plan",
+        409,
+        "The run's plan is not in the store: its trigger or version was gone when it started.",
+    ),
+    ErrorCode("run.not_reopenable", 409, "Only a run that failed or was cancelled can be tried again."),
+    ErrorCode("run.ended", 409, "The run has ended."),
+    ErrorCode(
+        "run.parked",
+        409,
+        "No code here can handle the run's next message; it waits for a release or a person.",
+    ),
+    ErrorCode("step.not_in_doubt", 409, "The step is not in doubt."),
+    ErrorCode("poison", 500, "A message that no code could handle; it lies in the dead letters."),
+)
+
+ERRORS: Final = {row.code: row for row in _ROWS}

@@ -1,0 +1,105 @@
+"""Every bound of the system, in one table."""
+
+from typing import Annotated, Final, TypeAlias
+
+from msgspec import Meta
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# --- The edge: what a stranger may send -------------------------------------------------------
+WEBHOOK_BODY_BYTES: Final = 1 * MIB
+UPLOAD_BODY_BYTES: Final = 10 * MIB
+API_BODY_BYTES: Final = 2 * MIB
+HEADER_BYTES: Final = 16 * KIB
+HEADER_FIELDS: Final = 100
+HEADER_SECONDS: Final = 10.0
+BODY_SECONDS: Final = 15.0
+IDLE_SECONDS: Final = 30
+CONNECTIONS_PER_ADDRESS: Final = 64
+JSON_DEPTH: Final = 64
+JSON_KEYS: Final = 10_000
+STRING_BYTES: Final = 1 * MIB
+FORM_FIELDS: Final = 1_000
+MULTIPART_PARTS: Final = 100
+SSE_STREAMS_PER_KEY: Final = 32
+SSE_BUFFER_BYTES: Final = 1 * MIB
+PAGE_ROWS: Final = 200
+
+# --- The log ----------------------------------------------------------------------------------
+COMMIT_BYTES: Final = 256 * KIB
+INLINE_BYTES: Final = 64 * KIB
+BLOB_BYTES: Final = 32 * MIB
+PREFETCH_BYTES: Final = 1 * MIB
+COMMITS_PER_SEGMENT: Final = 10_000
+EVENTS_PER_COMMIT: Final = 2_000
+BUNDLE_MESSAGES: Final = 200
+BUNDLE_BYTES: Final = 768 * KIB
+BATCH_COMMITS: Final = 256
+PARTITIONS: Final = 8
+
+# --- Workflows --------------------------------------------------------------------------------
+NODES: Final = 500
+EDGES: Final = 2_000
+WORKFLOW_BYTES: Final = 1 * MIB
+VARS: Final = 200
+NAME_CHARS: Final = 200
+PORTS_PER_NODE: Final = 64
+
+# --- Attempts ---------------------------------------------------------------------------------
+RETRIES: Final = 20
+RETRY_SECONDS: Final = 24 * 3600
+ATTEMPT_SECONDS: Final = 24 * 3600
+ATTEMPT_SECONDS_DEFAULT: Final = 15 * 60
+RUN_SECONDS: Final = 366 * 24 * 3600
+DELAY_SECONDS: Final = 366 * 24 * 3600
+CANCEL_SECONDS: Final = 2.0
+HEARTBEAT_SECONDS: Final = 0.6
+LEASE_SECONDS: Final = 3.0
+RESPONSE_BYTES: Final = 32 * MIB
+DECOMPRESSION_RATIO: Final = 100
+REDIRECTS: Final = 5
+RESPOND_SECONDS: Final = 120
+
+# --- Expressions ------------------------------------------------------------------------------
+CEL_SOURCE_BYTES: Final = 4 * KIB
+CEL_COMPREHENSIONS: Final = 10
+CEL_VALUE_BYTES: Final = 1 * MIB
+CEL_SECONDS: Final = 0.020
+
+# --- Triggers ---------------------------------------------------------------------------------
+DEDUPE_KEY_BYTES: Final = 512
+HOOKS_PER_TRIGGER: Final = 1_000
+HOOK_RECORD_BYTES: Final = 128 * KIB
+WEBHOOKS_PER_MINUTE: Final = 6_000
+API_CALLS_PER_MINUTE: Final = 600
+REPLAY_SECONDS: Final = 300
+
+# --- The disk of the log, as shares of its quota -----------------------------------------------
+DISK_STOPS_UPLOADS: Final = 0.75
+DISK_STOPS_STARTS: Final = 0.85
+
+# --- Numbers and names in messages -------------------------------------------------------------
+MAX_INTEGER: Final = 2**53 - 1
+
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+"""A whole number that survives JSON, JavaScript and `bigint`."""
+Positive: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
+SchemaVersion: TypeAlias = Annotated[int, Meta(ge=1, le=1_000)]
+AttemptNumber: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000)]
+HttpStatus: TypeAlias = Annotated[int, Meta(ge=100, le=599)]
+Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=RUN_SECONDS)]
+
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
+Text: TypeAlias = Annotated[str, Meta(max_length=10_000)]
+OrgId: TypeAlias = Annotated[str, Meta(pattern=r"^(_|[a-z0-9][a-z0-9_-]{0,62})$")]
+Id: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+"""One token of a subject: letters, digits, `_` and `-`, so that no wildcard can hide in it."""
+NodeId: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+PortName: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+NodeType: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}(\.[a-z][a-z0-9_]{0,31}){0,3}$")]
+PoolName: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+StepPath: TypeAlias = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"^[a-z][a-z0-9_\[\].]*$")]
+"""Where a step lies in its run: `node`, `node[3]`, `node[3].inner`."""
+WaitName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=600)]
+Sha256: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]

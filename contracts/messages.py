@@ -1,0 +1,235 @@
+"""What is said to a run's owner, and what the owner answers. A message says when to look; the state says what to do."""
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from msgspec import Meta, Raw, Struct, field
+
+from contracts.errors import Failure
+from contracts.limits import (
+    BUNDLE_MESSAGES,
+    AttemptNumber,
+    Count,
+    HttpStatus,
+    Id,
+    NodeId,
+    NodeType,
+    OrgId,
+    PortName,
+    Seconds,
+    Sha256,
+    StepPath,
+    Text,
+    WaitName,
+)
+from contracts.nodes import Repeat
+from contracts.payloads import NULL, Payload
+from contracts.runs import Actor, Cause, Parent
+
+
+class RunMessage(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+    """Addressed to one run."""
+
+    org: OrgId
+    run: Id
+    trace: Annotated[str, Meta(max_length=64)] = ""
+    """W3C `traceparent` of whoever caused the message."""
+
+
+class StartRun(RunMessage, frozen=True, kw_only=True, tag="run.start"):
+    """Somebody wants a run. Its id is derived from the dedupe key, so a second wish finds the first."""
+
+    plan: Sha256
+    workflow: Id
+    version: Count
+    receipt: Id
+    cause: Cause
+    input: Payload
+    trigger: Id | None = None
+    org_vars: dict[str, Any] = field(default_factory=dict)
+    dedupe: Sha256 | None = None
+    request: Sha256 | None = None
+    parent: Parent | None = None
+    actor: Actor = "system"
+    key_id: Annotated[str, Meta(max_length=64)] = ""
+    """Names the salt under which values of this run are sealed; empty when nothing is."""
+    reply: Annotated[str, Meta(max_length=128)] = ""
+    """Where the run's answer is awaited: a subject of its own, for respond mode."""
+
+
+class StepDone(RunMessage, frozen=True, kw_only=True, tag="outcome.succeeded"):
+    step: StepPath
+    attempt: AttemptNumber
+    executor: Actor
+    output: Payload
+    ports: tuple[PortName, ...] = ("main",)
+    took_ms: Count = 0
+
+
+class StepBroken(RunMessage, frozen=True, kw_only=True, tag="outcome.failed"):
+    step: StepPath
+    attempt: AttemptNumber
+    executor: Actor
+    error: Failure
+    retry_after_s: Seconds | None = None
+    took_ms: Count = 0
+
+
+class StepInDoubt(RunMessage, frozen=True, kw_only=True, tag="outcome.in-doubt"):
+    step: StepPath
+    attempt: AttemptNumber
+    executor: Actor
+    error: Failure
+
+
+class StepLetGo(RunMessage, frozen=True, kw_only=True, tag="outcome.cancelled"):
+    step: StepPath
+    attempt: AttemptNumber
+    executor: Actor
+    effect: Literal["none", "possible", "done"]
+    detail: Text = ""
+
+
+class Wake(RunMessage, frozen=True, kw_only=True, tag="wake"):
+    """The moment of a wait has come. If the wait is closed, nothing happens."""
+
+    wait: WaitName
+
+
+class Look(RunMessage, frozen=True, kw_only=True, tag="look"):
+    """Look at the run: emit again what nobody answered, close what is overdue."""
+
+
+class CancelRun(RunMessage, frozen=True, kw_only=True, tag="run.cancel"):
+    actor: Actor
+    reason: Text = ""
+
+
+class RetryRun(RunMessage, frozen=True, kw_only=True, tag="run.retry"):
+    """Try an ended run again from its failed steps (or from the ones named)."""
+
+    actor: Actor
+    steps: tuple[StepPath, ...] = ()
+
+
+class ResolveDoubt(RunMessage, frozen=True, kw_only=True, tag="doubt.resolve"):
+    actor: Actor
+    step: StepPath
+    resolution: Literal["retry", "done", "failed"]
+    output: Payload = NULL
+
+
+class UnparkRun(RunMessage, frozen=True, kw_only=True, tag="run.unpark"):
+    actor: Actor
+
+
+Outcome: TypeAlias = StepDone | StepBroken | StepInDoubt | StepLetGo
+Message: TypeAlias = (
+    StartRun
+    | StepDone
+    | StepBroken
+    | StepInDoubt
+    | StepLetGo
+    | Wake
+    | Look
+    | CancelRun
+    | RetryRun
+    | ResolveDoubt
+    | UnparkRun
+)
+
+
+class Responded(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a run answers to whoever waits for it."""
+
+    run: Id
+    state: Literal["responded", "completed", "failed", "cancelled"]
+    status: HttpStatus = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: Payload = NULL
+    error: Failure | None = None
+
+
+class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The owner's answer to one message: the commit is in RUNS, or why there is none."""
+
+    run: Id
+    result: Literal["accepted", "duplicate", "nothing", "refused"]
+    """`duplicate`: a start of a run that another receipt started. `nothing`: the state asks for no change."""
+    epoch: Count = 0
+    sequence: Count = 0
+    """Where the run's last commit lies in RUNS: a read that waits for it sees this message's effect."""
+    receipt: str = ""
+    """The receipt that started the run."""
+    request: str | None = None
+    error: Failure | None = None
+    responded: Responded | None = None
+
+
+Bundle: TypeAlias = Annotated[list[Raw], Meta(max_length=BUNDLE_MESSAGES)]
+
+
+class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Asks an executor for one attempt. Derivable from the history: losing it loses nothing."""
+
+    org: OrgId
+    run: Id
+    step: StepPath
+    node: NodeId
+    node_type: NodeType
+    attempt: AttemptNumber
+    key: str
+    repeat: Repeat
+    timeout_s: Seconds
+    config: Payload
+    secrets: tuple[str, ...] = ()
+    """JSON pointers of the fields that may hold a secret reference."""
+    scheduled_at: float
+    """Unix seconds; an attempt scheduled before the executor's last reconnect is checked against the history first."""
+    key_id: str = ""
+    trace: str = ""
+
+
+class CancelAttempts(Struct, frozen=True, kw_only=True):
+    """Let go of these attempts of a run; sent to every executor, stored nowhere."""
+
+    org: OrgId
+    run: Id
+    attempts: tuple[tuple[StepPath, AttemptNumber], ...]
+
+
+class EffectClaim(Struct, frozen=True, kw_only=True):
+    """An executor begins the call now. The first claim wins; a second one finds the effect in doubt."""
+
+    org: OrgId
+    run: Id
+    step: StepPath
+    attempt: AttemptNumber
+    executor: Actor
+    at: float
+
+
+class CompileRequest(Struct, frozen=True, kw_only=True):
+    """Ask the orchestrator whether it could run this workflow; it stores the plan when it could."""
+
+    org: OrgId
+    workflow: Id
+    version: Count
+    definition: Raw
+    keep: bool = False
+    """Store the plan under its hash."""
+
+
+class CompileAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    plan: Sha256 | None = None
+    faults: tuple[Any, ...] = ()
+    """`contracts.workflows.Fault`s, all of them at once."""
+
+
+class InspectRequest(Struct, frozen=True, kw_only=True):
+    """Ask what the state of a run was after event `at` (counted from 1; None: now), or whether it replays."""
+
+    org: OrgId
+    run: Id
+    at: Count | None = None
+    replay: bool = False
+    commits: tuple[Raw, ...] | None = None

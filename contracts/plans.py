@@ -1,0 +1,78 @@
+"""A plan: what the compiler makes of a workflow version, immutable and named by its hash.
+
+All that a decision needs from node specs is copied into it, so that a run started today is decided
+the same way after every node type has changed.
+"""
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from msgspec import Meta, Struct
+
+from contracts.limits import (
+    AttemptNumber,
+    Count,
+    NodeId,
+    NodeType,
+    PoolName,
+    PortName,
+    SchemaVersion,
+    Seconds,
+)
+from contracts.nodes import Place, Repeat
+from contracts.workflows import Retry
+
+Join: TypeAlias = Literal["all", "any"]
+"""`all`: wait until every edge that can still be taken was taken. `any`: the first one is enough."""
+
+
+class PlanEdge(Struct, frozen=True, kw_only=True):
+    source: NodeId
+    port: PortName
+    target: NodeId
+    into: PortName
+
+
+class Reads(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a node's expressions look at, so that only this is fetched before it is evaluated."""
+
+    trigger: bool = False
+    nodes: tuple[NodeId, ...] = ()
+
+
+class PlanNode(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One node with everything a decision needs."""
+
+    id: NodeId
+    type: NodeType
+    type_version: AttemptNumber = 1
+    place: Place
+    pool: PoolName = "default"
+    repeat: Repeat = "no"
+    join: Join = "all"
+    retry: Retry = Retry()
+    timeout_s: Seconds
+    config: dict[str, Any]
+    """As written: templates in `{{ }}`, conditions bare."""
+    conditions: tuple[str, ...] = ()
+    """JSON pointers of the fields that are bare CEL conditions (`*` stands for every item of a list)."""
+    literal: tuple[str, ...] = ()
+    """JSON pointers of the fields that are never templates."""
+    secrets: tuple[str, ...] = ()
+    """JSON pointers of the fields that hold a secret reference."""
+    outputs: tuple[PortName, ...] = ("main",)
+    reads: Reads = Reads()
+    order: Count = 0
+    """Topological rank: ready steps are decided in this order."""
+
+
+class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The immutable plan of one workflow version."""
+
+    format: SchemaVersion = 1
+    org: str
+    workflow: str
+    version: Annotated[int, Meta(ge=0)]
+    nodes: tuple[PlanNode, ...]
+    edges: tuple[PlanEdge, ...]
+    vars: dict[str, Any]
+    timeout_s: Seconds | None = None

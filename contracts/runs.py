@@ -1,0 +1,329 @@
+"""The life of a run, told as events.
+
+Two kinds stand in one history. A **fact** says what happened outside the decision: a start, an outcome, a
+wake-up, a wish that was granted. A **consequence** follows from the facts before it by `decide` alone; replay
+computes it anew and compares. The tag of an event is chosen for ever and never names Python.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+from msgspec import Meta, Struct, field
+
+from contracts.errors import Failure
+from contracts.limits import (
+    AttemptNumber,
+    Count,
+    HttpStatus,
+    Id,
+    NodeId,
+    NodeType,
+    PoolName,
+    PortName,
+    SchemaVersion,
+    Seconds,
+    Sha256,
+    StepPath,
+    Text,
+    WaitName,
+)
+from contracts.nodes import Repeat
+from contracts.payloads import NULL, Payload
+
+RunStatus: TypeAlias = Literal[
+    "queued", "running", "waiting", "stopping", "completed", "failed", "cancelled", "parked", "archived"
+]
+TERMINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
+StepStatus: TypeAlias = Literal[
+    "pending", "scheduled", "waiting", "in_doubt", "succeeded", "failed", "skipped", "cancelled"
+]
+WaitKind: TypeAlias = Literal["delay", "retry", "grace"]
+"""`delay`: a delay node; `retry`: the pause before the next attempt; `grace`: cancelled attempts may still report."""
+
+Actor: TypeAlias = Annotated[str, Meta(max_length=128)]
+"""Who caused a commit, as an opaque id: `trigger:…`, `key:…`, `executor:…`, `timer`, `sweeper`, `system`."""
+
+
+class Cause(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What started the run: the chain trigger → run → child → effect → next trigger is read from here."""
+
+    kind: Literal["webhook", "manual", "api", "redelivery", "schedule", "run", "event", "agent"]
+    id: Annotated[str, Meta(max_length=128)] = ""
+    depth: Count = 0
+
+
+class Parent(Struct, frozen=True, kw_only=True):
+    """The step of another run that waits for this one."""
+
+    run: Id
+    step: StepPath
+
+
+class Unfinished(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An attempt that was under way when the run stopped, and what is known of its effect."""
+
+    step: StepPath
+    attempt: AttemptNumber
+    effect: Literal["none", "possible", "done"]
+    detail: Text = ""
+
+
+class RunFact(Struct, frozen=True, kw_only=True, tag_field="type"):
+    """Something the run learnt. The commit it lies in says when."""
+
+    schema_version: SchemaVersion = 1
+    is_fact: ClassVar[bool] = True
+
+
+class Consequence(Struct, frozen=True, kw_only=True, tag_field="type"):
+    """Something that follows from what the run knows."""
+
+    schema_version: SchemaVersion = 1
+    is_fact: ClassVar[bool] = False
+
+
+# --- Facts ------------------------------------------------------------------------------------
+
+
+class RunStarted(RunFact, frozen=True, kw_only=True, tag="run.started"):
+    """The run was accepted; its plan and its input are fixed."""
+
+    plan: Sha256
+    workflow: Id
+    version: Count
+    trigger: Id | None = None
+    receipt: Id
+    cause: Cause
+    input: Payload
+    """What expressions see as `trigger`: body, headers, query, method."""
+    org_vars: dict[str, Any] = field(default_factory=dict)
+    """The org's variables as they were at this moment; the version's own win over them."""
+    dedupe: Sha256 | None = None
+    request: Sha256 | None = None
+    """Hash of the request that asked for the run: the same key with another one is refused."""
+    parent: Parent | None = None
+    deadline: datetime | None = None
+    rules: SchemaVersion = 1
+    """Which rules of decision this run keeps for its whole life."""
+
+
+class StepReported(RunFact, frozen=True, kw_only=True, tag="step.reported"):
+    """An executor brought the output of an attempt."""
+
+    step: StepPath
+    attempt: AttemptNumber
+    output: Payload
+    ports: tuple[PortName, ...] = ("main",)
+    took_ms: Count = 0
+
+
+class AttemptFailed(RunFact, frozen=True, kw_only=True, tag="attempt.failed"):
+    """An attempt ended badly. Whether to try again is decided after it."""
+
+    step: StepPath
+    attempt: AttemptNumber
+    error: Failure
+    retry_after_s: Seconds | None = None
+    took_ms: Count = 0
+
+
+class AttemptDoubted(RunFact, frozen=True, kw_only=True, tag="attempt.doubted"):
+    """Nobody can say whether the attempt's effect happened, and repeating it is not safe."""
+
+    step: StepPath
+    attempt: AttemptNumber
+    error: Failure
+
+
+class AttemptCancelled(RunFact, frozen=True, kw_only=True, tag="attempt.cancelled"):
+    """The executor let go of the attempt because the run is stopping."""
+
+    step: StepPath
+    attempt: AttemptNumber
+    effect: Literal["none", "possible", "done"]
+    detail: Text = ""
+
+
+class DoubtResolved(RunFact, frozen=True, kw_only=True, tag="doubt.resolved"):
+    """A person looked and said what is so: do it again, or it is done and this is the output."""
+
+    step: StepPath
+    attempt: AttemptNumber
+    resolution: Literal["retry", "done", "failed"]
+    output: Payload = NULL
+    by: Actor
+
+
+class WaitEnded(RunFact, frozen=True, kw_only=True, tag="wait.ended"):
+    """The moment that a wait named has come."""
+
+    wait: WaitName
+
+
+class CancelRequested(RunFact, frozen=True, kw_only=True, tag="run.cancel-requested"):
+    """Somebody with the right to do so wants the run to stop."""
+
+    by: Actor
+    reason: Text = ""
+
+
+class DeadlinePassed(RunFact, frozen=True, kw_only=True, tag="run.deadline-passed"):
+    """The run's time is over."""
+
+
+class RunReopened(RunFact, frozen=True, kw_only=True, tag="run.reopened"):
+    """An ended run goes on: these steps are tried again, and all that was skipped after them is open again."""
+
+    by: Actor
+    steps: tuple[StepPath, ...]
+
+
+class RunParked(RunFact, frozen=True, kw_only=True, tag="run.parked"):
+    """No code of this release can go on with the run. It waits for one that can, or for a person."""
+
+    reason: Text
+    needs_release: Annotated[str, Meta(max_length=64)] | None = None
+
+
+class RunUnparked(RunFact, frozen=True, kw_only=True, tag="run.unparked"):
+    """A release or a person took the run up again."""
+
+    by: Actor
+
+
+# --- Consequences -----------------------------------------------------------------------------
+
+
+class AttemptScheduled(Consequence, frozen=True, kw_only=True, tag="attempt.scheduled"):
+    """An executor of the pool shall make this attempt now."""
+
+    step: StepPath
+    node: NodeId
+    node_type: NodeType
+    attempt: AttemptNumber
+    key: Annotated[str, Meta(max_length=640)]
+    """The idempotency key: the same for every attempt at this step."""
+    pool: PoolName
+    repeat: Repeat
+    timeout_s: Seconds
+    config: Payload
+    """The configuration with every expression evaluated; secret references stay references."""
+
+
+class StepSucceeded(Consequence, frozen=True, kw_only=True, tag="step.succeeded"):
+    """The step's output is final, and these ports are taken.
+
+    `output` stands here for control nodes, which nobody reports on; an action's output stands in the
+    `step.reported` (or `doubt.resolved`) before it, once.
+    """
+
+    step: StepPath
+    node: NodeId
+    ports: tuple[PortName, ...] = ("main",)
+    output: Payload | None = None
+
+
+class StepFailed(Consequence, frozen=True, kw_only=True, tag="step.failed"):
+    """The step will not be tried again. `handled`: its error path takes over."""
+
+    step: StepPath
+    node: NodeId
+    error: Failure
+    handled: bool = False
+
+
+class StepSkipped(Consequence, frozen=True, kw_only=True, tag="step.skipped"):
+    """No path that leads here was taken."""
+
+    step: StepPath
+    node: NodeId
+
+
+class StepCancelled(Consequence, frozen=True, kw_only=True, tag="step.cancelled"):
+    """The run stopped before the step was done."""
+
+    step: StepPath
+    node: NodeId
+
+
+class WaitOpened(Consequence, frozen=True, kw_only=True, tag="wait.opened"):
+    """The run waits for something that has a name."""
+
+    wait: WaitName
+    kind: WaitKind
+    due: datetime
+    step: StepPath | None = None
+
+
+class WaitDropped(Consequence, frozen=True, kw_only=True, tag="wait.dropped"):
+    """Nothing waits for this moment any more; its wake-up will find nothing to do."""
+
+    wait: WaitName
+
+
+class RunResponded(Consequence, frozen=True, kw_only=True, tag="run.responded"):
+    """The answer for whoever waits for one; recorded, so that a duplicate gets the same."""
+
+    step: StepPath
+    status: HttpStatus
+    headers: dict[str, str] = field(default_factory=dict)
+    body: Payload = NULL
+
+
+class RunStopping(Consequence, frozen=True, kw_only=True, tag="run.stopping"):
+    """No new step begins. Attempts under way are told to let go and have until the grace ends."""
+
+    outcome: Literal["failed", "cancelled"]
+    error: Failure | None = None
+
+
+class RunCompleted(Consequence, frozen=True, kw_only=True, tag="run.completed"):
+    """Every step is done or skipped."""
+
+    output: Payload = NULL
+
+
+class RunFailed(Consequence, frozen=True, kw_only=True, tag="run.failed"):
+    """A step failed and nothing handles it, or the run itself could not go on."""
+
+    error: Failure
+    step: StepPath | None = None
+    unfinished: tuple[Unfinished, ...] = ()
+
+
+class RunCancelled(Consequence, frozen=True, kw_only=True, tag="run.cancelled"):
+    """The run was stopped by somebody. What could not be undone is listed."""
+
+    reason: Text = ""
+    unfinished: tuple[Unfinished, ...] = ()
+
+
+Fact: TypeAlias = (
+    RunStarted
+    | StepReported
+    | AttemptFailed
+    | AttemptDoubted
+    | AttemptCancelled
+    | DoubtResolved
+    | WaitEnded
+    | CancelRequested
+    | DeadlinePassed
+    | RunReopened
+    | RunParked
+    | RunUnparked
+)
+Decision: TypeAlias = (
+    AttemptScheduled
+    | StepSucceeded
+    | StepFailed
+    | StepSkipped
+    | StepCancelled
+    | WaitOpened
+    | WaitDropped
+    | RunResponded
+    | RunStopping
+    | RunCompleted
+    | RunFailed
+    | RunCancelled
+)
+RunEvent: TypeAlias = Fact | Decision

@@ -1,0 +1,183 @@
+"""What starts runs: webhook settings, the facts of a trigger's life, and deliveries that started no run."""
+
+from typing import Annotated, Literal, TypeAlias
+
+from msgspec import Meta, Struct
+
+from contracts.limits import (
+    DEDUPE_KEY_BYTES,
+    RESPOND_SECONDS,
+    UPLOAD_BODY_BYTES,
+    WEBHOOK_BODY_BYTES,
+    WEBHOOKS_PER_MINUTE,
+    Count,
+    Id,
+    Name,
+    OrgId,
+    Positive,
+    SchemaVersion,
+    Sha256,
+    Text,
+)
+from contracts.payloads import NULL, Payload
+
+
+class NoAuthentication(Struct, frozen=True, kw_only=True, tag_field="scheme", tag="none"):
+    """The token in the address is the only proof."""
+
+
+class Basic(Struct, frozen=True, kw_only=True, tag_field="scheme", tag="basic"):
+    secret: Id
+    """A secret of kind `basic`."""
+
+
+class HeaderToken(Struct, frozen=True, kw_only=True, tag_field="scheme", tag="header_token"):
+    header: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+    secret: Id
+
+
+class Hmac(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="scheme", tag="hmac"):
+    """A keyed hash of the body (or of timestamp and body) in a header."""
+
+    header: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+    secret: Id
+    algorithm: Literal["sha256", "sha1", "sha512"] = "sha256"
+    encoding: Literal["hex", "base64"] = "hex"
+    prefix: Annotated[str, Meta(max_length=32)] = ""
+    timestamp_header: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{1,64}$")] | None = None
+    """When set, the signed bytes are `<timestamp>.<body>` and the time may be off by 5 minutes at the most."""
+
+
+class StandardWebhooks(Struct, frozen=True, kw_only=True, tag_field="scheme", tag="standard_webhooks"):
+    secret: Id
+
+
+class Github(Struct, frozen=True, kw_only=True, tag_field="scheme", tag="github"):
+    secret: Id
+
+
+class Stripe(Struct, frozen=True, kw_only=True, tag_field="scheme", tag="stripe"):
+    secret: Id
+
+
+class Slack(Struct, frozen=True, kw_only=True, tag_field="scheme", tag="slack"):
+    secret: Id
+
+
+Authentication: TypeAlias = (
+    NoAuthentication | Basic | HeaderToken | Hmac | StandardWebhooks | Github | Stripe | Slack
+)
+
+
+class NoDedupe(Struct, frozen=True, kw_only=True, tag_field="by", tag="none"):
+    """Every delivery starts a run."""
+
+
+class Preset(Struct, frozen=True, kw_only=True, tag_field="by", tag="preset"):
+    """The key that the sender documents: GitHub's delivery id, Slack's event id, Stripe's id, `webhook-id`."""
+
+    preset: Literal["github", "slack", "stripe", "standard_webhooks", "idempotency_key"]
+
+
+class HeaderKey(Struct, frozen=True, kw_only=True, tag_field="by", tag="header"):
+    header: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+
+
+class ExpressionKey(Struct, frozen=True, kw_only=True, tag_field="by", tag="expression"):
+    """A CEL expression over `trigger` that gives a string or a number."""
+
+    expression: Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
+Dedupe: TypeAlias = NoDedupe | Preset | HeaderKey | ExpressionKey
+Method: TypeAlias = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class Webhook(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How an address takes deliveries."""
+
+    methods: Annotated[tuple[Method, ...], Meta(min_length=1, max_length=5)] = ("POST",)
+    authentication: Authentication = NoAuthentication()
+    dedupe: Dedupe = NoDedupe()
+    mode: Literal["accept", "respond"] = "accept"
+    respond_timeout_s: Annotated[float, Meta(gt=0, le=RESPOND_SECONDS)] = 30.0
+    body_bytes: Annotated[int, Meta(ge=1, le=UPLOAD_BODY_BYTES)] = WEBHOOK_BODY_BYTES
+    per_minute: Annotated[int, Meta(ge=1, le=1_000_000)] = WEBHOOKS_PER_MINUTE
+    sensitive: Annotated[tuple[Annotated[str, Meta(max_length=500)], ...], Meta(max_length=50)] = ()
+    """JSON pointers into the body whose values are sealed before anything is stored; `*` stands for every item."""
+
+
+class _TriggerFact(Struct, frozen=True, kw_only=True, tag_field="type"):
+    schema_version: SchemaVersion = 1
+
+
+class TriggerCreated(_TriggerFact, frozen=True, kw_only=True, tag="trigger.created"):
+    """An address exists that starts runs of this workflow."""
+
+    name: Name
+    workflow: Id
+    webhook: Webhook
+    token: Sha256
+    """Hash of the token in the address."""
+    test_token: Sha256
+
+
+class TriggerChanged(_TriggerFact, frozen=True, kw_only=True, tag="trigger.changed"):
+    name: Name
+    webhook: Webhook
+
+
+class TokenRotated(_TriggerFact, frozen=True, kw_only=True, tag="trigger.token-rotated"):
+    token: Sha256
+    test_token: Sha256
+
+
+class TriggerBound(_TriggerFact, frozen=True, kw_only=True, tag="trigger.bound"):
+    """Runs that start from now on follow this plan."""
+
+    version: Positive
+    plan: Sha256
+
+
+class TriggerEnabled(_TriggerFact, frozen=True, kw_only=True, tag="trigger.enabled"):
+    pass
+
+
+class TriggerDisabled(_TriggerFact, frozen=True, kw_only=True, tag="trigger.disabled"):
+    pass
+
+
+class TriggerDeleted(_TriggerFact, frozen=True, kw_only=True, tag="trigger.deleted"):
+    pass
+
+
+TriggerEvent: TypeAlias = (
+    TriggerCreated
+    | TriggerChanged
+    | TokenRotated
+    | TriggerBound
+    | TriggerEnabled
+    | TriggerDisabled
+    | TriggerDeleted
+)
+
+
+class Hook(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A delivery that started no run: a duplicate, a refused or unmatched one, a captured sample. Kept in HOOKS."""
+
+    receipt: Id
+    org: OrgId
+    trigger: Id
+    time: float
+    result: Literal["duplicate", "refused", "unmatched", "captured"]
+    method: Annotated[str, Meta(max_length=16)]
+    address: Annotated[str, Meta(max_length=64)] = ""
+    run: Id | None = None
+    reason: Text = ""
+    headers: dict[str, str] = {}
+    query: dict[str, str] = {}
+    body: Payload = NULL
+    size: Count = 0
+
+
+DedupeKey: TypeAlias = Annotated[str, Meta(min_length=1, max_length=DEDUPE_KEY_BYTES)]

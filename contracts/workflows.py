@@ -1,0 +1,167 @@
+"""A workflow as its builder drew it, and the facts of its life."""
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from msgspec import Meta, Struct, field
+
+from contracts.limits import (
+    EDGES,
+    NODES,
+    RETRIES,
+    RETRY_SECONDS,
+    RUN_SECONDS,
+    Id,
+    Name,
+    NodeId,
+    NodeType,
+    PortName,
+    Positive,
+    SchemaVersion,
+    Sha256,
+    Text,
+)
+from contracts.payloads import Payload
+
+
+class Retry(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How often and how patiently a failed attempt is made again."""
+
+    attempts: Annotated[int, Meta(ge=1, le=RETRIES)] = 1
+    """Attempts in all, the first one included."""
+    first_pause_s: Annotated[float, Meta(ge=0, le=RETRY_SECONDS)] = 1.0
+    factor: Annotated[float, Meta(ge=1, le=10)] = 2.0
+    longest_pause_s: Annotated[float, Meta(ge=0, le=RETRY_SECONDS)] = 300.0
+    jitter: Annotated[float, Meta(ge=0, le=1)] = 0.2
+    """The share of the pause that varies; a function of run, step and attempt, never of chance."""
+
+
+class Node(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A box on the canvas."""
+
+    id: NodeId
+    type: NodeType
+    type_version: Positive | None = None
+    name: Name | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    retry: Retry | None = None
+    timeout_s: Annotated[float, Meta(gt=0, le=RUN_SECONDS)] | None = None
+    pool: Annotated[str, Meta(max_length=32)] | None = None
+    position: tuple[float, float] | None = None
+    notes: Text | None = None
+
+
+class Edge(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An arrow. Port `error` carries a node's failure to its error path."""
+
+    source: NodeId
+    target: NodeId
+    port: PortName = "main"
+    into: PortName = "main"
+
+
+class Workflow(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the builder saves: a directed graph without circles."""
+
+    nodes: Annotated[tuple[Node, ...], Meta(max_length=NODES)]
+    edges: Annotated[tuple[Edge, ...], Meta(max_length=EDGES)] = ()
+    vars: dict[str, Any] = field(default_factory=dict)
+    timeout_s: Annotated[float, Meta(gt=0, le=RUN_SECONDS)] | None = None
+    notes: Text | None = None
+
+
+class Fault(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that is wrong with a workflow, and where."""
+
+    code: str
+    pointer: str
+    """JSON pointer into the workflow."""
+    message: str
+    node: str | None = None
+    position: int | None = None
+
+
+class _WorkflowFact(Struct, frozen=True, kw_only=True, tag_field="type"):
+    schema_version: SchemaVersion = 1
+
+
+class WorkflowCreated(_WorkflowFact, frozen=True, kw_only=True, tag="workflow.created"):
+    """The workflow exists and has a name."""
+
+    name: Name
+
+
+class WorkflowRenamed(_WorkflowFact, frozen=True, kw_only=True, tag="workflow.renamed"):
+    name: Name
+
+
+class VersionDrafted(_WorkflowFact, frozen=True, kw_only=True, tag="workflow.version-drafted"):
+    """A new, immutable version was saved. It may still have faults."""
+
+    version: Positive
+    definition: Payload
+    """A `Workflow` as JSON."""
+
+
+class VersionPublished(_WorkflowFact, frozen=True, kw_only=True, tag="workflow.version-published"):
+    """The version compiled; runs that start from now on follow this plan."""
+
+    version: Positive
+    plan: Sha256
+
+
+class WorkflowDeleted(_WorkflowFact, frozen=True, kw_only=True, tag="workflow.deleted"):
+    """No run starts any more; the history stays."""
+
+
+WorkflowEvent: TypeAlias = (
+    WorkflowCreated | WorkflowRenamed | VersionDrafted | VersionPublished | WorkflowDeleted
+)
+
+
+class OrgVarsSet(Struct, frozen=True, kw_only=True, tag_field="type", tag="org.vars-set"):
+    """The variables that every workflow of the org may read; resolved when a run starts."""
+
+    schema_version: SchemaVersion = 1
+    vars: dict[str, Any]
+
+
+class OrgCreated(Struct, frozen=True, kw_only=True, tag_field="type", tag="org.created"):
+    schema_version: SchemaVersion = 1
+    name: Name
+
+
+OrgEvent: TypeAlias = OrgCreated | OrgVarsSet
+
+
+class SecretStored(Struct, frozen=True, kw_only=True, tag_field="type", tag="secret.stored"):
+    """A secret has a value. The value itself is sealed in the vault, never here."""
+
+    schema_version: SchemaVersion = 1
+    name: Name
+    kind: Annotated[str, Meta(max_length=32)]
+    allowed_hosts: tuple[str, ...] = ()
+
+
+class SecretDeleted(Struct, frozen=True, kw_only=True, tag_field="type", tag="secret.deleted"):
+    schema_version: SchemaVersion = 1
+
+
+SecretEvent: TypeAlias = SecretStored | SecretDeleted
+
+
+class KeyIssued(Struct, frozen=True, kw_only=True, tag_field="type", tag="key.issued"):
+    """An API key exists; only its hash is kept, in the vault."""
+
+    schema_version: SchemaVersion = 1
+    name: Name
+    scopes: tuple[str, ...]
+
+
+class KeyRevoked(Struct, frozen=True, kw_only=True, tag_field="type", tag="key.revoked"):
+    schema_version: SchemaVersion = 1
+
+
+KeyEvent: TypeAlias = KeyIssued | KeyRevoked
+
+Draft: TypeAlias = Literal["draft", "published"]
+WorkflowId: TypeAlias = Id

@@ -1,0 +1,1 @@
+"""How the parts become a system: servers, supervisor, command line."""

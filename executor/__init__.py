@@ -1,0 +1,1 @@
+"""Makes one attempt at one step and reports what happened."""
