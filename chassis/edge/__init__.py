@@ -1,0 +1,1 @@
+"""What stands between a stranger and a service: bounds, deadlines, problems, headers."""
