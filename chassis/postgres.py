@@ -1,0 +1,105 @@
+"""A pool of connections to Postgres, and the one way to see an org's rows.
+
+Rule: no session state. The org is set for a transaction and ends with it, so a connection that goes back to the pool
+remembers nothing, and nothing needs to be reset.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from chassis.ports import Ambiguous, Away
+from chassis.settings import Settings
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+CONNECT_SECONDS: Final = 3.0
+STATEMENT_SECONDS: Final = 30.0
+_SET_ORG: Final = "select set_config('app.org', $1, true)"
+_LOST: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+
+
+@asynccontextmanager
+async def pool(settings: Settings, *, most: int = 10) -> AsyncIterator[Pool]:
+    """Connections as this service's role. Opens with Postgres away as well: each use says `Away` then."""
+    opened = asyncpg.create_pool(**facts(settings), min_size=0, max_size=most, reset=_nothing)
+    async with _closing(opened):
+        yield opened
+
+
+def facts(settings: Settings) -> dict[str, Any]:
+    """What asyncpg needs to connect as this service's role."""
+    return {
+        "host": settings.postgres_host,
+        "port": settings.postgres_port,
+        "database": settings.postgres_database,
+        "user": settings.postgres_user,
+        "password": password(settings),
+        "timeout": CONNECT_SECONDS,
+        "command_timeout": STATEMENT_SECONDS,
+        "server_settings": {"jit": "off"},
+    }
+
+
+def password(settings: Settings) -> str | None:
+    if not settings.postgres_password_file:
+        return None
+    return Path(settings.postgres_password_file).read_text().strip()
+
+
+@asynccontextmanager
+async def connected(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection of the pool. Raises `Away` when there is none to be had, `Ambiguous` when it broke in use."""
+    with _told_as(Away):
+        connection = await pool.acquire(timeout=CONNECT_SECONDS)
+    try:
+        with _told_as(Ambiguous):
+            yield connection
+    finally:
+        await pool.release(connection)
+
+
+@asynccontextmanager
+async def as_org(pool: Pool, org: str) -> AsyncIterator[Connection]:
+    """A transaction that sees the rows of one org and no others."""
+    async with connected(pool) as connection, connection.transaction():
+        await connection.execute(_SET_ORG, org)
+        yield connection
+
+
+@contextmanager
+def _told_as(kind: type[Away]) -> Iterator[None]:
+    try:
+        yield
+    except _LOST as error:
+        raise kind(f"Postgres: {error or type(error).__name__}") from error
+    except asyncpg.InterfaceError as error:
+        if isinstance(error, ValueError):
+            raise  # A value that asyncpg cannot send: ours, not the connection's.
+        raise kind(f"Postgres: {error}") from error
+
+
+@asynccontextmanager
+async def _closing(opened: Pool) -> AsyncIterator[None]:
+    await opened
+    try:
+        yield
+    finally:
+        opened.terminate()  # Whoever still uses a connection here has been cancelled already.
+
+
+async def _nothing(_: object) -> None:
+    """Takes the place of asyncpg's reset query: nothing outlives a transaction."""
