@@ -281,13 +281,15 @@ def read_key_file(path: Path) -> Secret:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise KeyFileUnusable(f"{path}: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             raise KeyFileUnusable(f"{path}: not a regular file")
         if mode & 0o077:
             raise KeyFileUnusable(f"{path}: others may read it; chmod 600 it")
-        text = file.read(1024).strip()
+        text = os.read(descriptor, 1024).strip()
+    finally:
+        os.close(descriptor)
     try:
         key = base64.b64decode(text, validate=True)
     except binascii.Error as error:
@@ -350,6 +352,9 @@ def _text(data: bytes) -> str:
 
 def _bytes(text: str) -> bytes:
     try:
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except binascii.Error:
         raise Unsealable("malformed") from None
+    if _text(data) != text:
+        raise Unsealable("malformed")  # One blob has one spelling.
+    return data

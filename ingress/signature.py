@@ -196,7 +196,7 @@ def _standard_key(text: bytes) -> bytes:
 
 
 def _stripe(value: bytes) -> _Claim:
-    pairs = [entry.strip().partition(b"=") for entry in value.split(b",")[: 2 * _MOST_SIGNATURES]]
+    pairs = [entry.strip(b" \t").partition(b"=") for entry in value.split(b",")[: 2 * _MOST_SIGNATURES]]
     times = [text for name, _, text in pairs if name == b"t"]
     offered = [text.lower() for name, _, text in pairs if name == b"v1" and _HEX.fullmatch(text)]
     if len(times) != 1 or not offered:
