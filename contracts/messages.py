@@ -22,7 +22,7 @@ from contracts.limits import (
     WaitName,
 )
 from contracts.nodes import Repeat
-from contracts.payloads import NULL, Payload
+from contracts.payloads import Payload, null
 from contracts.runs import Actor, Cause, Parent
 
 
@@ -115,7 +115,7 @@ class ResolveDoubt(RunMessage, frozen=True, kw_only=True, tag="doubt.resolve"):
     actor: Actor
     step: StepPath
     resolution: Literal["retry", "done", "failed"]
-    output: Payload = NULL
+    output: Payload = field(default_factory=null)
 
 
 class UnparkRun(RunMessage, frozen=True, kw_only=True, tag="run.unpark"):
@@ -145,7 +145,7 @@ class Responded(Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: Literal["responded", "completed", "failed", "cancelled"]
     status: HttpStatus = 200
     headers: dict[str, str] = field(default_factory=dict)
-    body: Payload = NULL
+    body: Payload = field(default_factory=null)
     error: Failure | None = None
 
 

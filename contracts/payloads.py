@@ -24,3 +24,8 @@ class Blob(Struct, frozen=True, kw_only=True, tag_field="in", tag="blob"):
 Payload: TypeAlias = Inline | Blob
 
 NULL = Inline(value=Raw(b"null"))
+
+
+def null() -> Inline:
+    """The default of a value that nobody gave."""
+    return NULL

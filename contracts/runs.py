@@ -28,7 +28,7 @@ from contracts.limits import (
     WaitName,
 )
 from contracts.nodes import Repeat
-from contracts.payloads import NULL, Payload
+from contracts.payloads import Payload, null
 
 RunStatus: TypeAlias = Literal[
     "queued", "running", "waiting", "stopping", "completed", "failed", "cancelled", "parked", "archived"
@@ -150,7 +150,7 @@ class DoubtResolved(RunFact, frozen=True, kw_only=True, tag="doubt.resolved"):
     step: StepPath
     attempt: AttemptNumber
     resolution: Literal["retry", "done", "failed"]
-    output: Payload = NULL
+    output: Payload = field(default_factory=null)
     by: Actor
 
 
@@ -267,7 +267,7 @@ class RunResponded(Consequence, frozen=True, kw_only=True, tag="run.responded"):
     step: StepPath
     status: HttpStatus
     headers: dict[str, str] = field(default_factory=dict)
-    body: Payload = NULL
+    body: Payload = field(default_factory=null)
 
 
 class RunStopping(Consequence, frozen=True, kw_only=True, tag="run.stopping"):
@@ -280,7 +280,7 @@ class RunStopping(Consequence, frozen=True, kw_only=True, tag="run.stopping"):
 class RunCompleted(Consequence, frozen=True, kw_only=True, tag="run.completed"):
     """Every step is done or skipped."""
 
-    output: Payload = NULL
+    output: Payload = field(default_factory=null)
 
 
 class RunFailed(Consequence, frozen=True, kw_only=True, tag="run.failed"):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from contracts.limits import (
     DEDUPE_KEY_BYTES,
@@ -19,7 +19,7 @@ from contracts.limits import (
     Sha256,
     Text,
 )
-from contracts.payloads import NULL, Payload
+from contracts.payloads import Payload, null
 
 
 class NoAuthentication(Struct, frozen=True, kw_only=True, tag_field="scheme", tag="none"):
@@ -176,7 +176,7 @@ class Hook(Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: Text = ""
     headers: dict[str, str] = {}
     query: dict[str, str] = {}
-    body: Payload = NULL
+    body: Payload = field(default_factory=null)
     size: Count = 0
 
 

@@ -1,0 +1,103 @@
+"""How often something may happen per minute, counted in Redis for all processes together.
+
+Many requests of one key that wait at once are one command: a round is under way at a time and takes what queued up.
+While Redis is away each process counts by itself, against its share of the limit.
+"""
+
+import asyncio
+from collections import defaultdict
+from typing import Final
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from chassis.clock import Clock
+
+WINDOW_SECONDS: Final = 60
+_ANSWER_SECONDS: Final = 0.5
+_PAUSE_SECONDS: Final = 1.0
+
+
+class RateLimit:
+    """Fixed windows of one minute. `run` must be running while `allow` is awaited."""
+
+    def __init__(
+        self, store: "redis.asyncio.Redis", clock: Clock, *, prefix: str, processes: int = 1
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._prefix = prefix
+        self._processes = processes
+        self._waiting: dict[str, list[tuple[int, asyncio.Future[bool]]]] = defaultdict(list)
+        self._wake = asyncio.Event()
+        self._local: dict[str, int] = {}
+        self._local_window = 0
+        self._away_until = 0.0
+        self.fallbacks = 0
+        """Decisions made without Redis."""
+
+    async def allow(self, key: str, per_minute: int) -> bool:
+        """Whether one more may happen now."""
+        if self._clock.seconds() < self._away_until:
+            return self._by_ourselves(key, per_minute)
+        allowed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting[key].append((per_minute, allowed))
+        self._wake.set()
+        return await allowed
+
+    def seconds_left(self) -> int:
+        """Until the window ends: what `Retry-After` says."""
+        return WINDOW_SECONDS - int(self._clock.now().timestamp()) % WINDOW_SECONDS
+
+    async def run(self) -> None:
+        """Count for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._waiting:
+                waiting, self._waiting = self._waiting, defaultdict(list)
+                await self._round(waiting)
+
+    async def _round(self, waiting: dict[str, list[tuple[int, asyncio.Future[bool]]]]) -> None:
+        window = int(self._clock.now().timestamp()) // WINDOW_SECONDS
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS), self._store.pipeline(transaction=True) as commands:
+                for key, callers in waiting.items():
+                    name = f"{self._prefix}:{key}:{window}"
+                    commands.set(name, 0, ex=2 * WINDOW_SECONDS, nx=True)
+                    commands.incrby(name, len(callers))
+                counts = (await commands.execute())[1::2]
+        except (RedisError, OSError, TimeoutError):
+            self._away_until = self._clock.seconds() + _PAUSE_SECONDS
+            for key, callers in waiting.items():
+                for per_minute, allowed in callers:
+                    _tell(allowed, answer=self._by_ourselves(key, per_minute))
+            return
+        for callers, count in zip(waiting.values(), counts, strict=True):
+            for place, (per_minute, allowed) in enumerate(callers, count - len(callers) + 1):
+                _tell(allowed, answer=place <= per_minute)
+
+    def _by_ourselves(self, key: str, per_minute: int) -> bool:
+        self.fallbacks += 1
+        window = int(self._clock.now().timestamp()) // WINDOW_SECONDS
+        if window != self._local_window:
+            self._local, self._local_window = {}, window
+        self._local[key] = self._local.get(key, 0) + 1
+        return self._local[key] <= max(1, per_minute // self._processes)
+
+
+def _tell(allowed: "asyncio.Future[bool]", *, answer: bool) -> None:
+    if not allowed.done():
+        allowed.set_result(answer)
+
+
+def redis_client(url: str) -> "redis.asyncio.Redis":
+    """A client whose pool waits for a free connection instead of raising."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url,
+        max_connections=8,
+        timeout=1,
+        socket_timeout=_ANSWER_SECONDS,
+        socket_connect_timeout=_ANSWER_SECONDS,
+    )
+    return redis.asyncio.Redis(connection_pool=pool)

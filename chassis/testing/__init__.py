@@ -1,0 +1,1 @@
+"""What tests of every service share: scenarios, examples, fakes of every port, and the simulator."""

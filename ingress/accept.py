@@ -1,0 +1,342 @@
+"""Verify, name, accept: from an HTTP request to a run that is on disk, or to a clear no.
+
+`admit` looks at the head and says how large a body may be; `take` does the rest. A 202 means that JetStream has the start.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Literal, Protocol, TypeAlias
+
+from msgspec import Struct, structs
+
+from chassis.clock import Clock
+from chassis.dispatch import QUEUED, Dispatch
+from chassis.ids import digest, run_id
+from chassis.ports import Away, Blobs, Log
+from chassis.rate_limit import RateLimit
+from chassis.sealing import Sealer
+from chassis.secret import Secret
+from chassis.vault import NoSuchSecret, OpenedSecret, VaultAway
+from contracts.codec import Malformed
+from contracts.limits import DEDUPE_KEY_BYTES
+from contracts.messages import Answer, Responded, StartRun
+from contracts.payloads import NULL, Payload
+from contracts.runs import Cause
+from contracts.subjects import NOBODY
+from contracts.subjects import run as run_subject
+from contracts.triggers import (
+    ExpressionKey,
+    HeaderKey,
+    HeaderToken,
+    Hook,
+    NoAuthentication,
+    NoDedupe,
+    Preset,
+    Slack,
+)
+from ingress.bodies import Body, parse
+from ingress.deliveries import Request, input_of, visible_headers
+from ingress.directory import Directory, Trigger
+from ingress.histories import correlation_of, responded_in
+from ingress.hooks import UNKNOWN_TRIGGER, Hooks
+from ingress.replies import Reply, accepted, away, duplicate, refused, run_says
+from ingress.signature import Refused, dedupe_key, url_verification_challenge, verify
+from ingress.waiting import Waiting
+
+HookResult: TypeAlias = Literal["duplicate", "refused", "unmatched", "captured"]
+RETRY_SECONDS: Final = 5
+
+
+class Keys(Protocol):
+    """The vault, as far as a door needs it."""
+
+    async def open(self, org: str, secret_id: str) -> OpenedSecret: ...
+
+    async def sealer(self, org: str, run: str) -> tuple[str, Sealer]: ...
+
+
+class Expressions(Protocol):
+    """Evaluates a dedupe key written as an expression."""
+
+    def key(self, expression: str, request: Request, body: Body) -> str | None: ...
+
+
+class Admitted(Struct, frozen=True, kw_only=True):
+    """An address that takes this method: the body may be read."""
+
+    trigger: Trigger
+    test: bool
+    receipt: str
+    body_bytes: int
+
+
+class Named(Struct, frozen=True, kw_only=True):
+    """A delivery that is what it says it is, and which run it stands for."""
+
+    run: str
+    key: str | None
+    body: Body
+
+
+class Door:
+    """Accepts deliveries for every trigger in the directory."""
+
+    def __init__(  # noqa: PLR0913  # The composition root names every port once.
+        self,
+        *,
+        directory: Directory,
+        dispatch: Dispatch,
+        history: Log,
+        blobs: Blobs,
+        hooks: Hooks,
+        keys: Keys,
+        limit: RateLimit,
+        waiting: Waiting,
+        clock: Clock,
+        receipts: Callable[[], str],
+        disk_is_full: Callable[[], bool],
+    ) -> None:
+        self._directory = directory
+        self._dispatch = dispatch
+        self._log = history
+        self._blobs = blobs
+        self._hooks = hooks
+        self._keys = keys
+        self._limit = limit
+        self._waiting = waiting
+        self._clock = clock
+        self._receipts = receipts
+        self._disk_is_full = disk_is_full
+        self.accepted = 0
+        self.duplicates = 0
+        self.refused = 0
+
+    def admit(self, token: str, method: str, address: str) -> Admitted | Reply:
+        """Whose address this is. Unknown, disabled and unpublished look the same from outside."""
+        receipt = self._receipts()
+        if not self._directory.complete.is_set():
+            return away("Ingress is starting.")
+        found = self._directory.find(digest(token.encode()))
+        if found is None:
+            self._hooks.keep(self._head(receipt, method, address, "unmatched", "unknown address"))
+            return self._no("not_found", "There is no webhook at this address.")
+        trigger, test = found
+        reason = _closed(trigger, test=test)
+        if reason:
+            self._unmatched(receipt, trigger, method, address, reason)
+            return self._no("not_found", "There is no webhook at this address.")
+        if method not in trigger.webhook.methods:
+            detail = f"This webhook takes {', '.join(trigger.webhook.methods)}."
+            self._unmatched(receipt, trigger, method, address, detail)
+            return self._no("method_not_allowed", detail, allow=", ".join(trigger.webhook.methods))
+        return Admitted(trigger=trigger, test=test, receipt=receipt, body_bytes=trigger.webhook.body_bytes)
+
+    async def take(self, admitted: Admitted, request: Request) -> Reply:
+        """The answer to a whole delivery."""
+        try:
+            return await self._take(admitted, request)
+        except VaultAway:
+            return away("The secrets that verify this delivery cannot be read now.")
+        except Away:
+            return away("The delivery could not be stored; nothing was accepted.")
+
+    async def _take(self, admitted: Admitted, request: Request) -> Reply:
+        trigger = admitted.trigger
+        if self._disk_is_full():
+            return away("The log's disk is nearly full; no run starts until there is room.", RETRY_SECONDS)
+        if not await self._limit.allow(f"{trigger.org}:{trigger.id}", trigger.webhook.per_minute):
+            return self._no(
+                "rate_limited",
+                "Too many deliveries a minute.",
+                **{"retry-after": str(self._limit.seconds_left())},
+            )
+        no = await self._authenticate(admitted, request)
+        if no is not None:
+            return no
+        if isinstance(trigger.webhook.authentication, Slack):
+            challenge = url_verification_challenge(request.body)
+            if challenge is not None:
+                return Reply(status=200, body=challenge.encode(), content_type="text/plain")
+        try:
+            named = self._name(admitted, request)
+        except Malformed as malformed:
+            self._keep(admitted, request, "refused", f"malformed: {malformed}")
+            return self._no("malformed", str(malformed))
+        if admitted.test:
+            self._keep(admitted, request, "captured", "", await self._payload(admitted, request, named, None))
+            return Reply(status=200, body=b'{"captured":true}')
+        return await self._start(admitted, request, named)
+
+    async def _authenticate(self, admitted: Admitted, request: Request) -> Reply | None:
+        """None when the delivery proves where it comes from. Every no is the same no."""
+        authentication = admitted.trigger.webhook.authentication
+        if isinstance(authentication, NoAuthentication):
+            return None
+        try:
+            keys = (await self._keys.open(admitted.trigger.org, authentication.secret)).keys
+        except NoSuchSecret:
+            keys = tuple[Secret, ...]()
+        verdict = verify(
+            authentication, request.raw_headers, request.body, self._clock.now().timestamp(), keys
+        )
+        if not isinstance(verdict, Refused):
+            return None
+        self._keep(admitted, request, "refused", f"authentication: {verdict.reason}")
+        return self._no("bad_signature", "The delivery could not be authenticated.")
+
+    def _name(self, admitted: Admitted, request: Request) -> Named:
+        """Which run this delivery stands for: derived from its key, or from its receipt when it has none."""
+        trigger = admitted.trigger
+        body = parse(request.body, request.headers.get("content-type", ""))
+        key = self._key(trigger, request, body)
+        if key is not None and len(key.encode()) > DEDUPE_KEY_BYTES:
+            raise Malformed(f"The dedupe key is longer than {DEDUPE_KEY_BYTES} bytes.")
+        source = f"key:{key}" if key is not None else f"receipt:{admitted.receipt}"
+        return Named(run=run_id(trigger.org, trigger.id, source), key=key, body=body)
+
+    def _key(self, trigger: Trigger, request: Request, body: Body) -> str | None:
+        match trigger.webhook.dedupe:
+            case NoDedupe():
+                return None
+            case Preset(preset=preset):
+                return dedupe_key(preset, request.raw_headers, request.body)
+            case HeaderKey(header=header):
+                return request.headers.get(header.lower()) or None
+            case ExpressionKey():
+                return None
+
+    async def _payload(
+        self, admitted: Admitted, request: Request, named: Named, sealer: Sealer | None
+    ) -> Payload:
+        hook = admitted.trigger.webhook
+        hidden = hook.authentication.header.lower() if isinstance(hook.authentication, HeaderToken) else ""
+        return await input_of(
+            request, named.body, self._blobs, hidden=hidden, sensitive=hook.sensitive, sealer=sealer
+        )
+
+    async def _start(self, admitted: Admitted, request: Request, named: Named) -> Reply:
+        trigger = admitted.trigger
+        key_id, sealer = "", None
+        if trigger.webhook.sensitive:
+            key_id, sealer = await self._keys.sealer(trigger.org, named.run)
+        start = StartRun(
+            org=trigger.org,
+            run=named.run,
+            trace=request.trace,
+            plan=trigger.plan,
+            workflow=trigger.workflow,
+            version=trigger.version,
+            receipt=admitted.receipt,
+            cause=Cause(kind="webhook", id=admitted.receipt),
+            input=await self._payload(admitted, request, named, sealer),
+            trigger=trigger.id,
+            org_vars=self._directory.vars_of(trigger.org),
+            dedupe=digest(named.key.encode()) if named.key is not None else None,
+            actor=f"trigger:{trigger.id}",
+            key_id=key_id,
+        )
+        if trigger.webhook.mode == "accept":
+            return self._accepted(admitted, request, await self._say(start, named))
+        return await self._await_answer(admitted, request, start, named)
+
+    async def _say(self, start: StartRun, named: Named) -> Answer:
+        """The owner's answer; through INBOX nobody told us yet whether the run was there before, so we look."""
+        answer = await self._dispatch.send(start)
+        if answer is not QUEUED:
+            return answer
+        known = start.receipt
+        if named.key is not None:
+            found = await self._log.last([run_subject(start.org, start.run)])
+            for stored in found.values():
+                known = correlation_of(stored.body)
+        return Answer(
+            run=start.run, result="accepted" if known == start.receipt else "duplicate", receipt=known
+        )
+
+    def _accepted(self, admitted: Admitted, request: Request, answer: Answer) -> Reply:
+        if answer.result == "duplicate":
+            self.duplicates += 1
+            self._keep(admitted, request, "duplicate", "", run=answer.run)
+            return duplicate(answer.run, answer.receipt)
+        if answer.result == "refused":
+            raise Away(answer.error.message if answer.error else "refused")
+        self.accepted += 1
+        return accepted(answer.run, admitted.receipt)
+
+    async def _await_answer(
+        self, admitted: Admitted, request: Request, start: StartRun, named: Named
+    ) -> Reply:
+        """The run's own answer, within the trigger's patience; the run goes on without us."""
+        hook = admitted.trigger.webhook
+        with self._waiting.place() as (subject, answered):
+            answer = await self._say(structs.replace(start, reply=subject), named)
+            settled = self._accepted(admitted, request, answer)
+            responded = answer.responded
+            if responded is None:
+                try:
+                    async with asyncio.timeout(hook.respond_timeout_s):
+                        responded = await answered
+                except TimeoutError:
+                    responded = await self._read_answer(start)
+        if responded is None:
+            late = refused("respond_timeout", "The run goes on.")
+            return structs.replace(late, headers={"automateos-run": start.run})
+        return await run_says(responded, self._blobs, duplicate=settled.status == 200)
+
+    async def _read_answer(self, start: StartRun) -> Responded | None:
+        """What the history says, once, when no answer came: whoever owed it may have died."""
+        return responded_in(await self._log.history(run_subject(start.org, start.run)), start.run)
+
+    def _no(self, code: str, detail: str, **headers: str) -> Reply:
+        self.refused += 1
+        return refused(code, detail, **headers)
+
+    def _keep(
+        self,
+        admitted: Admitted,
+        request: Request,
+        result: HookResult,
+        reason: str,
+        body: Payload = NULL,
+        run: str | None = None,
+    ) -> None:
+        """Keep a delivery that started no run. Of a refused one the body is not kept: nobody vouches for it."""
+        hook = admitted.trigger.webhook
+        hidden = hook.authentication.header.lower() if isinstance(hook.authentication, HeaderToken) else ""
+        head = self._head(admitted.receipt, request.method, request.address, result, reason)
+        self._hooks.keep(
+            structs.replace(
+                head,
+                org=admitted.trigger.org,
+                trigger=admitted.trigger.id,
+                run=run,
+                headers=visible_headers(request.headers, hidden),
+                body=body,
+                size=len(request.body),
+            )
+        )
+
+    def _head(self, receipt: str, method: str, address: str, result: HookResult, reason: str) -> Hook:
+        return Hook(
+            receipt=receipt,
+            org=NOBODY,
+            trigger=UNKNOWN_TRIGGER,
+            time=self._clock.now().timestamp(),
+            result=result,
+            method=method[:16],
+            address=address[:64],
+            reason=reason,
+        )
+
+    def _unmatched(self, receipt: str, trigger: Trigger, method: str, address: str, reason: str) -> None:
+        head = self._head(receipt, method, address, "unmatched", reason)
+        self._hooks.keep(structs.replace(head, org=trigger.org, trigger=trigger.id))
+
+
+def _closed(trigger: Trigger, *, test: bool) -> str:
+    """Why an address takes nothing now; empty when it does. A test address captures before anything is published."""
+    if not trigger.enabled:
+        return "the trigger is disabled"
+    if not trigger.plan and not test:
+        return "the workflow is not published"
+    return ""

@@ -1,0 +1,129 @@
+"""Which address belongs to which trigger: folded from DOMAIN into memory, and followed for ever.
+
+Ingress starts no run without having read the directory to its end once; after that a delivery never waits for it.
+"""
+
+import asyncio
+from typing import Any
+
+import structlog
+from msgspec import Struct, structs
+
+from chassis.ports import Reader, Stored
+from contracts.codec import Malformed, Unknown, decode_domain_commit
+from contracts.triggers import (
+    TokenRotated,
+    TriggerBound,
+    TriggerChanged,
+    TriggerCreated,
+    TriggerDeleted,
+    TriggerDisabled,
+    TriggerEnabled,
+    TriggerEvent,
+    Webhook,
+)
+from contracts.workflows import OrgEvent, OrgVarsSet
+
+log = structlog.get_logger()
+
+
+class Trigger(Struct, frozen=True, kw_only=True):
+    """A trigger as ingress needs it."""
+
+    org: str
+    id: str
+    workflow: str
+    webhook: Webhook
+    token: str
+    test_token: str
+    version: int = 0
+    plan: str = ""
+    """Empty until the workflow is published."""
+    enabled: bool = True
+
+
+def evolve(trigger: Trigger | None, event: TriggerEvent, org: str, trigger_id: str) -> Trigger | None:
+    """The trigger after one more fact; None when it is gone (or was never made)."""
+    if isinstance(event, TriggerCreated):
+        return Trigger(
+            org=org,
+            id=trigger_id,
+            workflow=event.workflow,
+            webhook=event.webhook,
+            token=event.token,
+            test_token=event.test_token,
+        )
+    if trigger is None:
+        return None
+    match event:
+        case TriggerChanged():
+            return structs.replace(trigger, webhook=event.webhook)
+        case TokenRotated():
+            return structs.replace(trigger, token=event.token, test_token=event.test_token)
+        case TriggerBound():
+            return structs.replace(trigger, version=event.version, plan=event.plan)
+        case TriggerEnabled():
+            return structs.replace(trigger, enabled=True)
+        case TriggerDisabled():
+            return structs.replace(trigger, enabled=False)
+        case TriggerDeleted():
+            return None
+
+
+class Directory:
+    """Triggers by the hash of their token, and the variables of every org."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._by_id: dict[tuple[str, str], Trigger] = {}
+        self._by_token: dict[str, tuple[Trigger, bool]] = {}
+        self._vars: dict[str, dict[str, Any]] = {}
+        self.complete = asyncio.Event()
+
+    def find(self, token_hash: str) -> tuple[Trigger, bool] | None:
+        """The trigger behind an address, and whether the address is its test address."""
+        return self._by_token.get(token_hash)
+
+    def vars_of(self, org: str) -> dict[str, Any]:
+        return self._vars.get(org, {})
+
+    async def follow(self) -> None:
+        """Read DOMAIN from its beginning and go on; `complete` is set when the past has been read."""
+        async for batch in self._reader.read(0):
+            for stored in batch:
+                self._take(stored)
+            if not batch:
+                self.complete.set()
+
+    def _take(self, stored: Stored) -> None:
+        _, org, aggregate, aggregate_id = stored.subject.split(".")
+        if aggregate not in ("trigger", "org"):
+            return
+        try:
+            commit = decode_domain_commit(stored.body, aggregate)
+        except (Malformed, Unknown) as error:
+            # The trigger stays as it was: a release that can read the commit will also change it.
+            log.error(
+                "directory.unreadable", org=org, aggregate=aggregate, id=aggregate_id, reason=str(error)
+            )
+            return
+        for event in commit.events:
+            if aggregate == "org":
+                self._take_org(org, event)
+            else:
+                self._take_trigger(org, aggregate_id, event)
+
+    def _take_org(self, org: str, event: OrgEvent) -> None:
+        if isinstance(event, OrgVarsSet):
+            self._vars[org] = event.vars
+
+    def _take_trigger(self, org: str, trigger_id: str, event: TriggerEvent) -> None:
+        before = self._by_id.pop((org, trigger_id), None)
+        if before is not None:
+            self._by_token.pop(before.token, None)
+            self._by_token.pop(before.test_token, None)
+        after = evolve(before, event, org, trigger_id)
+        if after is not None:
+            self._by_id[org, trigger_id] = after
+            self._by_token[after.token] = (after, False)
+            self._by_token[after.test_token] = (after, True)

@@ -1,0 +1,52 @@
+"""Who waits in this process for a run's own answer: one subject each, under one subscription."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import structlog
+
+from chassis.ports import Signals
+from contracts.codec import Decoder, Malformed
+from contracts.messages import Responded
+from contracts.subjects import reply
+
+log = structlog.get_logger()
+
+_decode = Decoder[Responded](Responded)
+
+
+class Waiting:
+    """Answers by number. `listening` must be open while somebody waits."""
+
+    def __init__(self, signals: Signals, instance: str) -> None:
+        self._signals = signals
+        self._instance = instance
+        self._numbers = itertools.count(1)
+        self._places: dict[str, asyncio.Future[Responded]] = {}
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        async with self._signals.listen(reply("ingress", self._instance, "*"), self._heard):
+            yield
+
+    @contextmanager
+    def place(self) -> Iterator[tuple[str, "asyncio.Future[Responded]"]]:
+        """A subject to be answered on, and the answer to come."""
+        number = str(next(self._numbers))
+        answered: asyncio.Future[Responded] = asyncio.get_running_loop().create_future()
+        self._places[number] = answered
+        try:
+            yield reply("ingress", self._instance, number), answered
+        finally:
+            del self._places[number]
+
+    def _heard(self, subject: str, body: bytes, _answer: Callable[[bytes], None]) -> None:
+        place = self._places.get(subject.rsplit(".", 1)[1])
+        if place is None or place.done():
+            return
+        try:
+            place.set_result(_decode(body))
+        except Malformed as malformed:
+            log.error("answer.unreadable", reason=str(malformed))
