@@ -1,0 +1,295 @@
+"""One attempt at one step: run the node, and tell what happened as a fact.
+
+Rule that holds here: an attempt happens once, or says that it may not have. A call that must not be repeated blindly is
+claimed before its first byte; what fails after that without an answer leaves the step in doubt.
+"""
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import structlog
+from msgspec import Struct
+
+from chassis.clock import Clock
+from chassis.egress import Credential, Egress, EgressError
+from chassis.ports import Blobs, Log
+from chassis.telemetry import Tracer
+from contracts.codec import Malformed
+from contracts.messages import Outcome, StepBroken, StepDone, StepInDoubt, StepLetGo, Task
+from contracts.nodes import Repeat
+from contracts.payloads import Blob, Inline
+from executor.effects import Effects
+from executor.errors import (
+    BadConfig,
+    Crashed,
+    PayloadMissing,
+    StepError,
+    TookTooLong,
+    Unheard,
+    UnknownNode,
+    failure,
+    from_egress,
+)
+from executor.node import Result, SecretReference
+from executor.opening import Opening
+from executor.outputs import keep, pack
+from executor.patience import insist
+from executor.registry import Installed, Registry
+from executor.relay import Relay
+from executor.standing import standing_of
+
+log = structlog.get_logger()
+
+_LET_GO: Final[dict[str, tuple[Literal["none", "possible", "done"], str]]] = {
+    "before": ("none", "The attempt was stopped before its call to the outside began."),
+    "during": (
+        "possible",
+        "The attempt was stopped while its call was under way; nobody knows whether it took effect.",
+    ),
+    "after": ("done", "The attempt was stopped after its call had been answered; the effect is not undone."),
+}
+
+
+class Means(Struct, frozen=True, kw_only=True):
+    """What attempts are made with; one per process."""
+
+    actor: str
+    registry: Registry
+    effects: Effects
+    runs: Log
+    opening: Opening
+    blobs: Blobs
+    egress: Egress
+    relay: Relay
+    clock: Clock
+    tracer: Tracer
+
+
+class ClaimedElsewhere(Exception):
+    """Somebody has begun this attempt's call before us."""
+
+
+class Attempt:
+    """One attempt under way. It is also the `Context` that its node is given."""
+
+    def __init__(self, task: Task, means: Means) -> None:
+        self.task = task
+        self.unwanted = False
+        self.config = b""
+        self._means = means
+        self._stage: Literal["before", "during", "after"] = "before"
+        self._promise: Repeat = task.repeat
+        self._claimed = False
+        self._elsewhere = False
+        self._running: asyncio.Task[Any] | None = None
+        self._must_end = float("inf")
+
+    # --- For the executor
+
+    async def make(self, *, doubtful: bool) -> Outcome | None:
+        """The outcome; None when nobody waits for one.
+
+        `doubtful`: the task may be an echo of one that is done, so the history is asked first. Never raises for what a
+        node does.
+        """
+        task = self.task
+        if doubtful and not await self._still_open():
+            return None
+        began = self._means.clock.seconds()
+        self._must_end = min(self._must_end, began + task.timeout_s)
+        with self._means.tracer.span("attempt", task.trace, node=task.node, type=task.node_type) as trace:
+            outcome = await self._outcome(trace, began)
+        if not self._elsewhere:
+            return outcome
+        # The claim may be our own and its outcome known: then only the task came again.
+        return self._judged(Unheard(touched=True), 0, trace) if await self._still_open() else None
+
+    def let_go(self) -> None:
+        """Nobody wants this attempt any more: stop it where it is."""
+        if self.unwanted:
+            return
+        self.unwanted = True
+        self._must_end = min(self._must_end, self._means.clock.seconds())
+        if self._running is not None:
+            self._running.cancel()
+
+    def overdue_by(self, now: float) -> float:
+        """For how long the node's code has been at work since it was told to stop; below zero: it was not told."""
+        return now - self._must_end if self._running is not None else -1.0
+
+    def stopped(self) -> StepLetGo:
+        """What is known about an attempt that was let go."""
+        effect, detail = _LET_GO[self._stage]
+        return StepLetGo(**self._address(), effect=effect, detail=detail)
+
+    def given_up(self) -> Outcome:
+        """What is known about an attempt that was told to stop and goes on."""
+        return (
+            self.stopped()
+            if self.unwanted
+            else self._judged(self._late(), int(self.task.timeout_s * 1000), "")
+        )
+
+    def crashed(self, error: Exception) -> Outcome:
+        """What is known about an attempt in which our own code failed."""
+        return self._judged(self._crashed(error), 0, "")
+
+    # --- For the node
+
+    @property
+    def key(self) -> str:
+        return self.task.key
+
+    @property
+    def egress(self) -> Egress:
+        return self._means.egress
+
+    @property
+    def relay(self) -> Relay:
+        return self._means.relay
+
+    @property
+    def now(self) -> datetime:
+        return self._means.clock.now()
+
+    @asynccontextmanager
+    async def effect(self) -> AsyncIterator[None]:
+        if self._promise == "no" and not self._claimed:
+            if not await self._means.effects.claim(self.task):
+                self._elsewhere = True
+                raise ClaimedElsewhere
+            self._claimed = True
+        self._stage = "during"
+        yield
+        self._stage = "after"
+
+    async def open(self, reference: SecretReference) -> Credential:
+        return await self._means.opening.credential(self.task, self.config, reference)
+
+    async def fetch(self, blob: Blob) -> bytes:
+        try:
+            return await insist(lambda: self._means.blobs.get(blob))
+        except KeyError as error:
+            raise PayloadMissing from error
+
+    # --- Inside
+
+    async def _still_open(self) -> bool:
+        standing = await insist(lambda: standing_of(self.task, self._means.runs))
+        self.unwanted = self.unwanted or standing == "stopping"
+        return standing != "closed"
+
+    async def _outcome(self, trace: str, began: float) -> Outcome:
+        if self.unwanted:
+            return self.stopped()
+        brought = await self._run_node()
+        took_ms = round((self._means.clock.seconds() - began) * 1000)
+        if isinstance(brought, StepError):
+            return self._judged(brought, took_ms, trace)
+        if brought is None:
+            return self.stopped()
+        try:
+            packed = pack(brought.output)
+        except StepError as error:
+            return self._judged(error, took_ms, trace)
+        return StepDone(
+            **self._address(trace),
+            output=await keep(packed, self._means.blobs),
+            ports=brought.ports,
+            took_ms=took_ms,
+        )
+
+    async def _run_node(self) -> Result | StepError | None:
+        """What the node brought, or why it brought nothing; None when it was told to let go."""
+        self._running = asyncio.current_task()
+        bound = asyncio.timeout(self.task.timeout_s)
+        try:
+            async with bound:
+                return await self._result()
+        except asyncio.CancelledError as cancelled:
+            return self._interrupted(cancelled)
+        except ClaimedElsewhere:
+            return Unheard(touched=True)
+        except StepError as error:
+            return error
+        except EgressError as error:
+            return from_egress(error, repeatable=self._promise != "no")
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # A node may raise anything: it is a fact, not a crash of ours.
+            return self._late() if bound.expired() else self._crashed(error)
+        finally:
+            self._running = None
+
+    async def _result(self) -> Result:
+        node = self._means.registry.nodes.get(self.task.node_type)
+        if node is None:
+            raise UnknownNode
+        config = await self._configured(node)
+        if node.promise is not None:
+            self._promise = node.promise(config)
+        result = await node.node.run(config, self)
+        if not isinstance(result, Result) or not node.may_leave_by(result.ports):
+            raise Crashed("The node's code answered with something that its type does not announce.")
+        return result
+
+    async def _configured(self, node: Installed) -> Any:
+        payload = self.task.config
+        written = bytes(payload.value) if isinstance(payload, Inline) else await self.fetch(payload)
+        self.config = written if node.keeps_sealed else await self._means.opening.unsealed(self.task, written)
+        try:
+            return node.decode(self.config)
+        except Malformed as error:
+            # What was sealed must not be shown, not even in a message about it.
+            shown = str(error) if self.config is written else ""
+            raise BadConfig(shown, field=error.pointer[:1_000]) from error
+
+    def _interrupted(self, cancelled: asyncio.CancelledError) -> StepError | None:
+        current = asyncio.current_task()
+        if self.unwanted and current is not None and current.uncancel() == 0:
+            return None
+        if current is not None and current.cancelling() == 0:
+            return self._crashed(cancelled)  # The node cancelled itself.
+        raise cancelled
+
+    def _late(self) -> StepError:
+        during = self._stage == "during"
+        return TookTooLong(touched=during, retryable=self._promise != "no" or self._stage == "before")
+
+    def _crashed(self, error: BaseException) -> StepError:
+        place = traceback.extract_tb(error.__traceback__)[-1:]
+        log.error(
+            "attempt.crashed",
+            run=self.task.run,
+            step=self.task.step,
+            node_type=self.task.node_type,
+            error=type(error).__name__,
+            place=[f"{frame.filename}:{frame.lineno}" for frame in place],
+        )
+        # The kind only: the text of a strange exception may hold what nobody shall see.
+        message = f"{Crashed.__doc__} ({type(error).__name__})"
+        return Crashed(message, touched=self._stage == "during")
+
+    def _judged(self, error: StepError, took_ms: int, trace: str) -> Outcome:
+        told = failure(error, self.task.node)
+        if self._promise == "no" and error.touched:
+            return StepInDoubt(**self._address(trace), error=told)
+        return StepBroken(
+            **self._address(trace), error=told, retry_after_s=error.retry_after_s, took_ms=took_ms
+        )
+
+    def _address(self, trace: str = "") -> dict[str, Any]:
+        task = self.task
+        return {
+            "org": task.org,
+            "run": task.run,
+            "step": task.step,
+            "attempt": task.attempt,
+            "executor": self._means.actor,
+            "trace": trace or task.trace,
+        }

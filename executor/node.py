@@ -1,0 +1,104 @@
+"""What a node is, and what it is given: the page for authors of node types, ours and plug-ins'.
+
+A module in `executor/nodes/`, or an entry point of the group `automateos.nodes`, offers an object `node` that fits `Node`.
+A node is one object for the whole process and keeps nothing between attempts.
+"""
+
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Annotated, Any, Protocol, TypeVar
+
+from msgspec import Meta, Struct
+
+from chassis.egress import Credential, Egress
+from contracts.limits import Id, PortName
+from contracts.messages import Task
+from contracts.nodes import NodeSpec
+from contracts.payloads import Blob
+from executor.outputs import Binary
+from executor.relay import Relay
+
+__all__ = ["Binary", "Context", "Node", "Result", "SecretField", "SecretReference"]
+
+
+class SecretReference(
+    Struct, frozen=True, kw_only=True, rename={"id": "$secret"}, forbid_unknown_fields=True
+):
+    """Names a stored secret. Its value is opened for one attempt at a time and shown nowhere."""
+
+    id: Id
+
+
+SecretField = Annotated[SecretReference | None, Meta(extra_json_schema={"x-secret": True})]
+"""The type of a configuration field that holds a secret reference."""
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """What an attempt brought. `output`: anything that JSON can say, `msgspec.Raw` and `Binary` included."""
+
+    output: Any = None
+    ports: tuple[PortName, ...] = ("main",)
+
+
+class Context(Protocol):
+    """What a node may use during one attempt."""
+
+    @property
+    def task(self) -> Task: ...
+
+    @property
+    def key(self) -> str:
+        """The idempotency key: the same for every attempt at this step."""
+        ...
+
+    @property
+    def egress(self) -> Egress:
+        """The one way to the outside. Its `EgressError` may be left to the executor."""
+        ...
+
+    @property
+    def relay(self) -> Relay:
+        """The mail server that this instance hands its mail to."""
+        ...
+
+    @property
+    def now(self) -> datetime: ...
+
+    def effect(self) -> AbstractAsyncContextManager[None]:
+        """Enclose the outside call, from the last moment before its first byte to its answer.
+
+        What fails before it, or in it with `touched=False`, is a plain failure. What fails inside it otherwise leaves a
+        step in doubt when repeating is not safe.
+        """
+        ...
+
+    async def open(self, reference: SecretReference) -> Credential:
+        """The secret's value and its allowed hosts, for this attempt's memory only."""
+        ...
+
+    async def fetch(self, blob: Blob) -> bytes:
+        """The bytes of a stored value."""
+        ...
+
+
+C_contra = TypeVar("C_contra", bound=Struct, contravariant=True)
+
+
+class Node(Protocol[C_contra]):
+    """One node type.
+
+    It may also have `repeat(config) -> Repeat`, when the promise about repeating depends on the configuration, and
+    `keeps_sealed = True`, when sealed values in its configuration shall stay sealed because they go into its output.
+    """
+
+    @property
+    def spec(self) -> NodeSpec: ...
+
+    @property
+    def config(self) -> type[Struct]:
+        """The type of the configuration; `spec.config` is `executor.forms.form` of it."""
+        ...
+
+    async def run(self, config: C_contra, context: Context, /) -> Result:
+        """Make one attempt. Raise `executor.errors.StepError` for what may be expected to go wrong."""
+        ...

@@ -1,0 +1,80 @@
+"""Opens what an attempt may see: secrets by their reference, sealed values where they stand."""
+
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from chassis.egress import Credential
+from chassis.sealing import Opener, Unsealable, open_document, parse_pointer
+from chassis.vault import NoSuchSecret, OpenedSecret, Shredded, VaultAway
+from contracts.codec import decode_json, encode
+from contracts.messages import Task
+from executor.errors import SecretMissing
+from executor.node import SecretReference
+from executor.patience import insist
+
+_SEALED = b'"$sealed"'
+_SECRET = "$secret"  # noqa: S105  # The name of a field.
+
+
+class Secrets(Protocol):
+    """As much of the vault as an executor needs."""
+
+    async def open(self, org: str, secret_id: str) -> OpenedSecret:
+        """A secret's value, for one use in memory. Raises `NoSuchSecret`, `Unsealable` or `VaultAway`."""
+        ...
+
+    async def opener(self, org: str, run: str, key_id: str) -> Opener:
+        """What opens the values sealed for a run. Raises `Shredded`, `Unsealable` or `VaultAway`."""
+        ...
+
+
+class Opening(Struct, frozen=True):
+    """The vault, as one process' attempts see it."""
+
+    secrets: Secrets
+
+    async def credential(self, task: Task, config: bytes, reference: SecretReference) -> Credential:
+        """The secret that a marked field of this task's configuration names; no other one opens."""
+        if reference.id not in named(decode_json(config), task.secrets):
+            raise SecretMissing("The field that names this secret is not one that may hold a secret.")
+        try:
+            opened = await insist(lambda: self.secrets.open(task.org, reference.id), VaultAway)
+        except NoSuchSecret as error:
+            raise SecretMissing("The secret does not exist.") from error
+        except Unsealable as error:
+            raise SecretMissing("The secret cannot be opened.") from error
+        return Credential(value=opened.value, allowed_hosts=opened.allowed_hosts)
+
+    async def unsealed(self, task: Task, config: bytes) -> bytes:
+        """The configuration with its sealed values open; the same bytes when the run never sealed anything."""
+        if not task.key_id or _SEALED not in config:
+            return config
+        try:
+            opener = await insist(lambda: self.secrets.opener(task.org, task.run, task.key_id), VaultAway)
+            return encode(open_document(decode_json(config), opener))
+        except (Shredded, Unsealable) as error:
+            raise SecretMissing("A sealed value of this run cannot be opened.") from error
+
+
+def named(config: Any, pointers: tuple[str, ...]) -> set[str]:
+    """The secrets that the fields at these JSON pointers name; `*` stands for every item."""
+    found: set[str] = set()
+    for pointer in pointers:
+        places = [config]
+        for token in parse_pointer(pointer):
+            places = [item for place in places for item in _below(place, token)]
+        found.update(
+            place[_SECRET]
+            for place in places
+            if isinstance(place, dict) and isinstance(place.get(_SECRET), str)
+        )
+    return found
+
+
+def _below(place: Any, token: str) -> list[Any]:
+    if isinstance(place, dict):
+        return list(place.values()) if token == "*" else [place[token]] if token in place else []  # noqa: S105  # A token of a pointer.
+    if isinstance(place, list):
+        return list(place) if token == "*" else place[int(token) :][:1] if token.isdecimal() else []  # noqa: S105  # A token of a pointer.
+    return []

@@ -1,0 +1,233 @@
+"""The executor's shell: takes tasks, keeps their leases alive, has attempts made, says what came of them.
+
+Rules that hold here:
+  * a lease is kept from the moment a task is fetched until its outcome was accepted; only then is it acknowledged;
+  * never more attempts at once than there is room for, pool by pool;
+  * redelivery is harmless: what may be done already is looked up in the history first.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
+
+import structlog
+from msgspec import Struct
+
+from chassis.clock import Clock
+from chassis.dispatch import Dispatch
+from chassis.ports import Letters, Signals, TaskDelivery, TaskSource
+from contracts.codec import Decoder, Malformed
+from contracts.limits import HEARTBEAT_SECONDS, Id, OrgId
+from contracts.messages import CancelAttempts, Outcome, Task
+from contracts.subjects import CANCEL_ALL, NOBODY, TASKS, dead_letter
+from executor.attempt import Attempt, Means
+from executor.leases import AttemptId, Lease, Pool, Unwanted
+from executor.patience import insist
+
+STUBBORN_SECONDS: Final = 0.6
+"""How long a node may ignore that it was told to stop; after that its outcome is told without it."""
+CLOCKS_APART_SECONDS: Final = 1.0
+"""How far the clock of whoever scheduled an attempt may be ahead of or behind ours."""
+UNKNOWN_NODE_SECONDS: Final = 5.0
+"""How long a task for a node type that is not installed here is left to other executors of its pool."""
+
+log = structlog.get_logger()
+
+_decode_task: Final = Decoder[Task](Task)
+_decode_cancel: Final = Decoder[CancelAttempts](CancelAttempts)
+
+
+class _Address(Struct, frozen=True):
+    """As much of a task as is needed to file it away when the rest cannot be read."""
+
+    org: OrgId
+    run: Id
+
+
+_decode_address: Final = Decoder[_Address](_Address)
+
+
+class Asked(Protocol):
+    """Tells when the service shall end."""
+
+    async def wait(self) -> None: ...
+
+
+class Executor:
+    """One process' share of the work. Whoever starts it also runs its `Dispatch`."""
+
+    def __init__(
+        self,
+        *,
+        means: Means,
+        pools: Mapping[str, tuple[TaskSource, int]],
+        dispatch: Dispatch,
+        signals: Signals,
+        letters: Letters,
+        drain_seconds: float = 10.0,
+    ) -> None:
+        """`pools`: by name, where the tasks come from and how many are attempted at once."""
+        self._means = means
+        self._clock: Clock = means.clock
+        self._pools = {name: Pool(source, capacity) for name, (source, capacity) in pools.items()}
+        self._dispatch = dispatch
+        self._signals = signals
+        self._letters = letters
+        self._drain_seconds = drain_seconds
+        self._leases: dict[AttemptId, Lease] = {}
+        self._unwanted = Unwanted()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._tasks = asyncio.TaskGroup()
+        self.counts: Counter[str] = Counter()
+
+    @property
+    def under_way(self) -> int:
+        return len(self._leases)
+
+    async def serve(self, asked: Asked) -> None:
+        """Work until asked to stop; then finish what is under way, and give back what does not end in time."""
+        async with self._signals.listen(CANCEL_ALL, self._heard), self._tasks:
+            heartbeats = self._tasks.create_task(self._heartbeats())
+            pumps = [self._tasks.create_task(self._pump(pool)) for pool in self._pools.values()]
+            await asked.wait()
+            for pump in pumps:
+                pump.cancel()
+            await self._drain()
+            heartbeats.cancel()
+
+    # --- Tasks --------------------------------------------------------------------------------
+
+    async def _pump(self, pool: Pool) -> None:
+        async for deliveries in pool.source.take(pool.room):
+            for delivery in deliveries:
+                self._take(pool, delivery)
+            await pool.has_room()
+
+    def _take(self, pool: Pool, delivery: TaskDelivery) -> None:
+        self.counts["taken"] += 1
+        try:
+            task = _decode_task(delivery.body)
+        except Malformed as error:
+            self._tasks.create_task(self._bury([delivery], str(error)))
+            return
+        name = (task.org, task.run, task.step, task.attempt)
+        held = self._leases.get(name)
+        if held is not None:
+            held.deliveries.append(delivery)
+        elif self._is_for_others(task):
+            delivery.give_back(HEARTBEAT_SECONDS)
+        else:
+            self._start(name, Lease(Attempt(task, self._means), pool, delivery))
+
+    def _is_for_others(self, task: Task) -> bool:
+        """A neighbour may have the plug-in; when none took it for a while, the step is told that nobody has."""
+        age = self._clock.now().timestamp() - task.scheduled_at
+        return task.node_type not in self._means.registry.nodes and age < UNKNOWN_NODE_SECONDS
+
+    def _start(self, name: AttemptId, lease: Lease) -> None:
+        lease.attempt.unwanted = name in self._unwanted
+        self._leases[name] = lease
+        lease.pool.busy += 1
+        self._idle.clear()
+        lease.worker = self._tasks.create_task(self._attend(name, lease))
+
+    async def _attend(self, name: AttemptId, lease: Lease) -> None:
+        """Make the attempt, have its outcome accepted, acknowledge the task: in this order."""
+        attempt = lease.attempt
+        try:
+            outcome = await attempt.make(doubtful=self._may_be_an_echo(lease))
+        except Malformed as error:
+            await self._bury(lease.deliveries, f"The run's history cannot be read: {error}")
+        except Exception as error:  # One attempt must not end its neighbours; it is logged and told.
+            await self._settle(lease, attempt.crashed(error))
+        else:
+            if not lease.over:
+                await self._settle(lease, outcome)
+        self._end(name, lease)
+
+    def _may_be_an_echo(self, lease: Lease) -> bool:
+        """Whether the task was there before we last connected: then it may have been done meanwhile."""
+        known_since = max(lease.pool.source.connected_since, self._unwanted.forgot_until)
+        return lease.attempt.task.scheduled_at < known_since + CLOCKS_APART_SECONDS
+
+    async def _settle(self, lease: Lease, outcome: Outcome | None) -> None:
+        if outcome is not None:
+            answer = await insist(lambda: self._dispatch.send(outcome))
+            self.counts[type(outcome).__name__] += 1
+            if answer.result == "refused":
+                log.warning("outcome.refused", run=outcome.run, step=outcome.step, reason=answer.error)
+        else:
+            self.counts["echoes"] += 1
+        lease.done()
+
+    def _end(self, name: AttemptId, lease: Lease) -> None:
+        if lease.over:
+            return
+        lease.over = True
+        del self._leases[name]
+        lease.pool.free()
+        if not self._leases:
+            self._idle.set()
+
+    async def _bury(self, deliveries: Sequence[TaskDelivery], reason: str) -> None:
+        """No code can handle this task, and none will: keep it where people look."""
+        body = deliveries[0].body
+        try:
+            address = _decode_address(body)
+        except Malformed:
+            address = _Address(NOBODY, NOBODY)
+        subject = dead_letter(TASKS, address.org, address.run)
+        await insist(lambda: self._letters.store(subject, body, {"error": reason[:1_000]}))
+        log.error("task.dead-letter", run=address.run, reason=reason)
+        self.counts["dead_letters"] += 1
+        for delivery in deliveries:
+            delivery.done()
+
+    # --- Leases -------------------------------------------------------------------------------
+
+    async def _heartbeats(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            now = self._clock.seconds()
+            for name, lease in list(self._leases.items()):
+                lease.working()
+                if lease.attempt.overdue_by(now) > STUBBORN_SECONDS:
+                    self._tasks.create_task(self._give_up_on(name, lease))
+
+    async def _give_up_on(self, name: AttemptId, lease: Lease) -> None:
+        """The node does not stop: tell the outcome without it. Whatever it still brings is not heard."""
+        task = lease.attempt.task
+        log.error("attempt.stubborn", run=task.run, step=task.step, node_type=task.node_type)
+        self.counts["stubborn"] += 1
+        self._end(name, lease)
+        await self._settle(lease, lease.attempt.given_up())
+
+    def _heard(self, _subject: str, body: bytes, _answer: object) -> None:
+        try:
+            cancel = _decode_cancel(body)
+        except Malformed as error:
+            log.error("cancel.malformed", reason=str(error))
+            return
+        now = self._clock.now().timestamp()
+        for step, number in cancel.attempts:
+            name = (cancel.org, cancel.run, step, number)
+            self._unwanted.add(name, now)
+            lease = self._leases.get(name)
+            if lease is not None:
+                lease.attempt.let_go()
+
+    # --- The end --------------------------------------------------------------------
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(self._drain_seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("executor.gives-back", attempts=len(self._leases))
+        for name, lease in list(self._leases.items()):
+            self._end(name, lease)
+            lease.give_back()
+            if lease.worker is not None:
+                lease.worker.cancel()
