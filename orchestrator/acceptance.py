@@ -1,0 +1,254 @@
+"""Which facts a message brings, given what the run already knows.
+
+Rule that holds here: only news becomes a fact. What the state already includes, what is about an attempt or a wait
+that is closed, and what comes too early gives none; a wish that the state forbids is refused with its reason.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from msgspec import Struct
+
+from contracts.errors import Failure
+from contracts.limits import StepPath
+from contracts.messages import (
+    CancelRun,
+    Look,
+    Message,
+    ResolveDoubt,
+    RetryRun,
+    StartRun,
+    StepBroken,
+    StepDone,
+    StepInDoubt,
+    StepLetGo,
+    UnparkRun,
+    Wake,
+)
+from contracts.runs import (
+    TERMINAL,
+    AttemptCancelled,
+    AttemptDoubted,
+    AttemptFailed,
+    CancelRequested,
+    DeadlinePassed,
+    DoubtResolved,
+    Fact,
+    RunReopened,
+    RunStarted,
+    RunUnparked,
+    StepReported,
+    WaitEnded,
+)
+from orchestrator.readiness import Graph
+from orchestrator.state import Run
+
+RULES: Final = 1
+"""The rules of decision that a run which starts today keeps."""
+EARLY: Final = timedelta(milliseconds=5)
+"""A wake-up may be this much ahead of its wait: two machines' clocks are never one."""
+
+
+class Refusal(Struct, frozen=True, kw_only=True):
+    """The run's state does not allow what was asked."""
+
+    error: Failure
+
+
+Accepted = Sequence[Fact] | Refusal
+
+
+def accept(run: Run, graph: Graph | None, message: Message, at: datetime) -> Accepted:
+    """The facts to record for this message. None: it says nothing new.
+
+    A parked run records outcomes, so that no executor's work is lost, and decides on them when it is taken up again.
+    """
+    return _ACCEPT[type(message)](run, graph, message, at)
+
+
+def _refuse(code: str, message: str) -> Refusal:
+    return Refusal(error=Failure(code=code, message=message))
+
+
+def _start(run: Run, graph: Graph | None, message: StartRun, at: datetime) -> Accepted:
+    if run.opening or run.phase != "queued":
+        return ()
+    timeout = graph.plan.timeout_s if graph else None
+    return (
+        RunStarted(
+            plan=message.plan,
+            workflow=message.workflow,
+            version=message.version,
+            trigger=message.trigger,
+            receipt=message.receipt,
+            cause=message.cause,
+            input=message.input,
+            org_vars=message.org_vars,
+            dedupe=message.dedupe,
+            request=message.request,
+            parent=message.parent,
+            deadline=at + timedelta(seconds=timeout) if timeout else None,
+            rules=RULES,
+        ),
+    )
+
+
+# --- Outcomes: only of the attempt that is under way or in doubt -------------------------------
+
+
+def _under_way(run: Run, step: StepPath, attempt: int) -> bool:
+    scheduled = run.attempts.get(step)
+    return scheduled is not None and scheduled.attempt == attempt
+
+
+def _awaited(run: Run, step: StepPath, attempt: int) -> bool:
+    return _under_way(run, step, attempt) or run.doubts.get(step) == attempt
+
+
+def _done(run: Run, _graph: Graph | None, message: StepDone, _at: datetime) -> Accepted:
+    if not _awaited(run, message.step, message.attempt):
+        return ()
+    return (
+        StepReported(
+            step=message.step,
+            attempt=message.attempt,
+            output=message.output,
+            ports=message.ports,
+            took_ms=message.took_ms,
+        ),
+    )
+
+
+def _broken(run: Run, _graph: Graph | None, message: StepBroken, _at: datetime) -> Accepted:
+    if not _awaited(run, message.step, message.attempt):
+        return ()
+    return (
+        AttemptFailed(
+            step=message.step,
+            attempt=message.attempt,
+            error=message.error,
+            retry_after_s=message.retry_after_s,
+            took_ms=message.took_ms,
+        ),
+    )
+
+
+def _in_doubt(run: Run, _graph: Graph | None, message: StepInDoubt, _at: datetime) -> Accepted:
+    if not _under_way(run, message.step, message.attempt):
+        return ()
+    return (AttemptDoubted(step=message.step, attempt=message.attempt, error=message.error),)
+
+
+def _let_go(run: Run, _graph: Graph | None, message: StepLetGo, _at: datetime) -> Accepted:
+    # An executor lets go only of a run that stops; said of another one it is a mistake, and the attempt stays open.
+    if run.phase != "stopping" or not _under_way(run, message.step, message.attempt):
+        return ()
+    return (
+        AttemptCancelled(
+            step=message.step, attempt=message.attempt, effect=message.effect, detail=message.detail
+        ),
+    )
+
+
+# --- Time -------------------------------------------------------------------------------------
+
+
+def _wake(run: Run, _graph: Graph | None, message: Wake, at: datetime) -> Accepted:
+    wait = run.waits.get(message.wait)
+    if run.parked is not None or wait is None or at < wait.due - EARLY:
+        return ()
+    return (WaitEnded(wait=wait.wait),)
+
+
+def _look(run: Run, _graph: Graph | None, _message: Look, at: datetime) -> Accepted:
+    return () if run.parked is not None else _overdue(run, at)
+
+
+def _overdue(run: Run, at: datetime) -> Sequence[Fact]:
+    """Moments that have passed and that nobody has told the run about, the earliest first."""
+    if run.phase == "running" and run.deadline is not None and at >= run.deadline and not run.overdue:
+        return (DeadlinePassed(),)
+    due = sorted((wait.due, wait.wait) for wait in run.waits.values() if wait.due <= at)
+    return tuple(WaitEnded(wait=name) for _, name in due)
+
+
+# --- Wishes -----------------------------------------------------------------------------------
+
+
+def _unknown_or_ended(run: Run) -> Refusal | None:
+    if run.phase == "queued":
+        return _refuse("not_found", "There is no such run.")
+    if run.phase in TERMINAL:
+        return _refuse("run.ended", f"The run has ended: it is {run.status}.")
+    return None
+
+
+def _cancel(run: Run, _graph: Graph | None, message: CancelRun, _at: datetime) -> Accepted:
+    refused = _unknown_or_ended(run)
+    if refused is not None:
+        return refused
+    if run.cancel is not None or (run.phase == "stopping" and run.parked is None):
+        return ()
+    return (CancelRequested(by=message.actor, reason=message.reason),)
+
+
+def _retry(run: Run, graph: Graph | None, message: RetryRun, _at: datetime) -> Accepted:
+    if run.phase not in ("failed", "cancelled") or not run.opening:
+        return _refuse("run.not_reopenable", f"The run is {run.status}.")
+    again = tuple(path for path in _in_order(run, graph) if _fell(run, path))
+    for path in message.steps:
+        if path not in again:
+            return _refuse("run.not_reopenable", f"Step {path} neither failed nor was cancelled.")
+    return (RunReopened(by=message.actor, steps=again),)
+
+
+def _in_order(run: Run, graph: Graph | None) -> Sequence[StepPath]:
+    return tuple(run.steps) if graph is None else graph.order
+
+
+def _fell(run: Run, path: StepPath) -> bool:
+    """It was cancelled, or failed with nothing to handle it: the run cannot end well without it."""
+    step = run.step(path)
+    return step.status == "cancelled" or (step.status == "failed" and not step.ports)
+
+
+def _resolve(run: Run, _graph: Graph | None, message: ResolveDoubt, _at: datetime) -> Accepted:
+    refused = _unknown_or_ended(run)
+    if refused is not None:
+        return refused
+    attempt = run.doubts.get(message.step)
+    if attempt is None:
+        return _refuse("step.not_in_doubt", f"Step {message.step} is {run.step(message.step).status}.")
+    return (
+        DoubtResolved(
+            step=message.step,
+            attempt=attempt,
+            resolution=message.resolution,
+            output=message.output,
+            by=message.actor,
+        ),
+    )
+
+
+def _unpark(run: Run, _graph: Graph | None, message: UnparkRun, at: datetime) -> Accepted:
+    """Whether this release is the one that the run waits for is the shell's to know."""
+    if run.parked is None:
+        return ()
+    # What became due meanwhile comes first: then one look decides on all of it.
+    return (*_overdue(run, at), RunUnparked(by=message.actor))
+
+
+_ACCEPT: Final[Mapping[type, Callable[[Run, Graph | None, Any, datetime], Accepted]]] = {
+    StartRun: _start,
+    StepDone: _done,
+    StepBroken: _broken,
+    StepInDoubt: _in_doubt,
+    StepLetGo: _let_go,
+    Wake: _wake,
+    Look: _look,
+    CancelRun: _cancel,
+    RetryRun: _retry,
+    ResolveDoubt: _resolve,
+    UnparkRun: _unpark,
+}

@@ -1,0 +1,374 @@
+"""The control nodes: what they are to the catalogue, and what they do. They touch nothing and are decided on the spot.
+
+A node that passes data on (filter, if, switch, delay) gives what its one taken predecessor gave, or the trigger's body
+where nothing comes before it; with several taken predecessors, an object of their outputs by node id.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
+
+from msgspec import Raw, Struct
+
+from contracts.codec import encode
+from contracts.errors import Failure
+from contracts.limits import DELAY_SECONDS, NodeId, PortName
+from contracts.nodes import NodeSpec, Port
+from contracts.payloads import Inline, Payload
+from contracts.plans import PlanNode
+
+
+class Passed(Struct, frozen=True, kw_only=True):
+    """The node is done, with this output, by these ports."""
+
+    output: Payload
+    ports: tuple[PortName, ...] = ("main",)
+
+
+class Delayed(Struct, frozen=True, kw_only=True):
+    """The node is done when this moment has come."""
+
+    due: datetime
+
+
+class Answered(Struct, frozen=True, kw_only=True):
+    """The node answers whoever waits for the run."""
+
+    status: int
+    headers: dict[str, str]
+    body: Payload
+
+
+Outcome = Passed | Delayed | Answered
+
+
+class Given(Protocol):
+    """What comes into a node by its taken edges."""
+
+    def payload(self) -> Payload:
+        """What a node that passes on gives to the next one."""
+        ...
+
+    def members(self) -> dict[str, Raw]:
+        """The input's members, when it is an object. Raises `Unfit` when it is not."""
+        ...
+
+    def by_node(self) -> dict[NodeId, Raw]:
+        """The outputs of the taken predecessors, in topological order."""
+        ...
+
+
+class Unfit(Exception):
+    """A value that an expression gave does not fit its field, or the input does not fit the node."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def perform(node: PlanNode, config: Mapping[str, Any], given: Given, at: datetime) -> Outcome | Failure:
+    """What the node does, with its expressions evaluated in `config`."""
+    try:
+        return _PERFORM[node.type](config, given, at)
+    except Unfit as unfit:
+        return Failure(code="expression", message=str(unfit), node=node.id, field=unfit.field)
+
+
+def _truth(value: object, field: str) -> bool:
+    if not isinstance(value, bool):
+        raise Unfit(field, f"The condition gave {_kind(value)}, not true or false.")
+    return value
+
+
+def _kind(value: object) -> str:
+    names = {str: "a text", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return names.get(type(value), "nothing")
+
+
+def _filter(config: Mapping[str, Any], given: Given, _at: datetime) -> Passed:
+    ports = ("main",) if _truth(config["condition"], "/condition") else ()
+    return Passed(output=given.payload(), ports=ports)
+
+
+def _if(config: Mapping[str, Any], given: Given, _at: datetime) -> Passed:
+    port = "true" if _truth(config["condition"], "/condition") else "false"
+    return Passed(output=given.payload(), ports=(port,))
+
+
+def _switch(config: Mapping[str, Any], given: Given, _at: datetime) -> Passed:
+    """The first case that holds; what comes after it was evaluated too, and counts for nothing."""
+    port = "default"
+    for number, case in enumerate(config["cases"]):
+        if _truth(case["when"], f"/cases/{number}/when"):
+            port = case["name"]
+            break
+    return Passed(output=given.payload(), ports=(port,))
+
+
+def _set(config: Mapping[str, Any], given: Given, _at: datetime) -> Passed:
+    kept = given.members() if config.get("keep_input", False) else {}
+    return Passed(output=Inline(value=Raw(encode({**kept, **config.get("fields", {})}))))
+
+
+def _merge(config: Mapping[str, Any], given: Given, _at: datetime) -> Passed:
+    outputs = given.by_node()
+    merged = list(outputs.values()) if config.get("output") == "list" else outputs
+    return Passed(output=Inline(value=Raw(encode(merged))))
+
+
+def _delay(config: Mapping[str, Any], given: Given, at: datetime) -> Passed | Delayed:
+    if "until" in config:
+        due = _moment(config["until"])
+    else:
+        due = at + timedelta(seconds=_duration(config["seconds"]))
+    if due > at + timedelta(seconds=DELAY_SECONDS):
+        raise Unfit("/until", "The moment is more than a year away.")
+    return Delayed(due=due) if due > at else Passed(output=given.payload())
+
+
+def _duration(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Unfit("/seconds", f"A delay is a number of seconds; the expression gave {_kind(value)}.")
+    if not 0 <= value <= DELAY_SECONDS:
+        raise Unfit("/seconds", f"A delay is between 0 and {DELAY_SECONDS} seconds.")
+    return value
+
+
+def _moment(value: object) -> datetime:
+    if not isinstance(value, str):
+        raise Unfit("/until", f"A moment is a text such as 2026-11-20T12:00:00Z; this is {_kind(value)}.")
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise Unfit("/until", "This is not a moment such as 2026-11-20T12:00:00Z.") from None
+    if moment.tzinfo is None:
+        raise Unfit("/until", "The moment needs a time zone, such as Z or +02:00.")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise Unfit("/until", "The moment is out of range.") from None
+
+
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+_TOKEN_TEXT: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,4096}")
+
+
+def _respond(config: Mapping[str, Any], given: Given, _at: datetime) -> Answered:
+    status = config.get("status", 200)
+    if isinstance(status, float) and status.is_integer():
+        status = int(status)
+    if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 599:
+        raise Unfit("/status", "An answer's status is a whole number from 200 to 599.")
+    body = Inline(value=Raw(encode(config["body"]))) if "body" in config else given.payload()
+    return Answered(status=status, headers=_headers(config.get("headers", {})), body=body)
+
+
+def _headers(headers: object) -> dict[str, str]:
+    if not isinstance(headers, dict):
+        raise Unfit("/headers", f"Headers are an object; the expression gave {_kind(headers)}.")
+    for name, value in headers.items():
+        if not _HEADER.fullmatch(name):
+            raise Unfit("/headers", "The name of a header has a character that it must not have.")
+        if not isinstance(value, str) or not _TOKEN_TEXT.fullmatch(value):
+            raise Unfit(f"/headers/{name}", "The value of a header is one line of text.")
+        if name.lower() in _OURS:
+            raise Unfit(f"/headers/{name}", "This header is the server's own.")
+    return headers
+
+
+_OURS: Final = frozenset(
+    {"connection", "content-length", "date", "server", "trailer", "transfer-encoding", "upgrade"}
+)
+
+_PERFORM: Final[Mapping[str, Callable[[Mapping[str, Any], Given, datetime], Outcome]]] = {
+    "filter": _filter,
+    "if": _if,
+    "switch": _switch,
+    "set": _set,
+    "merge": _merge,
+    "delay": _delay,
+    "respond": _respond,
+}
+
+# --- The catalogue ----------------------------------------------------------------------------
+
+_CONDITION: Final = {
+    "type": "string",
+    "title": "Condition",
+    "description": "An expression that gives true or false, such as trigger.body.amount > 100.",
+    "minLength": 1,
+    "maxLength": 4096,
+    "x-expression": "condition",
+}
+
+
+def _spec(  # A row of a table.
+    kind: str,
+    title: str,
+    text: str,
+    icon: str,
+    properties: Mapping[str, Any],
+    *,
+    required: tuple[str, ...] = (),
+    **more: Any,
+) -> NodeSpec:
+    return NodeSpec(
+        type=kind,
+        title=title,
+        help=text,
+        icon=icon,
+        category="Control",
+        place="orchestrator",
+        repeat="yes",
+        config={
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "type": "object",
+            "properties": dict(properties),
+            "required": list(required),
+            "additionalProperties": False,
+        }
+        | more.pop("rule", {}),
+        **more,
+    )
+
+
+SPECS: Final[Mapping[str, NodeSpec]] = {
+    spec.type: spec
+    for spec in (
+        _spec(
+            "filter",
+            "Filter",
+            "Goes on when the condition holds; else everything behind it is skipped.",
+            "filter",
+            {"condition": _CONDITION},
+            required=("condition",),
+        ),
+        _spec(
+            "if",
+            "If",
+            "Goes on by `true` or by `false`.",
+            "split",
+            {"condition": _CONDITION},
+            required=("condition",),
+            outputs=(Port(name="true", title="True"), Port(name="false", title="False")),
+        ),
+        _spec(
+            "switch",
+            "Switch",
+            "Goes on by the port of the first case that holds, or by `default`.",
+            "route",
+            {
+                "cases": {
+                    "type": "array",
+                    "title": "Cases",
+                    "minItems": 1,
+                    "maxItems": 63,
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "name": {
+                                "type": "string",
+                                "title": "Port",
+                                "pattern": "^[a-z][a-z0-9_]{0,63}$",
+                                "not": {"enum": ["default", "error"]},
+                                "x-expression": "none",
+                            },
+                            "when": _CONDITION,
+                        },
+                        "required": ["name", "when"],
+                        "additionalProperties": False,
+                    },
+                }
+            },
+            required=("cases",),
+            outputs=(Port(name="default", title="Otherwise"),),
+            outputs_from="/cases",
+        ),
+        _spec(
+            "set",
+            "Set",
+            "Gives an object with the fields that you name.",
+            "pencil",
+            {
+                "fields": {
+                    "type": "object",
+                    "title": "Fields",
+                    "description": "Name and value of each field; values may be templates.",
+                },
+                "keep_input": {
+                    "type": "boolean",
+                    "title": "Keep the input's fields",
+                    "default": False,
+                    "x-expression": "none",
+                },
+            },
+            required=("fields",),
+        ),
+        _spec(
+            "merge",
+            "Merge",
+            "Brings branches together: waits for all that can still come, or goes on with the first.",
+            "merge",
+            {
+                "mode": {
+                    "enum": ["all", "any"],
+                    "title": "Wait for",
+                    "default": "all",
+                    "x-expression": "none",
+                },
+                "output": {
+                    "enum": ["object", "list"],
+                    "title": "Give",
+                    "description": "An object by node id, or a list.",
+                    "default": "object",
+                    "x-expression": "none",
+                },
+            },
+        ),
+        _spec(
+            "delay",
+            "Delay",
+            "Goes on after some time, or at a moment. Survives restarts; waiting costs nothing.",
+            "clock",
+            {
+                "seconds": {
+                    "type": "number",
+                    "title": "Seconds",
+                    "minimum": 0,
+                    "maximum": DELAY_SECONDS,
+                },
+                "until": {
+                    "type": "string",
+                    "title": "Until",
+                    "description": "A moment such as 2026-11-20T12:00:00Z.",
+                    "minLength": 1,
+                },
+            },
+            rule={"oneOf": [{"required": ["seconds"]}, {"required": ["until"]}]},
+        ),
+        _spec(
+            "respond",
+            "Respond",
+            "Answers the caller of a webhook in mode respond. The first answer of a run counts.",
+            "reply",
+            {
+                "status": {
+                    "type": "integer",
+                    "title": "Status",
+                    "minimum": 200,
+                    "maximum": 599,
+                    "default": 200,
+                },
+                "headers": {
+                    "type": "object",
+                    "title": "Headers",
+                    "maxProperties": 50,
+                    "additionalProperties": {"type": "string"},
+                },
+                "body": {"title": "Body", "description": "Any value; without one, the input."},
+            },
+        ),
+    )
+}
+"""The node types that every AutomateOS has, without any executor."""

@@ -1,0 +1,315 @@
+"""How one recorded event changes what is remembered of a run.
+
+Rule that holds here: `evolve` is total and boring. It never refuses an event, and one that does not fit the state
+(a second start, an outcome of an attempt that is closed) changes nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+from msgspec import structs
+
+from contracts.errors import Failure
+from contracts.limits import StepPath
+from contracts.payloads import NULL
+from contracts.runs import (
+    TERMINAL,
+    AttemptCancelled,
+    AttemptDoubted,
+    AttemptFailed,
+    AttemptScheduled,
+    CancelRequested,
+    DeadlinePassed,
+    DoubtResolved,
+    RunCancelled,
+    RunCompleted,
+    RunEvent,
+    RunFailed,
+    RunParked,
+    RunReopened,
+    RunResponded,
+    RunStarted,
+    RunStatus,
+    RunStopping,
+    RunUnparked,
+    StepCancelled,
+    StepFailed,
+    StepReported,
+    StepSkipped,
+    StepSucceeded,
+    WaitDropped,
+    WaitEnded,
+    WaitOpened,
+)
+from orchestrator.state import ERROR_PORT, RUN_STATUSES, STEP_STATUSES, Phase, Run, Step
+
+
+def evolve(run: Run, event: RunEvent, at: datetime) -> Run:
+    """Fold one recorded event into the state; `at` is the time of its commit. Total: it never refuses an event."""
+    kind = type(event)
+    phase = run.phase
+    moves = RUN_STATUSES.get(kind)
+    if moves is not None:
+        if phase not in moves:
+            return run
+        phase = moves[phase]
+    changes = FOLDS[kind](run, event, at)
+    if moves is None and not changes:
+        return run
+    changes["phase"] = phase
+    changes["status"] = _status(run, changes, phase)
+    return structs.replace(run, **changes)
+
+
+Changes: TypeAlias = dict[str, Any]
+
+
+def _status(run: Run, changes: Changes, phase: Phase) -> RunStatus:
+    if changes.get("parked", run.parked) and phase not in TERMINAL:
+        return "parked"
+    if phase != "running" or changes.get("attempts", run.attempts):
+        return phase
+    if changes.get("waits", run.waits) or changes.get("doubts", run.doubts):
+        return "waiting"
+    return "running"
+
+
+def _without(mapping: dict[Any, Any], key: object) -> dict[Any, Any]:
+    return {k: v for k, v in mapping.items() if k != key} if key in mapping else mapping
+
+
+def _to(run: Run, path: StepPath, event: RunEvent, **changes: Any) -> Changes:
+    """The step moves as the table says, and what was under way at it is over."""
+    step = run.step(path)
+    status = STEP_STATUSES[type(event)].get(step.status)
+    if status is None:
+        return {}
+    return {
+        "steps": {**run.steps, path: structs.replace(step, status=status, **changes)},
+        "attempts": _without(run.attempts, path),
+        "doubts": _without(run.doubts, path),
+        "news": _without(run.news, path),
+    }
+
+
+# --- Facts ------------------------------------------------------------------------------------
+
+
+def _started(run: Run, event: RunStarted, at: datetime) -> Changes:
+    kept = (
+        "plan",
+        "workflow",
+        "version",
+        "trigger",
+        "cause",
+        "parent",
+        "receipt",
+        "request",
+        "input",
+        "org_vars",
+        "deadline",
+        "rules",
+    )
+    return {name: getattr(event, name) for name in kept} | {"opening": 1, "started_at": at, "opened_at": at}
+
+
+def _open_at(run: Run, path: StepPath, attempt: int) -> bool:
+    """Whether this attempt is under way or in doubt: its outcome is still news."""
+    scheduled = run.attempts.get(path)
+    return (scheduled is not None and scheduled.attempt == attempt) or run.doubts.get(path) == attempt
+
+
+def _ended(
+    run: Run, event: StepReported | AttemptFailed | AttemptCancelled | DoubtResolved, **changes: Any
+) -> Changes:
+    """The attempt is not under way any more; what follows is not decided yet."""
+    path = event.step
+    if not _open_at(run, path, event.attempt):
+        return {}
+    return {
+        "steps": {**run.steps, path: structs.replace(run.step(path), **changes)},
+        "attempts": _without(run.attempts, path),
+        "doubts": _without(run.doubts, path),
+        "news": {**run.news, path: event},
+    }
+
+
+def _reported(run: Run, event: StepReported, _at: datetime) -> Changes:
+    return _ended(run, event, output=event.output)
+
+
+def _attempt_failed(run: Run, event: AttemptFailed, _at: datetime) -> Changes:
+    return _ended(run, event, error=event.error)
+
+
+def _attempt_cancelled(run: Run, event: AttemptCancelled, _at: datetime) -> Changes:
+    return _ended(run, event, effect=event.effect, detail=event.detail)
+
+
+def _doubted(run: Run, event: AttemptDoubted, _at: datetime) -> Changes:
+    path = event.step
+    if path not in run.attempts or not _open_at(run, path, event.attempt):
+        return {}
+    changes = _to(run, path, event, error=event.error)
+    return changes | {"doubts": {**run.doubts, path: event.attempt}}
+
+
+def _doubt_resolved(run: Run, event: DoubtResolved, _at: datetime) -> Changes:
+    return _ended(run, event, output=event.output if event.resolution == "done" else None)
+
+
+def _wait_ended(run: Run, event: WaitEnded, _at: datetime) -> Changes:
+    wait = run.waits.get(event.wait)
+    changes: Changes = {"waits": _without(run.waits, event.wait)}
+    if wait is not None and wait.step is not None and run.step(wait.step).status == "waiting":
+        changes["news"] = {**run.news, wait.step: wait}
+    return changes
+
+
+def _cancel_requested(run: Run, event: CancelRequested, _at: datetime) -> Changes:
+    # A person who cancels a parked run takes it up again, only to end it.
+    return {"cancel": event, "parked": None} if run.active else {}
+
+
+def _deadline_passed(run: Run, _event: DeadlinePassed, _at: datetime) -> Changes:
+    return {"overdue": True} if run.active else {}
+
+
+def _reopened(run: Run, event: RunReopened, at: datetime) -> Changes:
+    steps, doubts = dict(run.steps), dict[StepPath, int]()
+    for path in event.steps:
+        step = run.step(path)
+        if step.repeat == "no" and step.effect in ("possible", "done"):
+            steps[path] = structs.replace(step, status="in_doubt", effect=None)
+            doubts[path] = step.attempt
+        else:
+            steps[path] = Step(attempt=step.attempt, first=step.attempt + 1, repeat=step.repeat)
+    spent = run.deadline - run.opened_at if run.deadline and run.opened_at else None
+    return {
+        "steps": steps,
+        "doubts": doubts,
+        "opening": run.opening + 1,
+        "opened_at": at,
+        "deadline": at + spent if spent else None,
+        "cancel": None,
+        "overdue": False,
+        "failed": None,
+        "stopping": None,
+        "error": None,
+        "output": NULL,
+        "unfinished": (),
+    }
+
+
+def _parked(run: Run, event: RunParked, _at: datetime) -> Changes:
+    return {} if run.phase in TERMINAL else {"parked": event}
+
+
+def _unparked(_run: Run, _event: RunUnparked, _at: datetime) -> Changes:
+    return {"parked": None}
+
+
+# --- Consequences -----------------------------------------------------------------------------
+
+
+def _scheduled(run: Run, event: AttemptScheduled, _at: datetime) -> Changes:
+    changes = _to(
+        run,
+        event.step,
+        event,
+        attempt=event.attempt,
+        repeat=event.repeat,
+        output=None,
+        effect=None,
+        detail="",
+    )
+    return changes | {"attempts": {**run.attempts, event.step: event}} if changes else {}
+
+
+def _succeeded(run: Run, event: StepSucceeded, _at: datetime) -> Changes:
+    output = run.step(event.step).output if event.output is None else event.output
+    return _to(run, event.step, event, ports=event.ports, output=output, error=None)
+
+
+def _failed(run: Run, event: StepFailed, _at: datetime) -> Changes:
+    ports = (ERROR_PORT,) if event.handled else ()
+    changes = _to(run, event.step, event, ports=ports, error=event.error, output=None)
+    if changes and not event.handled and run.failed is None:
+        changes["failed"] = event.step
+    return changes
+
+
+def _skipped(run: Run, event: StepSkipped, _at: datetime) -> Changes:
+    return _to(run, event.step, event)
+
+
+def _cancelled(run: Run, event: StepCancelled, _at: datetime) -> Changes:
+    path = event.step
+    if path in run.attempts:
+        return _to(run, path, event, effect="possible", detail="No executor has said how the attempt ended.")
+    if path in run.doubts:
+        return _to(run, path, event, effect="possible", detail="The attempt was in doubt.")
+    return _to(run, path, event)
+
+
+def _wait_opened(run: Run, event: WaitOpened, _at: datetime) -> Changes:
+    changes = _to(run, event.step, event) if event.step else {}
+    return changes | {"waits": {**run.waits, event.wait: event}}
+
+
+def _wait_dropped(run: Run, event: WaitDropped, _at: datetime) -> Changes:
+    return {"waits": _without(run.waits, event.wait)}
+
+
+def _responded(run: Run, event: RunResponded, _at: datetime) -> Changes:
+    if run.responded is not None:
+        return {}
+    step = structs.replace(run.step(event.step), output=event.body)
+    return {"responded": event, "steps": {**run.steps, event.step: step}}
+
+
+def _stopping(_run: Run, event: RunStopping, _at: datetime) -> Changes:
+    return {"stopping": event}
+
+
+def _completed(_run: Run, event: RunCompleted, _at: datetime) -> Changes:
+    return {"output": event.output}
+
+
+def _run_failed(_run: Run, event: RunFailed, _at: datetime) -> Changes:
+    return {"error": event.error, "unfinished": event.unfinished}
+
+
+def _run_cancelled(_run: Run, event: RunCancelled, _at: datetime) -> Changes:
+    error = Failure(code="attempt.cancelled", message=event.reason or "The run was cancelled.")
+    return {"error": error, "unfinished": event.unfinished}
+
+
+FOLDS: Final[Mapping[type, Callable[[Run, Any, datetime], Changes]]] = {
+    RunStarted: _started,
+    StepReported: _reported,
+    AttemptFailed: _attempt_failed,
+    AttemptDoubted: _doubted,
+    AttemptCancelled: _attempt_cancelled,
+    DoubtResolved: _doubt_resolved,
+    WaitEnded: _wait_ended,
+    CancelRequested: _cancel_requested,
+    DeadlinePassed: _deadline_passed,
+    RunReopened: _reopened,
+    RunParked: _parked,
+    RunUnparked: _unparked,
+    AttemptScheduled: _scheduled,
+    StepSucceeded: _succeeded,
+    StepFailed: _failed,
+    StepSkipped: _skipped,
+    StepCancelled: _cancelled,
+    WaitOpened: _wait_opened,
+    WaitDropped: _wait_dropped,
+    RunResponded: _responded,
+    RunStopping: _stopping,
+    RunCompleted: _completed,
+    RunFailed: _run_failed,
+    RunCancelled: _run_cancelled,
+}
+"""One function per event; a test holds it against the union."""

@@ -1,0 +1,174 @@
+"""What is remembered of one run, and which status follows from which event.
+
+The two tables are the transitions of a run and of a step as data; docs/ draws its pages from them.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+from contracts.errors import Failure
+from contracts.limits import NodeId, PortName, StepPath
+from contracts.nodes import Repeat
+from contracts.payloads import NULL, Payload
+from contracts.runs import (
+    AttemptCancelled,
+    AttemptDoubted,
+    AttemptFailed,
+    AttemptScheduled,
+    CancelRequested,
+    Cause,
+    DoubtResolved,
+    Parent,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunParked,
+    RunReopened,
+    RunResponded,
+    RunStarted,
+    RunStatus,
+    RunStopping,
+    StepCancelled,
+    StepFailed,
+    StepReported,
+    StepSkipped,
+    StepStatus,
+    StepSucceeded,
+    Unfinished,
+    WaitOpened,
+)
+
+Phase: TypeAlias = Literal["queued", "running", "stopping", "completed", "failed", "cancelled"]
+"""A run's status without `waiting` (running, with nothing under way) and `parked` (any phase, held)."""
+
+ERROR_PORT: Final = "error"
+DONE: Final[frozenset[StepStatus]] = frozenset({"succeeded", "failed", "skipped"})
+"""A step that will not change any more in this opening: its edges are taken or dead."""
+
+RUN_STATUSES: Final[Mapping[type, Mapping[Phase, Phase]]] = {
+    RunStarted: {"queued": "running"},
+    RunStopping: {"running": "stopping"},
+    # From `queued` when only the tombstone of an archived history is left to fold.
+    RunCompleted: {"running": "completed", "queued": "completed"},
+    RunFailed: {"running": "failed", "stopping": "failed", "queued": "failed"},
+    RunCancelled: {"running": "cancelled", "stopping": "cancelled", "queued": "cancelled"},
+    RunReopened: {"failed": "running", "cancelled": "running"},
+}
+"""event → {phase before: phase after}. Every event that is not here, or not from this phase, leaves the phase alone."""
+
+
+def _from_every(after: StepStatus) -> Mapping[StepStatus, StepStatus]:
+    return {"pending": after, "scheduled": after, "waiting": after, "in_doubt": after}
+
+
+STEP_STATUSES: Final[Mapping[type, Mapping[StepStatus, StepStatus]]] = {
+    AttemptScheduled: {
+        "pending": "scheduled",
+        "scheduled": "scheduled",
+        "waiting": "scheduled",
+        "in_doubt": "scheduled",
+    },
+    AttemptDoubted: {"scheduled": "in_doubt"},
+    WaitOpened: {"pending": "waiting", "scheduled": "waiting"},
+    StepSucceeded: _from_every("succeeded"),
+    StepFailed: _from_every("failed"),
+    StepSkipped: {"pending": "skipped"},
+    StepCancelled: _from_every("cancelled"),
+    # `in_doubt` again when the last attempt may have touched the world and must not be repeated blindly.
+    RunReopened: {"failed": "pending", "cancelled": "pending"},
+}
+"""event → {status before: status after}, for the step that the event names."""
+
+News: TypeAlias = StepReported | AttemptFailed | AttemptCancelled | DoubtResolved | WaitOpened
+"""What a step learnt and nobody has decided on yet: how its attempt ended, or which wait of it is over."""
+
+
+class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One node in this run (or, later, one of many at a node: the path tells)."""
+
+    status: StepStatus = "pending"
+    attempt: int = 0
+    """The newest attempt; numbers grow through every opening, so that no two attempts share one."""
+    first: int = 1
+    """The first attempt of this opening: the retry policy counts from it."""
+    repeat: Repeat = "no"
+    ports: tuple[PortName, ...] = ()
+    """The ports that were taken."""
+    output: Payload | None = None
+    error: Failure | None = None
+    effect: Literal["none", "possible", "done"] | None = None
+    """What an attempt that was under way when the run stopped did to the world."""
+    detail: str = ""
+
+
+class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything we remember about one run."""
+
+    org: str
+    id: str
+    status: RunStatus = "queued"
+    phase: Phase = "queued"
+    opening: int = 0
+    """How often the run was opened: 1 by its start, one more by each retry. 0: it has not started."""
+    rules: int = 1
+    plan: str = ""
+    workflow: str = ""
+    version: int = 0
+    trigger: str | None = None
+    cause: Cause | None = None
+    parent: Parent | None = None
+    receipt: str = ""
+    request: str | None = None
+    input: Payload = NULL
+    org_vars: dict[str, Any] = {}
+    started_at: datetime | None = None
+    opened_at: datetime | None = None
+    deadline: datetime | None = None
+    steps: dict[StepPath, Step] = {}
+    """Steps that something happened to; every other one is pending."""
+    attempts: dict[StepPath, AttemptScheduled] = {}
+    """Attempts under way: scheduled, and no outcome is known."""
+    doubts: dict[StepPath, int] = {}
+    """Steps in doubt, and which attempt of theirs is."""
+    waits: dict[str, WaitOpened] = {}
+    news: dict[StepPath, News] = {}
+    """Recorded and not yet decided on; empty after every commit of a run that is not parked."""
+    responded: RunResponded | None = None
+    cancel: CancelRequested | None = None
+    overdue: bool = False
+    failed: StepPath | None = None
+    """The step whose failure nothing handles."""
+    stopping: RunStopping | None = None
+    parked: RunParked | None = None
+    output: Payload = NULL
+    error: Failure | None = None
+    unfinished: tuple[Unfinished, ...] = ()
+
+    @staticmethod
+    def new(org: str, run_id: str) -> "Run":
+        """A run with no history."""
+        return Run(org=org, id=run_id)
+
+    @property
+    def needs_release(self) -> str | None:
+        """The release that a parked run waits for."""
+        return self.parked.needs_release if self.parked else None
+
+    @property
+    def active(self) -> bool:
+        """It has begun and has not ended."""
+        return self.phase in ("running", "stopping")
+
+    def step(self, path: StepPath) -> Step:
+        return self.steps.get(path, PENDING)
+
+
+PENDING: Final = Step()
+
+
+def node_of(path: StepPath) -> NodeId:
+    """The node of the plan at which a path begins."""
+    return path.partition(".")[0].partition("[")[0]

@@ -1,0 +1,76 @@
+"""How a run stops before its end: waits are dropped, what is under way may say how it ended, and then it is over."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from contracts.errors import Failure
+from contracts.limits import CANCEL_SECONDS, StepPath
+from contracts.runs import (
+    Decision,
+    RunCancelled,
+    RunFailed,
+    RunStopping,
+    StepCancelled,
+    Unfinished,
+    WaitDropped,
+    WaitOpened,
+)
+from orchestrator.evolution import evolve
+from orchestrator.state import DONE, Run, node_of
+
+
+def stop(run: Run, order: Sequence[StepPath], at: datetime, error: Failure | None = None) -> list[Decision]:
+    """No new step begins. It ends at once when nothing is under way; else attempts have a grace to say how they ended.
+
+    A person's wish to cancel comes before a failure, a failure before the deadline.
+    """
+    if error is None and run.cancel is None:
+        error = _reason(run)
+    closed: list[Decision] = [WaitDropped(wait=wait) for wait in run.waits]
+    closed += [
+        StepCancelled(step=path, node=node_of(path))
+        for path in order
+        if path not in run.attempts and run.step(path).status not in DONE
+    ]
+    if not run.attempts:
+        return closed + _end(_after(run, closed, at), order, error)
+    grace = timedelta(seconds=CANCEL_SECONDS)
+    return [
+        RunStopping(outcome="cancelled" if error is None else "failed", error=error),
+        *closed,
+        WaitOpened(wait=f"grace:{run.opening}", kind="grace", due=at + grace),
+    ]
+
+
+def wind_down(run: Run, order: Sequence[StepPath], at: datetime) -> list[Decision]:
+    """The end of a run that is stopping, once every attempt has said how it ended or the grace is over."""
+    if run.attempts and run.waits:
+        return []
+    closed: list[Decision] = [StepCancelled(step=path, node=node_of(path)) for path in run.attempts]
+    closed += [WaitDropped(wait=wait) for wait in run.waits]
+    error = run.stopping.error if run.stopping else None
+    return closed + _end(_after(run, closed, at), order, error)
+
+
+def _after(run: Run, decisions: Sequence[Decision], at: datetime) -> Run:
+    for decision in decisions:
+        run = evolve(run, decision, at)
+    return run
+
+
+def _reason(run: Run) -> Failure:
+    failed = run.step(run.failed).error if run.failed else None
+    return failed or Failure(code="run.deadline", message="The run did not end in time.")
+
+
+def _end(run: Run, order: Sequence[StepPath], error: Failure | None) -> list[Decision]:
+    """The terminal event, and what could not be undone."""
+    unfinished = tuple(
+        Unfinished(step=path, attempt=step.attempt, effect=step.effect, detail=step.detail)
+        for path in order
+        if (step := run.step(path)).status == "cancelled" and step.effect is not None
+    )
+    if error is None:
+        return [RunCancelled(reason=run.cancel.reason if run.cancel else "", unfinished=unfinished)]
+    blamed = run.failed if run.failed and run.step(run.failed).error == error else None
+    return [RunFailed(error=error, step=blamed, unfinished=unfinished)]

@@ -1,0 +1,59 @@
+"""What a run that goes on waits for, by name; and what must exist in the world for it to go on."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+from contracts.limits import StepPath
+from contracts.runs import AttemptScheduled, WaitOpened
+from orchestrator.state import Run
+
+
+class Outstanding(Struct, frozen=True, kw_only=True):
+    """What TASKS and INBOX must hold for the run now; emitted again when it may have been lost."""
+
+    attempts: Sequence[AttemptScheduled]
+    waits: Sequence[WaitOpened]
+
+
+class WaitingFor(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that must come before the run goes on."""
+
+    kind: Literal["start", "attempt", "delay", "retry", "grace", "decision", "release", "person"]
+    """`decision`: a step is in doubt. `release`, `person`: the run is parked."""
+    name: str
+    step: StepPath | None = None
+    due: datetime | None = None
+
+
+def outstanding(run: Run) -> Outstanding:
+    """Attempts under way and open waits. A parked run's too: what they bring is recorded and decided on later."""
+    if not run.active:
+        return Outstanding(attempts=(), waits=())
+    return Outstanding(attempts=tuple(run.attempts.values()), waits=tuple(run.waits.values()))
+
+
+def waiting_for(run: Run) -> list[WaitingFor]:
+    """Never empty while the run has not ended."""
+    if run.parked is not None:
+        needs = run.parked.needs_release
+        return [WaitingFor(kind="release" if needs else "person", name=needs or run.parked.reason)]
+    if run.phase == "queued":
+        return [WaitingFor(kind="start", name="run.start")]
+    if not run.active:
+        return []
+    found = [
+        WaitingFor(kind="attempt", name=f"{path}/{attempt.attempt}", step=path)
+        for path, attempt in run.attempts.items()
+    ]
+    found += [
+        WaitingFor(kind=wait.kind, name=name, step=wait.step, due=wait.due)
+        for name, wait in run.waits.items()
+    ]
+    found += [
+        WaitingFor(kind="decision", name=f"{path}/{attempt}", step=path)
+        for path, attempt in run.doubts.items()
+    ]
+    return found
