@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -57,7 +58,9 @@ def spawn(command: Command) -> subprocess.Popen[bytes]:
     """Start a child that cannot outlive this process."""
     identity = command.identity
     uid, gid = (None, None) if identity is None else (identity.uid, identity.gid)
-    with command.log.open("ab") as output, command.stdin.open("rb") as given:
+    with command.log.open("ab") as output, command.stdin.open("rb") as given, warnings.catch_warnings():
+        # Python 3.12 warns of a fork beside threads: between fork and exec ours makes one system call, takes no lock.
+        warnings.simplefilter("ignore", DeprecationWarning)
         return subprocess.Popen(
             command.argv,
             stdin=given,
@@ -69,7 +72,7 @@ def spawn(command: Command) -> subprocess.Popen[bytes]:
             group=gid,
             extra_groups=None if identity is None else [],
             start_new_session=True,
-            preexec_fn=dies_with_parent(command.death_signal),  # noqa: PLW1509  # One system call and no lock.
+            preexec_fn=dies_with_parent(command.death_signal),  # noqa: PLW1509  # See above.
         )
 
 
@@ -160,17 +163,18 @@ def read_mark(path: Path) -> Mark | None:
 
 async def stop_orphans(folder: Path, say: Callable[[str], None], *, patience: float = 5.0) -> None:
     """End what a killed supervisor left running, known by the marks that it wrote into this folder."""
-    known = _marks(folder)
-    left = {path.stem: each for path, each in known.items() if is_alive(each)}
+    known = marks(folder)
+    left = {name: each for name, each in known.items() if is_alive(each)}
     for name, each in left.items():
         say(f"{name} (pid {each.pid}) was left over from a killed start: stopping it")
     await stop_marked(left.values(), patience=patience)
-    for path in known:
-        path.unlink()
+    for name in known:
+        (folder / f"{name}.pid").unlink()
 
 
-def _marks(folder: Path) -> dict[Path, Mark]:
-    return {path: known for path in sorted(folder.glob("*.pid")) if (known := read_mark(path))}
+def marks(folder: Path) -> dict[str, Mark]:
+    """The marks in this folder by the names of the children."""
+    return {path.stem: known for path in sorted(folder.glob("*.pid")) if (known := read_mark(path))}
 
 
 async def stop_marked(known: Iterable[Mark], *, patience: float = 5.0) -> None:

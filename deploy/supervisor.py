@@ -6,6 +6,7 @@ ends the whole start with the last line of its log. No child outlives this proce
 """
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -21,6 +22,8 @@ from deploy import process
 from deploy.refusals import Refused
 
 Say = Callable[[str], None]
+CANNOT_START: Final = 78
+"""The exit code of a child that a person must help first (chassis/lifecycle.py says the same)."""
 _LOG_BYTES: Final = 32 * 1024 * 1024
 _LOG_LOOK_SECONDS: Final = 30.0
 _LAST_LINE_BYTES: Final = 4096
@@ -74,7 +77,9 @@ class _Tended:
         self.over = asyncio.Event()
         self.process: subprocess.Popen[bytes] | None = None
         self.log_began = 0
+        self.code: int | None = None
         self.asked_to_restart = False
+        self.awake = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
 
@@ -119,14 +124,16 @@ class Supervisor:
             self._tended[child.name] = tended
             outcomes.append(tended.first_ready)
             tended.task = self._group.create_task(self._tend(tended), name=child.name)
-        done, _ = await asyncio.wait(outcomes, return_when=asyncio.FIRST_EXCEPTION)
-        for outcome in done:
-            outcome.result()
+        if outcomes:
+            done, _ = await asyncio.wait(outcomes, return_when=asyncio.FIRST_EXCEPTION)
+            for outcome in done:
+                outcome.result()
 
     async def restart(self, names: Iterable[str], *, why: str) -> None:
-        """Stop these and start them again; this does not count as a death."""
+        """Stop these and start them again, which does not count as a death; one that rests starts at once."""
         async with asyncio.TaskGroup() as group:
             for tended in [self._tended[name] for name in names]:
+                tended.awake.set()
                 if tended.process is not None:
                     self._say(f"{tended.child.name} starts again: {why}")
                     tended.asked_to_restart = True
@@ -202,18 +209,23 @@ class Supervisor:
     async def _rest(self, tended: _Tended, deaths: int, end: str) -> None:
         """Say how the child died and wait, or give it up when it has never been ready."""
         name, last = tended.child.name, _last_line(tended.child.command.log, tended.log_began)
-        if not tended.first_ready.done() and deaths >= self._tries:
+        hopeless = deaths >= self._tries or tended.code == CANNOT_START
+        if hopeless and not tended.first_ready.done():
             _give_up(
                 tended, Refused(f"{name} does not start: it {end}{last} (more in {tended.child.command.log})")
             )
             return
         pause = self._backoff.pause(deaths)
         self._say(f"{name} {end}{last}; starting it again in {pause:g} s")
-        await asyncio.sleep(pause)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await tended.awake.wait()
 
     async def _live(self, tended: _Tended) -> str:
         """One life of a child; how it ended, in words."""
         child = tended.child
+        tended.code = None
+        tended.awake.clear()
         try:
             if child.before is not None:
                 await child.before()
@@ -223,14 +235,15 @@ class Supervisor:
             return f"could not be started ({error})"
         path = self._run / f"{child.name}.pid"
         tended.process, tended.over = running, asyncio.Event()
-        process.write_mark(
-            path, process.mark(running.pid, Path(child.command.argv[0]).name, child.stop_signal)
-        )
         try:
+            program = Path(child.command.argv[0]).name
+            process.write_mark(path, process.mark(running.pid, program, child.stop_signal))
             async with asyncio.TaskGroup() as group:
                 company = group.create_task(self._accompany(tended, running))
-                code = await process.ended(running)
+                tended.code = await process.ended(running)
                 company.cancel()
+        except OSError as error:
+            return f"could not be started ({error})"  # The disk is full, say: no reason to leave the others alone.
         finally:
             if running.poll() is None:
                 running.kill()
@@ -239,7 +252,7 @@ class Supervisor:
             tended.ready.clear()
             tended.over.set()
             path.unlink(missing_ok=True)
-        return process.how_it_ended(code)
+        return process.how_it_ended(tended.code)
 
     async def _accompany(self, tended: _Tended, running: subprocess.Popen[bytes]) -> None:
         """Wait until the child is ready, say so, and watch what it wants watched."""
@@ -250,6 +263,10 @@ class Supervisor:
                 await child.ready(running.pid)
         except TimeoutError:
             self._say(f"{child.name} was not ready within {child.ready_within:g} s: killed")
+            process.tell(running, signal.SIGKILL)
+            return
+        except OSError as error:
+            self._say(f"{child.name} could not become ready ({error}): killed")
             process.tell(running, signal.SIGKILL)
             return
         again = " again" if tended.first_ready.done() else ""
@@ -286,11 +303,13 @@ def _size(log: Path) -> int:
 
 
 def _last_line(log: Path, began: int) -> str:
-    """What the child said last in this life, to stand in our own line."""
+    """What the child said last in this life, or what it called fatal, to stand in our own line."""
     if not log.exists():
         return ""
     with log.open("rb") as file:
         file.seek(max(began, file.seek(0, os.SEEK_END) - _LAST_LINE_BYTES))
         lines = file.read().decode(errors="replace").split("\n")
     spoken = [line.strip() for line in lines if line.strip()]
-    return f", saying: {spoken[-1][:_LAST_LINE_CHARACTERS]}" if spoken else ""
+    fatal = [line for line in spoken if "FATAL" in line]
+    last = (fatal or spoken)[-1:]
+    return f", saying: {last[0][:_LAST_LINE_CHARACTERS]}" if last else ""

@@ -43,6 +43,7 @@ class Servers(Struct, frozen=True, kw_only=True):
     postgres: PostgresAddress
     redis_url: str
     smtp_host: str
+    """Empty, and the port 0, when there is no mail server."""
     smtp_port: int
 
 
@@ -95,6 +96,6 @@ class EmbeddedServers:
                 password_file=str(self._password_file),
             ),
             redis_url=self._redis.url,
-            smtp_host="127.0.0.1",
+            smtp_host="127.0.0.1" if self._mail else "",
             smtp_port=self._mail.port if self._mail else 0,
         )

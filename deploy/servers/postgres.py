@@ -139,7 +139,7 @@ class Postgres:
         if not (self._cluster / "PG_VERSION").exists():
             await self._make_cluster()
         self._refuse_another_major()
-        await self._forget_stranger()
+        await self._forget_strangers()
 
     async def _make_cluster(self) -> None:
         """Made under another name first: a killed start leaves nothing that looks whole."""
@@ -208,24 +208,30 @@ class Postgres:
                 "use the release that wrote it, or restore a backup into an empty data directory."
             )
 
-    async def _forget_stranger(self) -> None:
-        """Postgres refuses to start while the pid in its lock file lives, even when another program has it by now.
+    async def _forget_strangers(self) -> None:
+        """Postgres refuses to start while the pid in one of its lock files exists, whoever has it by now.
 
-        We hold the lock of the data directory, so a postmaster of this cluster can only be one that was left over.
+        It may be another program's after a restart of the machine, or a dead postmaster's that nobody took the exit
+        code of: many a container has a first process that never does. We hold the lock of the data directory, so a
+        postmaster of this cluster that lives can only be one that was left over.
         """
-        lock = self._cluster / "postmaster.pid"
-        try:
-            pid = int(lock.read_text().partition("\n")[0])
-        except (FileNotFoundError, ValueError):
-            return
-        if str(self._cluster) in process.command_line(pid):
-            await process.stop_marked([process.mark(pid, "postgres", signal.SIGINT)])
-        lock.unlink(missing_ok=True)
+        for lock in (self._cluster / "postmaster.pid", self.socket_folder / f".s.PGSQL.{PORT}.lock"):
+            pid = _pid_in(lock)
+            if pid and str(self._cluster) in process.command_line(pid):
+                await process.stop_marked([process.mark(pid, "postgres", signal.SIGINT)])
+            lock.unlink(missing_ok=True)
 
     async def _ready(self, pid: int) -> None:
         """Read from its lock file: asking by a connection would write an error per try into the log."""
         lock = self._cluster / "postmaster.pid"
         await process.until(lambda: _says_ready(lock, pid))
+
+
+def _pid_in(lock: Path) -> int:
+    try:
+        return int(lock.read_text().partition("\n")[0])
+    except (FileNotFoundError, ValueError):
+        return 0
 
 
 def _says_ready(lock: Path, pid: int) -> bool:
@@ -290,8 +296,9 @@ def _make_home(home: Path) -> None:
 
 
 def can_pass(path: Path, identity: Identity) -> bool:
-    """Whether the mode bits of this folder and of all above it let that user through."""
-    return all(_bits(each, identity) & stat.S_IXOTH for each in (path.resolve(), *path.resolve().parents))
+    """Whether the mode bits let that user through to this file or folder, on the way that is written and the real one."""
+    real = path.resolve()
+    return all(_bits(each, identity) & stat.S_IXOTH for each in {path, *path.parents, real, *real.parents})
 
 
 def _bits(path: Path, identity: Identity) -> int:

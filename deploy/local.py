@@ -1,0 +1,302 @@
+"""The embedded stack: real servers and the five services on one machine, started and stopped as one.
+
+Order: lock, leftovers, ports, servers side by side, database and streams, services side by side. Nothing is imported here
+that takes time: whoever wires the hooks imports inside them.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from chassis.settings import PREFIX, InvalidSettings, Settings, settings_from
+from deploy import reload
+from deploy.data_directory import DataDirectory, open_data_directory
+from deploy.keys import Keys
+from deploy.process import Command
+from deploy.readiness import serves
+from deploy.refusals import Refused
+from deploy.servers import EmbeddedServers, ServerOptions
+from deploy.servers.nats import NatsOptions
+from deploy.stack import SERVICES, Hooks, Running, Service, Stack, forget_running, write_running
+from deploy.supervisor import Child, Say, Supervisor
+
+_SINK_HOST: Final = "127.0.0.1"
+"""The mail server of the stack. `localhost` as AUTOMATEOS_SMTP_HOST means one that runs here already."""
+_LAZY_SYNC: Final = "1s"
+_AFTER_DRAIN_SECONDS: Final = 5.0
+
+
+class StackSettings(Struct, frozen=True, kw_only=True, rename=lambda name: PREFIX + name.upper()):
+    """What only the embedded stack wants to know."""
+
+    nats_max_file_store: str = ""
+    """How large the log may grow, in bytes or as `20GB`; empty: 80 % of what its volume has."""
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """Which stack to start."""
+
+    settings: Settings
+    hooks: Hooks
+    environ: Mapping[str, str]
+    """What the services inherit."""
+    stack_settings: StackSettings = StackSettings()
+    services: tuple[Service, ...] = SERVICES
+    batch_streams: tuple[str, ...] = ()
+    watch: Path | None = None
+    """Restart a service when its code under this folder changes."""
+
+
+def up(
+    environ: Mapping[str, str],
+    hooks: Hooks,
+    *,
+    services: Sequence[Service] = SERVICES,
+    batch_streams: Sequence[str] = (),
+    watch: Path | None = None,
+) -> int:
+    """Run the stack until somebody stops it; the exit code. What a person can mend is one line."""
+    say = line_printer()
+    try:
+        settings, own = read_settings(environ)
+        order = Order(
+            settings=settings,
+            hooks=hooks,
+            environ=environ,
+            stack_settings=own,
+            services=tuple(services),
+            batch_streams=tuple(batch_streams),
+            watch=watch,
+        )
+        asyncio.run(run_stack(order, say))
+    except (Refused, InvalidSettings) as refused:
+        say(str(refused))
+        return 1
+    return 0
+
+
+def read_settings(environ: Mapping[str, str]) -> tuple[Settings, StackSettings]:
+    """The services' settings, which know no others, and the stack's own."""
+    names = set(StackSettings.__struct_encode_fields__)
+    own = {name: value for name, value in environ.items() if name in names}
+    rest = {name: value for name, value in environ.items() if name not in names}
+    return settings_from(rest), msgspec.convert(own, StackSettings)
+
+
+def line_printer() -> Say:
+    """Lines to standard output, at once; when nobody reads them any more the stack goes on."""
+
+    def say(line: str) -> None:
+        try:
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return say
+
+
+async def run_stack(order: Order, say: Say) -> None:
+    """Start everything, wait until somebody asks to stop, stop everything."""
+    stop = asyncio.Event()
+    with open_data_directory(Path(order.settings.data_dir)) as data:
+        local = _Local(order, data, say)
+        try:
+            async with Supervisor(run=data.run, say=say) as supervisor:
+                _on_signals(stop, supervisor, say)
+                refuse_taken_ports(order)
+                await _unless(stop, local.start(supervisor))
+                await _unless(stop, local.work(supervisor))
+        finally:
+            forget_running(data)
+            local.servers.forget_staging()
+        say("stopped")
+
+
+class _Local:
+    """One start of a stack."""
+
+    def __init__(self, order: Order, data: DataDirectory, say: Say) -> None:
+        self._order = order
+        self._data = data
+        self._say = say
+        self._users = Keys(data).nats_users(order.hooks.nats_users)
+        accounts = order.hooks.nats_accounts({name: user.public_key for name, user in self._users.items()})
+        settings = order.settings
+        options = ServerOptions(
+            nats=NatsOptions(
+                accounts=accounts,
+                batch_streams=order.batch_streams,
+                max_file_store=order.stack_settings.nats_max_file_store,
+                sync_interval=_LAZY_SYNC if settings.unsafe_fast else "always",
+            ),
+            smtp_port=settings.smtp_port if settings.smtp_host == _SINK_HOST else None,
+        )
+        self.servers = EmbeddedServers(data, options=options, env=order.environ, say=say)
+
+    async def start(self, supervisor: Supervisor) -> None:
+        """Until every service is ready."""
+        began = asyncio.get_running_loop().time()
+        hooks = self._order.hooks
+        self._say(f"starting in {self._data.root}")
+        await supervisor.start(self.servers.children())
+        stack = self._stack()
+        await hooks.migrate(stack)
+        self._say("database     ready")
+        await hooks.reconcile(stack)
+        self.servers.link_staging()
+        self._say("streams      ready")
+        key_file = await hooks.first_key(stack)
+        await supervisor.start(self._child(stack, service) for service in self._order.services)
+        self._data.mark_complete()
+        self._tell(self._running(key_file), asyncio.get_running_loop().time() - began)
+
+    async def work(self, supervisor: Supervisor) -> None:
+        """Until somebody asks to stop: whoever awaits this cancels it."""
+        if self._order.watch is None:
+            await asyncio.Event().wait()
+        else:
+            names = [service.name for service in self._order.services]
+            await reload.restart_what_changes(supervisor, self._order.watch, names, self._say)
+
+    def _stack(self) -> Stack:
+        return Stack(
+            data=self._data,
+            servers=self.servers.facts(),
+            settings=self._order.settings,
+            users=self._users,
+        )
+
+    def _child(self, stack: Stack, service: Service) -> Child:
+        settings = self._order.settings
+        tls = service.public and settings.tls_certificate_file != ""
+        before = self._order.hooks.before_service
+
+        async def ready(_pid: int) -> None:
+            await serves(settings.host, service.port(settings), tls=tls)
+
+        async def give_up() -> None:
+            if before is not None:
+                await before(stack, service.name)
+
+        return Child(
+            name=service.name,
+            command=Command(
+                argv=service.argv or (sys.executable, "-P", "-m", service.name),
+                env=stack.environment_for(service, self._order.environ),
+                log=self._data.logs / f"{service.name}.log",
+            ),
+            after=tuple(child.name for child in self.servers.children()),
+            before=give_up,
+            ready=ready,
+            ready_within=60.0,
+            grace=settings.drain_seconds + _AFTER_DRAIN_SECONDS,
+        )
+
+    def _running(self, key_file: str) -> Running:
+        settings = self._order.settings
+        scheme = "https" if settings.tls_certificate_file else "http"
+        return Running(
+            pid=os.getpid(),
+            gateway_url=f"{scheme}://{settings.host}:{settings.gateway_port}",
+            ingress_url=f"{scheme}://{settings.host}:{settings.ingress_port}",
+            public_url=settings.public_url,
+            first_key_file=key_file,
+            ports={service.name: service.port(settings) for service in self._order.services},
+            servers=self.servers.facts(),
+            unsafe_fast=settings.unsafe_fast,
+        )
+
+    def _tell(self, running: Running, seconds: float) -> None:
+        write_running(self._data, running)
+        self._say(f"AutomateOS is ready after {seconds:.1f} s.")
+        self._say(f"  API and its docs   {running.gateway_url}/docs")
+        self._say(f"  webhooks           {running.public_url}/hooks/<token>")
+        self._say(
+            f"  events (NATS)      {running.servers.nats_url}, batches staged {running.servers.nats_staging}"
+        )
+        if running.first_key_file:
+            self._say(f"  API key            in {running.first_key_file}")
+        if running.servers.smtp_port:
+            self._say(f"  mail               kept in {self._data.mail}, nothing is sent")
+        if running.unsafe_fast:
+            self._say("  UNSAFE             a power cut loses what was accepted (AUTOMATEOS_UNSAFE_FAST)")
+        self._say("Ctrl-C stops it.")
+
+
+def refuse_taken_ports(order: Order) -> None:
+    """Say which setting to change while nothing has been started yet."""
+    settings = order.settings
+    wanted = [(f"{service.name}_port", settings.host, service.port(settings)) for service in order.services]
+    if settings.smtp_host == _SINK_HOST:
+        wanted.append(("smtp_port", _SINK_HOST, settings.smtp_port))
+    seen: dict[int, str] = {}
+    for name, host, port in wanted:
+        setting = PREFIX + name.upper()
+        if port != 0 and port in seen:
+            raise Refused(f"{seen[port]} and {setting} are both {port}: give one of them another port.")
+        seen[port] = setting
+        _refuse_if_taken(setting, host, port)
+
+
+def _refuse_if_taken(setting: str, host: str, port: int) -> None:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except socket.gaierror as error:
+        raise Refused(f"{PREFIX}HOST is {host!r}, which is no address here: {error.strerror}.") from error
+    except PermissionError as error:
+        raise Refused(
+            f"Port {port} needs rights that this user lacks: set {setting} to one above 1023."
+        ) from error
+    except OSError as error:
+        raise Refused(
+            f"Port {port} on {host} is in use by another program: set {setting} to a free one ({error.strerror})."
+        ) from error
+
+
+def _on_signals(stop: asyncio.Event, supervisor: Supervisor, say: Say) -> None:
+    """The first signal asks to stop, the second ends everything at once."""
+
+    def asked(number: signal.Signals) -> None:
+        if stop.is_set():
+            say("killed")
+            supervisor.kill()
+        else:
+            say(f"{number.name}: stopping what runs (once more kills it)")
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` wants to be left alone.
+            loop.add_signal_handler(number, asked, number)
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> None:
+    """Do the work, or drop it as soon as somebody asks to stop."""
+
+    async def outcome() -> Exception | None:
+        try:
+            await work
+        except Exception as error:  # Handed on below, without the wrapping of the group.
+            return error
+        return None
+
+    async with asyncio.TaskGroup() as group:
+        working, asked = group.create_task(outcome()), group.create_task(stop.wait())
+        await asyncio.wait((working, asked), return_when=asyncio.FIRST_COMPLETED)
+        done = working.done()
+        working.cancel()
+        asked.cancel()
+    if done and (error := working.result()) is not None:
+        raise error
