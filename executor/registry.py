@@ -34,12 +34,11 @@ class Installed(Struct, frozen=True, kw_only=True):
     promise: Callable[[Any], Repeat] | None
     """Computes the promise about repeating from a configuration."""
     keeps_sealed: bool
+    ports: frozenset[str] | None
+    """The ports that it announces; None when its configuration names further ones."""
 
     def may_leave_by(self, ports: tuple[str, ...]) -> bool:
-        """Whether the node's type announces these ports; names that come from its configuration are not known here."""
-        return self.spec.outputs_from is not None or {port.name for port in self.spec.outputs}.issuperset(
-            ports
-        )
+        return self.ports is None or self.ports.issuperset(ports)
 
 
 class Fault(Struct, frozen=True):
@@ -89,6 +88,7 @@ def installed(node: Node[Any]) -> Installed:
         decode=decode,
         promise=getattr(node, "repeat", None),
         keeps_sealed=bool(getattr(node, "keeps_sealed", False)),
+        ports=None if spec.outputs_from else frozenset(port.name for port in spec.outputs),
     )
 
 

@@ -16,9 +16,7 @@ class Relay:
         self.host = host
         self.port = port
         self.sender = sender
-        ports = range(port, port + 1)
-        # A guard of its own: what is allowed here opens nothing for HTTP.
-        self._egress = Egress([AllowedTarget(network, ports) for network in _EVERYWHERE])
+        self._egress: Egress | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -26,9 +24,14 @@ class Relay:
 
     async def connect(self, timeout_s: float, credential: Credential | None = None) -> Opened:
         """An open connection. Raises `EgressError`; nothing has been said on it."""
+        if self._egress is None:
+            ports = range(self.port, self.port + 1)
+            # A guard of its own: what is allowed here opens nothing for HTTP.
+            self._egress = Egress([AllowedTarget(network, ports) for network in _EVERYWHERE])
         return await self._egress.open_tcp(
             self.host, self.port, timeout_s=timeout_s, usual=(), credential=credential
         )
 
     def close(self) -> None:
-        self._egress.close()
+        if self._egress is not None:
+            self._egress.close()

@@ -1,6 +1,7 @@
 """What an executor promises about one attempt: it happens once, or says that it may not have."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -160,7 +161,7 @@ def test_a_node_that_raises_what_it_likes_harms_nobody_else() -> None:
         async with world.executor():
             for attempt in range(1, len(errors) + 1):
                 [delivery] = world.source.put(task(node_type="test", attempt=attempt))
-                await until(lambda delivery=delivery: delivery.acknowledged)
+                await until(partial(getattr, delivery, "acknowledged"))
             world.source.put(task({"value": 1}, attempt=99))
             await until(lambda: len(world.outcomes) > len(errors))
 
