@@ -40,22 +40,27 @@ def value(of: Any) -> Inline:
 
 
 def action(name: str, **more: Any) -> PlanNode:
-    return PlanNode(**{"id": name, "type": "echo", "place": "executor", "timeout_s": 60, "config": {}} | more)
+    fields: dict[str, Any] = {
+        "id": name,
+        "type": "echo",
+        "place": "executor",
+        "timeout_s": 60,
+        "config": {},
+    }
+    return PlanNode(**fields | more)
 
 
 def control(name: str, kind: str, config: dict[str, Any] | None = None, **more: Any) -> PlanNode:
     outputs = tuple(port.name for port in SPECS[kind].outputs)
-    return PlanNode(
-        **{
-            "id": name,
-            "type": kind,
-            "place": "orchestrator",
-            "timeout_s": 0,
-            "config": config or {},
-            "outputs": outputs,
-        }
-        | more
-    )
+    fields: dict[str, Any] = {
+        "id": name,
+        "type": kind,
+        "place": "orchestrator",
+        "timeout_s": 0,
+        "config": config or {},
+        "outputs": outputs,
+    }
+    return PlanNode(**fields | more)
 
 
 def drawn(arrows: str, *nodes: PlanNode, timeout_s: float | None = None) -> Plan:
@@ -202,17 +207,15 @@ def resolve(step: str, resolution: str, output: Any = None) -> ResolveDoubt:
 
 
 def scheduled(step: str, attempt: int = 1, config: Any = None, **more: Any) -> AttemptScheduled:
-    return AttemptScheduled(
-        **{
-            "step": step,
-            "node": step,
-            "node_type": "echo",
-            "attempt": attempt,
-            "key": f"run-1/{step}",
-            "pool": "default",
-            "repeat": "no",
-            "timeout_s": 60,
-            "config": value(config or {}),
-        }
-        | more
-    )
+    fields: dict[str, Any] = {
+        "step": step,
+        "node": step,
+        "node_type": "echo",
+        "attempt": attempt,
+        "key": f"run-1/{step}",
+        "pool": "default",
+        "repeat": "no",
+        "timeout_s": 60,
+        "config": value(config or {}),
+    }
+    return AttemptScheduled(**fields | more)
