@@ -79,7 +79,7 @@ class EmailSendNode:
         except aiosmtplib.SMTPResponseException as answer:
             raise _refusal(answer) from answer
         output = {
-            "message_id": message["Message-ID"],
+            "message_id": str(message["Message-ID"]),
             "recipients": len(recipients),
             "code": code,
         }
