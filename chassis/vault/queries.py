@@ -1,5 +1,6 @@
 """The vault's SQL. The org stands in every statement, although row-level security holds without it."""
 
+NAME = "select set_config('app.org', $1, true), set_config('app.key_hash', $2, true)"
 DATA_KEYS = "select generation, wrapped from vault.data_keys where org = $1 order by generation"
 ADD_DATA_KEY = """
 insert into vault.data_keys (org, generation, wrapped, created) values ($1, $2, $3, $4) on conflict do nothing
@@ -18,7 +19,7 @@ from vault.secrets where org = $1 and id = $2
 """
 TOUCH = """
 update vault.secrets set last_used = $3
-where org = $1 and id = $2 and (last_used is null or last_used < $3 - $4::interval)
+where org = $1 and id = $2 and (last_used is null or last_used < $3::timestamptz - $4::interval)
 """
 DESCRIPTION = (
     "id, name, kind, allowed_hosts, created, rotated, last_used,"
@@ -47,6 +48,6 @@ FIND_KEY = f"select {KEY_COLUMNS} from vault.api_keys where hash = $1"  # noqa: 
 LIST_KEYS = f"select {KEY_COLUMNS} from vault.api_keys where org = $1 order by created, id"  # noqa: S608  # Constants of ours.
 TOUCH_KEY = """
 update vault.api_keys set last_used = $2
-where id = $1 and (last_used is null or last_used < $2 - $3::interval)
+where id = $1 and (last_used is null or last_used < $2::timestamptz - $3::interval)
 """
 REVOKE = "update vault.api_keys set revoked = $3 where org = $1 and id = $2 and revoked is null returning id"

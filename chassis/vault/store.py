@@ -62,6 +62,7 @@ _AWAY: Final = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # What asyncpg says of an idle connection that the server ended a moment ago.
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
 )
@@ -355,20 +356,31 @@ class Vault:
 
     @asynccontextmanager
     async def _transaction(self, org: str, key_hash: str = "") -> AsyncIterator["Connection"]:
+        """A bounded transaction. A connection that may be silent is dropped: asking it to roll back could wait for ever."""
         try:
-            async with (
-                asyncio.timeout(_QUERY_SECONDS),
-                self._pool.acquire() as connection,
-                connection.transaction(),
-            ):
-                await connection.execute(
-                    "select set_config('app.org', $1, true), set_config('app.key_hash', $2, true)",
-                    org,
-                    key_hash,
-                )
-                yield connection
+            async with asyncio.timeout(_QUERY_SECONDS):
+                connection = await self._pool.acquire()
+        except _AWAY as error:
+            raise VaultAway("the vault's database is not there") from error
+        answers = False
+        try:
+            async with asyncio.timeout(_QUERY_SECONDS):
+                await connection.execute("begin")
+                await connection.execute(queries.NAME, org, key_hash)
+                try:
+                    yield connection
+                except (NoSuchSecret, Shredded, NameTaken):
+                    await connection.execute("rollback")
+                    answers = True
+                    raise
+                await connection.execute("commit")
+                answers = True
         except _AWAY as error:
             raise VaultAway("the vault's database does not answer") from error
+        finally:
+            if not answers:
+                connection.terminate()
+            await self._pool.release(connection, timeout=_QUERY_SECONDS)
 
 
 def _place(org: str, secret_id: str) -> Place:
