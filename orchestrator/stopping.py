@@ -46,7 +46,9 @@ def wind_down(run: Run, order: Sequence[StepPath], at: datetime) -> list[Decisio
     """The end of a run that is stopping, once every attempt has said how it ended or the grace is over."""
     if run.attempts and run.waits:
         return []
-    closed: list[Decision] = [StepCancelled(step=path, node=node_of(path)) for path in run.attempts]
+    closed: list[Decision] = [
+        StepCancelled(step=path, node=node_of(path)) for path in (*run.attempts, *run.doubts)
+    ]
     closed += [WaitDropped(wait=wait) for wait in run.waits]
     error = run.stopping.error if run.stopping else None
     return closed + _end(_after(run, closed, at), order, error)

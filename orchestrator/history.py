@@ -1,0 +1,204 @@
+"""A run's past, looked at again: its state after any event, and whether deciding anew gives what was decided then.
+
+Facts are taken as they stand; every consequence is computed anew and compared. What expressions gave is served from the
+record, so a replay needs the plan and nothing else, on any later release. With an evaluator of the caller's, expressions
+are computed anew as well.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Final, TypeVar, cast
+
+import msgspec
+from msgspec import Struct
+
+from contracts.commits import Commit
+from contracts.errors import Failure
+from contracts.limits import Positive, StepPath
+from contracts.payloads import NULL, Blob, Inline, Payload
+from contracts.plans import PlanNode
+from contracts.runs import (
+    AttemptScheduled,
+    Decision,
+    Fact,
+    RunCompleted,
+    RunEvent,
+    RunResponded,
+    StepFailed,
+    StepSucceeded,
+    WaitOpened,
+)
+from orchestrator.control import Answered, Delayed, Passed
+from orchestrator.decisions import Evaluate, decide
+from orchestrator.evolution import evolve
+from orchestrator.readiness import Graph
+from orchestrator.state import Run
+
+D = TypeVar("D")
+
+
+class Divergence(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The first place where deciding anew gave something else than the history says."""
+
+    event: Positive
+    """Number of the event in the history, counted from 1; one more than its length when an event is missing."""
+    version: Positive
+    """The commit in which it lies."""
+    fact: Fact | None
+    """What was decided on. None: the commit begins with a consequence of nothing."""
+    recorded: Decision | None = None
+    recomputed: Decision | None = None
+
+
+class _Turn(Struct, frozen=True, kw_only=True):
+    """One fact and what followed from it."""
+
+    number: int
+    """Of the first consequence."""
+    version: int
+    at: datetime
+    fact: Fact | None
+    decisions: Sequence[Decision]
+
+
+_NOT_RECORDED: Final = Failure(code="expression", message="The history holds no result for this step.")
+
+
+class Recorded:
+    """Evaluates nothing: gives what the history says was the result."""
+
+    def __init__(self, decisions: Sequence[Decision]) -> None:
+        self._decisions = decisions
+
+    def config(self, _run: Run, node: PlanNode) -> Payload | Failure:
+        scheduled = self._said(AttemptScheduled, node.id)
+        return scheduled.config if scheduled is not None else self._failure(node.id)
+
+    def control(self, _run: Run, node: PlanNode, _at: datetime) -> Passed | Delayed | Answered | Failure:
+        answer = self._said(RunResponded, node.id)
+        if answer is not None:
+            return Answered(status=answer.status, headers=answer.headers, body=answer.body)
+        wait = self._said(WaitOpened, node.id)
+        if wait is not None:
+            return Delayed(due=wait.due)
+        done = self._said(StepSucceeded, node.id)
+        if done is not None:
+            return Passed(output=done.output or NULL, ports=done.ports)
+        return self._failure(node.id)
+
+    def passed_on(self, _run: Run, node: PlanNode) -> Payload | Failure:
+        done = self._said(StepSucceeded, node.id)
+        return (done.output or NULL) if done is not None else self._failure(node.id)
+
+    def output(self, _run: Run) -> Payload:
+        completed = (event.output for event in self._decisions if isinstance(event, RunCompleted))
+        return next(completed, NULL)
+
+    def _said(self, kind: type[D], path: StepPath) -> D | None:
+        found = (
+            event
+            for event in self._decisions
+            if isinstance(event, kind) and getattr(event, "step", None) == path
+        )
+        return next(found, None)
+
+    def _failure(self, path: StepPath) -> Failure:
+        failed = self._said(StepFailed, path)
+        return failed.error if failed is not None else _NOT_RECORDED
+
+
+def state_at(org: str, run_id: str, commits: Iterable[Commit[RunEvent]], event: int | None = None) -> Run:
+    """The run after event number `event`, counted from 1; after all of them when it is None or beyond the last."""
+    run, number = Run.new(org, run_id), 0
+    for commit in commits:
+        for recorded in commit.events:
+            if event is not None and number >= event:
+                return run
+            run = evolve(run, recorded, commit.time)
+            number += 1
+    return run
+
+
+def replay(
+    org: str,
+    run_id: str,
+    commits: Iterable[Commit[RunEvent]],
+    graph: Graph | None,
+    evaluate: Evaluate | None = None,
+) -> Divergence | None:
+    """Decide anew at every fact. None: the history is what this release would have decided.
+
+    `evaluate`: compute expressions anew with it, instead of taking their recorded results.
+    """
+    run = Run.new(org, run_id)
+    for turn in _turns(commits):
+        again: list[Decision] = []
+        if turn.fact is not None:
+            run = evolve(run, turn.fact, turn.at)
+            again = decide(run, graph, turn.fact, turn.at, evaluate or Recorded(turn.decisions))
+        place = _first_difference(turn.decisions, again)
+        if place is not None:
+            return Divergence(
+                event=turn.number + place,
+                version=turn.version,
+                fact=turn.fact,
+                recorded=_at(turn.decisions, place),
+                recomputed=_at(again, place),
+            )
+        for decision in turn.decisions:
+            run = evolve(run, decision, turn.at)
+    return None
+
+
+def _turns(commits: Iterable[Commit[RunEvent]]) -> Iterator[_Turn]:
+    before = 0
+    for commit in commits:
+        events = commit.events
+        starts = [place for place, event in enumerate(events) if event.is_fact]
+        if starts[:1] != [0]:
+            starts.insert(0, 0)
+        for start, end in zip(starts, [*starts[1:], len(events)], strict=True):
+            fact = cast("Fact", events[start]) if events[start].is_fact else None
+            first = start + (fact is not None)
+            yield _Turn(
+                number=before + first + 1,
+                version=commit.version,
+                at=commit.time,
+                fact=fact,
+                decisions=cast("Sequence[Decision]", events[first:end]),
+            )
+        before += len(events)
+
+
+def _first_difference(recorded: Sequence[Decision], recomputed: Sequence[Decision]) -> int | None:
+    for place in range(max(len(recorded), len(recomputed))):
+        ours, theirs = _at(recorded, place), _at(recomputed, place)
+        if ours is None or theirs is None or not _same(ours, theirs):
+            return place
+    return None
+
+
+def _at(decisions: Sequence[Decision], place: int) -> Decision | None:
+    return decisions[place] if place < len(decisions) else None
+
+
+def _same(recorded: Decision, recomputed: Decision) -> bool:
+    if recorded == recomputed:
+        return True
+    return type(recorded) is type(recomputed) and all(
+        _same_value(getattr(recorded, name), getattr(recomputed, name)) for name in recorded.__struct_fields__
+    )
+
+
+def _same_value(recorded: object, recomputed: object) -> bool:
+    """A value is the same whether it stands in the event or apart, and however its JSON is spelt."""
+    match recorded, recomputed:
+        case Inline(), Inline():
+            return bool(msgspec.json.decode(recorded.value) == msgspec.json.decode(recomputed.value))
+        case Blob(), Inline():
+            return recorded.sha256 == hashlib.sha256(recomputed.value).hexdigest()
+        case Inline(), Blob():
+            return _same_value(recomputed, recorded)
+        case _:
+            return recorded == recomputed

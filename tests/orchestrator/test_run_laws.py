@@ -1,0 +1,304 @@
+"""Laws that hold for every run, whatever its plan and whatever happens in whatever order."""
+
+import random
+from collections import Counter
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from msgspec import Struct
+
+from chassis.testing.examples import example as an_example
+from contracts.commits import Commit
+from contracts.errors import Failure
+from contracts.messages import Message, StepDone, StepLetGo
+from contracts.plans import Plan, PlanEdge, PlanNode
+from contracts.runs import (
+    TERMINAL,
+    AttemptScheduled,
+    Fact,
+    RunEvent,
+    RunParked,
+    RunReopened,
+    RunStarted,
+)
+from orchestrator.evolution import FOLDS
+from orchestrator.history import replay, state_at
+from orchestrator.readiness import Graph
+from orchestrator.run import Refusal, Run, accept, decide, evolve, outstanding, waiting_for
+from orchestrator.state import DONE
+from tests.orchestrator.stories import (
+    CANCEL,
+    LOOK,
+    NOON,
+    PATIENT,
+    RETRY,
+    START,
+    TRY_AGAIN,
+    UNPARK,
+    AsWritten,
+    action,
+    broken,
+    control,
+    done,
+    doubted,
+    let_go,
+    resolve,
+    wake,
+)
+
+CONTROLS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("filter", {"condition": True}, {}),
+    ("filter", {"condition": False}, {}),
+    ("if", {"condition": False}, {}),
+    ("if", {"condition": "broken"}, {}),
+    ("set", {"fields": {"a": 1}}, {}),
+    ("merge", {"mode": "all"}, {}),
+    ("merge", {"mode": "any"}, {"join": "any"}),
+    ("delay", {"seconds": 30}, {}),
+    ("respond", {"body": "hello"}, {}),
+]
+
+
+def random_plan(chance: random.Random) -> Plan:
+    """Up to nine nodes, every edge from an earlier to a later one, by a random port."""
+    nodes: list[PlanNode] = []
+    for number in range(chance.randint(1, 9)):
+        name = f"n{number}"
+        if chance.random() < 0.5:
+            repeat = chance.choice(["yes", "no", "by-key"])
+            retry = {"retry": PATIENT} if chance.random() < 0.5 else {}
+            nodes.append(action(name, order=number, repeat=repeat, **retry))
+        else:
+            kind, config, more = chance.choice(CONTROLS)
+            nodes.append(control(name, kind, config, order=number, **more))
+    edges = {
+        PlanEdge(
+            source=source.id,
+            port=chance.choice([*source.outputs, *source.outputs, "error"]),
+            target=target.id,
+            into="main",
+        )
+        for place, target in enumerate(nodes)
+        for source in nodes[:place]
+        if chance.random() < 0.3
+    }
+    return Plan(
+        org="org",
+        workflow="flow",
+        version=1,
+        nodes=tuple(nodes),
+        edges=tuple(sorted(edges, key=lambda edge: (edge.source, edge.target))),
+        vars={},
+        timeout_s=chance.choice([None, 45.0]),
+    )
+
+
+class Told(Struct):
+    """A run and everything that happened to it."""
+
+    graph: Graph
+    run: Run
+    at: datetime = NOON
+    commits: list[Commit[RunEvent]] = []
+    recorded: list[Message] = []
+    facts: list[Fact] = []
+
+    def hear(self, message: Message) -> None:
+        accepted = accept(self.run, self.graph, message, self.at)
+        if isinstance(accepted, Refusal) or not accepted:
+            return
+        self.recorded.append(message)
+        events: list[RunEvent] = []
+        for fact in accepted:
+            self.run = evolve(self.run, fact, self.at)
+            evaluate = AsWritten(self.graph)
+            decisions = decide(self.run, self.graph, fact, self.at, evaluate)
+            assert decisions == decide(self.run, self.graph, fact, self.at, evaluate)
+            for decision in decisions:
+                self.run = evolve(self.run, decision, self.at)
+            self.facts.append(fact)
+            events += [fact, *decisions]
+        self.commit(events)
+
+    def park(self) -> None:
+        fact = RunParked(reason="poison")
+        self.run = evolve(self.run, fact, self.at)
+        self.facts.append(fact)
+        self.commit([fact])
+
+    def commit(self, events: list[RunEvent]) -> None:
+        self.commits.append(
+            Commit[RunEvent](
+                id="c",
+                org="org",
+                run="run-1",
+                version=len(self.commits) + 1,
+                events=tuple(events),
+                time=self.at,
+                actor="system",
+                causation_id="",
+                correlation_id="",
+                engine_version="",
+                key_id="",
+                prev_hash="",
+            )
+        )
+
+    def events(self) -> list[RunEvent]:
+        return [event for commit in self.commits for event in commit.events]
+
+
+def something(told: Told, chance: random.Random) -> Message:
+    """A message that may come now: mostly one that moves the run, sometimes an old or a foolish one."""
+    run, choices = told.run, list[Message]()
+    for path, attempt in run.attempts.items():
+        number = attempt.attempt
+        ports = chance.choice([("main",), ("main",), ("true",), ()])
+        choices += [done(path, number, output=path, ports=ports)] * 4
+        choices += [broken(path, number), broken(path, number, TRY_AGAIN), doubted(path, number)]
+        choices += [let_go(path, number, chance.choice(["none", "possible", "done"]))]
+    for path, doubtful in run.doubts.items():
+        choices += [resolve(path, chance.choice(["retry", "done", "failed"])), done(path, doubtful)]
+    choices += [wake(name) for name in run.waits]
+    foolish: list[Message] = [CANCEL, LOOK, LOOK, RETRY, UNPARK, START, done("n0"), resolve("n1", "done")]
+    choices.append(chance.choice(foolish))
+    if told.recorded and chance.random() < 0.3:
+        choices.append(chance.choice(told.recorded))
+    return chance.choice(choices)
+
+
+def lived(seed: int, moments: int = 25) -> Told:
+    """A run to which random things happened, one after the other."""
+    chance = random.Random(seed)
+    told = Told(graph=Graph.of(random_plan(chance)), run=Run.new("org", "run-1"))
+    told.hear(START)
+    for _ in range(moments):
+        if chance.random() < 0.3:
+            told.at += timedelta(seconds=chance.choice([1, 3, 30]))
+        if chance.random() < 0.02:
+            told.park()
+        told.hear(something(told, chance))
+        assert_sound(told.run)
+    return told
+
+
+def assert_sound(run: Run) -> None:
+    """What must be true of a run after every commit."""
+    if run.status not in TERMINAL:
+        assert waiting_for(run), "a run that goes on must name what it waits for"
+    if run.parked is None:
+        assert not run.news, "everything that was learnt was decided on"
+    if run.phase in TERMINAL:
+        held = outstanding(run)
+        left = [*held.attempts, *held.waits, *run.attempts, *run.waits, *run.doubts]
+        assert left == [], "what ended has nothing under way"
+    if run.status == "completed":
+        assert all(step.status in DONE for step in run.steps.values())
+
+
+seeds = st.integers(min_value=0, max_value=2**32)
+
+
+@settings(max_examples=300, deadline=None)
+@given(seeds)
+@example(0)
+def test_the_same_history_gives_the_same_state_and_the_same_decisions(seed: int) -> None:
+    told = lived(seed)
+    assert state_at("org", "run-1", told.commits) == told.run
+    assert replay("org", "run-1", told.commits, told.graph) is None
+    assert replay("org", "run-1", told.commits, told.graph, AsWritten(told.graph)) is None
+
+
+@settings(max_examples=300, deadline=None)
+@given(seeds)
+def test_redelivery_is_harmless(seed: int) -> None:
+    told = lived(seed)
+    evaluate = AsWritten(told.graph)
+    for fact in told.facts:
+        assert decide(told.run, told.graph, fact, told.at, evaluate) == [], f"{fact} was acted on twice"
+    for message in told.recorded:
+        if isinstance(message, StepDone | StepLetGo) or message == START:
+            assert accept(told.run, told.graph, message, told.at) == (), f"{message} was recorded twice"
+
+
+@settings(max_examples=60, deadline=None)
+@given(seeds)
+def test_evolve_accepts_every_event_in_every_state(seed: int) -> None:
+    told = lived(seed, moments=10)
+    for kind in FOLDS:
+        after = evolve(told.run, an_example(kind), told.at)
+        assert isinstance(after, Run)
+    for event in told.events():
+        assert isinstance(evolve(told.run, event, told.at), Run)
+
+
+@settings(max_examples=300, deadline=None)
+@given(seeds)
+def test_each_opening_ends_at_most_once_and_no_attempt_is_made_twice(seed: int) -> None:
+    told = lived(seed)
+    ends, attempts = Counter[int](), Counter[tuple[str, int]]()
+    opening = 0
+    for event in told.events():
+        opening += isinstance(event, RunStarted | RunReopened)
+        ends[opening] += str(type(event).__struct_config__.tag) in (
+            "run.completed",
+            "run.failed",
+            "run.cancelled",
+        )
+        if isinstance(event, AttemptScheduled):
+            attempts[event.step, event.attempt] += 1
+    assert max(ends.values()) <= 1
+    assert max(attempts.values(), default=1) == 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(seeds)
+def test_every_run_ends_when_everybody_does_their_part(seed: int) -> None:
+    told = lived(seed, moments=8)
+    for _ in range(200):
+        told.hear(UNPARK)
+        if told.run.status in TERMINAL:
+            break
+        waits = sorted(told.run.waits.values(), key=lambda wait: wait.due)
+        if told.run.attempts:
+            path, attempt = next(iter(told.run.attempts.items()))
+            told.hear(done(path, attempt.attempt))
+        elif told.run.doubts:
+            told.hear(resolve(next(iter(told.run.doubts)), "done"))
+        else:
+            told.at = max(told.at, waits[0].due)
+            told.hear(wake(waits[0].wait))
+    assert told.run.status in TERMINAL
+    settled = {path for path, step in told.run.steps.items() if step.status in {*DONE, "cancelled"}}
+    assert settled == set(told.graph.order)
+
+
+def test_a_run_of_500_steps_is_told_and_folded_quickly_enough_to_be_told_here() -> None:
+    names = [f"n{number}" for number in range(500)]
+    plan = Plan(
+        org="org",
+        workflow="flow",
+        version=1,
+        nodes=tuple(action(name, order=rank) for rank, name in enumerate(names)),
+        edges=tuple(PlanEdge(source=a, port="main", target=b, into="main") for a, b in pairwise(names)),
+        vars={},
+    )
+    told = Told(graph=Graph.of(plan), run=Run.new("org", "run-1"))
+    told.hear(START)
+    for name in names:
+        told.hear(done(name))
+    assert told.run.status == "completed"
+    assert state_at("org", "run-1", told.commits) == told.run
+
+
+def test_a_failure_in_an_expression_is_the_steps_and_not_the_deciders() -> None:
+    broken_config = Failure(code="expression", message="no", node="n0")
+    graph = Graph.of(Plan(org="o", workflow="w", version=1, nodes=(action("n0"),), edges=(), vars={}))
+    told = Told(graph=graph, run=Run.new("org", "run-1"))
+    (fact,) = accept(told.run, graph, START, NOON)  # type: ignore[misc]  # Not refused.
+    run = evolve(told.run, fact, NOON)
+    decisions = decide(run, graph, fact, NOON, AsWritten(graph, {"n0": broken_config}))
+    assert [type(decision).__name__ for decision in decisions] == ["StepFailed", "RunFailed"]
