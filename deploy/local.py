@@ -7,7 +7,6 @@ that takes time: whoever wires the hooks imports inside them.
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -20,12 +19,23 @@ from chassis.settings import PREFIX, InvalidSettings, Settings, settings_from
 from deploy import reload
 from deploy.data_directory import DataDirectory, open_data_directory
 from deploy.keys import Keys
+from deploy.ports import Wanted, refuse_taken_ports
 from deploy.process import Command
 from deploy.readiness import serves
 from deploy.refusals import Refused
 from deploy.servers import EmbeddedServers, ServerOptions
 from deploy.servers.nats import NatsOptions
-from deploy.stack import SERVICES, Hooks, Running, Service, Stack, forget_running, write_running
+from deploy.stack import (
+    SERVICES,
+    Hooks,
+    Running,
+    Service,
+    Stack,
+    forget_running,
+    local_url,
+    public_url,
+    write_running,
+)
 from deploy.supervisor import Child, Say, Supervisor
 
 _SINK_HOST: Final = "127.0.0.1"
@@ -110,9 +120,10 @@ async def run_stack(order: Order, say: Say) -> None:
     with open_data_directory(Path(order.settings.data_dir)) as data:
         local = _Local(order, data, say)
         try:
-            async with Supervisor(run=data.run, say=say) as supervisor:
-                _on_signals(stop, supervisor, say)
-                refuse_taken_ports(order)
+            supervisor = Supervisor(run=data.run, say=say)
+            _on_signals(stop, supervisor, say)
+            async with supervisor:
+                refuse_taken_ports(_ports_of(order))
                 await _unless(stop, local.start(supervisor))
                 await _unless(stop, local.work(supervisor))
         finally:
@@ -203,12 +214,11 @@ class _Local:
 
     def _running(self, key_file: str) -> Running:
         settings = self._order.settings
-        scheme = "https" if settings.tls_certificate_file else "http"
         return Running(
             pid=os.getpid(),
-            gateway_url=f"{scheme}://{settings.host}:{settings.gateway_port}",
-            ingress_url=f"{scheme}://{settings.host}:{settings.ingress_port}",
-            public_url=settings.public_url,
+            gateway_url=local_url(settings, settings.gateway_port),
+            ingress_url=local_url(settings, settings.ingress_port),
+            public_url=public_url(settings),
             first_key_file=key_file,
             ports={service.name: service.port(settings) for service in self._order.services},
             servers=self.servers.facts(),
@@ -232,37 +242,15 @@ class _Local:
         self._say("Ctrl-C stops it.")
 
 
-def refuse_taken_ports(order: Order) -> None:
-    """Say which setting to change while nothing has been started yet."""
+def _ports_of(order: Order) -> list[Wanted]:
     settings = order.settings
-    wanted = [(f"{service.name}_port", settings.host, service.port(settings)) for service in order.services]
+    wanted = [
+        Wanted(setting=f"{service.name}_port", host=settings.host, port=service.port(settings))
+        for service in order.services
+    ]
     if settings.smtp_host == _SINK_HOST:
-        wanted.append(("smtp_port", _SINK_HOST, settings.smtp_port))
-    seen: dict[int, str] = {}
-    for name, host, port in wanted:
-        setting = PREFIX + name.upper()
-        if port != 0 and port in seen:
-            raise Refused(f"{seen[port]} and {setting} are both {port}: give one of them another port.")
-        seen[port] = setting
-        _refuse_if_taken(setting, host, port)
-
-
-def _refuse_if_taken(setting: str, host: str, port: int) -> None:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except socket.gaierror as error:
-        raise Refused(f"{PREFIX}HOST is {host!r}, which is no address here: {error.strerror}.") from error
-    except PermissionError as error:
-        raise Refused(
-            f"Port {port} needs rights that this user lacks: set {setting} to one above 1023."
-        ) from error
-    except OSError as error:
-        raise Refused(
-            f"Port {port} on {host} is in use by another program: set {setting} to a free one ({error.strerror})."
-        ) from error
+        wanted.append(Wanted(setting="smtp_port", host=_SINK_HOST, port=settings.smtp_port))
+    return wanted
 
 
 def _on_signals(stop: asyncio.Event, supervisor: Supervisor, say: Say) -> None:

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -78,6 +79,8 @@ def spawn(command: Command) -> subprocess.Popen[bytes]:
 
 def dies_with_parent(number: int) -> Callable[[], None] | None:
     """What a child calls before it becomes its program, so that it gets this signal when its parent ends."""
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("A child of this thread would end with the thread: start it from the main one.")
     if sys.platform != "linux":
         return None  # Only Linux has it; elsewhere the next start stops what was left over.
     prctl = ctypes.CDLL(None, use_errno=True).prctl

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS: Final = 0.03
 _ANSWER_SECONDS: Final = 5.0
-_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  # Named, not bound.
+_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104  # Named, not bound.
 
 
 async def first_line(host: str, port: int) -> bytes:
@@ -28,14 +28,20 @@ async def answers(path: str, question: bytes, answer: bytes) -> None:
     await _repeated(ask)
 
 
+def near(host: str) -> str:
+    """How this machine itself reaches a server that listens there, as it stands in a URL."""
+    return _EVERYWHERE.get(host, f"[{host}]" if ":" in host else host)
+
+
 async def serves(host: str, port: int, path: str = "/readyz", *, tls: bool = False) -> None:
     """Wait until a GET of this path is answered with 200."""
-    near = _EVERYWHERE.get(host, host)
-    question = f"GET {path} HTTP/1.1\r\nHost: {near}:{port}\r\nConnection: close\r\n\r\n".encode()
+    name = near(host)
+    address = name.strip("[]")
+    question = f"GET {path} HTTP/1.1\r\nHost: {name}:{port}\r\nConnection: close\r\n\r\n".encode()
     context = _any_certificate() if tls else None
 
     async def ask() -> bytes:
-        line = await _exchange(asyncio.open_connection(near, port, ssl=context), question)
+        line = await _exchange(asyncio.open_connection(address, port, ssl=context), question)
         return line if line.split()[1:2] == [b"200"] else b""
 
     await _repeated(ask)

@@ -11,6 +11,7 @@ from chassis.settings import PREFIX, Settings, environment_of
 from deploy.data_directory import DataDirectory, holder, write_whole
 from deploy.keys import Keys, NatsUser
 from deploy.process import is_alive, marks
+from deploy.readiness import near
 from deploy.servers import Servers
 from deploy.servers.postgres import SUPERUSER
 
@@ -45,6 +46,17 @@ SERVICES: Final = (
 )
 
 
+def local_url(settings: Settings, port: int) -> str:
+    """Where a service with a public port is reached on this machine."""
+    return f"{'https' if settings.tls_certificate_file else 'http'}://{near(settings.host)}:{port}"
+
+
+def public_url(settings: Settings) -> str:
+    """What the operator set; else where ingress really listens, which need not be its usual port."""
+    usual = Settings().public_url
+    return settings.public_url if settings.public_url != usual else local_url(settings, settings.ingress_port)
+
+
 class Stack(Struct, frozen=True, kw_only=True):
     """A data directory whose servers run: what the hooks get to work with."""
 
@@ -60,6 +72,7 @@ class Stack(Struct, frozen=True, kw_only=True):
         user = self.users[nats_user] if self.users else None
         return msgspec.structs.replace(
             self.settings,
+            public_url=public_url(self.settings),
             data_dir=str(self.data.root),
             nats_url=self.servers.nats_url,
             nats_monitor_url=self.servers.nats_monitor_url,

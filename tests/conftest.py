@@ -7,6 +7,7 @@ and started again; `start_nats` makes several, or one with other options.
 
 import itertools
 import os
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -76,3 +77,11 @@ async def start_nats(tmp_path: Path) -> AsyncIterator[StartNats]:
 async def nats_server(start_nats: StartNats) -> NatsServer:
     """A fresh nats-server in which everybody may do everything, and which syncs as production does."""
     return await start_nats()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can reach; pytest's own are closed."""
+    with tempfile.TemporaryDirectory(prefix="automateos-tests-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)

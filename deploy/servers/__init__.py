@@ -14,6 +14,7 @@ from deploy.servers import postgres
 from deploy.servers.mail import Mail
 from deploy.servers.nats import Nats, NatsOptions
 from deploy.servers.postgres import Postgres
+from deploy.servers.postgres_home import OUTSIDE
 from deploy.servers.redis import Redis
 from deploy.supervisor import Child, Say
 
@@ -53,7 +54,7 @@ class ServerOptions(Struct, frozen=True, kw_only=True):
     nats: NatsOptions = NatsOptions()
     smtp_port: int | None = 0
     """0: wherever a port is free; none: no mail server."""
-    outside: Path = postgres.OUTSIDE
+    outside: Path = OUTSIDE
 
 
 class EmbeddedServers:

@@ -1,6 +1,7 @@
 """Servers from the wheels, in a process of their own or as one nats-server to be killed."""
 
 import asyncio
+import os
 import select
 import shutil
 import signal
@@ -15,11 +16,12 @@ from typing import Final
 import msgspec
 
 from deploy import process
-from deploy.data_directory import DataDirectory
+from deploy.data_directory import DataDirectory, holder
 from deploy.servers import Servers
 from deploy.servers.nats import Nats, NatsOptions
 
 START_SECONDS: Final = 60.0
+_PREFIX: Final = "automateos-servers-"
 
 
 class DidNotStart(Exception):
@@ -32,8 +34,10 @@ def embedded_servers(*arguments: str) -> Iterator[Servers]:
 
     `arguments` are those of `python -m deploy.servers`.
     """
-    # Not under pytest's own folder: as root, Postgres' user must be able to pass through.
-    folder = Path(tempfile.mkdtemp(prefix="automateos-tests-"))
+    _sweep()
+    # Not under pytest's own folder, which is closed: as root, Postgres' user must be able to pass through.
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    folder.chmod(0o711)
     with (folder / "said").open("wb") as said:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "deploy.servers", str(folder / "data"), *arguments],
@@ -46,10 +50,23 @@ def embedded_servers(*arguments: str) -> Iterator[Servers]:
     finally:
         supervisor.terminate()
         supervisor.communicate(timeout=START_SECONDS)
-        elsewhere = (folder / "data/postgres").resolve()
-        if not elsewhere.is_relative_to(folder.resolve()):
-            shutil.rmtree(elsewhere)  # TMPDIR is closed to Postgres' user.
-        shutil.rmtree(folder)
+        _remove(folder)
+
+
+def _sweep() -> None:
+    """Remove what earlier runs left that were killed: folders of ours that nobody holds any more."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        lock = folder / "data/lock"
+        if lock.exists() and lock.stat().st_uid == os.geteuid() and holder(folder / "data") is None:
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Not alone, perhaps: a run that begins at this moment may sweep it."""
+    elsewhere = (folder / "data/postgres").resolve()
+    if not elsewhere.is_relative_to(folder.resolve()):
+        shutil.rmtree(elsewhere, ignore_errors=True)  # The temporary folder is closed to Postgres' user.
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _first_line(supervisor: subprocess.Popen[bytes], said: Path) -> bytes:

@@ -55,6 +55,10 @@ async def first_key(stack: Stack) -> str:
     return str(path)
 
 
+async def before_service(stack: Stack, name: str) -> None:
+    sys.stdout.write(f"{name} is about to start with {stack.servers.nats_url}\n")
+
+
 def accounts(keys: Mapping[str, str]) -> str:
     users = ", ".join(f"{{ nkey: {key} }}" for key in keys.values())
     return f"accounts {{ APP {{ jetstream: enabled, users: [ {users} ] }} }}"
@@ -87,6 +91,7 @@ def main(environ: Mapping[str, str]) -> int:
         first_key=first_key,
         nats_users=(ADMIN, *(service.name for service in SERVICES)),
         nats_accounts=accounts,
+        before_service=before_service,
     )
     watch = environ.get("FAKE_WATCH")
     return up(

