@@ -14,6 +14,7 @@ import asyncio
 import heapq
 import itertools
 import random
+import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -21,6 +22,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+_UNWINDING: Final = 50
 
 PROCESS: Final[ContextVar[str]] = ContextVar("process", default="")
 """The process whose code is running; empty for the simulation itself."""
@@ -104,15 +106,22 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             asyncio._set_running_loop(None)  # noqa: SLF001
 
     def close(self) -> None:
-        """Forget every task, without running what is left of it in anybody's name."""
-        for task in [*self._graves, *(task for tasks in self._tasks.values() for task in tasks)]:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001  # A killed task is no defect.
-            if not task.done():
-                _silence(task.get_coro())
+        """End every task that is left, in nobody's name: what its `finally` blocks do now reaches no process."""
+        left = [*self._graves, *(task for tasks in self._tasks.values() for task in tasks)]
         self._graves.clear()
         self._tasks.clear()
         self._queues.clear()
         self._timers.clear()
+        shown = sys.unraisablehook
+        sys.unraisablehook = lambda _: None
+        try:
+            for task in left:
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001  # A killed task is no defect.
+                if not task.done():
+                    _end(task.get_coro())
+            left.clear()
+        finally:
+            sys.unraisablehook = shown
 
     def _step(self) -> None:
         if not self._runnable:
@@ -229,7 +238,12 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         """Nothing to do: a cancelled timer is passed over when its time comes."""
 
 
-def _silence(coroutine: Any) -> None:
-    """Close a coroutine whose process is gone. What its `finally` blocks do now reaches nobody."""
-    with suppress(BaseException):  # It died long ago; what it says now is nothing that happened.
-        coroutine.close()
+class _Over(BaseException):
+    """The schedule is over."""
+
+
+def _end(coroutine: Any) -> None:
+    """Unwind a coroutine that nobody will resume, however often it awaits on its way out."""
+    with suppress(BaseException):
+        for _ in range(_UNWINDING):
+            coroutine.throw(_Over)

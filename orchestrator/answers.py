@@ -1,0 +1,113 @@
+"""What the owner of a run says to those who asked, and to those who wait for the run's own answer."""
+
+from collections import defaultdict
+
+from chassis.ports import Arrival, Signals
+from contracts.codec import encode
+from contracts.errors import Failure
+from contracts.messages import Answer, Message, Responded, StartRun
+from contracts.runs import TERMINAL
+from orchestrator.memory import Known
+
+
+class Envelope:
+    """One arrival: answered when every message in it is done."""
+
+    def __init__(self, arrival: Arrival, count: int) -> None:
+        self.arrival = arrival
+        self._answers: list[Answer | None] = [None] * count
+        self._left = count
+
+    def answer(self, place: int, answer: Answer) -> None:
+        """Answer the message that stood at this place; the last one sends them all."""
+        if self._answers[place] is not None:
+            return
+        self._answers[place] = answer
+        self._left -= 1
+        if self._left == 0:
+            self.arrival.answer(encode(self._answers) if self.arrival.direct else b"")
+
+
+class Letter:
+    """One message and where its answer goes."""
+
+    __slots__ = ("envelope", "message", "place")
+
+    def __init__(self, message: Message, envelope: Envelope, place: int) -> None:
+        self.message = message
+        self.envelope = envelope
+        self.place = place
+
+    @property
+    def direct(self) -> bool:
+        """Whether somebody awaits the answer to this very message."""
+        return self.envelope.arrival.direct
+
+    def answer(self, answer: Answer) -> None:
+        self.envelope.answer(self.place, answer)
+
+
+class Replies:
+    """Who waits for which run's own answer (respond mode). Lost with the process: the caller reads the history then."""
+
+    def __init__(self, signals: Signals) -> None:
+        self._signals = signals
+        self._waiting: dict[str, set[str]] = defaultdict(set)
+
+    def await_answer(self, run_id: str, reply: str) -> None:
+        """A start that comes again is attached again: its first process may have died."""
+        self._waiting[run_id].add(reply)
+
+    def tell(self, reply: str, responded: Responded) -> None:
+        """Tell one who waits."""
+        self._signals.publish(reply, encode(responded))
+
+    def settle(self, run_id: str, responded: Responded) -> None:
+        """Tell everybody who waits."""
+        for reply in self._waiting.pop(run_id, ()):
+            self._signals.publish(reply, encode(responded))
+
+    def forget(self) -> None:
+        self._waiting.clear()
+
+
+def responded_of(known: Known) -> Responded | None:
+    """What the run answers: what its respond node said, else how it ended; None while it goes on."""
+    run = known.run
+    said = run.responded
+    if said is not None:
+        return Responded(
+            run=run.id, state="responded", status=said.status, headers=said.headers, body=said.body
+        )
+    match run.status:
+        case "completed":
+            return Responded(run=run.id, state="completed", body=run.output)
+        case "failed":
+            return Responded(run=run.id, state="failed", status=500, error=run.error)
+        case "cancelled":
+            return Responded(run=run.id, state="cancelled", status=409, error=run.error)
+        case _:
+            return None
+
+
+def answer_for(letter: Letter, known: Known, epoch: int, *, changed: bool, refused: Failure | None) -> Answer:
+    """The answer to one message, given what is in RUNS now."""
+    message = letter.message
+    answer = Answer(
+        run=message.run, result="nothing", epoch=epoch, sequence=known.sequence, receipt=known.receipt
+    )
+    if refused is not None:
+        return _with(answer, result="refused", error=refused)
+    if isinstance(message, StartRun):
+        return _with(
+            answer,
+            result="accepted" if known.receipt == message.receipt else "duplicate",
+            request=known.run.request,
+            responded=responded_of(known) if message.reply or known.run.status in TERMINAL else None,
+        )
+    return _with(answer, result="accepted") if changed else answer
+
+
+def _with(answer: Answer, **changes: object) -> Answer:
+    fields = {name: getattr(answer, name) for name in answer.__struct_fields__}
+    return Answer(**(fields | changes))

@@ -1,0 +1,88 @@
+"""What one message changes in one run: the facts it brings, and what follows from each. Pure."""
+
+from datetime import datetime
+from typing import Final
+
+from msgspec import Struct
+
+from contracts.errors import Failure
+from contracts.messages import (
+    CancelRun,
+    Look,
+    Message,
+    ResolveDoubt,
+    RetryRun,
+    StartRun,
+    StepBroken,
+    StepDone,
+    StepInDoubt,
+    StepLetGo,
+    UnparkRun,
+    Wake,
+)
+from contracts.runs import RunEvent
+from orchestrator.run import Evaluate, Graph, Refusal, Run, accept, decide, evolve
+
+SYSTEM: Final = "system"
+
+
+class Considered(Struct, frozen=True, kw_only=True):
+    """The run after a message, the events that took it there, and why there are none."""
+
+    run: Run
+    events: tuple[RunEvent, ...] = ()
+    refused: Failure | None = None
+
+
+def consider(run: Run, graph: Graph | None, message: Message, at: datetime, evaluate: Evaluate) -> Considered:
+    """Record what the message says, then decide on each fact in turn."""
+    facts = accept(run, graph, message, at)
+    if isinstance(facts, Refusal):
+        return Considered(run=run, refused=facts.error)
+    events: list[RunEvent] = []
+    for fact in facts:
+        run = evolve(run, fact, at)
+        events.append(fact)
+        for decision in decide(run, graph, fact, at, evaluate):
+            run = evolve(run, decision, at)
+            events.append(decision)
+    return Considered(run=run, events=tuple(events))
+
+
+def may_unpark(run: Run, release: str) -> bool:
+    """Whether this release is the one that a parked run waits for."""
+    return (
+        run.status == "parked"
+        and run.needs_release is not None
+        and _number(run.needs_release) <= _number(release)
+    )
+
+
+def _number(release: str) -> list[int]:
+    return [int(part) for part in release.split(".") if part.isdigit()]
+
+
+def actor_of(message: Message) -> str:
+    """Who is behind a message."""
+    match message:
+        case StartRun() | CancelRun() | RetryRun() | ResolveDoubt() | UnparkRun():
+            return message.actor
+        case StepDone() | StepBroken() | StepInDoubt() | StepLetGo():
+            return message.executor
+        case Wake():
+            return "timer"
+        case Look():
+            return "sweeper"
+
+
+def cause_of(message: Message) -> str:
+    """What a commit names as its causation."""
+    match message:
+        case StartRun():
+            return message.receipt
+        case StepDone() | StepBroken() | StepInDoubt() | StepLetGo():
+            return f"{message.step}/{message.attempt}"[:128]
+        case Wake():
+            return message.wait[:128]
+        case Look() | CancelRun() | RetryRun() | ResolveDoubt() | UnparkRun():
+            return str(type(message).__struct_config__.tag)

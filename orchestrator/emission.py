@@ -1,0 +1,89 @@
+"""What a committed decision asks of the world: tasks to do, moments to be woken at, attempts to let go.
+
+All of it can be derived from the state, so losing it loses nothing: it is emitted again when somebody looks.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from chassis.clock import Clock
+from chassis.ports import Inbox, Ownership, Signals, Tasks
+from contracts.codec import encode
+from contracts.messages import CancelAttempts, Task, Wake
+from contracts.runs import AttemptScheduled, WaitOpened
+from contracts.subjects import cancel, partition, task
+from orchestrator.memory import Known
+from orchestrator.run import outstanding
+from orchestrator.sources import Programs
+
+
+class Emission:
+    """Sends tasks, wake-ups and cancellations."""
+
+    def __init__(
+        self, *, tasks: Tasks, inbox: Inbox, signals: Signals, ownership: Ownership, clock: Clock
+    ) -> None:
+        self._tasks = tasks
+        self._inbox = inbox
+        self._signals = signals
+        self._ownership = ownership
+        self._clock = clock
+
+    def attempts(self, known: Known, attempts: Sequence[AttemptScheduled], programs: Programs | None) -> None:
+        """Ask for these attempts, without waiting."""
+        run = known.run
+        nodes = programs.graph.nodes if programs is not None else {}
+        for attempt in attempts:
+            body = encode(
+                Task(
+                    org=run.org,
+                    run=run.id,
+                    step=attempt.step,
+                    node=attempt.node,
+                    node_type=attempt.node_type,
+                    attempt=attempt.attempt,
+                    key=attempt.key,
+                    repeat=attempt.repeat,
+                    timeout_s=attempt.timeout_s,
+                    config=attempt.config,
+                    secrets=nodes[attempt.node].secrets if attempt.node in nodes else (),
+                    scheduled_at=self._clock.now().timestamp(),
+                    key_id=known.key_id,
+                    trace=known.trace,
+                )
+            )
+            self._tasks.emit(attempt.pool, _subject(known, attempt), body)
+
+    async def wakes(self, opened: Sequence[tuple[Known, WaitOpened]]) -> None:
+        """Have the runs woken when their waits are due. Returns when the wake-ups are on disk."""
+        if opened:
+            await self._inbox.wake_at([_wake(known, wait) for known, wait in opened])
+
+    def let_go(self, known: Known) -> None:
+        """Tell every executor that the run's open attempts shall end."""
+        run = known.run
+        attempts = tuple((attempt.step, attempt.attempt) for attempt in outstanding(run).attempts)
+        if attempts:
+            message = CancelAttempts(org=run.org, run=run.id, attempts=attempts)
+            self._signals.publish(cancel(run.org, run.id), encode(message))
+
+    async def missing(self, known: Known) -> list[AttemptScheduled]:
+        """Open attempts that nobody holds a task for, once everything that was said about the run has been heard.
+
+        First the partition of INBOX is read to its end, then TASKS is asked; the caller must look at RUNS last.
+        """
+        attempts = outstanding(known.run).attempts
+        if not attempts:
+            return []
+        await self._ownership.caught_up(partition(known.run.id))
+        subjects = {_subject(known, attempt): attempt for attempt in attempts}
+        waiting = await self._tasks.waiting(list(subjects))
+        return [attempt for subject, attempt in subjects.items() if subject not in waiting]
+
+
+def _subject(known: Known, attempt: AttemptScheduled) -> str:
+    return task(attempt.pool, known.run.org, known.run.id, attempt.step, attempt.attempt)
+
+
+def _wake(known: Known, wait: WaitOpened) -> tuple[Wake, datetime]:
+    return Wake(org=known.run.org, run=known.run.id, wait=wait.wait, trace=known.trace), wait.due

@@ -1,0 +1,182 @@
+"""What the letters for one run change in it: facts and decisions, sealed into one commit. No I/O but for `lightened`.
+
+When a decision needs what is not here yet (a plan, a stored value, an expression that is evaluated apart), `NotReady`
+says what; nothing was decided then.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, cast
+
+from msgspec import Struct, structs
+
+from chassis.ports import Blobs
+from contracts.errors import Failure
+from contracts.limits import COMMIT_BYTES, INLINE_BYTES
+from contracts.messages import Message, StartRun, UnparkRun
+from contracts.payloads import Inline
+from contracts.runs import RunEvent, RunParked
+from orchestrator.answers import Letter
+from orchestrator.commits import ENGINE_VERSION, Frame, Sealed, offload, seal
+from orchestrator.consider import SYSTEM, Considered, actor_of, cause_of, consider, may_unpark
+from orchestrator.inputs import ValuesMissing
+from orchestrator.memory import Known
+from orchestrator.run import Evaluate, Run, evolve
+from orchestrator.sources import NotReady, Sources
+
+NO_PLAN: Final = cast("Evaluate", None)
+"""A run whose plan is gone evaluates nothing: it stops."""
+
+
+class Stumbled(Exception):
+    """Our own code raised on a message."""
+
+    def __init__(self, letter: Letter, error: Exception) -> None:
+        super().__init__(f"{type(error).__name__}: {error}")
+        self.letter = letter
+
+
+class Verdict(Struct, frozen=True):
+    """What came of one letter."""
+
+    changed: bool
+    refused: Failure | None = None
+
+
+class Proposed(Struct, frozen=True, kw_only=True, eq=False):
+    """What one cycle wants to append for one run. Without `sealed` there is nothing to append."""
+
+    before: Known
+    after: Known
+    cause: Message | None = None
+    events: Sequence[RunEvent] = ()
+    letters: Sequence[Letter] = ()
+    verdicts: Sequence[Verdict] = ()
+    sealed: Sealed | None = None
+
+
+class Judge:
+    """Decides about letters with what the sources have at hand."""
+
+    def __init__(self, sources: Sources, release: str = ENGINE_VERSION) -> None:
+        self._sources = sources
+        self._release = release
+
+    def judge(self, known: Known, letters: Sequence[Letter], now: datetime) -> Proposed:
+        """All letters of a run in one commit, in the order in which they came. Raises `NotReady` or `Stumbled`."""
+        at = _not_before(known, now)
+        run, events, verdicts = known.run, list[RunEvent](), list[Verdict]()
+        cause: Message | None = None
+        for letter in letters:
+            considered = self._consider(known, run, letter, at)
+            run = considered.run
+            events += considered.events
+            verdicts.append(Verdict(changed=bool(considered.events), refused=considered.refused))
+            if events and cause is None:
+                cause = letter.message
+        if cause is None:
+            return Proposed(before=known, after=known, letters=letters, verdicts=verdicts)
+        after = structs.replace(known, run=run)
+        return _sealed(
+            Proposed(
+                before=known, after=after, cause=cause, events=events, letters=letters, verdicts=verdicts
+            ),
+            at,
+        )
+
+    def parked(
+        self, known: Known, letters: Sequence[Letter], now: datetime, reason: str, needs: str | None = None
+    ) -> Proposed:
+        """No code here goes on with the run: its history says so, and the letters are refused."""
+        at = _not_before(known, now)
+        fact = RunParked(reason=reason, needs_release=needs)
+        after = structs.replace(known, run=evolve(known.run, fact, at), said_so=True)
+        refused = Verdict(changed=False, refused=Failure(code="run.parked", message=reason))
+        return _sealed(
+            Proposed(
+                before=known, after=after, events=[fact], letters=letters, verdicts=[refused] * len(letters)
+            ),
+            at,
+        )
+
+    async def lightened(self, proposed: Proposed, blobs: Blobs) -> Proposed:
+        """The same with its large values in the object store."""
+        events = await offload(proposed.events, blobs)
+        if proposed.sealed is None:
+            return proposed
+        at = proposed.sealed.commit.time
+        run = proposed.before.run
+        for event in events:
+            run = evolve(run, event, at)
+        after = structs.replace(proposed.after, run=run)
+        return _sealed(structs.replace(proposed, events=events, after=after), at)
+
+    def _consider(self, known: Known, run: Run, letter: Letter, at: datetime) -> Considered:
+        message = letter.message
+        try:
+            taken_up = self._take_up(run, message, at)
+            considered = self._with_plan(taken_up.run, message, at)
+        except NotReady:
+            raise
+        except Exception as error:
+            raise Stumbled(letter, error) from error
+        return structs.replace(considered, events=(*taken_up.events, *considered.events))
+
+    def _take_up(self, run: Run, message: Message, at: datetime) -> Considered:
+        """A run that was parked for this release goes on, before anything else is said to it."""
+        if run.parked is None or not may_unpark(run, self._release):
+            return Considered(run=run)
+        return self._with_plan(run, UnparkRun(org=message.org, run=message.run, actor=SYSTEM), at)
+
+    def _with_plan(self, run: Run, message: Message, at: datetime) -> Considered:
+        plan = message.plan if isinstance(message, StartRun) and not run.plan else run.plan
+        programs = self._sources.programs(plan) if plan else None
+        if programs is None:
+            return consider(run, None, message, at, NO_PLAN)
+        try:
+            return consider(run, programs.graph, message, at, programs.evaluator(self._sources.values))
+        except ValuesMissing as missing:
+            raise NotReady(values=missing.values) from None
+
+
+def too_large(proposed: Proposed) -> bool:
+    """Whether some value of the commit belongs into the object store first."""
+    if proposed.sealed is None or len(proposed.sealed.body) <= INLINE_BYTES:
+        return False
+    return len(proposed.sealed.body) > COMMIT_BYTES or any(
+        isinstance(value := getattr(event, name), Inline) and len(value.value) > INLINE_BYTES
+        for event in proposed.events
+        for name in event.__struct_fields__
+    )
+
+
+def _not_before(known: Known, now: datetime) -> datetime:
+    """Time never goes back within a history, whatever the machine's clock does."""
+    return max(now, known.at) if known.at else now
+
+
+def _sealed(proposed: Proposed, at: datetime) -> Proposed:
+    before, cause = proposed.before, proposed.cause
+    start = cause if isinstance(cause, StartRun) else None
+    frame = Frame(
+        org=before.run.org,
+        run=before.run.id,
+        version=before.version + 1,
+        prev_hash=before.hash,
+        time=at,
+        actor=actor_of(cause) if cause else SYSTEM,
+        causation_id=cause_of(cause) if cause else "parked",
+        correlation_id=before.receipt or (start.receipt if start else ""),
+        key_id=before.key_id or (start.key_id if start else ""),
+    )
+    sealed = seal(frame, proposed.events)
+    after = structs.replace(
+        proposed.after,
+        version=frame.version,
+        hash=sealed.hash,
+        receipt=frame.correlation_id,
+        key_id=frame.key_id,
+        trace=before.trace or (cause.trace if cause else ""),
+        at=at,
+    )
+    return structs.replace(proposed, after=after, sealed=sealed)

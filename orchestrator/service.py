@@ -1,0 +1,421 @@
+"""The shell around the run state machine: take what arrived, load, fold, decide, append, emit, answer.
+
+One cycle is under way at a time and takes everything that is ready: natural batching, no timer. A run that is not ready
+(its history is not loaded, its plan or a value is not here) gets ready beside the cycles and delays nobody.
+
+Rules that hold here:
+  * a message says when to look, the state says what to do; redelivery is harmless;
+  * the expected sequence of the append is the fence; what is remembered is only a convenience;
+  * an answer means that the commit is in RUNS and that what it asks for was emitted;
+  * after an ambiguous failure everything is forgotten and taken over anew.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+from msgspec import structs
+
+from chassis.clock import Clock
+from chassis.ids import digest
+from chassis.ports import Ambiguous, Arrival, Away, Letters, Log, Ownership
+from contracts.codec import Malformed, decode_bundle, encode
+from contracts.errors import Failure
+from contracts.messages import Answer, Look, RetryRun, StartRun
+from contracts.runs import AttemptScheduled, WaitOpened
+from contracts.subjects import INBOX, NOBODY, dead_letter, partition
+from contracts.subjects import run as run_subject
+from orchestrator.answers import Envelope, Letter, Replies, answer_for, responded_of
+from orchestrator.commits import proposal
+from orchestrator.emission import Emission
+from orchestrator.judge import Judge, Proposed, Stumbled, too_large
+from orchestrator.memory import Known, Memory
+from orchestrator.run import Run, outstanding
+from orchestrator.sources import NotReady, Sources
+
+log = structlog.get_logger()
+
+PATIENCE: Final = 5
+"""How often code may raise on one message before the message is a dead letter and its run is parked."""
+PAUSE: Final = 0.2
+UNREADABLE: Final = "unreadable"
+
+
+class Orchestrator:
+    """Decides about the runs of the partitions that this process owns."""
+
+    def __init__(  # noqa: PLR0913  # The composition root names every port once.
+        self,
+        *,
+        history: Log,
+        ownership: Ownership,
+        emission: Emission,
+        sources: Sources,
+        judge: Judge,
+        replies: Replies,
+        dead_letters: Letters,
+        clock: Clock,
+    ) -> None:
+        self._log = history
+        self._ownership = ownership
+        self._emission = emission
+        self._sources = sources
+        self._judge = judge
+        self._replies = replies
+        self._dead_letters = dead_letters
+        self._clock = clock
+        self._memory = Memory()
+        self._ready: dict[str, list[Letter]] = {}
+        self._preparing: dict[str, list[Letter]] = {}
+        self._stumbles: dict[str, int] = defaultdict(int)
+        self._to_park: dict[str, str] = {}
+        self._cycling = False
+        self._generation = 0
+        self.counts: dict[str, int] = defaultdict(int)
+
+    async def serve(self) -> None:
+        """Take arrivals until ownership is released; then finish what is under way."""
+        async with asyncio.TaskGroup() as self._tasks:
+            async for arrived in self._ownership.arrivals():
+                if isinstance(arrived, int):
+                    self._take_over(arrived)
+                    continue
+                for arrival in arrived:
+                    self._open(arrival)
+                self._kick()
+
+    # --- What arrives -------------------------------------------------------------------------
+
+    def _take_over(self, number: int) -> None:
+        """The partition is ours anew: what waits here belongs to an ownership that is over, and comes again."""
+        self.counts["taken_over"] += 1
+        self._memory.forget(number)
+        for waiting in (self._ready, self._preparing):
+            for run_id in [run_id for run_id in waiting if partition(run_id) == number]:
+                waiting[run_id] = []
+
+    def _open(self, arrival: Arrival) -> None:
+        messages = decode_bundle(arrival.body)
+        envelope = Envelope(arrival, len(messages))
+        self.counts["messages"] += len(messages)
+        for place, message in enumerate(messages):
+            if isinstance(message, Malformed):
+                self._tasks.create_task(self._bury_malformed(envelope, place, message, arrival.body))
+            else:
+                self._route(Letter(message, envelope, place))
+
+    def _route(self, letter: Letter) -> None:
+        run_id = letter.message.run
+        if run_id in self._preparing:
+            self._preparing[run_id].append(letter)
+        elif (
+            run_id in self._ready
+            or self._memory.get(run_id) is not None
+            or isinstance(letter.message, StartRun)
+        ):
+            # A start is taken for the first one: where it is not, the log refuses the append and the history is read.
+            self._ready.setdefault(run_id, []).append(letter)
+        else:
+            self._prepare(run_id, [letter], None)
+
+    def _kick(self) -> None:
+        if self._ready and not self._cycling:
+            self._cycling = True
+            self._tasks.create_task(self._cycles())
+
+    # --- Getting ready ------------------------------------------------------------------------
+
+    def _prepare(self, run_id: str, letters: list[Letter], missing: NotReady | None) -> None:
+        """Fetch what the run's decision needs, beside the cycles; its letters wait meanwhile."""
+        self._preparing[run_id] = letters
+        self._tasks.create_task(self._get_ready(run_id, letters[0].message.org, missing))
+
+    async def _get_ready(self, run_id: str, org: str, missing: NotReady | None) -> None:
+        generation = self._generation
+        while generation == self._generation:
+            try:
+                await self._fetch(run_id, org, missing)
+                break
+            except Away as away:
+                log.warning("run.not-ready", run=run_id, reason=str(away))
+                await asyncio.sleep(PAUSE)
+        letters = self._preparing.pop(run_id, []) if generation == self._generation else []
+        if letters:
+            self._ready[run_id] = letters + self._ready.pop(run_id, [])
+            self._kick()
+
+    async def _fetch(self, run_id: str, org: str, missing: NotReady | None) -> None:
+        if missing is not None:
+            await self._sources.fetch(missing)
+            return
+        reopening = any(isinstance(letter.message, RetryRun) for letter in self._preparing.get(run_id, ()))
+        self._memory.keep(run_id, await self._sources.load(org, run_id, whole=reopening))
+        self.counts["loads"] += 1
+
+    # --- The cycle ----------------------------------------------------------------------------
+
+    async def _cycles(self) -> None:
+        try:
+            while self._ready:
+                taken, self._ready = self._ready, {}
+                await self._cycle({run_id: letters for run_id, letters in taken.items() if letters})
+        finally:
+            self._cycling = False
+
+    async def _cycle(self, taken: dict[str, list[Letter]]) -> None:
+        self.counts["cycles"] += 1
+        judged: list[Proposed] = []
+        for run_id, letters in taken.items():
+            proposed = self._judged(run_id, letters)
+            if proposed is not None:
+                judged.append(await self._lightened(proposed))
+        proposals: list[Proposed] = []
+        for proposed in judged:
+            if proposed.sealed is None:
+                self._nothing_new(proposed)
+            else:
+                proposals.append(proposed)
+        if not proposals:
+            return
+        try:
+            placed = await self._append(proposals)
+        except Ambiguous as ambiguous:
+            log.warning("append.ambiguous", runs=len(proposals), reason=str(ambiguous))
+            await self._start_over()
+            return
+        self._settle(proposals, placed)
+
+    def _judged(self, run_id: str, letters: list[Letter]) -> Proposed | None:
+        """What these letters change in the run; None while it gets ready, or is looked at again later."""
+        org = letters[0].message.org
+        known = self._memory.get(run_id) or Known(run=Run.new(org, run_id))
+        now = self._clock.now()
+        reason = self._to_park.pop(run_id, "")
+        if known.needs_release:
+            self._refuse_unreadable(known, letters)
+            if known.said_so:
+                return None
+            return self._judge.parked(
+                known, [], now, reason="an event from a newer release", needs=known.needs_release
+            )
+        if reason and known.version:
+            return self._judge.parked(known, letters, now, reason=reason)
+        try:
+            return self._judge.judge(known, letters, now)
+        except NotReady as missing:
+            self._prepare(run_id, letters, missing)
+        except Stumbled as stumbled:
+            self._stumble(run_id, letters, stumbled)
+        return None
+
+    async def _lightened(self, proposed: Proposed) -> Proposed:
+        """Values over 64 KiB go to the object store before the commit that names them."""
+        if not too_large(proposed):
+            return proposed
+        while True:
+            try:
+                return await self._judge.lightened(proposed, self._sources.blobs)
+            except Away as away:
+                log.warning("blob.not-stored", run=proposed.after.run.id, reason=str(away))
+                await asyncio.sleep(PAUSE)
+
+    async def _append(self, proposals: Sequence[Proposed]) -> Sequence[int | None]:
+        """Where each commit lies. Raises `Ambiguous` when nobody knows."""
+        entries = [
+            proposal(p.sealed, p.before.sequence, p.after.trace) for p in proposals if p.sealed is not None
+        ]
+        while True:
+            try:
+                placed = await self._log.append(entries)
+            except Ambiguous:
+                raise
+            except Away as away:
+                self.counts["refused_appends"] += 1
+                log.warning("append.refused", runs=len(entries), reason=str(away))
+                await asyncio.sleep(PAUSE)
+            else:
+                self.counts["commits"] += len(entries)
+                return placed
+
+    async def _start_over(self) -> None:
+        """Nobody knows what was stored: forget everything and take it over anew. Unanswered calls come again."""
+        self._generation += 1
+        self.counts["started_over"] += 1
+        self._memory.clear()
+        self._ready.clear()
+        self._preparing.clear()
+        await self._ownership.forget()
+
+    # --- After the append ---------------------------------------------------------------------
+
+    def _settle(self, proposals: Sequence[Proposed], placed: Sequence[int | None]) -> None:
+        """Remember, emit, then answer: an answer means that all of it is done."""
+        settled: list[tuple[Proposed, Known]] = []
+        waits: list[tuple[Known, WaitOpened]] = []
+        for proposed, sequence in zip(proposals, placed, strict=True):
+            if sequence is None:
+                self._lost_the_race(proposed)
+                continue
+            known = structs.replace(proposed.after, sequence=sequence, emitted=True)
+            self._memory.keep(known.run.id, known)
+            settled.append((proposed, known))
+            waits += self._emit(proposed, known)
+        if waits:
+            self._tasks.create_task(self._arm_then_answer(waits, settled))
+        else:
+            self._answer_all(settled)
+
+    def _lost_the_race(self, proposed: Proposed) -> None:
+        """Another commit was there first: read what it says and decide anew."""
+        self.counts["conflicts"] += 1
+        run_id = proposed.after.run.id
+        self._memory.drop(run_id)
+        later = self._ready.pop(run_id, [])
+        if proposed.letters or later:
+            self._prepare(run_id, [*proposed.letters, *later], None)
+
+    def _emit(self, proposed: Proposed, known: Known) -> list[tuple[Known, WaitOpened]]:
+        """What the commit asks of the world, but for the wake-ups: those are waited for."""
+        open_ = outstanding(known.run)
+        scheduled = [event for event in proposed.events if isinstance(event, AttemptScheduled)]
+        if scheduled:
+            still_open = [attempt for attempt in scheduled if attempt in open_.attempts]
+            self._emission.attempts(known, still_open, self._sources.programs(known.run.plan))
+        if known.run.phase != "running" and open_.attempts:
+            self._emission.let_go(known)
+        opened = [event for event in proposed.events if isinstance(event, WaitOpened)]
+        return [(known, wait) for wait in opened if wait in open_.waits]
+
+    async def _arm_then_answer(
+        self, waits: Sequence[tuple[Known, WaitOpened]], settled: Sequence[tuple[Proposed, Known]]
+    ) -> None:
+        """A wake-up that could not be stored is armed again; until then nobody is told that the commit is done."""
+        generation = self._generation
+        while generation == self._generation:
+            try:
+                await self._emission.wakes(waits)
+                break
+            except Away as away:
+                log.warning("wake.not-armed", waits=len(waits), reason=str(away))
+                await asyncio.sleep(PAUSE)
+        self._answer_all(settled)
+
+    def _answer_all(self, settled: Sequence[tuple[Proposed, Known]]) -> None:
+        for proposed, known in settled:
+            self._answer(proposed, known)
+            responded = responded_of(known)
+            if responded is not None:
+                self._replies.settle(known.run.id, responded)
+
+    def _answer(self, proposed: Proposed, known: Known) -> None:
+        epoch = self._log.epoch
+        for letter, verdict in zip(proposed.letters, proposed.verdicts, strict=True):
+            message = letter.message
+            if isinstance(message, StartRun) and message.reply and responded_of(known) is None:
+                self._replies.await_answer(known.run.id, message.reply)
+            answer = answer_for(letter, known, epoch, changed=verdict.changed, refused=verdict.refused)
+            if answer.responded is not None and isinstance(message, StartRun) and not letter.direct:
+                self._replies.tell(message.reply, answer.responded)
+            letter.answer(answer)
+
+    def _nothing_new(self, proposed: Proposed) -> None:
+        """The state asks for no change. What it waits for may still be missing in the world: look, then answer."""
+        known = proposed.before
+        looked = any(isinstance(letter.message, Look) for letter in proposed.letters)
+        if known.run.active and not known.archived and (looked or not known.emitted):
+            self._tasks.create_task(self._emit_again(proposed))
+        else:
+            self._answer(proposed, known)
+
+    async def _emit_again(self, proposed: Proposed) -> None:
+        """Emit what nobody holds: first INBOX is read to its end, then TASKS is asked, then RUNS."""
+        known, generation = proposed.before, self._generation
+        run_id = known.run.id
+        while generation == self._generation:
+            try:
+                missing = await self._emission.missing(known)
+                subject = run_subject(known.run.org, run_id)
+                last = (await self._log.last([subject])).get(subject)
+                if last is None or last.sequence != known.sequence:
+                    break  # The run went on meanwhile: whoever decided that emitted what follows.
+                self._emission.attempts(known, missing, await self._sources.fetched_programs(known.run.plan))
+                if known.run.phase == "stopping":
+                    self._emission.let_go(known)
+                await self._emission.wakes([(known, wait) for wait in outstanding(known.run).waits])
+                self.counts["emitted_again"] += len(missing)
+                self._remember_emitted(known)
+                break
+            except Away as away:
+                log.warning("emission.postponed", run=run_id, reason=str(away))
+                await asyncio.sleep(PAUSE)
+        self._answer(proposed, known)
+
+    def _remember_emitted(self, known: Known) -> None:
+        remembered = self._memory.get(known.run.id)
+        if remembered is not None and remembered.sequence == known.sequence:
+            self._memory.keep(known.run.id, structs.replace(remembered, emitted=True))
+
+    # --- What cannot be handled ---------------------------------------------------------------
+
+    def _stumble(self, run_id: str, letters: list[Letter], stumbled: Stumbled) -> None:
+        """Our own code raised: try again a few times, then bury the message and park its run."""
+        culprit = stumbled.letter
+        name = digest(encode(culprit.message))
+        self._stumbles[name] += 1
+        log.error("message.stumbled", run=run_id, times=self._stumbles[name], exc_info=stumbled.__cause__)
+        if self._stumbles[name] < PATIENCE:
+            self._tasks.create_task(self._again_later(letters))
+            return
+        del self._stumbles[name]
+        others = [letter for letter in letters if letter is not culprit]
+        self._tasks.create_task(self._bury(culprit, f"code raised {PATIENCE} times: {stumbled}", others))
+
+    async def _again_later(self, letters: list[Letter]) -> None:
+        generation = self._generation
+        await asyncio.sleep(PAUSE)
+        if generation == self._generation:
+            for letter in letters:
+                self._route(letter)
+            self._kick()
+
+    async def _bury(self, culprit: Letter, reason: str, others: list[Letter]) -> None:
+        """The message goes to the dead letters, its run is parked, the other messages go on."""
+        message = culprit.message
+        await self._keep_dead(dead_letter(INBOX, message.org, message.run), encode(message), reason)
+        self._to_park[message.run] = reason
+        for letter in [culprit, *others]:
+            self._route(letter)
+        self._kick()
+
+    async def _bury_malformed(
+        self, envelope: Envelope, place: int, malformed: Malformed, body: bytes
+    ) -> None:
+        await self._keep_dead(dead_letter(INBOX, NOBODY, UNREADABLE), body, str(malformed))
+        error = Failure(code="poison", message=str(malformed))
+        envelope.answer(place, Answer(run="", result="refused", error=error))
+
+    def _refuse_unreadable(self, known: Known, letters: Sequence[Letter]) -> None:
+        """A message for a run that this release cannot read is kept until one can: it is driven again then."""
+        reason = f"needs release ≥ {known.needs_release}"
+        for letter in letters:
+            self._tasks.create_task(self._refuse_one(letter, reason))
+
+    async def _refuse_one(self, letter: Letter, reason: str) -> None:
+        message = letter.message
+        await self._keep_dead(dead_letter(INBOX, message.org, message.run), encode(message), reason)
+        letter.answer(
+            Answer(run=message.run, result="refused", error=Failure(code="run.parked", message=reason))
+        )
+
+    async def _keep_dead(self, subject: str, body: bytes, reason: str) -> None:
+        self.counts["dead_letters"] += 1
+        while True:
+            try:
+                await self._dead_letters.store(subject, body, {"reason": reason.replace("\n", " ")[:500]})
+            except Away as away:
+                log.warning("dead-letter.not-stored", subject=subject, reason=str(away))
+                await asyncio.sleep(PAUSE)
+            else:
+                return

@@ -1,0 +1,136 @@
+"""What decisions need from outside: histories, plans and stored values. Fetched before a decision, never during one."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Final, Generic, Protocol, TypeVar
+
+from chassis.ports import Blobs, Log, Stored
+from contracts.codec import Decoder, decode_envelope
+from contracts.limits import PREFETCH_BYTES
+from contracts.payloads import Blob
+from contracts.plans import Plan
+from contracts.runs import TERMINAL
+from contracts.subjects import run as run_subject
+from orchestrator.memory import Known, fold
+from orchestrator.run import Evaluate, Graph
+
+T = TypeVar("T")
+
+PLANS_KEPT: Final = 256
+VALUES_KEPT: Final = 64
+PLAN_TYPE: Final = "application/vnd.automateos.plan+json"
+_decode_plan: Final = Decoder[Plan](Plan)
+
+
+class Archive(Protocol):
+    """Where histories lie that have left the log."""
+
+    async def commits(self, org: str, run: str) -> list[bytes]:
+        """The stored bytes of every commit, oldest first. Raises `Away` when the archive cannot be asked."""
+        ...
+
+
+class Programs(Protocol):
+    """A plan with its expressions compiled."""
+
+    @property
+    def graph(self) -> Graph: ...
+
+    def evaluator(self, values: Mapping[str, bytes | None]) -> Evaluate:
+        """Evaluates with these stored values at hand."""
+        ...
+
+
+class NotReady(Exception):
+    """A decision needs a plan or stored values that nobody has fetched yet."""
+
+    def __init__(self, *, plan: str = "", values: frozenset[Blob] = frozenset()) -> None:
+        super().__init__(plan or f"{len(values)} stored values")
+        self.plan = plan
+        self.values = values
+
+
+class _Kept(Generic[T]):
+    """The entries used last."""
+
+    def __init__(self, room: int) -> None:
+        self.entries: OrderedDict[str, T] = OrderedDict()
+        self._room = room
+
+    def keep(self, name: str, entry: T) -> None:
+        self.entries[name] = entry
+        if len(self.entries) > self._room:
+            self.entries.popitem(last=False)
+
+    def get(self, name: str) -> T:
+        self.entries.move_to_end(name)
+        return self.entries[name]
+
+
+class Sources:
+    """Fetches, and keeps what never changes: plans and values by their hash."""
+
+    def __init__(
+        self, *, log: Log, blobs: Blobs, archive: Archive, compile_plan: Callable[[Plan], Programs]
+    ) -> None:
+        self.blobs = blobs
+        self._log = log
+        self._archive = archive
+        self._compile_plan = compile_plan
+        self._plans: _Kept[Programs | None] = _Kept(PLANS_KEPT)
+        self._values: _Kept[bytes | None] = _Kept(VALUES_KEPT)
+
+    async def load(self, org: str, run_id: str, *, whole: bool = False) -> Known:
+        """The run as its history tells it. `whole`: also what only the archive has."""
+        history = await self._log.history(run_subject(org, run_id))
+        known = fold(org, run_id, history)
+        if not known.archived or not (whole or known.run.status not in TERMINAL):
+            return known
+        first = decode_envelope(history[0].body).version
+        earlier = [
+            Stored(subject=history[0].subject, sequence=0, body=body)
+            for body in await self._archive.commits(org, run_id)
+            if decode_envelope(body).version < first
+        ]
+        return fold(org, run_id, [*earlier, *history])
+
+    def programs(self, plan: str) -> Programs | None:
+        """The compiled plan; None when no such plan is stored. Raises `NotReady` when nobody has looked yet."""
+        if plan not in self._plans.entries:
+            raise NotReady(plan=plan)
+        return self._plans.get(plan)
+
+    async def fetched_programs(self, plan: str) -> Programs | None:
+        """The same, after looking."""
+        if plan not in self._plans.entries:
+            await self.fetch(NotReady(plan=plan))
+        return self.programs(plan)
+
+    @property
+    def values(self) -> Mapping[str, bytes | None]:
+        """Stored values by hash, as far as they were fetched; None stands for one that is gone or too large."""
+        return self._values.entries
+
+    async def fetch(self, missing: NotReady) -> None:
+        """Get what a decision needed."""
+        if missing.plan:
+            self._plans.keep(missing.plan, await self._plan(missing.plan))
+        async with asyncio.TaskGroup() as fetches:
+            for blob in missing.values:
+                fetches.create_task(self._fetch_value(blob))
+
+    async def _plan(self, plan: str) -> Programs | None:
+        try:
+            body = await self.blobs.get(Blob(sha256=plan, size=0, content_type=PLAN_TYPE))
+        except KeyError:
+            return None
+        return self._compile_plan(_decode_plan(body))
+
+    async def _fetch_value(self, blob: Blob) -> None:
+        try:
+            self._values.keep(
+                blob.sha256, await self.blobs.get(blob) if blob.size <= PREFETCH_BYTES else None
+            )
+        except KeyError:
+            self._values.keep(blob.sha256, None)
