@@ -12,12 +12,12 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, field
 
 from chassis.clock import Clock
 from chassis.egress import Credential, Egress, EgressError
 from chassis.ports import Blobs, Log
-from chassis.telemetry import Tracer
+from chassis.telemetry import Histogram, Tracer, trace_id
 from contracts.codec import Malformed
 from contracts.messages import Outcome, StepBroken, StepDone, StepInDoubt, StepLetGo, Task
 from contracts.nodes import Repeat
@@ -67,6 +67,8 @@ class Means(Struct, frozen=True, kw_only=True):
     relay: Relay
     clock: Clock
     tracer: Tracer
+    took: Histogram = field(default_factory=Histogram)
+    """Seconds of each attempt at a node."""
 
 
 class ClaimedElsewhere(Exception):
@@ -80,6 +82,7 @@ class Attempt:
         self.task = task
         self.unwanted = False
         self.config = b""
+        self._told = False
         self._means = means
         self._stage: Literal["before", "during", "after"] = "before"
         self._promise: Repeat = task.repeat
@@ -115,6 +118,7 @@ class Attempt:
         self.unwanted = True
         self._must_end = min(self._must_end, self._means.clock.seconds())
         if self._running is not None:
+            self._told = True
             self._running.cancel()
 
     def overdue_by(self, now: float) -> float:
@@ -137,6 +141,18 @@ class Attempt:
     def crashed(self, error: Exception) -> Outcome:
         """What is known about an attempt in which our own code failed."""
         return self._judged(self._crashed(error), 0, "")
+
+    def names(self) -> dict[str, Any]:
+        """What a log line says about which attempt it is."""
+        task = self.task
+        return {
+            "org": task.org,
+            "run": task.run,
+            "step": task.step,
+            "attempt": task.attempt,
+            "node_type": task.node_type,
+            "trace": trace_id(task.trace),
+        }
 
     # --- For the node
 
@@ -187,7 +203,9 @@ class Attempt:
         if self.unwanted:
             return self.stopped()
         brought = await self._run_node()
-        took_ms = round((self._means.clock.seconds() - began) * 1000)
+        seconds = self._means.clock.seconds() - began
+        self._means.took.observe(seconds)
+        took_ms = round(seconds * 1000)
         if isinstance(brought, StepError):
             return self._judged(brought, took_ms, trace)
         if brought is None:
@@ -205,26 +223,29 @@ class Attempt:
 
     async def _run_node(self) -> Result | StepError | None:
         """What the node brought, or why it brought nothing; None when it was told to let go."""
-        self._running = asyncio.current_task()
+        self._running = current = asyncio.current_task()
         bound = asyncio.timeout(self.task.timeout_s)
         try:
             async with bound:
-                return await self._result()
+                brought: Result | StepError | None = await self._result()
         except asyncio.CancelledError as cancelled:
-            return self._interrupted(cancelled)
+            if current is not None and current.cancelling() > self._told:
+                raise  # The executor ends, not the attempt.
+            brought = None if self._told else self._crashed(cancelled)
         except ClaimedElsewhere:
-            return Unheard(touched=True)
+            brought = Unheard(touched=True)
         except StepError as error:
-            return error
+            brought = error
         except EgressError as error:
-            return from_egress(error, repeatable=self._promise != "no")
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # A node may raise anything: it is a fact, not a crash of ours.
-            return self._late() if bound.expired() else self._crashed(error)
+            brought = from_egress(error, repeatable=self._promise != "no")
+        except (Exception, SystemExit) as error:
+            # A node may raise anything: that is a fact about its attempt, not a crash of ours.
+            brought = self._late() if bound.expired() else self._crashed(error)
         finally:
             self._running = None
+        if self._told and current is not None:
+            current.uncancel()
+        return None if self.unwanted and isinstance(brought, StepError) else brought
 
     async def _result(self) -> Result:
         node = self._means.registry.nodes.get(self.task.node_type)
@@ -249,14 +270,6 @@ class Attempt:
             shown = str(error) if self.config is written else ""
             raise BadConfig(shown, field=error.pointer[:1_000]) from error
 
-    def _interrupted(self, cancelled: asyncio.CancelledError) -> StepError | None:
-        current = asyncio.current_task()
-        if self.unwanted and current is not None and current.uncancel() == 0:
-            return None
-        if current is not None and current.cancelling() == 0:
-            return self._crashed(cancelled)  # The node cancelled itself.
-        raise cancelled
-
     def _late(self) -> StepError:
         during = self._stage == "during"
         return TookTooLong(touched=during, retryable=self._promise != "no" or self._stage == "before")
@@ -265,9 +278,7 @@ class Attempt:
         place = traceback.extract_tb(error.__traceback__)[-1:]
         log.error(
             "attempt.crashed",
-            run=self.task.run,
-            step=self.task.step,
-            node_type=self.task.node_type,
+            **self.names(),
             error=type(error).__name__,
             place=[f"{frame.filename}:{frame.lineno}" for frame in place],
         )

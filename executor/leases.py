@@ -42,8 +42,9 @@ class Lease:
         self.attempt = attempt
         self.pool = pool
         self.deliveries = [delivery]
-        self.worker: asyncio.Task[None] | None = None
-        self.over = False
+        self.work: list[asyncio.Task[None]] = []
+        self.told = False
+        """An outcome is on its way; another one is not heard."""
 
     def working(self) -> None:
         for delivery in self.deliveries:

@@ -131,41 +131,44 @@ class Executor:
         self._leases[name] = lease
         lease.pool.busy += 1
         self._idle.clear()
-        lease.worker = self._tasks.create_task(self._attend(name, lease))
+        lease.work.append(self._tasks.create_task(self._attend(name, lease)))
 
     async def _attend(self, name: AttemptId, lease: Lease) -> None:
         """Make the attempt, have its outcome accepted, acknowledge the task: in this order."""
         attempt = lease.attempt
+        outcome: Outcome | None
         try:
             outcome = await attempt.make(doubtful=self._may_be_an_echo(lease))
         except Malformed as error:
             await self._bury(lease.deliveries, f"The run's history cannot be read: {error}")
-        except Exception as error:  # One attempt must not end its neighbours; it is logged and told.
-            await self._settle(lease, attempt.crashed(error))
-        else:
-            if not lease.over:
-                await self._settle(lease, outcome)
-        self._end(name, lease)
+            self._end(name, lease)
+            return
+        except Exception as error:
+            # One attempt must not end its neighbours; it is logged and told.
+            outcome = attempt.crashed(error)
+        await self._settle(name, lease, outcome)
 
     def _may_be_an_echo(self, lease: Lease) -> bool:
         """Whether the task was there before we last connected: then it may have been done meanwhile."""
         known_since = max(lease.pool.source.connected_since, self._unwanted.forgot_until)
         return lease.attempt.task.scheduled_at < known_since + CLOCKS_APART_SECONDS
 
-    async def _settle(self, lease: Lease, outcome: Outcome | None) -> None:
-        if outcome is not None:
+    async def _settle(self, name: AttemptId, lease: Lease, outcome: Outcome | None) -> None:
+        """Tell the outcome until it is accepted; only then is the task done. The first outcome of a lease counts."""
+        if lease.told:
+            return
+        lease.told = True
+        if outcome is None:
+            self.counts["echoes"] += 1
+        else:
             answer = await insist(lambda: self._dispatch.send(outcome))
             self.counts[type(outcome).__name__] += 1
             if answer.result == "refused":
-                log.warning("outcome.refused", run=outcome.run, step=outcome.step, reason=answer.error)
-        else:
-            self.counts["echoes"] += 1
+                log.warning("outcome.refused", **lease.attempt.names(), reason=answer.error)
         lease.done()
+        self._end(name, lease)
 
     def _end(self, name: AttemptId, lease: Lease) -> None:
-        if lease.over:
-            return
-        lease.over = True
         del self._leases[name]
         lease.pool.free()
         if not self._leases:
@@ -180,7 +183,7 @@ class Executor:
             address = _Address(NOBODY, NOBODY)
         subject = dead_letter(TASKS, address.org, address.run)
         await insist(lambda: self._letters.store(subject, body, {"error": reason[:1_000]}))
-        log.error("task.dead-letter", run=address.run, reason=reason)
+        log.error("task.dead-letter", org=address.org, run=address.run, reason=reason)
         self.counts["dead_letters"] += 1
         for delivery in deliveries:
             delivery.done()
@@ -193,16 +196,14 @@ class Executor:
             now = self._clock.seconds()
             for name, lease in list(self._leases.items()):
                 lease.working()
-                if lease.attempt.overdue_by(now) > STUBBORN_SECONDS:
-                    self._tasks.create_task(self._give_up_on(name, lease))
+                if lease.attempt.overdue_by(now) > STUBBORN_SECONDS and not lease.told:
+                    lease.work.append(self._tasks.create_task(self._give_up_on(name, lease)))
 
     async def _give_up_on(self, name: AttemptId, lease: Lease) -> None:
         """The node does not stop: tell the outcome without it. Whatever it still brings is not heard."""
-        task = lease.attempt.task
-        log.error("attempt.stubborn", run=task.run, step=task.step, node_type=task.node_type)
+        log.error("attempt.stubborn", **lease.attempt.names())
         self.counts["stubborn"] += 1
-        self._end(name, lease)
-        await self._settle(lease, lease.attempt.given_up())
+        await self._settle(name, lease, lease.attempt.given_up())
 
     def _heard(self, _subject: str, body: bytes, _answer: object) -> None:
         try:
@@ -227,7 +228,8 @@ class Executor:
         except TimeoutError:
             log.warning("executor.gives-back", attempts=len(self._leases))
         for name, lease in list(self._leases.items()):
-            self._end(name, lease)
+            lease.told = True
             lease.give_back()
-            if lease.worker is not None:
-                lease.worker.cancel()
+            self._end(name, lease)
+            for work in lease.work:
+                work.cancel()

@@ -422,3 +422,60 @@ def test_cancelling_another_attempt_leaves_this_one_alone() -> None:
     simulated(main())
 
     assert isinstance(world.outcomes[0], StepDone)
+
+
+def test_a_node_that_fails_while_it_is_stopped_was_let_go() -> None:
+    async def script(context: Context) -> None:
+        async with context.effect():
+            try:
+                await asyncio.sleep(100)
+            finally:
+                raise KeyError
+
+    world = World(Scripted(script))
+
+    async def main() -> None:
+        async with world.executor():
+            world.source.put(task(node_type="test", repeat="no"))
+            await asyncio.sleep(1)
+            world.owner.cancel((STEP, 1))
+            await until(lambda: world.outcomes)
+            world.source.put(task({"value": 1}, attempt=2))
+            await until(lambda: len(world.outcomes) == 2)
+
+    simulated(main())
+
+    let_go, done = world.outcomes
+    assert isinstance(let_go, StepLetGo)
+    assert let_go.effect == "possible"
+    assert isinstance(done, StepDone)
+
+
+def test_the_lease_of_a_node_that_was_left_behind_is_kept_until_its_outcome_is_accepted() -> None:
+    async def script(_: Context) -> str:
+        while not world.outcomes:
+            try:
+                await asyncio.sleep(100)
+            except asyncio.CancelledError:
+                continue
+        return "too late"
+
+    world = World(Scripted(script))
+    world.owner.deaf = world.owner.inbox_away = True
+
+    async def main() -> list[float]:
+        async with world.executor():
+            [delivery] = world.source.put(task(node_type="test", timeout_s=1.0))
+            await asyncio.sleep(10)
+            again = world.source.put(task(node_type="test", timeout_s=1.0))
+            await asyncio.sleep(10)
+            world.owner.deaf = False
+            await until(lambda: delivery.acknowledged)
+            assert again[0].acknowledged == 1
+            await asyncio.sleep(200)
+            return delivery.beats
+
+    assert len(simulated(main())) > 30
+    [outcome] = world.outcomes
+    assert isinstance(outcome, StepBroken)
+    assert outcome.error.code == "attempt.timeout"
