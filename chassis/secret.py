@@ -147,10 +147,15 @@ def host_pattern(text: str) -> str:
     return pattern
 
 
+_ADDRESS: Final = re.compile(r"[0-9.]+|.*:.*")
+
+
 def host_allowed(host: str, patterns: Iterable[str]) -> bool:
     """Say whether a secret may go to this (normalised) host. No pattern, no host."""
+    is_name = not _ADDRESS.fullmatch(host)  # An address has no domain above it.
     return any(
-        host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern for pattern in patterns
+        is_name and host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
+        for pattern in patterns
     )
 
 

@@ -3,6 +3,7 @@
 Rule that holds here: whatever is not known to be public is private. Names are not judged, only addresses are.
 """
 
+import re
 from collections.abc import Container, Sequence
 from ipaddress import (
     IPv4Address,
@@ -72,6 +73,11 @@ _ONLY_ALONE: Final = tuple(
 )
 
 
+_ENTRY: Final = re.compile(
+    r"(?:\[(?P<six>[^\[\]]+)\]|(?P<bare>[^\[\]]*:[^\[\]]*:[^\[\]]*)|(?P<four>[^:\[\]]+))(?::(?P<ports>[0-9*-]+))?"
+)
+
+
 class BadAllowList(ValueError):
     """The setting that lists allowed targets cannot be read."""
 
@@ -96,14 +102,12 @@ def parse_allowed(text: str) -> tuple[AllowedTarget, ...]:
 
 
 def _target(entry: str) -> AllowedTarget:
-    cidr, separator, ports = entry.rpartition("]:" if entry.startswith("[") else ":")
-    if entry.startswith("[") and entry.endswith("]"):
-        cidr, separator, ports = entry[:-1], "", ""
-    elif not separator or (not entry.startswith("[") and ":" in cidr):
-        cidr, separator, ports = entry, "", ""  # An IPv6 network without brackets has no ports.
+    parts = _ENTRY.fullmatch(entry)
     try:
-        network = ip_network(cidr.removeprefix("["))
-        return AllowedTarget(network, _ports(ports) if separator else None)
+        if parts is None:
+            raise ValueError("neither a network nor a network with ports")
+        ports = _ports(parts["ports"]) if parts["ports"] else None
+        return AllowedTarget(ip_network(parts["six"] or parts["bare"] or parts["four"]), ports)
     except ValueError as error:
         raise BadAllowList(f"{entry!r} is not a network with ports: {error}") from error
 

@@ -72,8 +72,7 @@ class Egress:
         self._gate = Gate(
             resolve or self._system, allow, resolve_s=self._limits.resolve_s, connect_s=self._limits.connect_s
         )
-        self._tls = tls or httpcore2.default_ssl_context()
-        self._tls.set_alpn_protocols(["http/1.1"])
+        self._tls = tls
         self._lines = Lines(
             self._connect,
             per_host=self._limits.per_host,
@@ -138,6 +137,10 @@ class Egress:
     async def _connect(self, origin: Origin) -> Stream:
         scheme, host, port = origin
         opened = await self._gate.open(host, port, HTTP_PORTS)
+        if scheme == "https" and self._tls is None:
+            self._tls = (
+                httpcore2.default_ssl_context()
+            )  # Not before it is needed: it takes 30 ms to read the system's.
         return await self._gate.stream(opened, self._tls if scheme == "https" else None)
 
     async def _follow(self, hop: Hop, journey: _Journey, redirects: int | None) -> tuple[Hop, _Answer]:

@@ -35,16 +35,20 @@ class Gate:
 
     async def addresses(self, host: str, port: int, usual: Container[int]) -> Sequence[str]:
         """Every address of a host. One that may not be reached forbids them all: the next answer might begin with it."""
-        try:
-            async with asyncio.timeout(self._resolve_s):
-                found = await self._resolve(host, port)
-        except (OSError, UnicodeError) as error:  # TimeoutError is an OSError.
-            raise EgressError("unresolvable", touched=False, detail=f"{host}: {error}") from error
-        if not found:
-            raise EgressError("unresolvable", touched=False, detail=f"{host}: no address")
+        found = (host,) if _is_address(host) else await self._look_up(host, port)
         for address in found:
             if not may_reach(address, port, usual, self._allow):
                 raise EgressError("forbidden", touched=False, detail=f"{host} is {address}, port {port}")
+        return found
+
+    async def _look_up(self, name: str, port: int) -> Sequence[str]:
+        try:
+            async with asyncio.timeout(self._resolve_s):
+                found = await self._resolve(name, port)
+        except (OSError, UnicodeError) as error:  # TimeoutError is an OSError.
+            raise EgressError("unresolvable", touched=False, detail=f"{name}: {error}") from error
+        if not found:
+            raise EgressError("unresolvable", touched=False, detail=f"{name}: no address")
         return found
 
     async def open(self, host: str, port: int, usual: Container[int]) -> Opened:
@@ -80,6 +84,14 @@ class Gate:
             if stream.unborn:
                 opened.socket.close()
         return stream
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 async def _connect(address: str, port: int) -> socket.socket:

@@ -157,6 +157,14 @@ class Line(Struct, eq=False):
     """It has carried a request before: the other side may close it at any moment."""
     expiry: asyncio.TimerHandle | None = None
 
+    @property
+    def clean(self) -> bool:
+        """The last exchange ended as it should, and nothing came after it that would pass for the next answer."""
+        if not self.connection.is_idle() or not self.stream.usable:
+            return False
+        unread, closed = self.connection._h11_state.trailing_data  # noqa: SLF001  # httpcore2 has no other way to ask; tested.
+        return not unread and not closed
+
 
 class _Host(Struct, eq=False):
     slots: asyncio.Semaphore
@@ -218,7 +226,7 @@ class Lines:
 
     def put_back(self, line: Line) -> None:
         """Keep the connection when its last exchange ended cleanly; else close it."""
-        if not line.connection.is_idle() or not line.stream.usable or self._idle >= self._most_idle:
+        if not line.clean or self._idle >= self._most_idle:
             line.stream.abort()
             return
         line.used = True

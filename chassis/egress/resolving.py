@@ -4,11 +4,10 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import ip_address
 from typing import Final, TypeAlias
 
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Every address of a host, as text. Raises OSError when there is none."""
+"""Every address of a name, as text. Raises OSError when there is none."""
 
 _THREADS: Final = 32
 
@@ -20,10 +19,6 @@ class SystemResolver:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="resolve")
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
-        try:
-            return (str(ip_address(host)),)
-        except ValueError:
-            pass  # A name: the system knows.
         found = await asyncio.get_running_loop().run_in_executor(self._threads, _addresses, host, port)
         return tuple(dict.fromkeys(found))
 
