@@ -21,15 +21,9 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 CONNECT_SECONDS: Final = 3.0
 STATEMENT_SECONDS: Final = 30.0
 _SET_ORG: Final = "select set_config('app.org', $1, true)"
-_LOST: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-)
+_LOST: Final = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InvalidCachedStatementError)
+_PASSING: Final = ("08", "40", "53", "55", "57", "58")
+"""Classes of errors that say something about Postgres and nothing about what it was asked: trying again helps."""
 
 
 @asynccontextmanager
@@ -86,9 +80,13 @@ def _told_as(kind: type[Away]) -> Iterator[None]:
         yield
     except _LOST as error:
         raise kind(f"Postgres: {error or type(error).__name__}") from error
+    except asyncpg.PostgresError as error:
+        if (error.sqlstate or "").startswith(_PASSING):
+            raise kind(f"Postgres: {error}") from error
+        raise
     except asyncpg.InterfaceError as error:
         if isinstance(error, ValueError):
-            raise  # A value that asyncpg cannot send: ours, not the connection's.
+            raise  # A value that cannot be sent: ours, not the connection's.
         raise kind(f"Postgres: {error}") from error
 
 

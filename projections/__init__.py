@@ -1,1 +1,1 @@
-"""Folds the log into the tables that people read."""
+"""Turns the log into tables that can be asked, keeps the archive, and has stragglers looked at."""

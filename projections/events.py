@@ -1,0 +1,312 @@
+"""What each event of a run changes in the rows of the run and of its steps."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from msgspec import Struct, structs
+
+from contracts import runs
+from contracts.codec import encode
+from contracts.errors import Failure
+from contracts.payloads import Payload
+from projections.rows import RunRow, StepRow, UsageRow, Wait
+from projections.sanitised import moment, optional, preview, text
+
+STILL: Final = timedelta(seconds=30)
+OVERDUE: Final = timedelta(seconds=5)
+NAME_CHARS: Final = 640
+UNFINISHED: Final = 100
+
+_DONE: Final = frozenset({"succeeded", "failed", "skipped", "cancelled"})
+_SETTLED: Final = runs.TERMINAL | {"stopping", "parked"}
+_waits: Final = msgspec.json.Decoder(list[Wait])
+
+
+class Scene(Struct):
+    """Where an event happens: its run, its time and number, and how to get at the other rows."""
+
+    run: RunRow
+    at: datetime
+    number: int
+    step: Callable[[str], StepRow]
+    """The row of a path; made when there is none."""
+    usage: UsageRow
+
+
+def apply(scene: Scene, event: runs.RunEvent) -> None:
+    """Change the rows as the event says. Boring: every event is taken in every state."""
+    EFFECTS[type(event)](scene, event)
+
+
+def settle(run: RunRow) -> None:
+    """After a commit: say whether it runs or waits, and when somebody should look at it."""
+    if run.status not in _SETTLED:
+        waits = run.waits != "[]" or run.steps_in_doubt > 0
+        run.status = "waiting" if waits and not run.steps_running else "running"
+    if run.status != "waiting":
+        run.waiting_since = None
+    elif run.waiting_since is None:
+        run.waiting_since = run.last_time
+    run.look_at = _look_at(run)
+
+
+def _look_at(run: RunRow) -> datetime | None:
+    if run.status == "parked" or run.status in runs.TERMINAL:
+        return None
+    moments = [_after(each, OVERDUE) for each in (run.next_due, run.deadline) if each is not None]
+    if run.steps_running or (run.next_due is None and not run.steps_in_doubt):
+        moments.append(_after(run.last_time, STILL))
+    return min(moments, default=None)
+
+
+def _after(time: datetime, pause: timedelta) -> datetime:
+    try:
+        return time + pause
+    except OverflowError:
+        return time
+
+
+# --- The run ----------------------------------------------------------------------------------
+
+
+def _started(scene: Scene, event: runs.RunStarted) -> None:
+    run, shown = scene.run, preview(event.input)
+    run.workflow, run.version, run.plan = event.workflow, event.version, event.plan
+    run.trigger, run.receipt = event.trigger, event.receipt
+    run.cause, run.cause_id = event.cause.kind, text(event.cause.id)
+    if event.parent is not None:
+        run.parent_run, run.parent_step = event.parent.run, event.parent.step
+    run.dedupe, run.request = event.dedupe, event.request
+    run.input_preview, run.input_size, run.input_blob = shown.text, shown.size, shown.blob
+    run.deadline = None if event.deadline is None else moment(event.deadline)
+    scene.usage.runs_started += 1
+
+
+def _completed(scene: Scene, event: runs.RunCompleted) -> None:
+    shown = preview(event.output)
+    run = scene.run
+    run.output_preview, run.output_size, run.output_blob = shown.text, shown.size, shown.blob
+    run.error_code = run.error_message = run.error_step = None
+    scene.usage.runs_completed += 1
+    _end(scene, "completed")
+
+
+def _failed(scene: Scene, event: runs.RunFailed) -> None:
+    _blame(scene.run, event.error, event.step)
+    _leave_unfinished(scene.run, event.unfinished)
+    scene.usage.runs_failed += 1
+    _end(scene, "failed")
+
+
+def _cancelled(scene: Scene, event: runs.RunCancelled) -> None:
+    scene.run.error_message = text(event.reason) or None
+    _leave_unfinished(scene.run, event.unfinished)
+    scene.usage.runs_cancelled += 1
+    _end(scene, "cancelled")
+
+
+def _end(scene: Scene, status: str) -> None:
+    scene.run.status, scene.run.ended = status, scene.at
+    _keep_waits(scene.run, [])
+
+
+def _blame(run: RunRow, error: Failure, step: str | None) -> None:
+    run.error_code, run.error_message = text(error.code), text(error.message)
+    run.error_step = optional(step or error.node)
+
+
+def _leave_unfinished(run: RunRow, unfinished: tuple[runs.Unfinished, ...]) -> None:
+    told = [structs.replace(each, detail=text(each.detail, 200)) for each in unfinished[:UNFINISHED]]
+    run.unfinished = encode(told).decode() if told else None
+
+
+def _stopping(scene: Scene, event: runs.RunStopping) -> None:
+    scene.run.status = "stopping"
+    if event.error is not None:
+        _blame(scene.run, event.error, None)
+
+
+def _reopened(scene: Scene, event: runs.RunReopened) -> None:
+    run = scene.run
+    run.opening += 1
+    run.status, run.ended, run.unfinished = "running", None, None
+    run.error_code = run.error_message = run.error_step = None
+    run.output_preview = run.output_size = run.output_blob = None
+    for path in event.steps:
+        _move(run, scene.step(path), "pending")
+
+
+def _parked(scene: Scene, event: runs.RunParked) -> None:
+    scene.run.status, scene.run.parked_reason = "parked", text(event.reason)
+    scene.run.needs_release = optional(event.needs_release)
+
+
+def _unparked(scene: Scene, _: runs.RunUnparked) -> None:
+    scene.run.status, scene.run.parked_reason, scene.run.needs_release = "running", None, None
+
+
+def _responded(scene: Scene, event: runs.RunResponded) -> None:
+    scene.run.responded_status = event.status
+
+
+def _nothing(_: Scene, __: object) -> None:
+    """What follows from the event stands in events of its own."""
+
+
+# --- Its steps --------------------------------------------------------------------------------
+
+
+def _attempt_scheduled(scene: Scene, event: runs.AttemptScheduled) -> None:
+    step = scene.step(event.step)
+    step.node, step.node_type, step.pool, step.attempt = (
+        event.node,
+        event.node_type,
+        event.pool,
+        event.attempt,
+    )
+    step.scheduled, step.ended, step.took_ms = scene.at, None, None
+    _move(scene.run, step, "scheduled")
+
+
+def _reported(scene: Scene, event: runs.StepReported) -> None:
+    step = scene.step(event.step)
+    step.attempt, step.took_ms = event.attempt, event.took_ms
+    _show_output(step, event.output)
+
+
+def _attempt_failed(scene: Scene, event: runs.AttemptFailed) -> None:
+    step = scene.step(event.step)
+    step.attempt, step.took_ms = event.attempt, event.took_ms
+    _blame_step(step, event.error)
+    _move(scene.run, step, "pending")
+
+
+def _doubted(scene: Scene, event: runs.AttemptDoubted) -> None:
+    step = scene.step(event.step)
+    step.attempt = event.attempt
+    _blame_step(step, event.error)
+    _move(scene.run, step, "in_doubt")
+
+
+def _attempt_cancelled(scene: Scene, event: runs.AttemptCancelled) -> None:
+    step = scene.step(event.step)
+    step.attempt = event.attempt
+    _move(scene.run, step, "pending")
+
+
+def _resolved(scene: Scene, event: runs.DoubtResolved) -> None:
+    step = scene.step(event.step)
+    if event.resolution == "done":
+        _show_output(step, event.output)
+    _move(scene.run, step, "pending")
+
+
+def _succeeded(scene: Scene, event: runs.StepSucceeded) -> None:
+    step = _finished(scene, event.step, event.node, "succeeded")
+    step.ports, step.error, step.error_code = ",".join(event.ports), None, None
+    if event.output is not None:
+        _show_output(step, event.output)
+    scene.usage.steps += 1
+
+
+def _step_failed(scene: Scene, event: runs.StepFailed) -> None:
+    _blame_step(_finished(scene, event.step, event.node, "failed"), event.error)
+    scene.usage.steps += 1
+
+
+def _skipped(scene: Scene, event: runs.StepSkipped) -> None:
+    _finished(scene, event.step, event.node, "skipped")
+
+
+def _step_cancelled(scene: Scene, event: runs.StepCancelled) -> None:
+    _finished(scene, event.step, event.node, "cancelled")
+
+
+def _finished(scene: Scene, path: str, node: str, status: str) -> StepRow:
+    step = scene.step(path)
+    step.node, step.ended = node, scene.at
+    if step.scheduled is None:
+        step.scheduled = scene.at
+    _move(scene.run, step, status)
+    return step
+
+
+def _show_output(step: StepRow, output: Payload) -> None:
+    shown = preview(output)
+    step.output_preview, step.output_size, step.output_blob = shown.text, shown.size, shown.blob
+
+
+def _blame_step(step: StepRow, error: Failure) -> None:
+    step.error, step.error_code = text(encode(error).decode(), 20_000), text(error.code)
+
+
+def _move(run: RunRow, step: StepRow, status: str) -> None:
+    before, step.status = step.status, status
+    run.steps_done += (status in _DONE) - (before in _DONE)
+    run.steps_running += (status == "scheduled") - (before == "scheduled")
+    run.steps_in_doubt += (status == "in_doubt") - (before == "in_doubt")
+
+
+# --- Its waits --------------------------------------------------------------------------------
+
+
+def _wait_opened(scene: Scene, event: runs.WaitOpened) -> None:
+    opened = Wait(
+        name=text(event.wait, NAME_CHARS),
+        kind=event.kind,
+        due=moment(event.due),
+        step=event.step,
+        since=scene.at,
+    )
+    others = [wait for wait in _waits.decode(scene.run.waits) if wait.name != opened.name]
+    _keep_waits(scene.run, [*others, opened])
+    if event.step is not None and event.kind != "grace":
+        _move(scene.run, scene.step(event.step), "waiting")
+
+
+def _wait_closed(scene: Scene, event: runs.WaitEnded | runs.WaitDropped) -> None:
+    name = text(event.wait, NAME_CHARS)
+    waits = _waits.decode(scene.run.waits)
+    _keep_waits(scene.run, [wait for wait in waits if wait.name != name])
+    for wait in waits:
+        if wait.name == name and wait.step is not None:
+            step = scene.step(wait.step)
+            if step.status == "waiting":
+                _move(scene.run, step, "pending")
+
+
+def _keep_waits(run: RunRow, waits: list[Wait]) -> None:
+    run.waits = encode(waits).decode()
+    run.next_due = min((wait.due for wait in waits), default=None)
+
+
+_Effect: TypeAlias = Callable[[Scene, Any], None]
+
+EFFECTS: Final[dict[type, _Effect]] = {
+    runs.RunStarted: _started,
+    runs.StepReported: _reported,
+    runs.AttemptFailed: _attempt_failed,
+    runs.AttemptDoubted: _doubted,
+    runs.AttemptCancelled: _attempt_cancelled,
+    runs.DoubtResolved: _resolved,
+    runs.WaitEnded: _wait_closed,
+    runs.CancelRequested: _nothing,
+    runs.DeadlinePassed: _nothing,
+    runs.RunReopened: _reopened,
+    runs.RunParked: _parked,
+    runs.RunUnparked: _unparked,
+    runs.AttemptScheduled: _attempt_scheduled,
+    runs.StepSucceeded: _succeeded,
+    runs.StepFailed: _step_failed,
+    runs.StepSkipped: _skipped,
+    runs.StepCancelled: _step_cancelled,
+    runs.WaitOpened: _wait_opened,
+    runs.WaitDropped: _wait_closed,
+    runs.RunResponded: _responded,
+    runs.RunStopping: _stopping,
+    runs.RunCompleted: _completed,
+    runs.RunFailed: _failed,
+    runs.RunCancelled: _cancelled,
+}

@@ -1,0 +1,177 @@
+"""Where the rows are kept: one transaction holds the rows of a batch and the position after it."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from chassis.postgres import Connection, Pool, connected
+from projections import queries
+from projections.queries import Shape
+from projections.rows import RunRow, StepRow
+from projections.runs import Changes, Known, RunKey, StepKey
+
+K = TypeVar("K", bound=tuple[Any, ...])
+ROW = TypeVar("ROW", bound=Struct)
+
+
+class Position(Struct, frozen=True, kw_only=True):
+    """How far a projection has read a stream."""
+
+    epoch: int
+    sequence: int
+    generation: str
+    """Which making of the tables it stands in."""
+    created: str = ""
+
+
+class Moved(Exception):
+    """The position is not where it was left: another projector works, or the tables were swapped. Forget and look."""
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """From one position to the next, and when the last message between them was stored."""
+
+    before: Position
+    epoch: int
+    sequence: int
+    time: float
+
+    def after(self) -> Position:
+        return msgspec.structs.replace(self.before, epoch=self.epoch, sequence=self.sequence)
+
+
+class RunModels(Protocol):
+    """What the projection of RUNS needs of its tables."""
+
+    async def position(self) -> Position: ...
+
+    async def load(self, runs: Collection[RunKey], steps: Collection[StepKey]) -> Known:
+        """The rows of these keys, as far as there are any."""
+        ...
+
+    async def store(self, changes: Changes, step: Step) -> None:
+        """All of it or nothing. Raises `Moved`, and `Away` while nothing can be stored."""
+        ...
+
+
+class PostgresPositions:
+    """The position of one projection in one stream."""
+
+    def __init__(self, pool: Pool, projection: str, stream: str, schema: str = "read") -> None:
+        self._pool, self._name = pool, (projection, stream)
+        self._position = queries.POSITION.format(schema=schema)
+        self._move = queries.MOVE.format(schema=schema)
+
+    async def position(self) -> Position:
+        async with connected(self._pool) as connection:
+            row = await connection.fetchrow(self._position, *self._name)
+        if row is None:
+            raise Moved("the position is gone")
+        return Position(**row)
+
+    async def move(self, connection: Connection, step: Step) -> None:
+        """The first statement of every transaction: it also keeps a second projector out until the end of this one."""
+        before = step.before
+        time = datetime.fromtimestamp(step.time, UTC)
+        moved = await connection.execute(
+            self._move, *self._name, step.epoch, step.sequence, time,
+            before.epoch, before.sequence, before.generation,
+        )  # fmt: skip
+        if moved != "UPDATE 1":
+            raise Moved(f"{self._name[0]} is not at {before.epoch}-{before.sequence} any more")
+
+
+class PostgresRuns:
+    """`read.runs` and what hangs on it. `archive=False` while the rows are made from the archive itself."""
+
+    def __init__(self, pool: Pool, *, schema: str = "read", archive: bool = True) -> None:
+        self._pool, self._schema, self._archive = pool, schema, archive
+        self._positions = PostgresPositions(pool, "runs", "RUNS", schema)
+        self._weeks: set[date] = set()
+        self._update_runs = queries.RUNS.update(schema)
+        self._update_steps = queries.STEPS.update(schema)
+        self._deliveries = queries.DELIVERIES.insert(schema) + queries.ACCEPTED
+        self._usage = queries.USAGE.insert(schema) + queries.ADDED_USAGE
+
+    async def position(self) -> Position:
+        return await self._positions.position()
+
+    async def load(self, runs: Collection[RunKey], steps: Collection[StepKey]) -> Known:
+        known = Known()
+        if not runs and not steps:
+            return known
+        async with connected(self._pool) as connection:
+            for run in await _select(connection, queries.RUNS, self._schema, runs, RunRow):
+                known.runs[run.org, run.id] = run
+            for step in await _select(connection, queries.STEPS, self._schema, steps, StepRow):
+                known.steps[step.org, step.run, step.path] = step
+        return known
+
+    async def store(self, changes: Changes, step: Step) -> None:
+        async with connected(self._pool) as connection:
+            await self._make_weeks(connection, changes)
+            async with connection.transaction():
+                await self._positions.move(connection, step)
+                await self._store_runs(connection, changes)
+                await self._store_steps(connection, changes)
+                await _insert(connection, self._deliveries, queries.DELIVERIES, _in_order(changes.deliveries))
+                await _insert(connection, self._usage, queries.USAGE, _in_order(changes.usage))
+                if self._archive:
+                    await self._store_archive(connection, changes)
+
+    async def _store_runs(self, connection: Connection, changes: Changes) -> None:
+        new = [changes.runs[key] for key in changes.new_runs]
+        known = [run for key, run in changes.runs.items() if key not in changes.new_runs]
+        await self._copy(connection, queries.RUNS, self._schema, new)
+        if known:
+            await connection.execute(self._update_runs, *queries.RUNS.moving_arrays(known))
+
+    async def _store_steps(self, connection: Connection, changes: Changes) -> None:
+        new = [changes.steps[key] for key in changes.new_steps]
+        known = [step for key, step in changes.steps.items() if key not in changes.new_steps]
+        await self._copy(connection, queries.STEPS, self._schema, new)
+        if known:
+            await connection.execute(self._update_steps, *queries.STEPS.moving_arrays(known))
+
+    async def _store_archive(self, connection: Connection, changes: Changes) -> None:
+        await self._copy(connection, queries.COMMITS, "archive", changes.commits)
+        await _insert(connection, _ENDED, queries.RUN_IDS, _in_order(changes.ended))
+
+    async def _make_weeks(self, connection: Connection, changes: Changes) -> None:
+        if not self._archive:
+            return
+        for week in {commit.week for commit in changes.commits} - self._weeks:
+            await connection.execute(queries.MAKE_WEEK, week)
+            self._weeks.add(week)
+
+    @staticmethod
+    async def _copy(connection: Connection, shape: Shape, schema: str, rows: Sequence[Struct]) -> None:
+        if rows:
+            await connection.copy_records_to_table(
+                shape.table, schema_name=schema, columns=shape.columns, records=shape.records(rows)
+            )
+
+
+_ENDED: Final = queries.RUN_IDS.insert("archive") + queries.ENDED
+
+
+def _in_order(rows: Mapping[K, ROW]) -> list[ROW]:
+    """By key: two transactions that lock the same rows do it in the same order."""
+    return [rows[key] for key in sorted(rows)]
+
+
+async def _insert(connection: Connection, sql: str, shape: Shape, rows: Iterable[Struct]) -> None:
+    if arrays := shape.arrays(rows):
+        await connection.execute(sql, *arrays)
+
+
+async def _select(
+    connection: Connection, shape: Shape, schema: str, keys: Collection[tuple[str, ...]], kind: type[ROW]
+) -> list[ROW]:
+    if not keys:
+        return []
+    rows = await connection.fetch(shape.select(schema), *zip(*keys, strict=True))
+    return [kind(**dict(row)) for row in rows]

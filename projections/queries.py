@@ -1,0 +1,136 @@
+"""The SQL of the read models and the archive. Statements over whole batches are made from the rows' own fields.
+
+`{schema}` is `read`, or `read_next` while a rebuild fills new tables beside the live ones.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from types import UnionType
+from typing import Any, Final, get_args, get_type_hints
+
+from msgspec import Struct, structs
+
+from projections.rows import CommitRow, DeliveryRow, RunIdRow, RunRow, StepRow, UsageRow
+
+_TYPES: Final = {
+    str: "text",
+    int: "bigint",
+    bool: "boolean",
+    bytes: "bytea",
+    date: "date",
+    datetime: "timestamptz",
+    list[str]: "text[]",
+}
+
+
+class Shape:
+    """A table, seen through the struct of its rows."""
+
+    def __init__(self, table: str, row: type[Struct], key: Sequence[str], first_changing: str) -> None:
+        hints = get_type_hints(row)
+        self.table = table
+        self.row = row
+        self.columns = row.__struct_fields__
+        self.key = tuple(key)
+        start = self.columns.index(first_changing)
+        self.changing = self.columns[start:]
+        self._types = [_TYPES[_plain(hints[name])] for name in self.columns]
+        self._moving = slice(start, None)
+        self._key_at = tuple(self.columns.index(name) for name in self.key)
+
+    def records(self, rows: Iterable[Struct]) -> list[tuple[Any, ...]]:
+        return [structs.astuple(row) for row in rows]
+
+    def arrays(self, rows: Iterable[Struct]) -> list[tuple[Any, ...]]:
+        """One array per column, for `insert`."""
+        return list(zip(*map(structs.astuple, rows), strict=True))
+
+    def moving_arrays(self, rows: Iterable[Struct]) -> list[tuple[Any, ...]]:
+        """One array per column of the key and of what changes, for `update`."""
+        key_at, moving = self._key_at, self._moving
+        tuples = map(structs.astuple, rows)
+        return list(zip(*((*(row[at] for at in key_at), *row[moving]) for row in tuples), strict=True))
+
+    def insert(self, schema: str) -> str:
+        """Insert whole rows out of arrays."""
+        return (
+            f"insert into {schema}.{self.table} as old ({', '.join(self.columns)}) "  # noqa: S608  # Names of ours.
+            f"select * from unnest({self._parameters(self._types)})"
+        )
+
+    def insert_one(self, schema: str) -> str:
+        values = ", ".join(f"${number}::{kind}" for number, kind in enumerate(self._types, 1))
+        return (
+            f"insert into {schema}.{self.table} as old ({', '.join(self.columns)}) values ({values}) "  # noqa: S608  # Names of ours.
+            f"on conflict ({', '.join(self.key)}) do update set "
+            + ", ".join(f"{name} = excluded.{name}" for name in self.changing)
+        )
+
+    def update(self, schema: str) -> str:
+        """Update what changes of rows that exist, out of arrays."""
+        names = (*self.key, *self.changing)
+        types = [*(self._types[at] for at in self._key_at), *self._types[self._moving]]
+        return (
+            f"update {schema}.{self.table} as old set {', '.join(f'{name} = new.{name}' for name in self.changing)} "  # noqa: S608  # Names of ours.
+            f"from unnest({self._parameters(types)}) as new({', '.join(names)}) "
+            f"where {' and '.join(f'old.{name} = new.{name}' for name in self.key)}"
+        )
+
+    def select(self, schema: str) -> str:
+        """Rows by arrays of their keys."""
+        types = [self._types[at] for at in self._key_at]
+        return (
+            f"select {', '.join(f'old.{name}' for name in self.columns)} from {schema}.{self.table} as old "  # noqa: S608  # Names of ours.
+            f"join unnest({self._parameters(types)}) as wanted({', '.join(self.key)}) using ({', '.join(self.key)})"
+        )
+
+    @staticmethod
+    def _parameters(types: Sequence[str]) -> str:
+        return ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(types, 1))
+
+
+def _plain(hint: Any) -> Any:
+    """The type without its None."""
+    if isinstance(hint, UnionType):
+        return next(each for each in get_args(hint) if each is not type(None))
+    return hint
+
+
+RUNS: Final = Shape("runs", RunRow, ("org", "id"), "status")
+STEPS: Final = Shape("steps", StepRow, ("org", "run", "path"), "node")
+DELIVERIES: Final = Shape("deliveries", DeliveryRow, ("org", "receipt"), "trigger")
+USAGE: Final = Shape("usage_daily", UsageRow, ("org", "day"), "runs_started")
+COMMITS: Final = Shape("commits", CommitRow, ("week", "org", "run", "version"), "epoch")
+RUN_IDS: Final = Shape("run_ids", RunIdRow, ("org", "run"), "ended")
+
+# A receipt that started a run stands above any other record of it, whichever reader comes first.
+ACCEPTED: Final = " on conflict (org, receipt) do update set " + ", ".join(
+    f"{name} = excluded.{name}" for name in DELIVERIES.changing
+)
+NOT_ACCEPTED: Final = " on conflict (org, receipt) do nothing"
+ADDED_USAGE: Final = " on conflict (org, day) do update set " + ", ".join(
+    f"{name} = old.{name} + excluded.{name}" for name in USAGE.changing
+)
+ENDED: Final = (
+    " on conflict (org, run) do update set "
+    + ", ".join(f"{name} = excluded.{name}" for name in RUN_IDS.changing)
+    + ", purged = null, dropped = null"
+)
+
+MOVE: Final = """
+update {schema}.positions set epoch = $3, sequence = $4, time = $5
+where projection = $1 and stream = $2 and epoch = $6 and sequence = $7 and generation = $8
+"""
+POSITION: Final = """
+select epoch, sequence, created, generation from {schema}.positions where projection = $1 and stream = $2
+"""
+BEGIN: Final = """
+insert into {schema}.positions (projection, stream, epoch, sequence, created, generation, time)
+values ($1, $2, $3, $4, $5, $6, $7)
+on conflict (projection, stream) do update
+set epoch = excluded.epoch, sequence = excluded.sequence, created = excluded.created, generation = excluded.generation
+"""
+ARCHIVE_HOLDS_SOMETHING: Final = (
+    "select exists (select from archive.commits) or exists (select from archive.domain_commits)"
+)
+MAKE_WEEK: Final = "select archive.make_week($1)"

@@ -1,0 +1,169 @@
+"""The rows of the read models and of the archive. The fields are the columns, in their order.
+
+A row is worked on by one fold at a time, which copies what it is given before it changes anything.
+"""
+
+from datetime import date, datetime, timedelta
+
+from msgspec import Struct
+
+
+class RunRow(Struct, kw_only=True):
+    """`read.runs`. What stands before `status` never changes after the first commit."""
+
+    org: str
+    id: str
+    workflow: str = ""
+    version: int = 0
+    plan: str = ""
+    trigger: str | None = None
+    receipt: str = ""
+    cause: str = ""
+    cause_id: str = ""
+    parent_run: str | None = None
+    parent_step: str | None = None
+    dedupe: str | None = None
+    request: str | None = None
+    actor: str = ""
+    key_id: str = ""
+    input_preview: str = ""
+    input_size: int = 0
+    input_blob: str | None = None
+    week: date
+    started: datetime
+    status: str = "running"
+    opening: int = 1
+    ended: datetime | None = None
+    deadline: datetime | None = None
+    last_time: datetime
+    last_event: str = ""
+    events: int = 0
+    head_version: int = 0
+    head_hash: bytes = b""
+    folded_version: int = 0
+    epoch: int = 0
+    sequence: int = 0
+    steps_total: int = 0
+    steps_done: int = 0
+    steps_running: int = 0
+    steps_in_doubt: int = 0
+    error_code: str | None = None
+    error_message: str | None = None
+    error_step: str | None = None
+    unfinished: str | None = None
+    waits: str = "[]"
+    waiting_since: datetime | None = None
+    next_due: datetime | None = None
+    look_at: datetime | None = None
+    parked_reason: str | None = None
+    needs_release: str | None = None
+    responded_status: int | None = None
+    output_preview: str | None = None
+    output_size: int | None = None
+    output_blob: str | None = None
+
+    @property
+    def stuck(self) -> bool:
+        """A commit came that this release cannot fold; those after it wait in the archive."""
+        return self.folded_version < self.head_version
+
+
+class StepRow(Struct, kw_only=True):
+    """`read.steps`."""
+
+    org: str
+    run: str
+    path: str
+    node: str
+    node_type: str | None = None
+    position: int
+    status: str = "pending"
+    attempt: int = 0
+    pool: str | None = None
+    scheduled: datetime | None = None
+    ended: datetime | None = None
+    took_ms: int | None = None
+    ports: str | None = None
+    error: str | None = None
+    error_code: str | None = None
+    output_preview: str | None = None
+    output_size: int | None = None
+    output_blob: str | None = None
+
+
+class DeliveryRow(Struct, frozen=True, kw_only=True):
+    """`read.deliveries`."""
+
+    org: str
+    receipt: str
+    trigger: str
+    workflow: str | None = None
+    time: datetime
+    result: str
+    method: str = ""
+    run: str | None = None
+    reason: str = ""
+    address: str = ""
+    size: int = 0
+    preview: str = ""
+    stream: str
+    epoch: int
+    sequence: int
+
+
+class UsageRow(Struct, kw_only=True):
+    """`read.usage_daily`, or what is to be added to it."""
+
+    org: str
+    day: date
+    runs_started: int = 0
+    runs_completed: int = 0
+    runs_failed: int = 0
+    runs_cancelled: int = 0
+    steps: int = 0
+    deliveries: int = 0
+
+
+class CommitRow(Struct, frozen=True, kw_only=True):
+    """`archive.commits`."""
+
+    week: date
+    org: str
+    run: str
+    version: int
+    epoch: int
+    sequence: int
+    time: datetime
+    ended: bool
+    hash: bytes
+    body: bytes
+
+
+class RunIdRow(Struct, frozen=True, kw_only=True):
+    """`archive.run_ids`, but for what retention writes."""
+
+    org: str
+    run: str
+    week: date
+    receipt: str
+    ended: datetime | None
+    version: int
+    hash: bytes
+    epoch: int
+    sequence: int
+
+
+class Wait(Struct, frozen=True, kw_only=True):
+    """One open wait as it stands in `runs.waits`."""
+
+    name: str
+    kind: str
+    due: datetime
+    step: str | None
+    since: datetime
+
+
+def week_of(time: datetime) -> date:
+    """The Monday of the week: which part of the archive a run lies in."""
+    day = time.date()
+    return date.min if day.toordinal() < 7 else day - timedelta(days=day.weekday())
