@@ -18,11 +18,12 @@ from orchestrator.state import Run, Step
 JSON: Final = "application/json"
 
 
-class ValuesMissing(Exception):
-    """A decision reads stored values that nobody has fetched yet."""
+class NotReady(Exception):
+    """A decision needs a plan or stored values that nobody has fetched yet. Nothing was decided; fetch and ask again."""
 
-    def __init__(self, values: frozenset[Blob]) -> None:
-        super().__init__(f"{len(values)} stored values are not here")
+    def __init__(self, *, plan: str = "", values: frozenset[Blob] = frozenset()) -> None:
+        super().__init__(plan or f"{len(values)} stored values")
+        self.plan = plan
         self.values = values
 
 
@@ -53,7 +54,7 @@ class Values(Struct, frozen=True):
         if payload.size > PREFETCH_BYTES:
             raise Unreadable(payload)
         if payload.sha256 not in self.fetched:
-            raise ValuesMissing(frozenset({payload}))
+            raise NotReady(values=frozenset({payload}))
         found = self.fetched[payload.sha256]
         if found is None:
             raise Unreadable(payload)

@@ -18,10 +18,11 @@ def jitter(run: str, step: str, attempt: int) -> float:
 
 def backoff(retry: Retry, tries: int, shift: float) -> float:
     """Seconds of pause after so many tries: growing by the factor up to the longest, a share of it varied by `shift`."""
-    # Beyond a thousand doublings a float overflows; the longest pause is reached long before.
+    # A float overflows at some power; the longest pause is reached long before.
     grown = retry.first_pause_s * retry.factor ** min(tries - 1, 200)
     pause = min(grown, retry.longest_pause_s)
-    return pause * (1 - retry.jitter + 2 * retry.jitter * shift)
+    # Whole milliseconds: the last bit of a power may differ between machines, and a recorded moment must not.
+    return round(pause * (1 - retry.jitter + 2 * retry.jitter * shift), 3)
 
 
 def pause_before_retry(
