@@ -94,7 +94,7 @@ class Hop(Struct, frozen=True, kw_only=True):
 
 
 def first_hop(request: Request) -> Hop:
-    """Raises `EgressError` when the request cannot be sent as it is or its credential may not go there."""
+    """Raises `EgressError` when the request cannot be sent as it is."""
     method = request.method.upper()
     if not _TOKEN.fullmatch(method) or method in {"CONNECT", "TRACE"}:
         raise _refused("The method cannot be used.")
@@ -104,8 +104,6 @@ def first_hop(request: Request) -> Hop:
         raise _refused(str(error)) from error
     for name, value in request.headers.items():
         _check_header(name, value)
-    if request.credential is not None:
-        request.credential.check(target.host)
     names = {name.lower() for name in request.headers}
     defaults = {name: value for name, value in _DEFAULTS.items() if name not in names}
     return Hop(
@@ -141,7 +139,7 @@ def next_hop(hop: Hop, status: int, location: str) -> Hop:
 
 
 def message(hop: Hop) -> httpcore2.Request:
-    """The request as it goes on the line."""
+    """The request as it goes on the line. Raises `EgressError` when its credential may not go there."""
     target, headers = hop.target, dict(hop.headers)
     if hop.credential is not None:
         target, headers = add_credential(hop.credential, target, headers)

@@ -924,6 +924,21 @@ async def test_a_call_that_never_got_a_line_is_untouched(world: World) -> None:
         assert (await first).touched
 
 
+async def test_a_call_that_gave_up_waiting_leaves_its_place_to_the_next(world: World) -> None:
+    async with (
+        World(silent).running() as slow,
+        egress(world, slow, per_host=1, connections=1) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(refusal(client, slow.url, timeout_s=0.5))
+        while not slow.asked:
+            await asyncio.sleep(0.001)
+        gave_up = group.create_task(refusal(client, world.url, timeout_s=0.05))
+        await asyncio.sleep(0)
+        next_one = await client.request(Request(method="GET", url=world.url, timeout_s=10))
+        assert ((await gave_up).reason, next_one.status) == ("busy", 200)
+
+
 async def end(asked: Asked, writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 

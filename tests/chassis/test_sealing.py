@@ -2,6 +2,7 @@
 
 import base64
 import json
+import string
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,24 @@ def test_the_same_value_sealed_twice_looks_different() -> None:
 def test_a_copied_row_does_not_open_in_another_place(place: Place) -> None:
     with pytest.raises(Unsealable, match="not authentic"):
         opener(place=place).open(sealer().seal(b"x"))
+
+
+def test_no_two_places_are_one_place_written_differently() -> None:
+    blob = sealer(place=Place(org="org_a", object="a|b", field="c")).seal(b"x")
+    for place in (Place(org="org_a", object="a", field="b|c"), Place(org="org_a", object="a%7Cb", field="c")):
+        with pytest.raises(Unsealable, match="not authentic"):
+            opener(place=place).open(blob)
+
+
+def test_a_blob_has_one_spelling() -> None:
+    blob = sealer().seal(b"x")  # 17 bytes: the last character has bits that say nothing.
+    opened = []
+    for last in string.ascii_letters + string.digits + "-_":
+        try:
+            opened.append(opener().open(blob[:-1] + last))
+        except Unsealable:
+            continue
+    assert opened == [b"x"]
 
 
 def test_a_blob_does_not_open_under_another_key_salt_purpose_or_generation() -> None:
