@@ -23,7 +23,7 @@ class Glance(Struct, frozen=True):
     """As much of an event as is needed here; so a history from a newer release can be read as well."""
 
     type: str
-    step: str = ""
+    step: str | None = None
     attempt: int = 0
 
 

@@ -18,13 +18,15 @@ from contracts.runs import (
     RunStopping,
     StepReported,
     StepSucceeded,
+    WaitOpened,
 )
 from contracts.subjects import run
 from executor.standing import standing_of
-from tests.executor.fakes import ORG, RUN, STEP, MemoryLog, scheduled, simulated, task
+from tests.executor.fakes import ORG, RUN, START, STEP, MemoryLog, scheduled, simulated, task
 
 _WRONG = Failure(code="refused", message="")
 _ELSEWHERE = StepReported(step="other", attempt=1, output=NULL)
+_WAIT = WaitOpened(wait="retry:other", kind="retry", due=START)
 _FAILED = AttemptFailed(step=STEP, attempt=1, error=_WRONG)
 
 
@@ -36,6 +38,7 @@ _FAILED = AttemptFailed(step=STEP, attempt=1, error=_WRONG)
         ([[scheduled()]], 1, "open"),
         ([[scheduled()], [_ELSEWHERE]], 1, "open"),
         ([[scheduled()]], 2, "closed"),
+        ([[scheduled(), _WAIT], [_WAIT]], 1, "open"),
         ([[scheduled(), scheduled(step="other")], [_ELSEWHERE]], 1, "open"),
         ([[scheduled()], [_FAILED]], 1, "closed"),
         ([[scheduled()], [_FAILED, scheduled(2)]], 1, "closed"),
