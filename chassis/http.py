@@ -31,12 +31,24 @@ class HttpServer(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
         super().__init__(config)
-        self.accepting = asyncio.Event()
+        self._listener = listener
+        self._accepting = asyncio.Event()
         self.port: int = listener.getsockname()[1]
+
+    async def start(self, group: asyncio.TaskGroup) -> None:
+        """Serve as a task of the group; returns when connections are accepted."""
+        group.create_task(self._run())
+        await self._accepting.wait()
+
+    async def _run(self) -> None:
+        try:
+            await self.serve(sockets=[self._listener])
+        finally:
+            self._listener.close()  # A cancelled server leaves it open.
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self.accepting.set()
+        self._accepting.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -58,8 +70,9 @@ async def serving(
     `tls`: files of the certificate (with its chain) and of the key. Streams without an end must be ended by whoever
     opened them before the block ends, or they hold the drain until `drain_seconds` are over.
     """
+    server = _prepared(app, host, port, tls, drain_seconds, cap)
     async with asyncio.TaskGroup() as group:
-        server = await serve(app, host, port, group, tls=tls, drain_seconds=drain_seconds, cap=cap)
+        await server.start(group)
         try:
             yield server
         finally:
@@ -77,6 +90,19 @@ async def serve(  # noqa: PLR0913  # All but the first four have defaults.
     cap: ConnectionCap | None = None,
 ) -> HttpServer:
     """Start serving as a task of the group and return when connections are accepted. Stop: `should_exit = True`."""
+    server = _prepared(app, host, port, tls, drain_seconds, cap)
+    await server.start(group)
+    return server
+
+
+def _prepared(  # The two above, without their defaults.
+    app: App,
+    host: str,
+    port: int,
+    tls: tuple[str, str] | None,
+    drain_seconds: float,
+    cap: ConnectionCap | None,
+) -> HttpServer:
     certificate, key = tls or (None, None)
     config = uvicorn.Config(
         app,
@@ -98,11 +124,7 @@ async def serve(  # noqa: PLR0913  # All but the first four have defaults.
         config.load()
     except OSError as error:
         raise CannotStart(f"the TLS files cannot be used: {error}") from error
-    listener = _listen(host, port)
-    server = HttpServer(config, listener)
-    group.create_task(server.serve(sockets=[listener]))
-    await server.accepting.wait()
-    return server
+    return HttpServer(config, _listen(host, port))
 
 
 def _listen(host: str, port: int) -> socket.socket:
