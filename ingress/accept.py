@@ -11,11 +11,11 @@ from msgspec import Struct, structs
 
 from chassis.clock import Clock
 from chassis.dispatch import QUEUED, Dispatch
+from chassis.edge.problems import Problem
 from chassis.ids import digest, run_id
 from chassis.ports import Away, Blobs, Log
 from chassis.rate_limit import RateLimit
 from chassis.sealing import Sealer
-from chassis.secret import Secret
 from chassis.vault import NoSuchSecret, OpenedSecret, VaultAway
 from contracts.codec import Malformed
 from contracts.limits import DEDUPE_KEY_BYTES
@@ -39,12 +39,13 @@ from ingress.deliveries import Request, input_of, visible_headers
 from ingress.directory import Directory, Trigger
 from ingress.histories import correlation_of, responded_in
 from ingress.hooks import UNKNOWN_TRIGGER, Hooks
-from ingress.replies import Reply, accepted, away, duplicate, refused, run_says
+from ingress.replies import Reply, accepted, duplicate, run_says
 from ingress.signature import Refused, dedupe_key, url_verification_challenge, verify
 from ingress.waiting import Waiting
 
 HookResult: TypeAlias = Literal["duplicate", "refused", "unmatched", "captured"]
 RETRY_SECONDS: Final = 5
+NO_WEBHOOK: Final = "There is no webhook at this address."
 
 
 class Keys(Protocol):
@@ -111,48 +112,43 @@ class Door:
         self.duplicates = 0
         self.refused = 0
 
-    def admit(self, token: str, method: str, address: str) -> Admitted | Reply:
-        """Whose address this is. Unknown, disabled and unpublished look the same from outside."""
+    def admit(self, token: str, method: str, address: str) -> Admitted:
+        """Whose address this is. Unknown, disabled and unpublished look the same from outside. Raises `Problem`."""
         receipt = self._receipts()
         if not self._directory.complete.is_set():
-            return away("Ingress is starting.")
+            raise away("Ingress is starting.")
         found = self._directory.find(digest(token.encode()))
         if found is None:
             self._hooks.keep(self._head(receipt, method, address, "unmatched", "unknown address"))
-            return self._no("not_found", "There is no webhook at this address.")
+            raise self._no("not_found", NO_WEBHOOK)
         trigger, test = found
         reason = _closed(trigger, test=test)
         if reason:
             self._unmatched(receipt, trigger, method, address, reason)
-            return self._no("not_found", "There is no webhook at this address.")
+            raise self._no("not_found", NO_WEBHOOK)
         if method not in trigger.webhook.methods:
-            detail = f"This webhook takes {', '.join(trigger.webhook.methods)}."
-            self._unmatched(receipt, trigger, method, address, detail)
-            return self._no("method_not_allowed", detail, allow=", ".join(trigger.webhook.methods))
+            allowed = ", ".join(trigger.webhook.methods)
+            self._unmatched(receipt, trigger, method, address, f"{method} instead of {allowed}")
+            raise self._no("method_not_allowed", f"This webhook takes {allowed}.", allow=allowed)
         return Admitted(trigger=trigger, test=test, receipt=receipt, body_bytes=trigger.webhook.body_bytes)
 
     async def take(self, admitted: Admitted, request: Request) -> Reply:
-        """The answer to a whole delivery."""
+        """The answer to a whole delivery. Raises `Problem` for every no."""
         try:
             return await self._take(admitted, request)
         except VaultAway:
-            return away("The secrets that verify this delivery cannot be read now.")
+            raise away("The secrets that verify this delivery cannot be read now.") from None
         except Away:
-            return away("The delivery could not be stored; nothing was accepted.")
+            raise away("The delivery could not be stored; nothing was accepted.") from None
 
     async def _take(self, admitted: Admitted, request: Request) -> Reply:
         trigger = admitted.trigger
         if self._disk_is_full():
-            return away("The log's disk is nearly full; no run starts until there is room.", RETRY_SECONDS)
+            raise away("The log's disk is nearly full; no run starts until there is room.", RETRY_SECONDS)
         if not await self._limit.allow(f"{trigger.org}:{trigger.id}", trigger.webhook.per_minute):
-            return self._no(
-                "rate_limited",
-                "Too many deliveries a minute.",
-                **{"retry-after": str(self._limit.seconds_left())},
-            )
-        no = await self._authenticate(admitted, request)
-        if no is not None:
-            return no
+            later = str(self._limit.seconds_left())
+            raise self._no("rate_limited", "Too many deliveries a minute.", **{"retry-after": later})
+        await self._authenticate(admitted, request)
         if isinstance(trigger.webhook.authentication, Slack):
             challenge = url_verification_challenge(request.body)
             if challenge is not None:
@@ -161,28 +157,27 @@ class Door:
             named = self._name(admitted, request)
         except Malformed as malformed:
             self._keep(admitted, request, "refused", f"malformed: {malformed}")
-            return self._no("malformed", str(malformed))
+            raise self._no("malformed", str(malformed)) from None
         if admitted.test:
             self._keep(admitted, request, "captured", "", await self._payload(admitted, request, named, None))
             return Reply(status=200, body=b'{"captured":true}')
         return await self._start(admitted, request, named)
 
-    async def _authenticate(self, admitted: Admitted, request: Request) -> Reply | None:
-        """None when the delivery proves where it comes from. Every no is the same no."""
+    async def _authenticate(self, admitted: Admitted, request: Request) -> None:
+        """Every no is the same no: only the trigger's owner reads the reason."""
         authentication = admitted.trigger.webhook.authentication
         if isinstance(authentication, NoAuthentication):
-            return None
+            return
         try:
             keys = (await self._keys.open(admitted.trigger.org, authentication.secret)).keys
         except NoSuchSecret:
-            keys = tuple[Secret, ...]()
+            keys = ()
         verdict = verify(
             authentication, request.raw_headers, request.body, self._clock.now().timestamp(), keys
         )
-        if not isinstance(verdict, Refused):
-            return None
-        self._keep(admitted, request, "refused", f"authentication: {verdict.reason}")
-        return self._no("bad_signature", "The delivery could not be authenticated.")
+        if isinstance(verdict, Refused):
+            self._keep(admitted, request, "refused", f"authentication: {verdict.reason}")
+            raise self._no("bad_signature", "The delivery could not be authenticated.")
 
     def _name(self, admitted: Admitted, request: Request) -> Named:
         """Which run this delivery stands for: derived from its key, or from its receipt when it has none."""
@@ -279,17 +274,16 @@ class Door:
                 except TimeoutError:
                     responded = await self._read_answer(start)
         if responded is None:
-            late = refused("respond_timeout", "The run goes on.")
-            return structs.replace(late, headers={"automateos-run": start.run})
+            raise Problem("respond_timeout", "The run goes on.", headers={"automateos-run": start.run})
         return await run_says(responded, self._blobs, duplicate=settled.status == 200)
 
     async def _read_answer(self, start: StartRun) -> Responded | None:
         """What the history says, once, when no answer came: whoever owed it may have died."""
         return responded_in(await self._log.history(run_subject(start.org, start.run)), start.run)
 
-    def _no(self, code: str, detail: str, **headers: str) -> Reply:
+    def _no(self, code: str, detail: str, **headers: str) -> Problem:
         self.refused += 1
-        return refused(code, detail, **headers)
+        return Problem(code, detail, headers=headers)
 
     def _keep(
         self,
@@ -331,6 +325,11 @@ class Door:
     def _unmatched(self, receipt: str, trigger: Trigger, method: str, address: str, reason: str) -> None:
         head = self._head(receipt, method, address, "unmatched", reason)
         self._hooks.keep(structs.replace(head, org=trigger.org, trigger=trigger.id))
+
+
+def away(detail: str, seconds: int = 1) -> Problem:
+    """Nothing was accepted; come again."""
+    return Problem("unavailable", detail, headers={"retry-after": str(seconds)})
 
 
 def _closed(trigger: Trigger, *, test: bool) -> str:

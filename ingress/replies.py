@@ -8,12 +8,10 @@ from msgspec import Struct, field
 
 from chassis.ports import Blobs
 from contracts.codec import encode
-from contracts.errors import ERRORS
 from contracts.messages import Responded
 from contracts.payloads import Inline
 
 _JSON: Final = "application/json"
-_PROBLEM: Final = "application/problem+json"
 _NOT_OURS_TO_SET: Final = frozenset(
     {
         "connection",
@@ -51,23 +49,6 @@ def accepted(run: str, receipt: str) -> Reply:
 def duplicate(run: str, receipt: str) -> Reply:
     """The delivery is one that already started a run; this is the original run's id."""
     return Reply(status=200, body=encode({"run": run, "receipt": receipt, "deduplicated": True}))
-
-
-def refused(code: str, detail: str, **headers: str) -> Reply:
-    """An RFC 9457 problem."""
-    row = ERRORS[code]
-    problem = {
-        "type": f"urn:automateos:{code}",
-        "title": row.meaning,
-        "status": row.status,
-        "detail": detail,
-        "code": code,
-    }
-    return Reply(status=row.status, body=encode(problem), content_type=_PROBLEM, headers=headers)
-
-
-def away(detail: str, seconds: int = 1) -> Reply:
-    return refused("unavailable", detail, **{"retry-after": str(seconds)})
 
 
 async def run_says(responded: Responded, blobs: Blobs, *, duplicate: bool) -> Reply:
