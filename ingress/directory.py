@@ -124,6 +124,10 @@ class Directory:
             self._by_token.pop(before.test_token, None)
         after = evolve(before, event, org, trigger_id)
         if after is not None:
-            self._by_id[org, trigger_id] = after
-            self._by_token[after.token] = (after, False)
-            self._by_token[after.test_token] = (after, True)
+            self.put(after)
+
+    def put(self, trigger: Trigger) -> None:
+        """Know a trigger by its address and by its test address."""
+        self._by_id[trigger.org, trigger.id] = trigger
+        self._by_token[trigger.token] = (trigger, False)
+        self._by_token[trigger.test_token] = (trigger, True)

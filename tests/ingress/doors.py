@@ -1,0 +1,203 @@
+"""A door with everything behind it in memory, and an owner that answers as the orchestrator would."""
+
+import asyncio
+import hashlib
+import hmac
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from chassis.dispatch import Dispatch
+from chassis.ids import digest
+from chassis.ports import Stored
+from chassis.secret import HmacSecret, Secret, SecretValue
+from chassis.testing.queues import MemoryInbox, MemorySignals
+from chassis.testing.stores import MemoryBlobs, MemoryLetters, MemoryLog
+from chassis.testing.world import SimulatedClock, World
+from chassis.vault import NoSuchSecret, OpenedSecret, VaultAway
+from contracts.codec import decode_bundle, encode
+from contracts.limits import PARTITIONS
+from contracts.messages import Answer, Responded, StartRun
+from contracts.payloads import null
+from contracts.subjects import call
+from contracts.triggers import Webhook
+from ingress.accept import Admitted, Door
+from ingress.deliveries import Request
+from ingress.directory import Directory, Trigger
+from ingress.hooks import Hooks
+from ingress.waiting import Waiting
+
+TOKEN, TEST_TOKEN, PLAN = "t" * 22, "s" * 22, "ab" * 32
+SECRET = "whsec-of-the-tests"
+
+
+class Keys:
+    """The vault of a test: one secret, or none, or away."""
+
+    def __init__(self, value: SecretValue | None = None) -> None:
+        self.value = value or HmacSecret(key=Secret(SECRET))
+        self.away = False
+
+    async def open(self, org: str, secret_id: str) -> OpenedSecret:
+        if self.away:
+            raise VaultAway
+        if secret_id != "signing":
+            raise NoSuchSecret
+        return OpenedSecret(values=(self.value,), kind="hmac", allowed_hosts=(), revision=1)
+
+    async def sealer(self, org: str, run: str) -> Any:
+        raise VaultAway
+
+
+class Limit:
+    """Allows what it is told to."""
+
+    def __init__(self) -> None:
+        self.left = 10_000
+
+    async def allow(self, key: str, per_minute: int) -> bool:
+        self.left -= 1
+        return self.left >= 0
+
+    def seconds_left(self) -> int:
+        return 42
+
+
+class Room:
+    """A door and what a test wants to know about what lies behind it."""
+
+    def __init__(self, webhook: Webhook, **trigger: Any) -> None:
+        self.world = World(1)
+        self.signals = MemorySignals(self.world)
+        self.inbox = MemoryInbox(self.world)
+        self.log = MemoryLog(self.world)
+        self.blobs = MemoryBlobs(self.world)
+        self.letters = MemoryLetters(self.world)
+        self.hooks = Hooks(self.letters)
+        self.keys = Keys()
+        self.limit = Limit()
+        self.full = False
+        self.starts: list[StartRun] = []
+        self.owner_is_there = True
+        self.answers: Callable[[StartRun], Answer] = self._accepted
+        self._known: dict[str, StartRun] = {}
+        self.directory = Directory(self.log)
+        made = Trigger(
+            org="org_default",
+            id="trigger1",
+            workflow="flow1",
+            webhook=webhook,
+            token=digest(TOKEN.encode()),
+            test_token=digest(TEST_TOKEN.encode()),
+            version=3,
+            plan=PLAN,
+        )
+        self.directory.put(_changed(made, trigger))
+        self.directory.complete.set()
+        self.dispatch = Dispatch(self.signals, self.inbox)
+        self.waiting = Waiting(self.signals, "one")
+        numbers = itertools.count(1)
+        self.door = Door(
+            directory=self.directory,
+            dispatch=self.dispatch,
+            history=self.log,
+            blobs=self.blobs,
+            hooks=self.hooks,
+            keys=self.keys,
+            limit=self.limit,  # type: ignore[arg-type]  # As much of it as a door uses.
+            waiting=self.waiting,
+            clock=SimulatedClock(self.world),
+            receipts=lambda: f"receipt-{next(numbers)}",
+            disk_is_full=lambda: self.full,
+        )
+
+    def _accepted(self, start: StartRun) -> Answer:
+        first = self._known.setdefault(start.run, start)
+        again = first.receipt != start.receipt
+        return Answer(run=start.run, result="duplicate" if again else "accepted", receipt=first.receipt)
+
+    def run(self, story: Callable[["Room"], Any]) -> None:
+        """Play one story to its end."""
+        told = self.world.loop.spawn("story", self._play(story))
+        self.world.loop.run_until(told.done, steps=200_000, seconds=600)
+        told.result()
+        self.world.loop.close()
+
+    async def _play(self, story: Callable[["Room"], Any]) -> None:
+        async with asyncio.TaskGroup() as group, self.waiting.listening(), self._owner():
+            beside = [group.create_task(self.dispatch.run()), group.create_task(self.hooks.run())]
+            await story(self)
+            await self.hooks.drained()
+            for task in beside:
+                task.cancel()
+
+    @asynccontextmanager
+    async def _owner(self) -> AsyncIterator[None]:
+        def heard(_subject: str, body: bytes, answer: Callable[[bytes], None]) -> None:
+            messages = [message for message in decode_bundle(body) if isinstance(message, StartRun)]
+            self.starts += messages
+            if self.owner_is_there:
+                answer(encode([self.answers(message) for message in messages]))
+
+        async with asyncio.TaskGroup() as group:
+            listening = [group.create_task(self._listen(number, heard)) for number in range(PARTITIONS)]
+            await asyncio.sleep(0)
+            yield
+            for task in listening:
+                task.cancel()
+
+    async def _listen(self, number: int, heard: Any) -> None:
+        async with self.signals.listen(call(number), heard):
+            await asyncio.Event().wait()
+
+    # --- Deliveries ---------------------------------------------------------------------------
+
+    async def deliver(
+        self, body: bytes = b"{}", token: str = TOKEN, method: str = "POST", **headers: str
+    ) -> Any:
+        """One whole delivery; header names with `_` for `-`. Raises `Problem` for a no."""
+        given = {"content-type": "application/json"} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
+        admitted: Admitted = self.door.admit(token, method, "192.0.2.7")
+        raw: Sequence[tuple[bytes, bytes]] = [(n.encode(), v.encode()) for n, v in given.items()]
+        return await self.door.take(
+            admitted,
+            Request(
+                method=method,
+                headers=given,
+                raw_headers=raw,
+                query="",
+                body=body,
+                address="192.0.2.7",
+                received_at="2026-11-21T12:00:00+00:00",
+            ),
+        )
+
+    @property
+    def kept(self) -> list[tuple[str, str]]:
+        """Result and reason of every delivery kept in HOOKS."""
+        from contracts.codec import Decoder
+        from contracts.triggers import Hook
+
+        decode = Decoder[Hook](Hook)
+        return [(hook.result, hook.reason) for hook in (decode(body) for _, body, _ in self.letters.stored)]
+
+
+def _changed(trigger: Trigger, changes: dict[str, Any]) -> Trigger:
+    from msgspec import structs
+
+    return structs.replace(trigger, **changes)
+
+
+def signed(body: bytes) -> str:
+    """GitHub's signature of a body."""
+    return "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+
+
+def responded(run: str, status: int = 200) -> Responded:
+    return Responded(run=run, state="responded", status=status, body=null())
+
+
+__all__ = ["PLAN", "TEST_TOKEN", "TOKEN", "Room", "Stored", "responded", "signed"]
