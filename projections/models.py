@@ -1,17 +1,20 @@
 """Where the rows are kept: one transaction holds the rows of a batch and the position after it."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
 
+import asyncpg
 import msgspec
 from msgspec import Struct
 
+from chassis.ports import Away
 from chassis.postgres import Connection, Pool, connected
 from projections import queries
 from projections.queries import Shape
 from projections.rows import RunRow, StepRow
-from projections.runs import Changes, Known, RunKey, StepKey
+from projections.runs import Changes, RunKey, StepKey
 
 K = TypeVar("K", bound=tuple[Any, ...])
 ROW = TypeVar("ROW", bound=Struct)
@@ -48,13 +51,31 @@ class RunModels(Protocol):
 
     async def position(self) -> Position: ...
 
-    async def load(self, runs: Collection[RunKey], steps: Collection[StepKey]) -> Known:
+    async def load_runs(self, keys: Collection[RunKey]) -> dict[RunKey, RunRow]:
         """The rows of these keys, as far as there are any."""
         ...
+
+    async def load_steps(self, keys: Collection[StepKey]) -> dict[StepKey, StepRow]: ...
 
     async def store(self, changes: Changes, step: Step) -> None:
         """All of it or nothing. Raises `Moved`, and `Away` while nothing can be stored."""
         ...
+
+
+_THE_MESSAGES: Final = ("21", "22", "23", "54")
+"""Classes of errors that are about the rows we gave: data, constraints, sizes. Every other error is about us or Postgres."""
+
+
+@asynccontextmanager
+async def writing(pool: Pool) -> AsyncIterator[Connection]:
+    """A transaction. `Away` leaves it unless the rows themselves are refused: no message pays for our faults."""
+    try:
+        async with connected(pool) as connection, connection.transaction():
+            yield connection
+    except asyncpg.PostgresError as error:
+        if (error.sqlstate or "").startswith(_THE_MESSAGES):
+            raise
+        raise Away(f"Postgres: {error}") from error
 
 
 class PostgresPositions:
@@ -90,7 +111,6 @@ class PostgresRuns:
     def __init__(self, pool: Pool, *, schema: str = "read", archive: bool = True) -> None:
         self._pool, self._schema, self._archive = pool, schema, archive
         self._positions = PostgresPositions(pool, "runs", "RUNS", schema)
-        self._weeks: set[date] = set()
         self._update_runs = queries.RUNS.update(schema)
         self._update_steps = queries.STEPS.update(schema)
         self._deliveries = queries.DELIVERIES.insert(schema) + queries.ACCEPTED
@@ -99,28 +119,30 @@ class PostgresRuns:
     async def position(self) -> Position:
         return await self._positions.position()
 
-    async def load(self, runs: Collection[RunKey], steps: Collection[StepKey]) -> Known:
-        known = Known()
-        if not runs and not steps:
-            return known
+    async def load_runs(self, keys: Collection[RunKey]) -> dict[RunKey, RunRow]:
+        rows = await self._select(queries.RUNS, keys, RunRow)
+        return {(row.org, row.id): row for row in rows}
+
+    async def load_steps(self, keys: Collection[StepKey]) -> dict[StepKey, StepRow]:
+        rows = await self._select(queries.STEPS, keys, StepRow)
+        return {(row.org, row.run, row.path): row for row in rows}
+
+    async def _select(self, shape: Shape, keys: Collection[tuple[str, ...]], kind: type[ROW]) -> list[ROW]:
+        if not keys:
+            return []
         async with connected(self._pool) as connection:
-            for run in await _select(connection, queries.RUNS, self._schema, runs, RunRow):
-                known.runs[run.org, run.id] = run
-            for step in await _select(connection, queries.STEPS, self._schema, steps, StepRow):
-                known.steps[step.org, step.run, step.path] = step
-        return known
+            rows = await connection.fetch(shape.select(self._schema), *zip(*keys, strict=True))
+        return [kind(**dict(row)) for row in rows]
 
     async def store(self, changes: Changes, step: Step) -> None:
-        async with connected(self._pool) as connection:
-            await self._make_weeks(connection, changes)
-            async with connection.transaction():
-                await self._positions.move(connection, step)
-                await self._store_runs(connection, changes)
-                await self._store_steps(connection, changes)
-                await _insert(connection, self._deliveries, queries.DELIVERIES, _in_order(changes.deliveries))
-                await _insert(connection, self._usage, queries.USAGE, _in_order(changes.usage))
-                if self._archive:
-                    await self._store_archive(connection, changes)
+        async with writing(self._pool) as connection:
+            await self._positions.move(connection, step)
+            await self._store_runs(connection, changes)
+            await self._store_steps(connection, changes)
+            await insert(connection, self._deliveries, queries.DELIVERIES, in_order(changes.deliveries))
+            await insert(connection, self._usage, queries.USAGE, in_order(changes.usage))
+            if self._archive:
+                await self._store_archive(connection, changes)
 
     async def _store_runs(self, connection: Connection, changes: Changes) -> None:
         new = [changes.runs[key] for key in changes.new_runs]
@@ -137,15 +159,10 @@ class PostgresRuns:
             await connection.execute(self._update_steps, *queries.STEPS.moving_arrays(known))
 
     async def _store_archive(self, connection: Connection, changes: Changes) -> None:
-        await self._copy(connection, queries.COMMITS, "archive", changes.commits)
-        await _insert(connection, _ENDED, queries.RUN_IDS, _in_order(changes.ended))
-
-    async def _make_weeks(self, connection: Connection, changes: Changes) -> None:
-        if not self._archive:
-            return
-        for week in {commit.week for commit in changes.commits} - self._weeks:
+        for week in {commit.week for commit in changes.commits}:
             await connection.execute(queries.MAKE_WEEK, week)
-            self._weeks.add(week)
+        await self._copy(connection, queries.COMMITS, "archive", changes.commits)
+        await insert(connection, _ENDED, queries.RUN_IDS, in_order(changes.ended))
 
     @staticmethod
     async def _copy(connection: Connection, shape: Shape, schema: str, rows: Sequence[Struct]) -> None:
@@ -158,20 +175,11 @@ class PostgresRuns:
 _ENDED: Final = queries.RUN_IDS.insert("archive") + queries.ENDED
 
 
-def _in_order(rows: Mapping[K, ROW]) -> list[ROW]:
+def in_order(rows: Mapping[K, ROW]) -> list[ROW]:
     """By key: two transactions that lock the same rows do it in the same order."""
     return [rows[key] for key in sorted(rows)]
 
 
-async def _insert(connection: Connection, sql: str, shape: Shape, rows: Iterable[Struct]) -> None:
+async def insert(connection: Connection, sql: str, shape: Shape, rows: Iterable[Struct]) -> None:
     if arrays := shape.arrays(rows):
         await connection.execute(sql, *arrays)
-
-
-async def _select(
-    connection: Connection, shape: Shape, schema: str, keys: Collection[tuple[str, ...]], kind: type[ROW]
-) -> list[ROW]:
-    if not keys:
-        return []
-    rows = await connection.fetch(shape.select(schema), *zip(*keys, strict=True))
-    return [kind(**dict(row)) for row in rows]

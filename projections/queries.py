@@ -10,7 +10,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 from msgspec import Struct, structs
 
-from projections.rows import CommitRow, DeliveryRow, RunIdRow, RunRow, StepRow, UsageRow
+from projections import rows
 
 _TYPES: Final = {
     str: "text",
@@ -38,17 +38,17 @@ class Shape:
         self._moving = slice(start, None)
         self._key_at = tuple(self.columns.index(name) for name in self.key)
 
-    def records(self, rows: Iterable[Struct]) -> list[tuple[Any, ...]]:
-        return [structs.astuple(row) for row in rows]
+    def records(self, given: Iterable[Struct]) -> list[tuple[Any, ...]]:
+        return [structs.astuple(row) for row in given]
 
-    def arrays(self, rows: Iterable[Struct]) -> list[tuple[Any, ...]]:
+    def arrays(self, given: Iterable[Struct]) -> list[tuple[Any, ...]]:
         """One array per column, for `insert`."""
-        return list(zip(*map(structs.astuple, rows), strict=True))
+        return list(zip(*map(structs.astuple, given), strict=True))
 
-    def moving_arrays(self, rows: Iterable[Struct]) -> list[tuple[Any, ...]]:
+    def moving_arrays(self, given: Iterable[Struct]) -> list[tuple[Any, ...]]:
         """One array per column of the key and of what changes, for `update`."""
         key_at, moving = self._key_at, self._moving
-        tuples = map(structs.astuple, rows)
+        tuples = map(structs.astuple, given)
         return list(zip(*((*(row[at] for at in key_at), *row[moving]) for row in tuples), strict=True))
 
     def insert(self, schema: str) -> str:
@@ -96,12 +96,22 @@ def _plain(hint: Any) -> Any:
     return hint
 
 
-RUNS: Final = Shape("runs", RunRow, ("org", "id"), "status")
-STEPS: Final = Shape("steps", StepRow, ("org", "run", "path"), "node")
-DELIVERIES: Final = Shape("deliveries", DeliveryRow, ("org", "receipt"), "trigger")
-USAGE: Final = Shape("usage_daily", UsageRow, ("org", "day"), "runs_started")
-COMMITS: Final = Shape("commits", CommitRow, ("week", "org", "run", "version"), "epoch")
-RUN_IDS: Final = Shape("run_ids", RunIdRow, ("org", "run"), "ended")
+RUNS: Final = Shape("runs", rows.RunRow, ("org", "id"), "status")
+STEPS: Final = Shape("steps", rows.StepRow, ("org", "run", "path"), "node")
+DELIVERIES: Final = Shape("deliveries", rows.DeliveryRow, ("org", "receipt"), "trigger")
+USAGE: Final = Shape("usage_daily", rows.UsageRow, ("org", "day"), "runs_started")
+COMMITS: Final = Shape("commits", rows.CommitRow, ("week", "org", "run", "version"), "epoch")
+RUN_IDS: Final = Shape("run_ids", rows.RunIdRow, ("org", "run"), "ended")
+DEAD_LETTERS: Final = Shape("dead_letters", rows.DeadLetterRow, ("org", "id"), "stream")
+WORKFLOWS: Final = Shape("workflows", rows.WorkflowRow, ("org", "id"), "name")
+VERSIONS: Final = Shape("workflow_versions", rows.VersionRow, ("org", "workflow", "version"), "definition")
+TRIGGERS: Final = Shape("triggers", rows.TriggerRow, ("org", "id"), "name")
+SECRETS: Final = Shape("secrets", rows.SecretRow, ("org", "id"), "name")
+API_KEYS: Final = Shape("api_keys", rows.ApiKeyRow, ("org", "id"), "name")
+ORGS: Final = Shape("orgs", rows.OrgRow, ("org", "id"), "name")
+DOMAIN_COMMITS: Final = Shape(
+    "domain_commits", rows.DomainCommitRow, ("org", "aggregate", "id", "version"), "epoch"
+)
 
 # A receipt that started a run stands above any other record of it, whichever reader comes first.
 ACCEPTED: Final = " on conflict (org, receipt) do update set " + ", ".join(
@@ -133,4 +143,8 @@ set epoch = excluded.epoch, sequence = excluded.sequence, created = excluded.cre
 ARCHIVE_HOLDS_SOMETHING: Final = (
     "select exists (select from archive.commits) or exists (select from archive.domain_commits)"
 )
+PUBLISH: Final = """
+update {schema}.workflow_versions as old set plan = $4, published = $5
+where org = $1 and workflow = $2 and version = $3
+"""
 MAKE_WEEK: Final = "select archive.make_week($1)"

@@ -5,7 +5,7 @@ A row is worked on by one fold at a time, which copies what it is given before i
 
 from datetime import date, datetime, timedelta
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 
 class RunRow(Struct, kw_only=True):
@@ -167,3 +167,134 @@ def week_of(time: datetime) -> date:
     """The Monday of the week: which part of the archive a run lies in."""
     day = time.date()
     return date.min if day.toordinal() < 7 else day - timedelta(days=day.weekday())
+
+
+class WorkflowRow(Struct, kw_only=True):
+    """`read.workflows`."""
+
+    org: str
+    id: str
+    name: str = ""
+    latest_version: int = 0
+    published_version: int | None = None
+    plan: str | None = None
+    created: datetime
+    created_by: str = ""
+    updated: datetime
+    deleted: datetime | None = None
+    head_version: int = 0
+    epoch: int = 0
+    sequence: int = 0
+
+
+class VersionRow(Struct, kw_only=True):
+    """`read.workflow_versions`."""
+
+    org: str
+    workflow: str
+    version: int
+    definition: bytes | None
+    definition_blob: str | None
+    definition_size: int
+    drafted: datetime
+    drafted_by: str = ""
+    plan: str | None = None
+    published: datetime | None = None
+
+
+class TriggerRow(Struct, kw_only=True):
+    """`read.triggers`."""
+
+    org: str
+    id: str
+    name: str = ""
+    workflow: str = ""
+    webhook: str = "{}"
+    token: str = ""
+    test_token: str = ""
+    version: int | None = None
+    plan: str | None = None
+    enabled: bool = True
+    created: datetime
+    created_by: str = ""
+    updated: datetime
+    deleted: datetime | None = None
+    head_version: int = 0
+    epoch: int = 0
+    sequence: int = 0
+
+
+class SecretRow(Struct, kw_only=True):
+    """`read.secrets`: what may be known of a secret; its value is in the vault."""
+
+    org: str
+    id: str
+    name: str = ""
+    kind: str = ""
+    allowed_hosts: list[str] = field(default_factory=list)
+    created: datetime
+    created_by: str = ""
+    updated: datetime
+    deleted: datetime | None = None
+    head_version: int = 0
+    epoch: int = 0
+    sequence: int = 0
+
+
+class ApiKeyRow(Struct, kw_only=True):
+    """`read.api_keys`."""
+
+    org: str
+    id: str
+    name: str = ""
+    scopes: list[str] = field(default_factory=list)
+    created: datetime
+    created_by: str = ""
+    revoked: datetime | None = None
+    head_version: int = 0
+    epoch: int = 0
+    sequence: int = 0
+
+
+class OrgRow(Struct, kw_only=True):
+    """`read.orgs`."""
+
+    org: str
+    id: str
+    name: str = ""
+    vars: str = "{}"
+    created: datetime
+    updated: datetime
+    head_version: int = 0
+    epoch: int = 0
+    sequence: int = 0
+
+
+class DomainCommitRow(Struct, frozen=True, kw_only=True):
+    """`archive.domain_commits`."""
+
+    org: str
+    aggregate: str
+    id: str
+    version: int
+    epoch: int
+    sequence: int
+    time: datetime
+    hash: bytes
+    body: bytes
+
+
+class DeadLetterRow(Struct, frozen=True, kw_only=True):
+    """`read.dead_letters`."""
+
+    org: str
+    id: str
+    stream: str
+    run: str
+    time: datetime
+    reason: str
+    source: str
+    size: int
+    body: bytes
+    epoch: int
+    sequence: int

@@ -6,11 +6,11 @@ seen, so one that comes again changes nothing and one that is missing is noticed
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from chassis.ports import Stored
 from contracts.cloudevents import ENDING
@@ -167,6 +167,14 @@ def fold(known: Known, batch: Sequence[Arrived]) -> Changes:
     folding = _Folding(known)
     for arrived in batch:
         folding.add(arrived)
+    return folding.changes
+
+
+def park(known: Known, arrived: Arrived, reason: str) -> Changes:
+    """What is left to do for a commit whose rows were refused: keep its bytes, and say why its run does not go on."""
+    folding = _Folding(known)
+    if arrived.version:
+        folding.add(structs.replace(arrived, commit=None, needs_release=None, reason=text(reason)))
     return folding.changes
 
 
@@ -360,10 +368,3 @@ def _tag(event: RunEvent) -> str:
 
 def _short(value: str | None) -> str | None:
     return None if value is None else text(value, NAME_CHARS)
-
-
-def remember(known: Known, changes: Changes) -> Mapping[RunKey, RunRow]:
-    """Take the rows of a batch that was stored over into what is known."""
-    known.runs.update(changes.runs)
-    known.steps.update(changes.steps)
-    return changes.runs

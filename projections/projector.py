@@ -1,0 +1,134 @@
+"""Follows a stream: batches as they come, each in one transaction with the position after it.
+
+A store that is away is tried again for ever. A message that cannot be projected is found by halving its batch, reported
+and passed by: it never delays the others by more than those tries.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import structlog
+
+from chassis.clock import Clock
+from chassis.ports import Away, Reader, Stored
+from projections.figures import Progress
+from projections.models import Moved, Position, Step
+
+log = structlog.get_logger()
+
+BATCH: Final = 2_000
+REST_SECONDS: Final = 0.02
+"""Between two transactions it rests as long as the last one took, at the most this: small batches cost the most."""
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 5.0
+
+
+class Projection(Protocol):
+    """Tables that follow one stream."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def stream(self) -> str: ...
+
+    async def position(self) -> Position: ...
+
+    async def project(self, batch: Sequence[Stored], step: Step) -> None:
+        """Rows and position in one transaction. Raises `Away` or `Moved`; anything else means: not these messages."""
+        ...
+
+    async def give_up(self, stored: Stored, step: Step, error: Exception) -> None:
+        """Go past one message that cannot be projected, and tell somebody."""
+        ...
+
+    async def go_past(self, step: Step) -> None:
+        """Move the position alone."""
+        ...
+
+    def forget(self) -> None:
+        """Remember no rows: they may not be what we think."""
+        ...
+
+
+class Projector:
+    """Keeps one projection up with its stream."""
+
+    def __init__(
+        self, projection: Projection, reader: Reader, epoch: int, clock: Clock, progress: Progress
+    ) -> None:
+        self._projection, self._reader, self._epoch = projection, reader, epoch
+        self._clock, self._progress = clock, progress
+
+    async def run(self) -> None:
+        """Follow for ever."""
+        pause = FIRST_PAUSE
+        while True:
+            before = self._progress.transactions
+            try:
+                await self._follow()
+            except (Away, Moved) as reason:
+                self._projection.forget()
+                self._progress.failures += 1
+                self._progress.trouble = str(reason)
+                log.warning("projection.waits", projection=self._projection.name, reason=str(reason))
+            pause = FIRST_PAUSE if self._progress.transactions > before else min(pause * 2, LONGEST_PAUSE)
+            await asyncio.sleep(pause)
+
+    async def _follow(self) -> None:
+        position = await self._projection.position()
+        self._see(position)
+        self._progress.trouble = ""
+        async for batch in self._reader.read(position.sequence, BATCH):
+            if not batch:
+                self._progress.end = position.sequence
+                continue
+            began = self._clock.seconds()
+            position = await advance(self._projection, batch, position, self._epoch, self._progress)
+            self._see(position)
+            self._progress.last_time = batch[-1].time
+            self._progress.lag.observe(max(0.0, self._clock.now().timestamp() - batch[-1].time))
+            if len(batch) < BATCH:
+                await asyncio.sleep(min(self._clock.seconds() - began, REST_SECONDS))
+
+    def _see(self, position: Position) -> None:
+        self._progress.epoch, self._progress.sequence = position.epoch, position.sequence
+
+
+async def advance(
+    projection: Projection, batch: Sequence[Stored], position: Position, epoch: int, progress: Progress
+) -> Position:
+    """Project a batch; when it is refused, its halves; when it is one message, go past it."""
+    last = batch[-1]
+    step = Step(before=position, epoch=epoch, sequence=last.sequence, time=last.time)
+    try:
+        await projection.project(batch, step)
+    except (Away, Moved):
+        raise
+    except Exception as error:  # Whatever it is, it must not stop the others.
+        projection.forget()
+        if len(batch) == 1:
+            log.error(
+                "projection.refused", projection=projection.name, sequence=last.sequence, exc_info=error
+            )
+            await _go_past(projection, last, step, error)
+            progress.refused += 1
+        else:
+            middle = len(batch) // 2
+            position = await advance(projection, batch[:middle], position, epoch, progress)
+            return await advance(projection, batch[middle:], position, epoch, progress)
+    progress.messages += len(batch)
+    progress.transactions += 1
+    return step.after()
+
+
+async def _go_past(projection: Projection, stored: Stored, step: Step, error: Exception) -> None:
+    try:
+        await projection.give_up(stored, step, error)
+    except (Away, Moved):
+        raise
+    except Exception as again:  # Not even what is left of it can be kept: the dead letter has it.
+        projection.forget()
+        log.error("projection.gave-up", projection=projection.name, sequence=stored.sequence, exc_info=again)
+        await projection.go_past(step)
