@@ -19,10 +19,10 @@ from contracts.runs import RunEvent, RunParked
 from orchestrator.answers import Letter
 from orchestrator.commits import ENGINE_VERSION, Frame, Sealed, offload, seal
 from orchestrator.consider import SYSTEM, Considered, actor_of, cause_of, consider, may_unpark
-from orchestrator.inputs import ValuesMissing
+from orchestrator.inputs import NotReady
 from orchestrator.memory import Known
 from orchestrator.run import Evaluate, Run, evolve
-from orchestrator.sources import NotReady, Sources
+from orchestrator.sources import Sources
 
 NO_PLAN: Final = cast("Evaluate", None)
 """A run whose plan is gone evaluates nothing: it stops."""
@@ -133,10 +133,7 @@ class Judge:
         programs = self._sources.programs(plan) if plan else None
         if programs is None:
             return consider(run, None, message, at, NO_PLAN)
-        try:
-            return consider(run, programs.graph, message, at, programs.evaluator(self._sources.values))
-        except ValuesMissing as missing:
-            raise NotReady(values=missing.values) from None
+        return consider(run, programs.graph, message, at, programs.evaluator(self._sources.values))
 
 
 def too_large(proposed: Proposed) -> bool:

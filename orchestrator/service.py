@@ -30,10 +30,11 @@ from contracts.subjects import run as run_subject
 from orchestrator.answers import Envelope, Letter, Replies, answer_for, responded_of
 from orchestrator.commits import proposal
 from orchestrator.emission import Emission
+from orchestrator.inputs import NotReady
 from orchestrator.judge import Judge, Proposed, Stumbled, too_large
 from orchestrator.memory import Known, Memory
 from orchestrator.run import Run, outstanding
-from orchestrator.sources import NotReady, Sources
+from orchestrator.sources import Sources
 
 log = structlog.get_logger()
 

@@ -12,6 +12,7 @@ from contracts.payloads import Blob
 from contracts.plans import Plan
 from contracts.runs import TERMINAL
 from contracts.subjects import run as run_subject
+from orchestrator.inputs import NotReady
 from orchestrator.memory import Known, fold
 from orchestrator.run import Evaluate, Graph
 
@@ -40,15 +41,6 @@ class Programs(Protocol):
     def evaluator(self, values: Mapping[str, bytes | None]) -> Evaluate:
         """Evaluates with these stored values at hand."""
         ...
-
-
-class NotReady(Exception):
-    """A decision needs a plan or stored values that nobody has fetched yet."""
-
-    def __init__(self, *, plan: str = "", values: frozenset[Blob] = frozenset()) -> None:
-        super().__init__(plan or f"{len(values)} stored values")
-        self.plan = plan
-        self.values = values
 
 
 class _Kept(Generic[T]):

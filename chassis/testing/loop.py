@@ -25,7 +25,12 @@ T = TypeVar("T")
 _UNWINDING: Final = 50
 
 PROCESS: Final[ContextVar[str]] = ContextVar("process", default="")
-"""The process whose code is running; empty for the simulation itself."""
+"""The life of a process whose code is running, `name#number`; empty for the simulation itself."""
+
+
+def name_of(life: str) -> str:
+    """The process that this is one life of."""
+    return life.partition("#")[0]
 
 
 class Deadlock(Exception):
@@ -47,6 +52,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._order = itertools.count()
         self._dead: set[str] = set()
+        self._lives = itertools.count(1)
+        self._life_of: dict[str, str] = {}
         self._paused: dict[str, float] = {}
         self._graves: list[asyncio.Task[Any]] = []
         self._tasks: dict[str, list[asyncio.Task[Any]]] = {}
@@ -59,36 +66,39 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     # --- What the simulation does -------------------------------------------------------------
 
     def spawn(self, process: str, main: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Start a process. A name may be used again after its process was killed: that is a restart."""
-        self._dead.discard(process)
+        """Start a process. After it was killed the same name may be spawned again: that is a restart, a new life."""
+        life = f"{process}#{next(self._lives)}"
+        self._life_of[process] = life
         context = copy_context()
-        context.run(PROCESS.set, process)
+        context.run(PROCESS.set, life)
         task = self.create_task(main, context=context)
         task.add_done_callback(self._ended, context=context)
         return task
 
     def kill(self, process: str) -> None:
         """Take a process away between two of its lines."""
-        self._dead.add(process)
-        self._paused.pop(process, None)
-        self._queues.pop(process, None)
-        if process in self._runnable:
-            self._runnable.remove(process)
-        self._graves += self._tasks.pop(process, [])
+        life = self._life_of.pop(process, process)
+        self._dead.add(life)
+        self._paused.pop(life, None)
+        self._queues.pop(life, None)
+        if life in self._runnable:
+            self._runnable.remove(life)
+        self._graves += self._tasks.pop(life, [])
 
     def pause(self, process: str, seconds: float) -> None:
         """Let a process stand still for a while of virtual time, with everything that it believes."""
-        self._paused[process] = self._now + seconds
-        self.call_at(self._paused[process], self._resume, process, context=Context())
+        life = self._life_of[process]
+        self._paused[life] = self._now + seconds
+        self.call_at(self._paused[life], self._resume, life, context=Context())
 
-    def call_in(self, process: str, delay: float, callback: Callable[..., object], *args: Any) -> None:
+    def call_in(self, life: str, delay: float, callback: Callable[..., object], *args: Any) -> None:
         """Have something happen in a process after a while, as if its network card had seen it."""
         context = Context()
-        context.run(PROCESS.set, process)
+        context.run(PROCESS.set, life)
         self.call_later(delay, callback, *args, context=context)
 
-    def alive(self, process: str) -> bool:
-        return process not in self._dead
+    def alive(self, life: str) -> bool:
+        return life not in self._dead
 
     def run_until(self, reached: Callable[[], bool], *, steps: int, seconds: float) -> None:
         """Run until `reached()`, looked at after every callback. Raises `Deadlock`, `TooLong` or what a process raised."""
@@ -131,7 +141,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         process = self._runnable[at]
         self.steps += 1
         if process:
-            self.before_step(process)
+            self.before_step(name_of(process))
             if process in self._dead or self._stands_still(process):
                 return
         queue = self._queues[process]

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from chassis.ports import Ambiguous, Arrival, NobodyThere, TaskDelivery
-from chassis.testing.loop import PROCESS
+from chassis.testing.loop import PROCESS, name_of
 from chassis.testing.world import START, World
 from contracts.codec import encode
 from contracts.limits import LEASE_SECONDS, PARTITIONS
@@ -74,7 +74,7 @@ class MemorySignals:
         try:
             yield
         finally:
-            self._listeners.remove(listener)
+            self._listeners = [other for other in self._listeners if other is not listener]
 
     def _hearers(self, subject: str) -> list[tuple[str, str, str, Heard]]:
         found = [
@@ -92,10 +92,6 @@ class MemorySignals:
             self._world.loop.call_in(
                 process, self._world.random.random() * 0.01, heard, subject, body, answer
             )
-
-    def forget(self, process: str) -> None:
-        """A killed process listens no more."""
-        self._listeners = [listener for listener in self._listeners if listener[2] != process]
 
 
 class _Letter:
@@ -314,7 +310,7 @@ class MemoryTasks:
 
     @property
     def connected_since(self) -> float:
-        return START.timestamp() + self.since[PROCESS.get()]
+        return START.timestamp() + self.since[name_of(PROCESS.get())]
 
     def acknowledged(self, subject: str, task: _Task) -> None:
         if self.tasks.get(subject) is task and not self.world.happens(self.world.rates.ack_lost):

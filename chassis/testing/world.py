@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from msgspec import Struct
 
 from chassis.ports import Ambiguous, Away
-from chassis.testing.loop import PROCESS, SimulatedLoop
+from chassis.testing.loop import PROCESS, SimulatedLoop, name_of
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ class SimulatedClock:
         """Seconds by which a process' wall clock is wrong."""
 
     def now(self) -> datetime:
-        return START + timedelta(seconds=self._loop.time() + self.skew.get(PROCESS.get(), 0.0))
+        return START + timedelta(seconds=self._loop.time() + self.skew.get(name_of(PROCESS.get()), 0.0))
 
     def seconds(self) -> float:
         return self._loop.time()

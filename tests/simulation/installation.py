@@ -163,7 +163,6 @@ class Installation:
             return
         if world.happens(world.rates.killed):
             world.kills += 1
-            self.signals.forget(process)
             world.loop.kill(process)
             world.loop.call_in("", 0.1 + world.random.random(), self._restart, process)
         elif world.happens(world.rates.paused):
