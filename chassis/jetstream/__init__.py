@@ -1,0 +1,1 @@
+"""The ports on JetStream, by way of nats-py."""

@@ -1,0 +1,381 @@
+"""One connection to NATS: questions with answers, subscriptions, and a watchdog for a client that only looks connected.
+
+Rule: whoever asked when the connection went is told at once that nobody knows (`Ambiguous`), never left to a time-out;
+what had not left by then never leaves.
+"""
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeAlias
+
+import msgspec
+import nats.errors
+import structlog
+
+from chassis.clock import Clock, SystemClock
+from chassis.jetstream.alongside import alongside
+from chassis.jetstream.client import Heard, QuickClient
+from chassis.jetstream.wire import Complaint, answered, refused, status
+from chassis.ports import Ambiguous, Away, NobodyThere
+
+Reply: TypeAlias = tuple[bytes, bytes]
+"""Headers and body of an answer."""
+Question: TypeAlias = tuple[str, bytes, bytes]
+"""Subject, body and headers of what is asked."""
+
+TIME_OUTS: Final = 3
+"""So many acknowledgements in a row that did not come mean that the connection is none."""
+ACK_SECONDS: Final = 3.0
+_CONNECT_SECONDS: Final = 2
+_RECONNECT_SECONDS: Final = 0.1
+_PING_SECONDS: Final = 5
+_PONG_SECONDS: Final = 1
+_UP_LOOK_SECONDS: Final = 0.02
+
+log = structlog.get_logger()
+
+
+class NotAllowed(Exception):
+    """The server does not know this user, or the user may not do that."""
+
+
+class _Asked:
+    """Questions under way that wait for each other: one wake-up for all of them."""
+
+    __slots__ = ("done", "left", "replies")
+
+    def __init__(self, count: int, done: asyncio.Future[None]) -> None:
+        self.replies: list[Reply | None] = [None] * count
+        self.left = count
+        self.done = done
+
+    def take(self, place: int, reply: Reply) -> bool:
+        """Keep an answer; True when no other comes to this question."""
+        self.replies[place] = reply
+        self.left -= 1
+        if self.left == 0 and not self.done.done():
+            self.done.set_result(None)
+        return True
+
+
+class _Collected:
+    """One question with many answers, the last of which has a status."""
+
+    __slots__ = ("done", "replies")
+
+    def __init__(self, done: asyncio.Future[None]) -> None:
+        self.replies: list[Reply] = []
+        self.done = done
+
+    def take(self, _place: int, reply: Reply) -> bool:
+        self.replies.append(reply)
+        if not status(reply[0]):
+            return False
+        if not self.done.done():
+            self.done.set_result(None)
+        return True
+
+
+class Connection:
+    """Made by `connect`. Whatever asks raises `Away` while the connection is down: nothing left."""
+
+    def __init__(self, name: str, clock: Clock) -> None:
+        self.name = name
+        self.instance = secrets.token_hex(6)
+        self.prefix = f"{inbox_prefix(name)}.{self.instance}"
+        """Everything that is answered to this process goes to subjects under it."""
+        self.generation = 0
+        """Grows each time the connection is lost."""
+        self.counts: Counter[str] = Counter()
+        self.lost: list[Callable[[], None]] = []
+        """Called when the connection is gone; must not raise."""
+        self.client = QuickClient(self.fail, self._lost)
+        self._clock = clock
+        self._since = 0.0
+        self._inbox = f"{self.prefix}.a."
+        self._waiting: dict[bytes, tuple[_Asked | _Collected, int]] = {}
+        self._number = 0
+        self._time_outs = 0
+        self._counted_at = 0.0
+        self._suspect = asyncio.Event()
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._closing = False
+
+    @property
+    def up(self) -> bool:
+        return self.client.is_connected
+
+    @property
+    def connected_since(self) -> float:
+        """Unix seconds of the last (re)connect."""
+        return self._since
+
+    # --- Asking -------------------------------------------------------------------------------
+
+    async def ask(self, questions: Sequence[Question], timeout: float = ACK_SECONDS) -> list[Reply | None]:
+        """Send all, await all: the answer of each, or None where none came."""
+        return await self.ask_last([[question] for question in questions], timeout) if questions else []
+
+    def ask_last(
+        self, batches: Sequence[Sequence[Question]], timeout: float = ACK_SECONDS
+    ) -> Awaitable[list[Reply | None]]:
+        """Send all of each batch at once; the last question of each is answered."""
+        self._check()
+        for batch in batches:
+            for subject, body, headers in batch[:-1]:
+                self.client.send(subject, body, "", headers)
+        asked = _Asked(len(batches), self._future())
+        return self._awaited(asked, self._send(asked, [batch[-1] for batch in batches]), timeout)
+
+    async def collect(self, subject: str, body: bytes, timeout: float = ACK_SECONDS) -> list[Reply]:
+        """Every answer to one question, up to the one with a status. Raises `Ambiguous` when that does not come."""
+        collected = _Collected(self._future())
+        tokens = self._send(collected, [(subject, body, b"")])
+        try:
+            await self._all_of(collected, timeout)
+        except TimeoutError:
+            self._timed_out(timeout)
+            raise Ambiguous(f"no answer from {subject}") from None
+        finally:
+            self._forget(tokens)
+        if not collected.replies or not status(collected.replies[-1][0]):
+            raise Ambiguous("the connection was lost")
+        self._time_outs = 0
+        return collected.replies
+
+    async def api(self, subject: str, body: Any = None, timeout: float = ACK_SECONDS) -> dict[str, Any]:
+        """Ask the JetStream API: its answer, with `error` in it when that is final. Passing errors raise `Away`."""
+        request = b"" if body is None else msgspec.json.encode(body)
+        [reply] = await self.ask([(f"$JS.API.{subject}", request, b"")], timeout)
+        if reply is None:
+            raise Ambiguous(f"no answer from {subject}")
+        answer = answered(*reply)
+        if "error" in answer:
+            reason = refused(msgspec.convert(answer["error"], Complaint))
+            if isinstance(reason, Away):
+                raise reason
+        return answer
+
+    async def request(self, subject: str, body: bytes, timeout: float) -> bytes:
+        """Ask a service. Its silence says nothing about the connection, so the watchdog does not count it."""
+        asked = _Asked(1, self._future())
+        tokens = self._send(asked, [(subject, body, b"")])
+        try:
+            async with asyncio.timeout(timeout):
+                await asked.done
+        except TimeoutError:
+            raise Ambiguous(f"no answer from {subject} in {timeout} s") from None
+        finally:
+            self._forget(tokens)
+        reply = asked.replies[0]
+        if reply is None:
+            raise Ambiguous("the connection was lost")
+        if status(reply[0]) == "503" and not reply[1]:
+            raise NobodyThere(subject)
+        return reply[1]
+
+    def publish(self, subject: str, body: bytes, headers: bytes = b"", reply: str = "") -> bool:
+        """Send without an answer. False: the connection is down and nothing left."""
+        if not self.up:
+            return False
+        self.client.send(subject, body, reply, headers)
+        return True
+
+    def hear(self, subject: str, heard: Heard, group: str = "") -> int:
+        return self.client.hear(subject, heard, group)
+
+    def deafen(self, sid: int) -> None:
+        self.client.deafen(sid)
+
+    async def flush(self) -> None:
+        """Return when the server has seen all that was sent so far, and we all that it had sent by then."""
+        self._check()
+        try:
+            await self.client.flush(timeout=_CONNECT_SECONDS)
+        except (nats.errors.Error, OSError) as error:
+            raise Away(str(error)) from error
+
+    async def until_up(self, timeout: float) -> bool:
+        """Wait for the connection, at most so long."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout
+        while not self.up and loop.time() < end:  # noqa: ASYNC110  # nats-py has no event for it.
+            await asyncio.sleep(_UP_LOOK_SECONDS)
+        return self.up
+
+    # --- Its life -----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Watch the connection for ever. Raises what a callback raised, and whatever no reconnect can heal."""
+        async with alongside(self._watch()):
+            await self._failure
+
+    def fail(self, error: Exception) -> None:
+        """End the service, visibly: `run` raises this."""
+        if not self._failure.done() and not self._closing:
+            self._failure.set_exception(error)
+
+    async def _watch(self) -> None:
+        while True:
+            await self._suspect.wait()
+            self._suspect.clear()
+            try:
+                await self.client.rtt(timeout=_PONG_SECONDS)
+            except (nats.errors.Error, OSError):
+                self.counts["silent"] += 1
+            else:
+                self.counts["wedged"] += 1
+            log.warning("nats.dropped", reason="acknowledgements do not come", time_outs=TIME_OUTS)
+            self._time_outs = 0
+            await self.client.drop()
+
+    def _timed_out(self, timeout: float) -> None:
+        """Questions that were under way together count once: they share their fate."""
+        now = asyncio.get_running_loop().time()
+        self.counts["time_outs"] += 1
+        if now - timeout >= self._counted_at:
+            self._counted_at = now
+            self._time_outs += 1
+            if self._time_outs >= TIME_OUTS:
+                self._suspect.set()
+
+    def _lost(self) -> None:
+        self.generation += 1
+        self.counts["lost"] += 1
+        if not self._closing:
+            log.warning("nats.lost")
+        for entry, _ in list(self._waiting.values()):
+            if not entry.done.done():
+                entry.done.set_result(None)
+        self._waiting.clear()
+        for tell in self.lost:
+            tell()
+
+    async def _connected(self) -> None:
+        self._since = self._clock.now().timestamp()
+        self._time_outs = 0
+        log.info("nats.connected")
+
+    async def _closed(self) -> None:
+        self.fail(Away(f"the connection was closed: {self.client.last_error}"))
+
+    async def _complained(self, error: Exception) -> None:
+        text = str(error).lower()
+        if "authorization" in text or "authentication" in text:
+            reason = NotAllowed(f"nats-server refuses the user of {self.name}: {error}")
+            self.fail(reason)
+            if not self._since:
+                raise reason
+        elif "permissions violation" in text:
+            self.counts["forbidden"] += 1
+            log.error("nats.forbidden", reason=str(error))
+            if "subscription" in text:
+                self.fail(NotAllowed(f"{self.name}: {error}"))  # It would be deaf and look alive.
+        else:
+            self.counts["errors"] += 1
+
+    async def open(self, url: str, seed_file: str) -> None:
+        await self.client.connect(
+            url,
+            name=self.name,
+            nkeys_seed=seed_file or None,
+            inbox_prefix=f"{self.prefix}.n",
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=_RECONNECT_SECONDS,  # type: ignore[arg-type]  # It sleeps so long: any number will do.
+            connect_timeout=_CONNECT_SECONDS,
+            ping_interval=_PING_SECONDS,
+            max_outstanding_pings=2,
+            pending_size=64 * 1024 * 1024,
+            error_cb=self._complained,
+            reconnected_cb=self._connected,
+            closed_cb=self._closed,
+        )
+        self.hear(f"{self._inbox}*", self._answered)
+        await self._connected()
+
+    async def close(self) -> None:
+        self._closing = True
+        try:
+            await self.flush()
+        except Away as away:
+            log.warning("nats.closed-unflushed", reason=str(away))
+        await self.client.close()
+
+    # --- Questions under way ------------------------------------------------------------------
+
+    def _future(self) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_future()
+
+    def _check(self) -> None:
+        if not self.up:
+            raise Away("not connected to nats-server")
+
+    def _send(self, entry: _Asked | _Collected, questions: Sequence[Question]) -> list[bytes]:
+        self._check()
+        tokens: list[bytes] = []
+        for place, (subject, body, headers) in enumerate(questions):
+            self._number += 1
+            token = b"%d" % self._number
+            tokens.append(token)
+            self._waiting[token] = (entry, place)
+            self.client.send(subject, body, f"{self._inbox}{self._number}", headers)
+        return tokens
+
+    async def _awaited(self, asked: _Asked, tokens: list[bytes], timeout: float) -> list[Reply | None]:
+        try:
+            async with asyncio.timeout(timeout):
+                await asked.done
+        except TimeoutError:
+            self._timed_out(timeout)
+        else:
+            self._time_outs = 0
+        finally:
+            if asked.left:
+                self._forget(tokens)
+        return asked.replies
+
+    async def _all_of(self, collected: _Collected, timeout: float) -> None:
+        """Raises `TimeoutError` when nothing came for so long; as long as answers come, the time begins anew."""
+        while True:
+            before = len(collected.replies)
+            try:
+                async with asyncio.timeout(timeout):
+                    return await asyncio.shield(collected.done)
+            except TimeoutError:
+                if len(collected.replies) == before:
+                    raise
+
+    def _forget(self, tokens: Sequence[bytes]) -> None:
+        for token in tokens:
+            self._waiting.pop(token, None)
+
+    def _answered(self, subject: bytes, _reply: bytes, headers: bytes, body: bytes) -> None:
+        token = subject[len(self._inbox) :]
+        waiting = self._waiting.get(token)
+        if waiting is not None and waiting[0].take(waiting[1], (headers, body)):
+            self._waiting.pop(token, None)
+
+
+def inbox_prefix(name: str) -> str:
+    """Where a service is answered: the allow-lists name it, so that no service reads another's answers."""
+    return f"_INBOX_{name}"
+
+
+@asynccontextmanager
+async def connect(
+    url: str, *, name: str, seed_file: str = "", clock: Clock | None = None
+) -> AsyncIterator[Connection]:
+    """A connection that heals itself while the context is open. Waits for a server that is not there yet.
+
+    What no reconnect can heal (an unknown user, a callback that raised) cancels the body and is raised from here.
+    """
+    connection = Connection(name, clock or SystemClock())
+    await connection.open(url, seed_file)
+    try:
+        async with alongside(connection.run()):
+            yield connection
+    finally:
+        await connection.close()
