@@ -8,7 +8,7 @@ are computed anew as well.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Final, TypeVar, cast
+from typing import TypeVar, cast
 
 import msgspec
 from msgspec import Struct
@@ -62,18 +62,18 @@ class _Turn(Struct, frozen=True, kw_only=True):
     decisions: Sequence[Decision]
 
 
-_NOT_RECORDED: Final = Failure(code="expression", message="The history holds no result for this step.")
-
-
 class Recorded:
-    """Evaluates nothing: gives what the history says was the result."""
+    """Evaluates nothing: gives what the history says was the result, and `null` where it says nothing.
+
+    Where it says nothing, it also holds no event like the one that is recomputed: that is the divergence.
+    """
 
     def __init__(self, decisions: Sequence[Decision]) -> None:
         self._decisions = decisions
 
     def config(self, _run: Run, node: PlanNode) -> Payload | Failure:
         scheduled = self._said(AttemptScheduled, node.id)
-        return scheduled.config if scheduled is not None else self._failure(node.id)
+        return scheduled.config if scheduled is not None else self._failure(node.id) or NULL
 
     def control(self, _run: Run, node: PlanNode, _at: datetime) -> Passed | Delayed | Answered | Failure:
         answer = self._said(RunResponded, node.id)
@@ -85,11 +85,11 @@ class Recorded:
         done = self._said(StepSucceeded, node.id)
         if done is not None:
             return Passed(output=done.output or NULL, ports=done.ports)
-        return self._failure(node.id)
+        return self._failure(node.id) or Passed(output=NULL)
 
     def passed_on(self, _run: Run, node: PlanNode) -> Payload | Failure:
         done = self._said(StepSucceeded, node.id)
-        return (done.output or NULL) if done is not None else self._failure(node.id)
+        return (done.output if done is not None else self._failure(node.id)) or NULL
 
     def output(self, _run: Run) -> Payload:
         completed = (event.output for event in self._decisions if isinstance(event, RunCompleted))
@@ -103,9 +103,9 @@ class Recorded:
         )
         return next(found, None)
 
-    def _failure(self, path: StepPath) -> Failure:
+    def _failure(self, path: StepPath) -> Failure | None:
         failed = self._said(StepFailed, path)
-        return failed.error if failed is not None else _NOT_RECORDED
+        return failed.error if failed is not None else None
 
 
 def state_at(org: str, run_id: str, commits: Iterable[Commit[RunEvent]], event: int | None = None) -> Run:

@@ -26,7 +26,8 @@ from contracts.payloads import Inline, Payload
 from contracts.plans import Plan, PlanEdge, PlanNode
 from contracts.runs import AttemptScheduled, Cause, RunEvent, RunStarted
 from contracts.workflows import Retry
-from orchestrator.control import SPECS, Answered, Delayed, Passed, perform
+from orchestrator.catalogue import SPECS
+from orchestrator.control import Answered, Delayed, Passed, perform
 from orchestrator.inputs import Incoming, Values, run_output
 from orchestrator.run import RULES, Graph, Run, accept, decide, evolve
 

@@ -1,0 +1,186 @@
+"""The control nodes as compiler, gateway and builder see them: the part of the catalogue that no executor announces."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from contracts.limits import DELAY_SECONDS
+from contracts.nodes import NodeSpec, Port
+
+_CONDITION: Final = {
+    "type": "string",
+    "title": "Condition",
+    "description": "An expression that gives true or false, such as trigger.body.amount > 100.",
+    "minLength": 1,
+    "maxLength": 4096,
+    "x-expression": "condition",
+}
+
+
+def _spec(  # A row of a table.
+    kind: str,
+    title: str,
+    text: str,
+    icon: str,
+    properties: Mapping[str, Any],
+    *,
+    required: tuple[str, ...] = (),
+    **more: Any,
+) -> NodeSpec:
+    return NodeSpec(
+        type=kind,
+        title=title,
+        help=text,
+        icon=icon,
+        category="Control",
+        place="orchestrator",
+        repeat="yes",
+        config={
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "type": "object",
+            "properties": dict(properties),
+            "required": list(required),
+            "additionalProperties": False,
+        }
+        | more.pop("rule", {}),
+        **more,
+    )
+
+
+SPECS: Final[Mapping[str, NodeSpec]] = {
+    spec.type: spec
+    for spec in (
+        _spec(
+            "filter",
+            "Filter",
+            "Goes on when the condition holds; else everything behind it is skipped.",
+            "filter",
+            {"condition": _CONDITION},
+            required=("condition",),
+        ),
+        _spec(
+            "if",
+            "If",
+            "Goes on by `true` or by `false`.",
+            "split",
+            {"condition": _CONDITION},
+            required=("condition",),
+            outputs=(Port(name="true", title="True"), Port(name="false", title="False")),
+        ),
+        _spec(
+            "switch",
+            "Switch",
+            "Goes on by the port of the first case that holds, or by `default`.",
+            "route",
+            {
+                "cases": {
+                    "type": "array",
+                    "title": "Cases",
+                    "minItems": 1,
+                    "maxItems": 63,
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "name": {
+                                "type": "string",
+                                "title": "Port",
+                                "pattern": "^[a-z][a-z0-9_]{0,63}$",
+                                "x-expression": "none",
+                            },
+                            "when": _CONDITION,
+                        },
+                        "required": ["name", "when"],
+                        "additionalProperties": False,
+                    },
+                }
+            },
+            required=("cases",),
+            outputs=(Port(name="default", title="Otherwise"),),
+            outputs_from="/cases",
+        ),
+        _spec(
+            "set",
+            "Set",
+            "Gives an object with the fields that you name.",
+            "pencil",
+            {
+                "fields": {
+                    "type": "object",
+                    "title": "Fields",
+                    "description": "Name and value of each field; values may be templates.",
+                },
+                "keep_input": {
+                    "type": "boolean",
+                    "title": "Keep the input's fields",
+                    "default": False,
+                    "x-expression": "none",
+                },
+            },
+            required=("fields",),
+        ),
+        _spec(
+            "merge",
+            "Merge",
+            "Brings branches together: waits for all that can still come, or goes on with the first.",
+            "merge",
+            {
+                "mode": {
+                    "enum": ["all", "any"],
+                    "title": "Wait for",
+                    "default": "all",
+                    "x-expression": "none",
+                },
+                "output": {
+                    "enum": ["object", "list"],
+                    "title": "Give",
+                    "description": "An object by node id, or a list.",
+                    "default": "object",
+                    "x-expression": "none",
+                },
+            },
+        ),
+        _spec(
+            "delay",
+            "Delay",
+            "Goes on after some time, or at a moment. Survives restarts; waiting costs nothing.",
+            "clock",
+            {
+                "seconds": {
+                    "type": "number",
+                    "title": "Seconds",
+                    "minimum": 0,
+                    "maximum": DELAY_SECONDS,
+                },
+                "until": {
+                    "type": "string",
+                    "title": "Until",
+                    "description": "A moment such as 2026-11-20T12:00:00Z.",
+                    "minLength": 1,
+                },
+            },
+            rule={"oneOf": [{"required": ["seconds"]}, {"required": ["until"]}]},
+        ),
+        _spec(
+            "respond",
+            "Respond",
+            "Answers the caller of a webhook in mode respond. The first answer of a run counts.",
+            "reply",
+            {
+                "status": {
+                    "type": "integer",
+                    "title": "Status",
+                    "minimum": 200,
+                    "maximum": 599,
+                    "default": 200,
+                },
+                "headers": {
+                    "type": "object",
+                    "title": "Headers",
+                    "maxProperties": 50,
+                    "additionalProperties": {"type": "string"},
+                },
+                "body": {"title": "Body", "description": "Any value; without one, the input."},
+            },
+        ),
+    )
+}
+"""The node types that every AutomateOS has, without any executor."""
