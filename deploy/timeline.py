@@ -1,0 +1,148 @@
+"""A run's history as lines for people: one line per event, its facts at the margin and what follows from them indented."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from msgspec import Struct
+
+from contracts.commits import Commit
+from contracts.errors import Failure
+from contracts.payloads import Inline, Payload
+from contracts.runs import (
+    AttemptCancelled,
+    AttemptDoubted,
+    AttemptFailed,
+    AttemptScheduled,
+    CancelRequested,
+    DeadlinePassed,
+    DoubtResolved,
+    RunCancelled,
+    RunCompleted,
+    RunEvent,
+    RunFailed,
+    RunParked,
+    RunReopened,
+    RunResponded,
+    RunStarted,
+    RunStopping,
+    RunUnparked,
+    StepCancelled,
+    StepFailed,
+    StepReported,
+    StepSkipped,
+    StepSucceeded,
+    WaitDropped,
+    WaitEnded,
+    WaitOpened,
+)
+
+_PREVIEW: Final = 72
+
+
+class Numbered(Struct, frozen=True, kw_only=True):
+    """One event where it lies: its number in the history (from 1) and the commit around it."""
+
+    number: int
+    commit: Commit[RunEvent]
+    event: RunEvent
+
+
+def numbered(commits: Iterable[Commit[RunEvent]], after: int = 0) -> Iterator[Numbered]:
+    """Every event with its number; `after`: how many lie before the first commit."""
+    for commit in commits:
+        for event in commit.events:
+            after += 1
+            yield Numbered(number=after, commit=commit, event=event)
+
+
+def line(each: Numbered, began: datetime) -> str:
+    """One event on one line: number, commit, seconds since the run began, type, and what it says."""
+    seconds = (each.commit.time - began).total_seconds()
+    margin = "" if each.event.is_fact else "  "
+    return (
+        f"{each.number:>4}  v{each.commit.version:<3} +{seconds:8.3f} s  "
+        f"{margin + tag(each.event):<20} {words(each.event)}"
+    ).rstrip()
+
+
+def tag(event: RunEvent) -> str:
+    return str(type(event).__struct_config__.tag)
+
+
+def words(event: RunEvent) -> str:
+    """What an event says, on one line. Nothing that stands in a log can break it into two."""
+    said = _WORDS[type(event)](event)
+    return "".join(character if character.isprintable() else " " for character in said)
+
+
+def preview(payload: Payload | None) -> str:
+    """The beginning of a value; a stored one is told by its size and hash."""
+    if payload is None:
+        return ""
+    if not isinstance(payload, Inline):
+        return f"{payload.size} bytes of {payload.content_type}, sha256 {payload.sha256[:12]}…"
+    text = bytes(payload.value).decode(errors="replace")
+    return text if len(text) <= _PREVIEW else f"{text[:_PREVIEW]}…"
+
+
+def _failure(error: Failure | None) -> str:
+    return "" if error is None else f"{error.code}: {error.message}"
+
+
+def _attempt(event: Any) -> str:
+    return f"{event.step}, attempt {event.attempt}"
+
+
+def _ports(event: StepSucceeded) -> str:
+    taken = f" by {', '.join(event.ports)}" if event.ports != ("main",) else ""
+    output = preview(event.output)
+    return f"{event.step}{taken}{f': {output}' if output else ''}"
+
+
+def _unfinished(event: RunFailed | RunCancelled) -> str:
+    left = [f"{each.step} (effect {each.effect})" for each in event.unfinished]
+    return f"; unfinished: {', '.join(left)}" if left else ""
+
+
+_WORDS: Final[Mapping[type, Callable[[Any], str]]] = {
+    RunStarted: lambda e: (
+        f"workflow {e.workflow} version {e.version}, {e.cause.kind} {e.cause.id}".rstrip()
+        + (f", trigger {e.trigger}" if e.trigger else "")
+    ),
+    StepReported: lambda e: f"{_attempt(e)}, {e.took_ms} ms: {preview(e.output)}",
+    AttemptFailed: lambda e: f"{_attempt(e)}, {_failure(e.error)}",
+    AttemptDoubted: lambda e: f"{_attempt(e)}, {_failure(e.error)}",
+    AttemptCancelled: lambda e: f"{_attempt(e)}, effect {e.effect}",
+    DoubtResolved: lambda e: f"{_attempt(e)}, {e.resolution} by {e.by}",
+    WaitEnded: lambda e: e.wait,
+    CancelRequested: lambda e: f"by {e.by}{f': {e.reason}' if e.reason else ''}",
+    DeadlinePassed: lambda _: "",
+    RunReopened: lambda e: f"by {e.by}: {', '.join(e.steps)}",
+    RunParked: lambda e: e.reason + (f", needs release ≥ {e.needs_release}" if e.needs_release else ""),
+    RunUnparked: lambda e: f"by {e.by}",
+    AttemptScheduled: lambda e: f"{_attempt(e)}, {e.node_type} on pool {e.pool}",
+    StepSucceeded: _ports,
+    StepFailed: lambda e: f"{e.step}, {_failure(e.error)}{' (its error path goes on)' if e.handled else ''}",
+    StepSkipped: lambda e: e.step,
+    StepCancelled: lambda e: e.step,
+    WaitOpened: lambda e: f"{e.wait}, {e.kind}{f' of {e.step}' if e.step else ''} until {e.due.isoformat()}",
+    WaitDropped: lambda e: e.wait,
+    RunResponded: lambda e: f"{e.step}, status {e.status}: {preview(e.body)}",
+    RunStopping: lambda e: f"outcome {e.outcome}{f', {_failure(e.error)}' if e.error else ''}",
+    RunCompleted: lambda e: preview(e.output),
+    RunFailed: lambda e: f"{f'{e.step}, ' if e.step else ''}{_failure(e.error)}{_unfinished(e)}",
+    RunCancelled: lambda e: f"{e.reason}{_unfinished(e)}",
+}
+
+
+def as_json(each: Numbered) -> dict[str, Any]:
+    """The same for programs, to be encoded by `contracts.codec.encode`."""
+    commit = each.commit
+    return {
+        "number": each.number,
+        "version": commit.version,
+        "time": commit.time.isoformat(),
+        "actor": commit.actor,
+        "event": each.event,
+    }

@@ -1,0 +1,68 @@
+"""A history is whole when its versions, its hashes and its two copies say so; each fault is told by itself."""
+
+import msgspec
+
+from chassis.ids import digest
+from deploy.agreement import verdict
+
+
+def history(length: int) -> list[bytes]:
+    """Commits as they are stored, chained."""
+    bodies: list[bytes] = []
+    for version in range(1, length + 1):
+        frame = {
+            "id": f"c{version}",
+            "org": "org_default",
+            "run": "r",
+            "version": version,
+            "events": [{"type": "run.unparked", "by": "system"}],
+            "engine_version": "0.1.0",
+            "prev_hash": digest(bodies[-1]) if bodies else "",
+        }
+        bodies.append(msgspec.json.encode(frame))
+    return bodies
+
+
+def test_a_whole_history_in_both_places_has_no_problem() -> None:
+    told = verdict(history(3), history(3))
+    assert (told.commits, told.in_log, told.in_archive, told.problems) == (3, 3, 3, ())
+
+
+def test_a_history_that_left_the_log_but_for_its_tombstone_is_whole() -> None:
+    told = verdict(history(4)[3:], history(4))
+    assert (told.commits, told.in_log, told.in_archive, told.problems) == (4, 1, 4, ())
+
+
+def test_an_archive_that_lags_behind_is_no_fault() -> None:
+    assert verdict(history(4), history(2)).problems == ()
+
+
+def test_a_changed_byte_is_told_as_a_difference_and_as_a_broken_chain() -> None:
+    archive = history(3)
+    archive[1] = archive[1].replace(b'"system"', b'"nobody"')
+    [problem] = verdict(history(3), archive).problems
+    assert problem.startswith("version 2: log and archive differ")
+    [broken] = verdict((), archive).problems
+    assert broken == "version 3: prev_hash is not the hash of the commit before it"
+
+
+def test_a_missing_version_is_told_by_its_number() -> None:
+    left = [body for place, body in enumerate(history(4), 1) if place != 2]
+    assert "version 2 is in neither log nor archive" in verdict(left, left).problems
+
+
+def test_a_commit_that_stands_twice_is_told() -> None:
+    assert "log: version 1 is there twice" in verdict([*history(1), *history(1)], history(1)).problems
+
+
+def test_bytes_that_are_no_commit_are_told() -> None:
+    [problem, *_] = verdict([b"{"], ()).problems
+    assert problem.startswith("log: a commit cannot be read")
+
+
+def test_a_run_that_is_in_neither_place_is_told() -> None:
+    assert verdict((), ()).problems == ("there is no such run",)
+
+
+def test_without_an_archive_only_the_log_is_judged() -> None:
+    assert verdict(history(3)[2:], None).problems == ()
