@@ -1,0 +1,191 @@
+"""Both sides of TASKS: asking for attempts, and taking them under a lease."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
+
+import structlog
+
+from chassis.jetstream.connection import Connection
+from chassis.jetstream.log import JetStreamLog
+from chassis.jetstream.wire import status
+from chassis.ports import Away, TaskDelivery
+from contracts.streams import pool_consumer
+from contracts.subjects import TASKS
+
+_EXPIRES_SECONDS: Final = 5.0
+_FULL_SECONDS: Final = 0.05
+_PAUSE_SECONDS: Final = 0.2
+_NANO: Final = 1_000_000_000
+
+log = structlog.get_logger()
+
+
+class JetStreamTasks:
+    """Implements `Tasks`."""
+
+    def __init__(self, connection: Connection, tasks: JetStreamLog) -> None:
+        self._connection = connection
+        self._tasks = tasks
+
+    def emit(self, pool: str, subject: str, body: bytes) -> None:
+        """Lost when the connection is down: whoever looks at the run emits it again."""
+        self._connection.publish(subject, body)
+
+    async def waiting(self, subjects: Sequence[str]) -> set[str]:
+        return set(await self._tasks.last(subjects))
+
+
+class JetStreamDelivery:
+    """Implements `TaskDelivery`. What is said while the connection is down is lost: the task comes again."""
+
+    __slots__ = ("_freed", "_publish", "_reply", "body")
+
+    def __init__(
+        self, body: bytes, reply: str, publish: Callable[..., bool], freed: Callable[[], None]
+    ) -> None:
+        self.body = body
+        self._reply = reply
+        self._publish = publish
+        self._freed = freed
+
+    def working(self) -> None:
+        self._publish(self._reply, b"+WPI")
+
+    def done(self) -> None:
+        self._publish(self._reply, b"+ACK")
+        self._freed()
+
+    def give_back(self, delay: float = 0.0) -> None:
+        self._publish(self._reply, b'-NAK {"delay":%d}' % int(delay * _NANO) if delay else b"-NAK")
+        self._freed()
+
+
+class JetStreamTaskSource:
+    """Implements `TaskSource` for some pools."""
+
+    def __init__(self, connection: Connection, pools: Sequence[str]) -> None:
+        self._connection = connection
+        self._pools = pools
+
+    @property
+    def connected_since(self) -> float:
+        return self._connection.connected_since
+
+    async def take(self, room: Callable[[], int]) -> AsyncIterator[Sequence[TaskDelivery]]:
+        """A pull is open all the time that there is room, so that a task never waits for a question."""
+        came = asyncio.Event()
+        feeds: list[_Feed] = []
+        try:
+            for pool in self._pools:
+                await self._declare(pool)
+                feeds.append(_Feed(self._connection, pool, came))
+            while True:
+                arrived = [delivery for feed in feeds for delivery in feed.taken()]
+                if arrived:
+                    yield arrived
+                    continue
+                for feed in feeds:
+                    await self._mend(feed)
+                free = room() - sum(feed.wanted for feed in feeds)
+                for feed in feeds:
+                    if feed.wanted == 0 and free > 0:
+                        free -= feed.pull(max(1, free // len(feeds)))
+                await self._wait(came, full=free <= 0)
+        finally:
+            for feed in feeds:
+                feed.close()
+
+    async def _wait(self, came: asyncio.Event, *, full: bool) -> None:
+        """Without room we look again soon: nobody says when an attempt ends that was never ours to acknowledge."""
+        try:
+            async with asyncio.timeout(_FULL_SECONDS if full else _EXPIRES_SECONDS):
+                await came.wait()
+        except TimeoutError:
+            return
+        came.clear()
+
+    async def _mend(self, feed: "_Feed") -> None:
+        """The server restarts, or the consumer is gone."""
+        if feed.broken:
+            await asyncio.sleep(_PAUSE_SECONDS)
+            await self._connection.until_up(_EXPIRES_SECONDS)
+            await self._declare(feed.pool)
+            feed.broken = False
+
+    async def _declare(self, pool: str) -> None:
+        """Make the pool's consumer when this is its first executor."""
+        consumer = pool_consumer(pool)
+        subject = f"CONSUMER.CREATE.{TASKS}.{consumer.name}.{consumer.filter}"
+        request = {"stream_name": TASKS, "action": "create", "config": consumer.settings()}
+        while True:
+            try:
+                answer = await self._connection.api(subject, request)
+            except Away as away:
+                log.warning("pool.waits", pool=pool, reason=str(away))
+            else:
+                if "error" not in answer or answer["error"].get("err_code") == _EXISTS:
+                    return
+                log.error("pool.not-declared", pool=pool, reason=answer["error"].get("description"))
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+
+_EXISTS: Final = 10148
+"""The consumer is there with other settings: the reconciler brings them up to date, or says why not."""
+
+
+class _Feed:
+    """The open pull of one pool."""
+
+    def __init__(self, connection: Connection, pool: str, came: asyncio.Event) -> None:
+        self.pool = pool
+        self.broken = False
+        self._connection = connection
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{TASKS}.{pool_consumer(pool).name}"
+        self._came = came
+        self._taken: list[TaskDelivery] = []
+        self._number = 0
+        self._base = f"{connection.prefix}.t.{pool}"
+        self.wanted = 0
+        """What the open pull may still bring."""
+        self._sid = connection.hear(f"{self._base}.*", self._heard)
+        connection.lost.append(self._lost)
+
+    def pull(self, batch: int) -> int:
+        self._number += 1
+        request = b'{"batch":%d,"expires":%d}' % (batch, int(_EXPIRES_SECONDS * _NANO))
+        if self._connection.publish(self._subject, request, reply=f"{self._base}.{self._number}"):
+            self.wanted = batch
+        else:
+            self._lost()
+        return self.wanted
+
+    def taken(self) -> list[TaskDelivery]:
+        taken, self._taken = self._taken, []
+        return taken
+
+    def close(self) -> None:
+        self._connection.deafen(self._sid)
+        self._connection.lost.remove(self._lost)
+        for delivery in self._taken:
+            delivery.give_back()
+
+    def _lost(self) -> None:
+        self.wanted = 0
+        self.broken = True
+        self._came.set()
+
+    def _heard(self, subject: bytes, reply: bytes, headers: bytes, body: bytes) -> None:
+        code = status(headers)
+        if not code:
+            self.wanted = max(0, self.wanted - 1)
+            self._taken.append(
+                JetStreamDelivery(body, reply.decode(), self._connection.publish, self._came.set)
+            )
+            self._came.set()
+        elif code != "100" and subject.rpartition(b".")[2] == b"%d" % self._number:
+            if code not in {"404", "408"}:
+                log.warning("pool.pull-ended", pool=self.pool, status=code)
+                self.broken = True
+            self.wanted = 0
+            self._came.set()
