@@ -72,7 +72,7 @@ def _refuse(code: str, message: str) -> Refusal:
 
 
 def _start(run: Run, graph: Graph | None, message: StartRun, at: datetime) -> Accepted:
-    if run.opening or run.phase != "queued":
+    if run.phase != "queued":
         return ()
     timeout = graph.plan.timeout_s if graph else None
     return (
@@ -167,7 +167,7 @@ def _look(run: Run, _graph: Graph | None, _message: Look, at: datetime) -> Accep
 
 def _overdue(run: Run, at: datetime) -> Sequence[Fact]:
     """Moments that have passed and that nobody has told the run about, the earliest first."""
-    if run.phase == "running" and run.deadline is not None and at >= run.deadline and not run.overdue:
+    if run.phase == "running" and run.deadline is not None and at >= run.deadline:
         return (DeadlinePassed(),)
     due = sorted((wait.due, wait.wait) for wait in run.waits.values() if wait.due <= at)
     return tuple(WaitEnded(wait=name) for _, name in due)
@@ -188,7 +188,7 @@ def _cancel(run: Run, _graph: Graph | None, message: CancelRun, _at: datetime) -
     refused = _unknown_or_ended(run)
     if refused is not None:
         return refused
-    if run.cancel is not None or (run.phase == "stopping" and run.parked is None):
+    if run.phase == "stopping" and run.parked is None:
         return ()
     return (CancelRequested(by=message.actor, reason=message.reason),)
 

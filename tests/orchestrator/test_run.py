@@ -194,6 +194,12 @@ def test_the_first_answer_counts() -> None:
     assert told.state.output == value(2)
 
 
+def test_an_answer_that_was_recorded_is_never_another() -> None:
+    told = started(drawn("one", control("one", "respond", {"body": 1})))
+    told = told.given(RunResponded(step="one", status=500, body=value("other")))
+    assert told.state.responded == RunResponded(step="one", status=200, body=value(1))
+
+
 # --- Delays -----------------------------------------------------------------------------------
 
 NAP = drawn("nap>go", control("nap", "delay", {"seconds": 60}))

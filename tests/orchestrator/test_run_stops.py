@@ -187,6 +187,13 @@ def test_a_run_out_of_time_fails() -> None:
     assert (told.state.status, told.state.error.code) == ("failed", "run.deadline")
 
 
+def test_a_failure_during_the_grace_of_another_reason_is_not_blamed() -> None:
+    told = started(drawn("a", timeout_s=60)).later(60).when(LOOK, broken("a"))
+    failed = told.said[-1]
+    assert isinstance(failed, RunFailed)
+    assert (failed.step, failed.error.code) == (None, "run.deadline")
+
+
 def test_looking_before_anything_is_due_changes_nothing() -> None:
     started(drawn("a", timeout_s=60)).later(59).when(LOOK).then_nothing()
 
@@ -225,6 +232,13 @@ def test_what_succeeded_stays() -> None:
         StepSucceeded(step="a", node="a"),
         scheduled("c"),
     )
+
+
+def test_a_failure_that_was_handled_is_not_tried_again() -> None:
+    told = started(drawn("call.error>mend mend>last")).when(broken("call"), broken("mend"), RETRY)
+    told.then(RunReopened(by="key:1", steps=("mend", "last")), scheduled("mend", 2))
+    assert told.state.stopping is None
+    told.when(done("mend", 2), done("last")).then_kinds(StepReported, StepSucceeded, RunCompleted)
 
 
 def test_a_reopened_step_has_all_its_retries_again() -> None:
