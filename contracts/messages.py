@@ -223,6 +223,7 @@ class CompileAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     plan: Sha256 | None = None
     faults: tuple[Any, ...] = ()
     """`contracts.workflows.Fault`s, all of them at once."""
+    error: Failure | None = None
 
 
 class InspectRequest(Struct, frozen=True, kw_only=True):
@@ -232,4 +233,3 @@ class InspectRequest(Struct, frozen=True, kw_only=True):
     run: Id
     at: Count | None = None
     replay: bool = False
-    commits: tuple[Raw, ...] | None = None

@@ -1,0 +1,163 @@
+"""A load generator in a process of its own: keep-alive HTTP over plain sockets, closed or open loop.
+
+    python -m bench.load URL --connections 64 --seconds 5 [--rate 100] [--body FILE]
+
+Every request carries an `Idempotency-Key` of its own. Prints one JSON object: requests, answers by status, latencies.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import uvloop
+
+BODY = json.dumps(
+    {
+        "id": "ord_48121",
+        "status": "paid",
+        "total": 129.5,
+        "currency": "EUR",
+        "customer": {"name": "Ada Lovelace", "email": "ada@example.com", "country": "GB"},
+        "items": [
+            {"sku": "SKU-1001", "qty": 2, "price": 39.75},
+            {"sku": "SKU-2044", "qty": 1, "price": 50.0},
+        ],
+        "note": "please ring twice and leave the parcel with the neighbour on the left",
+        "tags": ["new", "priority"],
+    }
+).encode()
+
+
+class Answers:
+    """What came back."""
+
+    def __init__(self) -> None:
+        self.by_status: dict[str, int] = {}
+        self.seconds: list[float] = []
+        self.late: list[float] = []
+
+    def add(self, status: str, seconds: float) -> None:
+        self.by_status[status] = self.by_status.get(status, 0) + 1
+        if status.startswith("2"):
+            self.seconds.append(seconds)
+
+    def told(self, lasted: float) -> dict[str, object]:
+        ordered = sorted(self.seconds)
+        return {
+            "requests": sum(self.by_status.values()),
+            "ok": len(ordered),
+            "statuses": self.by_status,
+            "seconds": round(lasted, 3),
+            "per_s": round(len(ordered) / lasted, 1) if lasted else 0.0,
+            "p50_ms": _share(ordered, 0.5),
+            "p99_ms": _share(ordered, 0.99),
+            "max_ms": _share(ordered, 1.0),
+        }
+
+
+def _share(ordered: list[float], share: float) -> float | None:
+    if not ordered:
+        return None
+    return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1_000, 2)
+
+
+class Client:
+    """One keep-alive connection."""
+
+    def __init__(self, host: str, port: int, path: str, body: bytes, label: str) -> None:
+        self._address = (host, port)
+        self._head = (
+            f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nIdempotency-Key: {label}-"
+        ).encode()
+        self._body = body
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def post(self, number: int) -> str:
+        """Send one request; the status of its answer, or `lost`."""
+        try:
+            if self._writer is None or self._reader is None:
+                self._reader, self._writer = await asyncio.open_connection(*self._address)
+            self._writer.write(b"%s%d\r\n\r\n%s" % (self._head, number, self._body))
+            head = await self._reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().split(b"content-length:")[1].split(b"\r\n", 1)[0])
+            if length:
+                await self._reader.readexactly(length)
+            return head[9:12].decode()
+        except (OSError, asyncio.IncompleteReadError, IndexError, ValueError):
+            self.close()
+            return "lost"
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._reader = self._writer = None
+
+
+async def closed_loop(clients: list[Client], seconds: float) -> tuple[Answers, float]:
+    """Each connection sends its next request when it has its answer."""
+    answers, begin = Answers(), time.perf_counter()
+
+    async def one(place: int, client: Client) -> None:
+        number = place * 100_000_000
+        while (began := time.perf_counter()) - begin < seconds:
+            number += 1
+            answers.add(await client.post(number), time.perf_counter() - began)
+        client.close()
+
+    async with asyncio.TaskGroup() as group:
+        for place, client in enumerate(clients, 1):
+            group.create_task(one(place, client))
+    return answers, time.perf_counter() - begin
+
+
+async def open_loop(clients: list[Client], seconds: float, rate: float) -> tuple[Answers, float]:
+    """Requests leave at their time, however late the answers are; latency counts from that time."""
+    answers, begin, idle = Answers(), time.perf_counter(), asyncio.Queue[Client]()
+    for client in clients:
+        idle.put_nowait(client)
+
+    async def one(number: int, due: float) -> None:
+        client = await idle.get()
+        answers.add(await client.post(number), time.perf_counter() - due)
+        idle.put_nowait(client)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(int(seconds * rate)):
+            due = begin + number / rate
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            group.create_task(one(number + 1, due))
+    for client in clients:
+        client.close()
+    return answers, time.perf_counter() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("--connections", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--rate", type=float, default=0.0)
+    parser.add_argument("--label", default="load")
+    parser.add_argument("--body", type=Path)
+    given = parser.parse_args()
+    url = urlsplit(given.url)
+    body = given.body.read_bytes() if given.body else BODY
+    clients = [
+        Client(url.hostname or "127.0.0.1", url.port or 80, url.path or "/", body, given.label)
+        for _ in range(given.connections)
+    ]
+    work = (
+        open_loop(clients, given.seconds, given.rate) if given.rate else closed_loop(clients, given.seconds)
+    )
+    answers, lasted = uvloop.run(work)
+    sys.stdout.write(json.dumps(answers.told(lasted)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Composition root of ingress: the only place that knows its parts by their concrete names."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from chassis import ids
+from chassis.clock import SystemClock
+from chassis.dispatch import Dispatch
+from chassis.edge.connections import ConnectionCap
+from chassis.http import serve
+from chassis.jetstream import jetstream
+from chassis.lifecycle import Stopping, companions, run_service
+from chassis.postgres import pool
+from chassis.rate_limit import RateLimit, redis_client
+from chassis.sealing import MasterKey
+from chassis.settings import Settings
+from chassis.telemetry import Metrics, tracer_for
+from chassis.vault import Vault
+from contracts.subjects import DOMAIN
+from ingress.accept import Door
+from ingress.app import ingress_app
+from ingress.directory import Directory
+from ingress.hooks import Hooks
+from ingress.waiting import Waiting
+
+
+async def main(settings: Settings, stopping: Stopping) -> None:
+    """Accept deliveries until told to stop; then answer what is under way."""
+    clock, metrics, tracer = SystemClock(), Metrics("ingress"), tracer_for("ingress", settings)
+    async with (
+        jetstream(settings, "ingress", clock) as js,
+        pool(settings) as postgres,
+        redis_client(settings.redis_url) as redis,
+        companions() as beside,
+    ):
+        directory = Directory(js.reader(DOMAIN))
+        dispatch, hooks = Dispatch(js.signals, js.inbox), Hooks(js.letters)
+        waiting = Waiting(js.signals, ids.receipt().replace("-", ""))
+        limit = RateLimit(redis, clock, prefix="hooks", processes=settings.ingress_processes)
+        door = Door(
+            directory=directory,
+            dispatch=dispatch,
+            history=js.log,
+            blobs=js.blobs,
+            hooks=hooks,
+            keys=Vault(postgres, MasterKey.from_file(Path(settings.master_key_file)), clock),
+            limit=limit,
+            waiting=waiting,
+            clock=clock,
+            receipts=ids.receipt,
+            disk_is_full=lambda: js.disk.state.stops_starts,
+        )
+        show(metrics, door, hooks, limit)
+
+        async def unready() -> list[str]:
+            reasons = [] if directory.complete.is_set() else ["The triggers are not read yet."]
+            return [*reasons, *js.unready()]
+
+        for work in (js.run(), directory.follow(), dispatch.run(), hooks.run(), limit.run()):
+            beside.create_task(work)
+        app = ingress_app(
+            door=door,
+            ready=unready,
+            metrics=metrics,
+            tracer=tracer,
+            clock=clock,
+            trusted_proxies=settings.trusted_proxies,
+        )
+        tls = (
+            (settings.tls_certificate_file, settings.tls_key_file) if settings.tls_certificate_file else None
+        )
+        async with waiting.listening(), asyncio.TaskGroup() as group:
+            cap = ConnectionCap(trusted_proxies=settings.trusted_proxies)
+            server = await serve(
+                app,
+                settings.host,
+                settings.ingress_port,
+                group,
+                tls=tls,
+                drain_seconds=settings.drain_seconds,
+                cap=cap,
+            )
+            await stopping.wait()
+            server.should_exit = True
+        await hooks.drained()
+    tracer.close()
+
+
+def show(metrics: Metrics, door: Door, hooks: Hooks, limit: RateLimit) -> None:
+    """Have the plain numbers read whenever somebody asks."""
+    metrics.counters(
+        "ingress_deliveries_total",
+        "Deliveries by what became of them.",
+        "result",
+        lambda: {"accepted": door.accepted, "duplicate": door.duplicates, "refused": door.refused},
+    )
+    metrics.counter(
+        "ingress_hooks_dropped_total", "Deliveries whose record found no place.", lambda: hooks.dropped
+    )
+    metrics.counter(
+        "ingress_limits_without_redis_total",
+        "Decisions about a rate made without Redis.",
+        lambda: limit.fallbacks,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_service("ingress", main))

@@ -1,0 +1,86 @@
+"""Composition root of the orchestrator: the only place that knows its parts by their concrete names."""
+
+import asyncio
+import sys
+
+from msgspec import Struct
+
+from chassis.archive import commits_of
+from chassis.clock import SystemClock
+from chassis.http import health_app, serve
+from chassis.jetstream import jetstream
+from chassis.lifecycle import Stopping, companions, run_service
+from chassis.ports import Log
+from chassis.postgres import Pool, pool
+from chassis.settings import Settings
+from chassis.telemetry import Metrics
+from orchestrator.answers import Replies
+from orchestrator.catalogue import SPECS
+from orchestrator.emission import Emission
+from orchestrator.evaluation import Compiled
+from orchestrator.judge import Judge
+from orchestrator.questions import Questions
+from orchestrator.service import Orchestrator
+from orchestrator.sources import Sources
+
+
+class Histories(Struct, frozen=True):
+    """Every commit of a run, from the archive and from the log."""
+
+    postgres: Pool
+    log: Log
+
+    async def commits(self, org: str, run: str) -> list[bytes]:
+        return await commits_of(self.postgres, self.log, org, run)
+
+
+async def main(settings: Settings, stopping: Stopping) -> None:
+    """Decide until told to stop; then hand the partitions over at once and finish what is under way."""
+    clock, metrics = SystemClock(), Metrics("orchestrator")
+    async with (
+        jetstream(settings, "orchestrator", clock) as js,
+        pool(settings) as postgres,
+        companions() as beside,
+    ):
+        histories = Histories(postgres, js.log)
+        sources = Sources(log=js.log, blobs=js.blobs, archive=histories, compile_plan=Compiled.of)
+        ownership = js.ownership()
+        orchestrator = Orchestrator(
+            history=js.log,
+            ownership=ownership,
+            emission=Emission(
+                tasks=js.tasks, inbox=js.inbox, signals=js.signals, ownership=ownership, clock=clock
+            ),
+            sources=sources,
+            judge=Judge(sources),
+            replies=Replies(js.signals),
+            dead_letters=js.letters,
+            clock=clock,
+        )
+        questions = Questions(
+            signals=js.signals, blobs=js.blobs, catalogue=js.catalogue, histories=histories, sources=sources
+        )
+        metrics.counters(
+            "orchestrator_work_total", "What was done, by kind.", "kind", lambda: dict(orchestrator.counts)
+        )
+
+        async def unready() -> list[str]:
+            return js.unready()
+
+        beside.create_task(js.run())
+        beside.create_task(questions.serve())
+        for spec in SPECS.values():
+            await js.catalogue.announce(spec)
+        async with asyncio.TaskGroup() as group:
+            server = await serve(
+                health_app(unready, metrics), settings.host, settings.orchestrator_port, group
+            )
+            serving = group.create_task(orchestrator.serve())
+            await stopping.wait()
+            await ownership.release()
+            await serving
+            server.should_exit = True
+
+
+if __name__ == "__main__":
+    sys.exit(run_service("orchestrator", main))

@@ -1,0 +1,136 @@
+"""The gateway's questions: would this workflow run, what was a run's state then, does its history replay.
+
+Asked by NATS request-reply, so that the engine which would run a graph is the one that accepts it. An answer larger than a
+message may be lies in the object store, and its reference is the answer.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Final, Protocol
+
+import msgspec
+import structlog
+from msgspec import Raw
+
+from chassis.ports import Away, Blobs, Signals
+from contracts.codec import Decoder, Malformed, Unknown, decode_commit, encode
+from contracts.commits import Commit
+from contracts.errors import Failure
+from contracts.limits import INLINE_BYTES
+from contracts.messages import CompileAnswer, CompileRequest, InspectRequest
+from contracts.nodes import NodeSpec
+from contracts.payloads import Inline, Payload
+from contracts.runs import RunEvent
+from contracts.subjects import COMPILE, INSPECT
+from orchestrator.compiler import compile_workflow, encoded
+from orchestrator.history import replay, state_at
+from orchestrator.run import waiting_for
+from orchestrator.sources import PLAN_TYPE, Sources
+
+log = structlog.get_logger()
+
+GROUP: Final = "orchestrators"
+_compile_request: Final = Decoder[CompileRequest](CompileRequest)
+_inspect_request: Final = Decoder[InspectRequest](InspectRequest)
+
+
+class Catalogue(Protocol):
+    """What executors announced."""
+
+    async def specs(self) -> Mapping[str, NodeSpec]:
+        """By type (its newest version) and by `type@version`."""
+        ...
+
+
+class Histories(Protocol):
+    """Every commit of a run, wherever it lies."""
+
+    async def commits(self, org: str, run: str) -> list[bytes]: ...
+
+
+class Questions:
+    """Answers for every orchestrator of the group."""
+
+    def __init__(
+        self, *, signals: Signals, blobs: Blobs, catalogue: Catalogue, histories: Histories, sources: Sources
+    ) -> None:
+        self._signals = signals
+        self._blobs = blobs
+        self._catalogue = catalogue
+        self._histories = histories
+        self._sources = sources
+
+    async def serve(self) -> None:
+        """Answer for ever, several at a time."""
+        async with asyncio.TaskGroup() as group, AsyncExitStack() as listening:
+
+            def answering(
+                question: Callable[[bytes], Awaitable[object]],
+            ) -> Callable[[str, bytes, Callable[[bytes], None]], None]:
+                return lambda _subject, body, answer: _start(group, self._answer(question, body, answer))
+
+            await listening.enter_async_context(
+                self._signals.listen(COMPILE, answering(self._compile), GROUP)
+            )
+            await listening.enter_async_context(
+                self._signals.listen(INSPECT, answering(self._inspect), GROUP)
+            )
+            await asyncio.Event().wait()
+
+    async def _answer(
+        self, question: Callable[[bytes], Awaitable[object]], body: bytes, answer: Callable[[bytes], None]
+    ) -> None:
+        """An unanswered question is asked again by its caller's patience, or told as 503."""
+        try:
+            said = encode(await question(body))
+        except Malformed as malformed:
+            said = encode(CompileAnswer(error=Failure(code="malformed", message=str(malformed))))
+        except Away as away:
+            log.warning("question.unanswered", reason=str(away))
+            return
+        answer(said)
+
+    async def _compile(self, body: bytes) -> CompileAnswer:
+        request = _compile_request(body)
+        plan = compile_workflow(
+            bytes(request.definition),
+            await self._catalogue.specs(),
+            org=request.org,
+            workflow=request.workflow,
+            version=request.version,
+        )
+        if isinstance(plan, list):
+            return CompileAnswer(faults=tuple(plan))
+        stored, name = encoded(plan)
+        if request.keep:
+            await self._blobs.put(stored, PLAN_TYPE)
+        return CompileAnswer(plan=name)
+
+    async def _inspect(self, body: bytes) -> Payload:
+        request = _inspect_request(body)
+        try:
+            commits = [
+                decode_commit(stored) for stored in await self._histories.commits(request.org, request.run)
+            ]
+        except Unknown as unknown:
+            return Inline(
+                value=Raw(encode({"unknown": unknown.kind, "needs_release": unknown.needs_release}))
+            )
+        told = encode(await self._told(request, commits))
+        if len(told) > INLINE_BYTES:
+            return await self._blobs.put(told)
+        return Inline(value=Raw(told))
+
+    async def _told(self, request: InspectRequest, commits: Sequence[Commit[RunEvent]]) -> dict[str, Any]:
+        run = state_at(request.org, request.run, commits, request.at)
+        told: dict[str, Any] = {"state": msgspec.to_builtins(run), "waiting_for": waiting_for(run)}
+        if request.replay:
+            programs = await self._sources.fetched_programs(run.plan) if run.plan else None
+            graph = programs.graph if programs else None
+            told["divergence"] = replay(request.org, request.run, commits, graph)
+        return told
+
+
+def _start(group: asyncio.TaskGroup, work: Any) -> None:
+    group.create_task(work)
