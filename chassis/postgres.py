@@ -27,9 +27,12 @@ _PASSING: Final = ("08", "40", "53", "55", "57", "58")
 
 
 @asynccontextmanager
-async def pool(settings: Settings, *, most: int = 10) -> AsyncIterator[Pool]:
+async def pool(
+    settings: Settings, *, most: int = 10, statement_seconds: float = STATEMENT_SECONDS
+) -> AsyncIterator[Pool]:
     """Connections as this service's role. Opens with Postgres away as well: each use says `Away` then."""
-    opened = asyncpg.create_pool(**facts(settings), min_size=0, max_size=most, reset=_nothing)
+    given = facts(settings) | {"command_timeout": statement_seconds}
+    opened = asyncpg.create_pool(**given, min_size=0, max_size=most, reset=_nothing)
     async with _closing(opened):
         yield opened
 

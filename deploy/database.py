@@ -21,7 +21,7 @@ from deploy.servers import PostgresAddress
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-ROLES: Final = ("owner", "projector", "gateway", "ingress", "executor")
+ROLES: Final = ("owner", "projector", "gateway", "ingress", "orchestrator", "executor")
 """`owner` owns the schemas and only migrates; the others are the services that speak to Postgres."""
 
 _FOLDER: Final = Path(__file__).parent / "migrations"
@@ -31,6 +31,7 @@ _SETTINGS: Final = {
     "projector": {"synchronous_commit": "off", "idle_in_transaction_session_timeout": "60s"},
     "gateway": {"statement_timeout": "10s", "idle_in_transaction_session_timeout": "15s"},
     "ingress": {"statement_timeout": "5s", "idle_in_transaction_session_timeout": "15s"},
+    "orchestrator": {"statement_timeout": "5s", "idle_in_transaction_session_timeout": "15s"},
     "executor": {"statement_timeout": "5s", "idle_in_transaction_session_timeout": "15s"},
 }
 _LOCK: Final = 0x6175_746F

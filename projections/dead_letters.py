@@ -17,13 +17,12 @@ from projections.sanitised import text
 
 REASON: Final = "reason"
 SOURCE: Final = "source"
-_ONCE: Final = "Nats-Msg-Id"
 
 
 async def report(letters: Letters, letter: Letter, stream: str = RUNS) -> None:
     """Store a message with the reason why nobody could handle it. Telling it twice leaves one row."""
     source = f"{stream} {letter.epoch} {letter.stored.sequence} {letter.trouble}"
-    headers = {REASON: header(letter.reason), SOURCE: source, _ONCE: source}
+    headers = {REASON: header(letter.reason), SOURCE: source}
     await letters.store(dead_letter(stream, letter.org, letter.run), letter.stored.body, headers)
 
 

@@ -51,6 +51,7 @@ class Figures(Struct):
     dropped: int = 0
     anchors: int = 0
     archiver_failures: int = 0
+    incomplete: int = 0
 
 
 def expose(metrics: Metrics, figures: Figures, progress: Sequence[Progress]) -> None:
@@ -83,6 +84,11 @@ def expose(metrics: Metrics, figures: Figures, progress: Sequence[Progress]) -> 
         "projections_dropped_runs_total", "Histories that left the archive", lambda: figures.dropped
     )
     metrics.counter("projections_anchors_total", "Anchors stored", lambda: figures.anchors)
+    metrics.counter(
+        "projections_incomplete_runs_total",
+        "Ended runs whose archive is not whole, each time one is met",
+        lambda: figures.incomplete,
+    )
     metrics.counter(
         "projections_archiver_failures_total",
         "Rounds of the archiver that failed",

@@ -137,12 +137,14 @@ select epoch, sequence, created, generation from {schema}.positions where projec
 BEGIN: Final = """
 insert into {schema}.positions (projection, stream, epoch, sequence, created, generation, time)
 values ($1, $2, $3, $4, $5, $6, $7)
-on conflict (projection, stream) do update
-set epoch = excluded.epoch, sequence = excluded.sequence, created = excluded.created, generation = excluded.generation
+on conflict (projection, stream) do update set
+    epoch = excluded.epoch, sequence = excluded.sequence,
+    created = excluded.created, generation = excluded.generation, time = excluded.time
 """
-ARCHIVE_HOLDS_SOMETHING: Final = (
-    "select exists (select from archive.commits) or exists (select from archive.domain_commits)"
-)
+ARCHIVE_HOLDS: Final = {
+    "RUNS": "select exists (select from archive.commits)",
+    "DOMAIN": "select exists (select from archive.domain_commits)",
+}
 PUBLISH: Final = """
 update {schema}.workflow_versions as old set plan = $4, published = $5
 where org = $1 and workflow = $2 and version = $3

@@ -350,6 +350,21 @@ class _Folding:
     def _park_unreadable(self, arrived: Arrived) -> None:
         """Not a commit at all. If the run is known, it says so."""
         self._complain(arrived, arrived.trouble or "malformed", arrived.reason)
+        stored, at = arrived.stored, _time(arrived)
+        self.changes.commits.append(
+            CommitRow(
+                week=week_of(at),
+                org=arrived.org,
+                run=arrived.run,
+                version=-stored.sequence,
+                epoch=arrived.epoch,
+                sequence=stored.sequence,
+                time=at,
+                ended=False,
+                hash=hashlib.sha256(stored.body).digest(),
+                body=stored.body,
+            )
+        )
         if arrived.key in self.changes.runs or arrived.key in self._known.runs:
             run = self._run(arrived)
             run.status, run.parked_reason = "parked", arrived.reason

@@ -16,6 +16,7 @@ create table archive.commits (
     body bytea not null,
     primary key (week, org, run, version)
 ) partition by range (week);
+comment on column archive.commits.version is 'Below 1: not a commit, but something that lay among them; minus its sequence.';
 create index commits_by_sequence on archive.commits (epoch, sequence);
 
 -- Everything else with a history; never dropped.
@@ -121,8 +122,9 @@ begin
     end loop;
 end
 $$;
--- At acceptance and at a first commit, past the horizon of tombstones.
-grant select on archive.run_ids to ingress;
-grant usage on schema archive to gateway, projector, ingress;
+-- At acceptance and at a first commit, past the horizon of tombstones; a history for commands that reopen a run.
+grant select on archive.run_ids to ingress, orchestrator;
+grant select on archive.commits to orchestrator;
+grant usage on schema archive to gateway, projector, ingress, orchestrator;
 revoke all on function archive.make_week(date), archive.drop_week(date) from public;
 grant execute on function archive.make_week(date), archive.drop_week(date) to projector;

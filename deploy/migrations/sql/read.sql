@@ -58,6 +58,7 @@ create table runs (
 create index runs_by_time on runs (org, started, id);
 create index runs_by_workflow on runs (org, workflow, started, id);
 create index runs_open on runs (org, started, id) where ended is null;
+create index runs_due on runs (org, id) where ended is null;
 create index runs_failed on runs (org, started, id) where status = 'failed';
 comment on column runs.events is 'How many events the history has: the number of the last one.';
 comment on column runs.head_version is 'The newest commit in the archive.';
@@ -108,6 +109,7 @@ create table deliveries (
     primary key (org, receipt)
 );
 create index deliveries_by_trigger on deliveries (org, trigger, time, receipt);
+create index deliveries_of_hooks on deliveries (org, trigger, sequence) where stream = 'HOOKS';
 create index deliveries_by_run on deliveries (org, run) where run is not null;
 comment on column deliveries.sequence is 'Where the whole delivery lies in `stream`, while it lies there.';
 
@@ -266,6 +268,8 @@ begin
         execute format('alter table %I.%I force row level security', here, name);
         if name = 'positions' then
             execute format('create policy everyone_reads on %I.%I for select using (true)', here, name);
+            -- Whoever swaps these tables for others says so here, under a lock.
+            execute format('create policy owner_swaps on %I.%I to %I using (true)', here, name, current_user);
         else
             execute format(
                 'create policy org_only on %I.%I for select using (org = nullif(current_setting(''app.org'', true), ''''))',
@@ -275,6 +279,8 @@ begin
         execute format('grant select on %I.%I to gateway', here, name);
         execute format('grant select, insert, update, delete on %I.%I to projector', here, name);
     end loop;
-    execute format('grant usage on schema %I to gateway, projector', here);
+    execute format('grant usage on schema %I to gateway, projector, orchestrator', here);
+    -- Where a run's history lies, for commands that reopen one.
+    execute format('grant select on %I.runs to orchestrator', here);
 end
 $$;

@@ -1,0 +1,140 @@
+"""Composition root of the projections: the only place that knows its parts by their concrete names."""
+
+import asyncio
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from chassis.clock import Clock, SystemClock
+from chassis.dispatch import Dispatch
+from chassis.http import health_app, serving
+from chassis.jetstream import JetStream, jetstream
+from chassis.jetstream.log import JetStreamLog
+from chassis.lifecycle import CannotStart, Stopping, run_service
+from chassis.ports import Away
+from chassis.postgres import Pool, pool
+from chassis.sealing import KeyFileUnusable, SigningKey
+from chassis.settings import Settings
+from chassis.telemetry import Metrics
+from contracts.subjects import ANCHORS, RUNS
+from projections.anchors import Anchors, PostgresHeads
+from projections.archiver import Archiver
+from projections.dead_letters import DeadLetterTable
+from projections.deliveries import DeliveryTable
+from projections.domain_tables import DomainTables
+from projections.figures import Figures, Progress, expose
+from projections.guard import check
+from projections.models import Moved, PostgresRuns
+from projections.projector import Projection
+from projections.run_tables import RunTables
+from projections.service import Line, Parts, Watch, reasons, serve
+from projections.shelf import PostgresShelf
+from projections.stragglers import PostgresStragglers
+from projections.streams import JetStreamStreams, StreamFacts
+from projections.sweeper import Sweeper
+from projections.taking_up import take_up
+
+log = structlog.get_logger()
+
+CONNECTIONS: Final = 12
+LONG_SECONDS: Final = 600.0
+_PAUSE_SECONDS: Final = 0.5
+
+
+async def main(settings: Settings, stopping: Stopping) -> None:
+    """Follow the log until told to stop."""
+    clock, figures, metrics = SystemClock(), Figures(), Metrics("projections")
+    key = _signing_key(settings)
+    async with (
+        jetstream(settings, "projections", clock) as js,
+        pool(settings, most=CONNECTIONS, statement_seconds=LONG_SECONDS) as postgres,
+    ):
+        lines = _lines(js, postgres, figures)
+        expose(metrics, figures, [line.progress for line in lines])
+
+        async def unready() -> list[str]:
+            return [*js.unready(), *reasons(lines, clock)]
+
+        async with serving(health_app(unready, metrics), settings.host, settings.projections_port):
+            streams = JetStreamStreams(js.connection)
+            facts = await _safe_to_go_on(streams, postgres, stopping)
+            if facts is None:
+                return
+            parts = Parts(
+                lines=lines,
+                epochs={name: each.epoch for name, each in facts.items()},
+                watch=Watch(streams, facts, lines),
+                sweeper=_sweeper(js, postgres, clock, figures, lines),
+                archiver=Archiver(
+                    PostgresShelf(postgres),
+                    streams,
+                    js.log,
+                    clock,
+                    figures,
+                    log_days=settings.retention_days,
+                    archive_days=settings.archive_days,
+                ),
+                anchors=Anchors(
+                    PostgresHeads(postgres), JetStreamLog(js.connection, ANCHORS), key, clock, figures
+                ),
+            )
+            await serve(parts, clock, stopping)
+
+
+def _signing_key(settings: Settings) -> SigningKey:
+    try:
+        return SigningKey.from_file(Path(settings.signing_key_file))
+    except KeyFileUnusable as unusable:
+        raise CannotStart(f"AUTOMATEOS_SIGNING_KEY_FILE: {unusable}") from unusable
+
+
+async def _safe_to_go_on(
+    streams: JetStreamStreams, postgres: Pool, stopping: Stopping
+) -> Mapping[str, StreamFacts] | None:
+    """Wait for both stores, let the guard look, take up what an older release could not read. None: told to stop."""
+    while not stopping.requested:
+        try:
+            facts = await check(postgres, streams)
+            await take_up(postgres, PostgresRuns(postgres))
+        except (Away, Moved) as reason:
+            log.warning("start.waits", reason=str(reason))
+            await asyncio.sleep(_PAUSE_SECONDS)
+        else:
+            return facts
+    return None
+
+
+def _sweeper(js: JetStream, postgres: Pool, clock: Clock, figures: Figures, lines: Sequence[Line]) -> Sweeper:
+    dispatch = Dispatch(js.signals, js.inbox)
+    runs = next(line.progress for line in lines if line.progress.stream == RUNS)
+    return Sweeper(
+        PostgresStragglers(postgres),
+        dispatch,
+        clock,
+        figures,
+        lambda: runs.lag_seconds(clock.now().timestamp()),
+    )
+
+
+def _lines(js: JetStream, postgres: Pool, figures: Figures) -> list[Line]:
+    projections: tuple[Projection, ...] = (
+        RunTables(PostgresRuns(postgres), js.letters, figures),
+        DomainTables(postgres, js.letters, figures),
+        DeliveryTable(postgres, js.letters, figures),
+        DeadLetterTable(postgres),
+    )
+    return [
+        Line(
+            projection=each,
+            reader=js.reader(each.stream),
+            progress=Progress(name=each.name, stream=each.stream),
+        )
+        for each in projections
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(run_service("projections", main))

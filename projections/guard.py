@@ -1,0 +1,103 @@
+"""Whether this is still the log that was read, before anything is projected.
+
+A stream that ends before what was read of it has lost messages that were acknowledged, and gives their numbers to others.
+Going on would leave read models that are no fold of any log.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+from msgspec import Struct
+
+from chassis.ids import receipt
+from chassis.lifecycle import CannotStart
+from chassis.postgres import Connection, Pool, connected
+from contracts.subjects import DLQ, DOMAIN, HOOKS, RUNS
+from projections import queries
+from projections.models import Position
+from projections.streams import StreamFacts, Streams
+
+log = structlog.get_logger()
+
+REBUILD: Final = "automateos projections rebuild"
+REPAIR: Final = "automateos projections repair"
+NEVER: Final = datetime.fromtimestamp(0, UTC)
+
+
+class Followed(Struct, frozen=True):
+    """A projection, its stream, and whether that stream is truth that nobody may lose."""
+
+    projection: str
+    stream: str
+    truth: bool
+
+
+FOLLOWED: Final = (
+    Followed("runs", RUNS, truth=True),
+    Followed("domain", DOMAIN, truth=True),
+    # Bounded and stored lazily: their last messages may go with the power.
+    Followed("deliveries", HOOKS, truth=False),
+    Followed("dead_letters", DLQ, truth=False),
+)
+
+
+async def check(
+    pool: Pool, streams: Streams, followed: Sequence[Followed] = FOLLOWED
+) -> dict[str, StreamFacts]:
+    """The facts of every stream, when it is safe to go on. Raises `CannotStart` with the command to run."""
+    facts = {each.stream: await streams.facts(each.stream) for each in followed}
+    async with connected(pool) as connection:
+        for each in followed:
+            await _check_one(connection, each, facts[each.stream])
+    return facts
+
+
+async def _check_one(connection: Connection, each: Followed, stream: StreamFacts) -> None:
+    row = await connection.fetchrow(queries.POSITION.format(schema="read"), each.projection, each.stream)
+    position = None if row is None else Position(**row)
+    if position is None:
+        if each.truth and await connection.fetchval(queries.ARCHIVE_HOLDS[each.stream]):
+            raise CannotStart(
+                f"The read models are empty but the archive of {each.stream} is not. Run: {REBUILD}"
+            )
+        await _begin(connection, each, stream, 0)
+        return
+    trouble = why_not(position, stream)
+    if not trouble:
+        if position.epoch < stream.epoch:
+            await _begin(connection, each, stream, 0)
+        return
+    if each.truth:
+        raise CannotStart(f"{trouble}. Run: {REPAIR} {each.stream}")
+    log.warning("projection.begins-anew", projection=each.projection, reason=trouble)
+    same = position.created == stream.created and position.epoch == stream.epoch
+    await _begin(connection, each, stream, stream.last if same else 0)
+
+
+def why_not(position: Position, stream: StreamFacts) -> str:
+    """Why this is not the stream that was read; empty when it is, or is its restored copy in a new epoch."""
+    if stream.epoch > position.epoch:
+        return ""
+    if stream.epoch < position.epoch:
+        return f"{stream.name} is at epoch {stream.epoch}, and epoch {position.epoch} was read"
+    if stream.created != position.created:
+        return f"{stream.name} was made anew at {stream.created}; the one that was read was made at {position.created}"
+    if stream.last < position.sequence:
+        return f"{stream.name} ends at {stream.last}, and {position.sequence} was read"
+    return ""
+
+
+async def _begin(connection: Connection, each: Followed, stream: StreamFacts, sequence: int) -> None:
+    """Read from the beginning: what is there already is known by its version and skipped."""
+    await connection.execute(
+        queries.BEGIN.format(schema="read"),
+        each.projection,
+        each.stream,
+        stream.epoch,
+        sequence,
+        stream.created,
+        receipt(),
+        NEVER,
+    )

@@ -1,0 +1,102 @@
+"""The service's parts, put to work together: projections, sweeper, archiver, anchors."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import structlog
+from msgspec import Struct
+
+from chassis.clock import Clock
+from chassis.lifecycle import Stopping, companions
+from chassis.ports import Away, Reader
+from projections.anchors import Anchors
+from projections.archiver import Archiver
+from projections.figures import Progress
+from projections.guard import why_not
+from projections.models import Position
+from projections.projector import Projection, Projector
+from projections.streams import StreamFacts, Streams
+from projections.sweeper import Sweeper
+
+log = structlog.get_logger()
+
+WATCH_SECONDS: Final = 1.0
+READY_LAG_SECONDS: Final = 10.0
+
+
+class StreamChanged(Exception):
+    """The stream that is read is not the one that was read: start again, and let the guard look."""
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """One projection with what it reads and what it tells."""
+
+    projection: Projection
+    reader: Reader
+    progress: Progress
+
+
+class Watch:
+    """Asks how long the streams are, and whether they still are the same."""
+
+    def __init__(self, streams: Streams, known: Mapping[str, StreamFacts], lines: Sequence[Line]) -> None:
+        self._streams, self._known, self._lines = streams, known, lines
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                await self.look()
+            except Away as away:
+                log.warning("watch.put-off", reason=str(away))
+
+    async def look(self) -> None:
+        for line in self._lines:
+            progress = line.progress
+            facts = await self._streams.facts(progress.stream)
+            known = self._known[progress.stream]
+            position = Position(
+                epoch=known.epoch, sequence=progress.sequence, generation="", created=known.created
+            )
+            if facts.epoch != known.epoch or why_not(position, facts):
+                raise StreamChanged(why_not(position, facts) or f"{facts.name} is at epoch {facts.epoch} now")
+            progress.end = facts.last
+
+
+def reasons(lines: Sequence[Line], clock: Clock) -> list[str]:
+    """Why the read models are not to be relied on now."""
+    now = clock.now().timestamp()
+    told = [f"{line.progress.name}: {line.progress.trouble}" for line in lines if line.progress.trouble]
+    for line in lines:
+        lag = line.progress.lag_seconds(now)
+        if lag > READY_LAG_SECONDS:
+            told.append(f"{line.progress.name} is {line.progress.behind} messages ({lag:.0f} s) behind")
+    return told
+
+
+class Parts(Struct, frozen=True, kw_only=True):
+    """Everything that runs in this service."""
+
+    lines: Sequence[Line]
+    epochs: Mapping[str, int]
+    watch: Watch
+    sweeper: Sweeper
+    archiver: Archiver
+    anchors: Anchors
+
+
+async def serve(parts: Parts, clock: Clock, stopping: Stopping) -> None:
+    """Work until asked to stop; then anchor what changed since the last anchor."""
+    async with companions() as tasks:
+        for line in parts.lines:
+            epoch = parts.epochs[line.progress.stream]
+            projector = Projector(line.projection, line.reader, epoch, clock, line.progress)
+            tasks.create_task(projector.run())
+        for part in (parts.watch, parts.sweeper, parts.archiver, parts.anchors):
+            tasks.create_task(part.run())
+        await stopping.wait()
+    try:
+        await parts.anchors.anchor()
+    except Away as away:
+        log.warning("anchor.not-stored", reason=str(away))

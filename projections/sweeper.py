@@ -1,0 +1,125 @@
+"""Has the owners look at runs that should have moved: the net under everything that may get lost on the way.
+
+A shell over ports, so that the simulator runs it too. A look is a message like any other: for a run that is well it
+changes nothing, so this may be wrong as often as it likes, but it must never miss a run for good.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Final, Protocol, TypeAlias
+
+import structlog
+from msgspec import Struct
+
+from chassis.clock import Clock
+from chassis.ports import Away
+from contracts.messages import Answer, Look, Message
+from projections.figures import Figures
+
+log = structlog.get_logger()
+
+SWEEP_SECONDS: Final = 5.0
+PAGE: Final = 500
+FIRST_PAUSE: Final = 30.0
+LONGEST_PAUSE: Final = 300.0
+
+
+class Straggler(Struct, frozen=True):
+    """A run that should have moved by now, and its last commit."""
+
+    org: str
+    run: str
+    sequence: int
+
+
+Key: TypeAlias = tuple[str, str]
+
+
+class Stragglers(Protocol):
+    """Knows who should have moved: still for 30 s without a wait, or 5 s behind a wait or a deadline."""
+
+    async def due(self, at: datetime, after: Key | None, most: int) -> Sequence[Straggler]:
+        """Runs that are due at this time, by org and id, beginning behind a key."""
+        ...
+
+
+class Sender(Protocol):
+    """`chassis.dispatch.Dispatch`, or its like."""
+
+    async def send(self, message: Message) -> Answer: ...
+
+    async def run(self) -> None:
+        """Carry what is sent, for ever."""
+        ...
+
+
+class _Looked(Struct, frozen=True):
+    sequence: int
+    again: float
+    pause: float
+
+
+class Sweeper:
+    """Sends looks, to the same standing run less and less often."""
+
+    def __init__(
+        self,
+        stragglers: Stragglers,
+        sender: Sender,
+        clock: Clock,
+        figures: Figures,
+        lag: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self._stragglers, self._sender, self._clock = stragglers, sender, clock
+        self._figures, self._lag = figures, lag
+        self._looked: dict[Key, _Looked] = {}
+
+    async def run(self) -> None:
+        """Sweep for ever, and carry what is sent. A store that is away is tried again."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._sender.run())
+            while True:
+                await asyncio.sleep(SWEEP_SECONDS)
+                try:
+                    await self.sweep()
+                except Away as away:
+                    log.warning("sweep.put-off", reason=str(away))
+
+    async def sweep(self) -> int:
+        """One round over all that are due; how many looks were sent."""
+        # While the rows are behind the log, runs look stiller than they are: judge by the time of the rows.
+        at = self._clock.now() - timedelta(seconds=self._lag())
+        standing: dict[Key, _Looked] = {}
+        sent, after = 0, None
+        while page := await self._stragglers.due(at, after, PAGE):
+            after = page[-1].org, page[-1].run
+            wanted = [straggler for straggler in page if self._wants(straggler, standing)]
+            await self._look_at(wanted)
+            sent += len(wanted)
+        self._looked = standing
+        return sent
+
+    def _wants(self, straggler: Straggler, standing: dict[Key, _Looked]) -> bool:
+        """Whether it is time for a look; what stands still is remembered either way."""
+        key, now = (straggler.org, straggler.run), self._clock.seconds()
+        before = self._looked.get(key)
+        if before is None or before.sequence != straggler.sequence:
+            pause = FIRST_PAUSE
+        elif now < before.again:
+            standing[key] = before
+            return False
+        else:
+            pause = min(before.pause * 2, LONGEST_PAUSE)
+        standing[key] = _Looked(straggler.sequence, now + pause, pause)
+        return True
+
+    async def _look_at(self, stragglers: Sequence[Straggler]) -> None:
+        """All at once: the dispatch makes bundles of what is waiting."""
+        try:
+            async with asyncio.TaskGroup() as looks:
+                for straggler in stragglers:
+                    looks.create_task(self._sender.send(Look(org=straggler.org, run=straggler.run)))
+        except* Away as aways:
+            raise Away(str(aways.exceptions[0])) from aways
+        self._figures.looks += len(stragglers)
