@@ -53,9 +53,9 @@ class _Open:
 
     __slots__ = ("clear", "head", "lost_race", "proposal", "reason", "sequence")
 
-    def __init__(self, proposal: Proposal) -> None:
+    def __init__(self, proposal: Proposal, more: bytes) -> None:
         self.proposal = proposal
-        self.head = lines_of(proposal.headers)
+        self.head = more + lines_of(proposal.headers)
         self.sequence = 0
         self.lost_race = False
         self.clear = True
@@ -74,7 +74,11 @@ class _Open:
 class JetStreamLog:
     """One stream. Made by `open`, which asks for its epoch and its number of copies."""
 
-    def __init__(self, connection: Connection, stream: str, *, batch_from: int = BATCH_FROM) -> None:
+    def __init__(
+        self, connection: Connection, stream: str, *, batch_from: int = BATCH_FROM, more: bytes = b""
+    ) -> None:
+        """`more`: header lines that every message carries."""
+        self._more = more
         self._connection = connection
         self._stream = stream
         self._batch_from = batch_from
@@ -120,7 +124,7 @@ class JetStreamLog:
     async def append(self, proposals: Sequence[Proposal]) -> list[int | None]:
         if len({proposal.subject for proposal in proposals}) != len(proposals):
             raise ValueError("a subject stands twice in one append")
-        every = [_Open(proposal) for proposal in proposals]
+        every = [_Open(proposal, self._more) for proposal in proposals]
         loop = asyncio.get_running_loop()
         started = loop.time()
         while True:
