@@ -1,0 +1,120 @@
+"""Composition root of the executor: the only place that knows its parts by their concrete names."""
+
+import asyncio
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from chassis.clock import SystemClock
+from chassis.dispatch import Dispatch
+from chassis.egress import BadAllowList, Egress, parse_allowed
+from chassis.http import health_app, serve
+from chassis.ids import receipt
+from chassis.jetstream import jetstream
+from chassis.lifecycle import CannotStart, Stopping, companions, run_service
+from chassis.postgres import pool
+from chassis.sealing import KeyFileUnusable, MasterKey
+from chassis.settings import Settings
+from chassis.telemetry import Metrics, tracer_for
+from chassis.vault import Vault
+from contracts.limits import PoolName
+from executor.attempt import Means
+from executor.catalogue import Announcing
+from executor.effects import Effects
+from executor.figures import show
+from executor.opening import Opening
+from executor.registry import registry
+from executor.relay import Relay
+from executor.service import Executor
+
+log = structlog.get_logger()
+
+_GIVING_BACK_SECONDS: Final = 1.0
+"""Kept of the time for draining, to give back what does not end by itself."""
+
+
+async def main(settings: Settings, stopping: Stopping) -> None:
+    """Make attempts until told to stop; then finish what is under way and give back the rest."""
+    clock, metrics = SystemClock(), Metrics("executor")
+    instance = f"executor:{receipt()}"
+    pools, found, master = pools_of(settings), registry(), master_key(settings)
+    for fault in found.faults:
+        log.error("plugin.left-out", plugin=fault.plugin, reason=fault.reason)
+    async with (
+        egress_of(settings) as egress,
+        jetstream(settings, "executor", clock) as js,
+        pool(settings) as postgres,
+        companions() as beside,
+    ):
+        with closing(tracer_for("executor", settings)) as tracer, closing(Relay.of(settings)) as relay:
+            dispatch = Dispatch(js.signals, js.inbox)
+            means = Means(
+                actor=instance,
+                registry=found,
+                effects=Effects(js.effects, clock, instance),
+                runs=js.log,
+                opening=Opening(Vault(postgres, master, clock)),
+                blobs=js.blobs,
+                egress=egress,
+                relay=relay,
+                clock=clock,
+                tracer=tracer,
+                took=metrics.histogram("executor_attempt_seconds", "How long attempts took."),
+            )
+            executor = Executor(
+                means=means,
+                pools={name: (js.source(name), settings.pool_capacity) for name in pools},
+                dispatch=dispatch,
+                signals=js.signals,
+                letters=js.letters,
+                drain_seconds=max(0.0, settings.drain_seconds - _GIVING_BACK_SECONDS),
+            )
+            specs = [node.spec for node in found.nodes.values() if node.spec.pool in pools]
+            announcing = Announcing(js.catalogue, specs)
+            show(metrics, executor, found)
+
+            async def unready() -> list[str]:
+                reasons = [] if announcing.done else ["The node types are not announced yet."]
+                return [*reasons, *js.unready()]
+
+            for work in (js.run(), dispatch.run(), announcing.run()):
+                beside.create_task(work)
+            async with asyncio.TaskGroup() as group:
+                server = await serve(
+                    health_app(unready, metrics), settings.host, settings.executor_port, group
+                )
+                await executor.serve(stopping)
+                server.should_exit = True
+
+
+def pools_of(settings: Settings) -> tuple[str, ...]:
+    """The pools that this process serves. Raises `CannotStart` on a name that is none."""
+    names = tuple(filter(None, (name.strip() for name in settings.pools.split(","))))
+    try:
+        return msgspec.convert(names, tuple[PoolName, ...])
+    except msgspec.ValidationError as error:
+        raise CannotStart(f"AUTOMATEOS_POOLS: {settings.pools!r} is not a list of pools") from error
+
+
+def master_key(settings: Settings) -> MasterKey:
+    """What opens secrets. Raises `CannotStart` without one."""
+    try:
+        return MasterKey.from_file(Path(settings.master_key_file))
+    except KeyFileUnusable as error:
+        raise CannotStart(f"AUTOMATEOS_MASTER_KEY_FILE: {error}") from error
+
+
+def egress_of(settings: Settings) -> Egress:
+    """The guarded way out. Raises `CannotStart` on an allow-list that cannot be read."""
+    try:
+        return Egress(parse_allowed(settings.egress_allow))
+    except BadAllowList as error:
+        raise CannotStart(f"AUTOMATEOS_EGRESS_ALLOW: {error}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(run_service("executor", main))
