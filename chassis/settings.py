@@ -74,6 +74,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename=lambda name: PREFIX + n
     """Days that an ended run stays in JetStream after it is in the archive."""
     archive_days: Annotated[float, Meta(ge=0)] | Literal["never"] = 90.0
     """Days that an ended run stays in the archive."""
+    batch_from: Annotated[int, Meta(ge=2, le=256)] = 16
+    """From how many commits at once they go as one atomic batch; 3 where nats-server stages batches in memory."""
     nats_max_file_store: str = ""
     """The log's quota, such as `40GB`; empty: 80 % of the volume."""
     unsafe_fast: bool = False

@@ -12,10 +12,9 @@ from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from msgspec import Struct
 
-from chassis.settings import PREFIX, InvalidSettings, Settings, settings_from
+from chassis.settings import InvalidSettings, Settings, settings_from
 from deploy import reload
 from deploy.data_directory import DataDirectory, open_data_directory
 from deploy.keys import Keys
@@ -44,13 +43,6 @@ _LAZY_SYNC: Final = "1s"
 _AFTER_DRAIN_SECONDS: Final = 5.0
 
 
-class StackSettings(Struct, frozen=True, kw_only=True, rename=lambda name: PREFIX + name.upper()):
-    """What only the embedded stack wants to know."""
-
-    nats_max_file_store: str = ""
-    """How large the log may grow, in bytes or as `20GB`; empty: 80 % of what its volume has."""
-
-
 class Order(Struct, frozen=True, kw_only=True):
     """Which stack to start."""
 
@@ -58,7 +50,6 @@ class Order(Struct, frozen=True, kw_only=True):
     hooks: Hooks
     environ: Mapping[str, str]
     """What the services inherit."""
-    stack_settings: StackSettings = StackSettings()
     services: tuple[Service, ...] = SERVICES
     batch_streams: tuple[str, ...] = ()
     watch: Path | None = None
@@ -76,12 +67,10 @@ def up(
     """Run the stack until somebody stops it; the exit code. What a person can mend is one line."""
     say = line_printer()
     try:
-        settings, own = read_settings(environ)
         order = Order(
-            settings=settings,
+            settings=settings_from(environ),
             hooks=hooks,
             environ=environ,
-            stack_settings=own,
             services=tuple(services),
             batch_streams=tuple(batch_streams),
             watch=watch,
@@ -91,14 +80,6 @@ def up(
         say(str(refused))
         return 1
     return 0
-
-
-def read_settings(environ: Mapping[str, str]) -> tuple[Settings, StackSettings]:
-    """The services' settings, which know no others, and the stack's own."""
-    names = set(StackSettings.__struct_encode_fields__)
-    own = {name: value for name, value in environ.items() if name in names}
-    rest = {name: value for name, value in environ.items() if name not in names}
-    return settings_from(rest), msgspec.convert(own, StackSettings)
 
 
 def line_printer() -> Say:
@@ -146,7 +127,7 @@ class _Local:
             nats=NatsOptions(
                 accounts=accounts,
                 batch_streams=order.batch_streams,
-                max_file_store=order.stack_settings.nats_max_file_store,
+                max_file_store=settings.nats_max_file_store,
                 sync_interval=_LAZY_SYNC if settings.unsafe_fast else "always",
             ),
             smtp_port=settings.smtp_port if settings.smtp_host == _SINK_HOST else None,
@@ -164,6 +145,7 @@ class _Local:
         self._say("database     ready")
         await hooks.reconcile(stack)
         self.servers.link_staging()
+        stack = self._stack()
         self._say("streams      ready")
         key_file = await hooks.first_key(stack)
         await supervisor.start(self._child(stack, service) for service in self._order.services)

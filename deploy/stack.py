@@ -15,6 +15,8 @@ from deploy.readiness import near
 from deploy.servers import Servers
 from deploy.servers.postgres import SUPERUSER
 
+BATCH_FROM_STAGED: Final = 3
+"""Batches that are staged in memory pay from so many commits on (measured: docs/performance.md)."""
 _FACTS_FILE: Final = "run/stack.json"
 
 
@@ -39,7 +41,7 @@ class Service(Struct, frozen=True, kw_only=True):
 
 SERVICES: Final = (
     Service(name="ingress", postgres_role="ingress", opens_secrets=True, public=True),
-    Service(name="orchestrator"),
+    Service(name="orchestrator", postgres_role="orchestrator"),
     Service(name="executor", postgres_role="executor", opens_secrets=True),
     Service(name="projections", postgres_role="projector", opens_secrets=True, signs=True),
     Service(name="gateway", postgres_role="gateway", opens_secrets=True, public=True),
@@ -77,6 +79,9 @@ class Stack(Struct, frozen=True, kw_only=True):
             nats_url=self.servers.nats_url,
             nats_monitor_url=self.servers.nats_monitor_url,
             nats_seed_file=str(user.seed_file) if user else "",
+            batch_from=BATCH_FROM_STAGED
+            if self.servers.nats_staging.startswith("in memory")
+            else self.settings.batch_from,
             postgres_host=address.host,
             postgres_port=address.port,
             postgres_database=address.database,

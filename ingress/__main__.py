@@ -29,7 +29,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
     """Accept deliveries until told to stop; then answer what is under way."""
     clock, metrics, tracer = SystemClock(), Metrics("ingress"), tracer_for("ingress", settings)
     async with (
-        jetstream(settings, "ingress", clock) as js,
+        jetstream(settings, "ingress", clock, batch_from=settings.batch_from) as js,
         pool(settings) as postgres,
         redis_client(settings.redis_url) as redis,
         companions() as beside,

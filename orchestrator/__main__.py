@@ -38,7 +38,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
     """Decide until told to stop; then hand the partitions over at once and finish what is under way."""
     clock, metrics = SystemClock(), Metrics("orchestrator")
     async with (
-        jetstream(settings, "orchestrator", clock) as js,
+        jetstream(settings, "orchestrator", clock, batch_from=settings.batch_from) as js,
         pool(settings) as postgres,
         companions() as beside,
     ):

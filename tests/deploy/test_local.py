@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from chassis.lifecycle import EXIT_CANNOT_START
-from deploy.local import read_settings
-from deploy.process import Identity, Mark, is_alive, marks
+from deploy.local from deploy.process import Identity, Mark, is_alive, marks
 from deploy.reload import concerned
 from deploy.servers.postgres_home import can_pass
 from deploy.servers.staging import SHARED_MEMORY
@@ -460,9 +459,3 @@ async def test_it_runs_as_a_user_without_rights(starts: Starts, open_folder: Pat
     for pid in pids(start.data).values():
         assert Path(f"/proc/{pid}").stat().st_uid == nobody.uid
     assert await start.stop() == 0
-
-
-def test_the_stacks_own_settings_are_kept_from_the_services() -> None:
-    settings, own = read_settings({"AUTOMATEOS_NATS_MAX_FILE_STORE": "3GB", "AUTOMATEOS_DATA_DIR": "/x"})
-    assert own.nats_max_file_store == "3GB"
-    assert settings.data_dir == "/x"

@@ -1,0 +1,209 @@
+"""An installation of its own for one benchmark: `automateos up` in a fresh data directory, and what it is made of."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+
+SERVICES: Final = ("ingress", "orchestrator", "executor", "projections", "gateway")
+READY_SECONDS: Final = 60.0
+
+
+class Stack:
+    """A running installation and how to speak to it."""
+
+    def __init__(self, data: Path, environ: dict[str, str]) -> None:
+        self.data = data
+        self.environ = environ
+        self.ingress = f"http://127.0.0.1:{environ['AUTOMATEOS_INGRESS_PORT']}"
+        self.gateway = f"http://127.0.0.1:{environ['AUTOMATEOS_GATEWAY_PORT']}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> float:
+        """Seconds until every service is ready."""
+        began = time.perf_counter()
+        with (self.data / "up.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [Path(sys.executable).with_name("automateos"), "up"], env=self.environ, stdout=log, stderr=log
+            )
+        while time.perf_counter() - began < READY_SECONDS:
+            if self._process.poll() is not None:
+                raise RuntimeError((self.data / "up.log").read_text()[-2_000:])
+            if all(self._is_ready(name) for name in SERVICES):
+                return time.perf_counter() - began
+            time.sleep(0.02)
+        raise RuntimeError(f"not ready in {READY_SECONDS} s: " + (self.data / "up.log").read_text()[-2_000:])
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(60)
+        self._process = None
+
+    def _is_ready(self, name: str) -> bool:
+        port = self.environ[f"AUTOMATEOS_{name.upper()}_PORT"]
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    # --- The API ------------------------------------------------------------------------------
+
+    @property
+    def key(self) -> str:
+        [found] = [
+            path for path in (self.data / "secrets").iterdir() if "key" in path.name and "api" in path.name
+        ]
+        return found.read_text().strip().splitlines()[-1]
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """One call of the API; raises for anything but success."""
+        request = urllib.request.Request(  # Loopback.
+            f"{self.gateway}/api/v1{path}",
+            method=method,
+            data=json.dumps(body).encode() if body is not None else None,
+            headers={"authorization": f"Bearer {self.key}", "content-type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            raise RuntimeError(f"{method} {path}: {error.code} {error.read().decode()}") from error
+
+    def install(self, name: str, definition: Any, webhook: dict[str, Any]) -> str:
+        """Create, publish and open to the world; the webhook's address."""
+        workflow = self.call("POST", "/workflows", {"name": name, "definition": definition})
+        trigger = self.call(
+            "POST", "/triggers", {"name": name, "workflow": workflow["id"], "webhook": webhook}
+        )
+        self.call("POST", f"/workflows/{workflow['id']}/versions/1/publish")
+        url: str = trigger["url"]
+        self._until_open(url)
+        return url
+
+    def _until_open(self, url: str) -> None:
+        """Ingress follows what the gateway wrote within moments."""
+        for _ in range(200):
+            request = urllib.request.Request(url, method="DELETE")
+            try:
+                urllib.request.urlopen(request, timeout=5)
+            except urllib.error.HTTPError as error:
+                if error.code == 405:
+                    return
+            time.sleep(0.05)
+        raise RuntimeError(f"{url} did not open")
+
+    # --- What it costs ------------------------------------------------------------------------
+
+    def pids(self) -> dict[str, int]:
+        """The processes of the stack by name."""
+        found: dict[str, int] = {}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                command = (entry / "cmdline").read_bytes().split(b"\0")
+                environ = (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            name = _role(command)
+            if name and (str(self.data).encode() in environ or str(self.data).encode() in b" ".join(command)):
+                found.setdefault(name, int(entry.name))
+        return found
+
+    def cpu(self) -> dict[str, float]:
+        """Seconds of CPU each process has used so far (Postgres with its backends)."""
+        return {name: _cpu(pid) + sum(map(_cpu, _children(pid))) for name, pid in self.pids().items()}
+
+    def rss(self) -> dict[str, float]:
+        """Resident megabytes of each process."""
+        return {name: _rss(pid) for name, pid in self.pids().items()}
+
+    async def rows(self, sql: str, *arguments: Any) -> list[Any]:
+        """Ask Postgres as its superuser: both ends of every figure are counted."""
+        facts = json.loads((self.data / "run" / "stack.json").read_text())["servers"]["postgres"]
+        connection = await asyncpg.connect(
+            host=facts["host"],
+            port=facts["port"],
+            database=facts["database"],
+            user=facts["user"],
+            password=Path(facts["password_file"]).read_text().strip(),
+        )
+        try:
+            return list(await connection.fetch(sql, *arguments))
+        finally:
+            await connection.close()
+
+    def count(self, sql: str, *arguments: Any) -> int:
+        return int(asyncio.run(self.rows(sql, *arguments))[0][0])
+
+
+def _role(command: list[bytes]) -> str:
+    text = [part.decode("utf-8", "replace") for part in command]
+    for name in SERVICES:
+        if "-m" in text and text[text.index("-m") + 1 : text.index("-m") + 2] == [name]:
+            return name
+    program = Path(text[0]).name if text else ""
+    return {"nats-server": "nats", "redis-server": "redis", "postgres": "postgres"}.get(program, "")
+
+
+def _cpu(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _rss(pid: int) -> float:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return round(pages * os.sysconf("SC_PAGESIZE") / 1_000_000, 1)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def stack(**settings: str) -> Iterator[Stack]:
+    """A stack of its own in a temporary data directory; stopped and removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="automateos-bench-"))
+    folder.chmod(0o755)
+    data = folder / "data"
+    data.mkdir()
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("AUTOMATEOS_")}
+    environ |= {"AUTOMATEOS_DATA_DIR": str(data), "AUTOMATEOS_LOG_LEVEL": "warning"}
+    environ |= {f"AUTOMATEOS_{name.upper()}_PORT": str(_free_port()) for name in SERVICES}
+    environ |= {f"AUTOMATEOS_{name.upper()}": value for name, value in settings.items()}
+    running = Stack(data, environ)
+    try:
+        yield running
+    finally:
+        running.stop()
+        shutil.rmtree(folder, ignore_errors=True)

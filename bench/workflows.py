@@ -1,0 +1,81 @@
+"""The workflows that are measured."""
+
+import itertools
+from typing import Any
+
+EVERYBODY: dict[str, Any] = {
+    "mode": "respond",
+    "respond_timeout_s": 60,
+    "per_minute": 1_000_000,
+    "dedupe": {"by": "preset", "preset": "idempotency_key"},
+}
+"""A webhook without authentication whose answer comes when the run ends (or responds)."""
+
+
+def echoes(count: int) -> dict[str, Any]:
+    """Echo steps in a row, each given what the one before it gave."""
+    nodes = [
+        {
+            "id": f"step{number}",
+            "type": "echo",
+            "config": {
+                "value": "{{ trigger.body }}" if number == 1 else f"{{{{ steps.step{number - 1}.output }}}}"
+            },
+        }
+        for number in range(1, count + 1)
+    ]
+    return {"nodes": nodes, "edges": _row(nodes)}
+
+
+def requests(count: int, url: str) -> dict[str, Any]:
+    """HTTP requests in a row."""
+    nodes = [
+        {
+            "id": f"call{number}",
+            "type": "http.request",
+            "config": {"method": "GET", "url": f"{url}/{number}"},
+        }
+        for number in range(1, count + 1)
+    ]
+    return {"nodes": nodes, "edges": _row(nodes)}
+
+
+def light() -> dict[str, Any]:
+    """Filter, two sets and an answer: decided without an executor."""
+    nodes: list[dict[str, Any]] = [
+        {
+            "id": "only_paid",
+            "type": "filter",
+            "config": {"when": 'trigger.body.status == "paid" && trigger.body.total > 10.0'},
+        },
+        {
+            "id": "pick",
+            "type": "set",
+            "config": {
+                "fields": {
+                    "customer": "{{ trigger.body.customer.name }}",
+                    "amount": "{{ trigger.body.total * 1.19 }}",
+                    "first": "{{ trigger.body.items[0].sku }}",
+                }
+            },
+        },
+        {
+            "id": "label",
+            "type": "set",
+            "config": {
+                "fields": {
+                    "label": "{{ steps.pick.output.customer }}: {{ steps.pick.output.amount }}",
+                    "big": "{{ steps.pick.output.amount > 100.0 }}",
+                }
+            },
+        },
+        {"id": "answer", "type": "respond", "config": {"status": 200, "body": "{{ steps.label.output }}"}},
+    ]
+    return {"nodes": nodes, "edges": _row(nodes)}
+
+
+def _row(nodes: list[dict[str, Any]]) -> list[dict[str, str]]:
+    return [
+        {"source": before["id"], "target": after["id"]}
+        for before, after in itertools.pairwise(nodes)
+    ]
