@@ -67,19 +67,20 @@ async def migrate(address: PostgresAddress, password_files: Mapping[str, Path]) 
         raise Refused(f"Postgres at {address.host} does not let {address.user} in: {error}.") from error
     try:
         await connection.execute("select pg_advisory_lock($1)", _LOCK)
-        await _make_roles(connection, address.database, passwords)
+        await _make_roles(connection, passwords)
         revision = await _revision(connection)
         if revision != head():
             _refuse_a_newer(revision)
-            await connection.execute('create schema if not exists migrations authorization "owner"')
+            await connection.execute(
+                f'grant create on database "{address.database}" to "owner";'
+                'create schema if not exists migrations authorization "owner"'
+            )
             await _upgrade(address, passwords["owner"])
     finally:
         await connection.close()
 
 
-async def _make_roles(
-    connection: "asyncpg.Connection[asyncpg.Record]", database: str, passwords: Mapping[str, str]
-) -> None:
+async def _make_roles(connection: "asyncpg.Connection[asyncpg.Record]", passwords: Mapping[str, str]) -> None:
     rows = await connection.fetch(
         "select rolname, rolpassword from pg_authid where rolname = any($1::text[])", ROLES
     )
@@ -89,8 +90,6 @@ async def _make_roles(
             await connection.execute(f'create role "{role}" login nosuperuser nobypassrls')
             for setting, value in _SETTINGS[role].items():
                 await connection.execute(f"alter role \"{role}\" set {setting} = '{value}'")
-            if role == "owner":
-                await connection.execute(f'grant create on database "{database}" to "owner"')
         if not _opens(known.get(role), passwords[role]):
             # Hashed here: the password itself never travels in a statement that somebody may log.
             await connection.execute(f"alter role \"{role}\" password '{_verifier(passwords[role])}'")
