@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from chassis.settings import InvalidSettings
-from deploy.local import read_settings, up
+from chassis.settings import InvalidSettings, settings_from
+from deploy.local import up
 from deploy.stack import SERVICES, Hooks, Service, Stack
 
 FAKE = Path(__file__).with_name("fake_service.py")
@@ -66,7 +66,7 @@ def accounts(keys: Mapping[str, str]) -> str:
 
 def services_for(environ: Mapping[str, str]) -> list[Service]:
     try:
-        settings, _ = read_settings(environ)
+        settings = settings_from(environ)
     except InvalidSettings:
         return []  # The stack itself says what is wrong.
     return [

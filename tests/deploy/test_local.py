@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from chassis.lifecycle import EXIT_CANNOT_START
-from deploy.local from deploy.process import Identity, Mark, is_alive, marks
+from deploy.process import Identity, Mark, is_alive, marks
 from deploy.reload import concerned
 from deploy.servers.postgres_home import can_pass
 from deploy.servers.staging import SHARED_MEMORY
