@@ -378,7 +378,7 @@ async def test_a_service_gets_its_own_settings_and_no_key_that_it_does_not_need(
     assert told["ingress"]["AUTOMATEOS_NATS_SEED_FILE"].endswith("/secrets/nats/ingress.seed")
     assert told["executor"]["AUTOMATEOS_SMTP_PORT"] == starts.ports["AUTOMATEOS_SMTP_PORT"]
     assert [name for name in told if told[name]["AUTOMATEOS_SIGNING_KEY_FILE"]] == ["projections"]
-    assert told["orchestrator"]["AUTOMATEOS_POSTGRES_PASSWORD_FILE"] == ""
+    assert told["orchestrator"]["AUTOMATEOS_POSTGRES_USER"] == "orchestrator"
     assert told["orchestrator"]["AUTOMATEOS_MASTER_KEY_FILE"] == ""
     assert all(environment["UNRELATED"] == "kept" for environment in told.values())
     assert await start.stop() == 0
