@@ -38,9 +38,6 @@ class Shape:
         self._moving = slice(start, None)
         self._key_at = tuple(self.columns.index(name) for name in self.key)
 
-    def records(self, given: Iterable[Struct]) -> list[tuple[Any, ...]]:
-        return [structs.astuple(row) for row in given]
-
     def arrays(self, given: Iterable[Struct]) -> list[tuple[Any, ...]]:
         """One array per column, for `insert`."""
         return list(zip(*map(structs.astuple, given), strict=True))

@@ -1,0 +1,167 @@
+"""What the archiver promises: a history leaves the log only for an archive that has it whole and on disk."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+
+import pytest
+
+from chassis.ports import Away, Proposal, Stored
+from projections.archiver import Archiver, Days
+from projections.figures import Figures
+from projections.shelf import EndedRun
+from projections.streams import StreamFacts
+from tests.projections.histories import NOON, ORG, Writer
+
+
+class Clock:
+    def now(self) -> datetime:
+        return NOON + timedelta(days=8)
+
+    def seconds(self) -> float:
+        return 0.0
+
+
+class Place:
+    """Shelf, streams and log of one test; writes down what happened in which order."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.messages = list(writer.messages)
+        self.effects = [f"effect.{ORG}.run1.step.1", f"effect.{ORG}.run10.step.1"]
+        self.runs: list[EndedRun] = []
+        self.happened: list[str] = []
+        self.marked: list[str] = []
+        self.away = ""
+        self.epoch = 1
+
+    def end(self, run: str, days: float, *, whole: bool = True, body: bytes | None = None) -> None:
+        last = [m for m in self.messages if m.subject == f"run.{ORG}.{run}"][-1]
+        digest = hashlib.sha256(last.body if body is None else body).digest()
+        ended = NOON + timedelta(days=8) - timedelta(days=days)
+        self.runs.append(EndedRun(org=ORG, run=run, hash=digest, ended=ended, whole=whole))
+
+    # The shelf.
+    async def ended(self, before: datetime, after: EndedRun | None, most: int) -> Sequence[EndedRun]:
+        due = sorted(
+            (run for run in self.runs if run.ended < before and run.run not in self.marked),
+            key=lambda run: (run.ended, run.org, run.run),
+        )
+        if after is not None:
+            due = [run for run in due if (run.ended, run.org, run.run) > (after.ended, after.org, after.run)]
+        return due[:most]
+
+    async def flush(self) -> None:
+        self._happen("flush")
+
+    async def mark_purged(self, runs: Sequence[EndedRun], at: datetime) -> None:
+        self._happen("mark")
+        self.marked += [run.run for run in runs]
+
+    async def drop(self, before: datetime, at: datetime, most: int) -> int:
+        self.happened.append(f"drop {before.date()}")
+        return 0
+
+    async def drop_weeks(self, before: date) -> int:
+        self.happened.append(f"weeks {before}")
+        return 0
+
+    async def prune_hooks(self, before: datetime) -> None:
+        self.happened.append(f"hooks {before.date()}")
+
+    # The streams.
+    async def facts(self, stream: str) -> StreamFacts:
+        raise NotImplementedError
+
+    async def purge(self, stream: str, subjects: str, before: int | None = None) -> int:
+        self._happen(f"purge {stream}")
+        if stream == "EFFECTS":
+            self.effects = [each for each in self.effects if not each.startswith(subjects.removesuffix(">"))]
+            return 0
+        assert before is not None
+        self.messages = [m for m in self.messages if m.subject != subjects or m.sequence >= before]
+        return 0
+
+    # The log.
+    async def append(self, proposals: Sequence[Proposal]) -> list[int | None]:
+        raise NotImplementedError
+
+    async def history(self, subject: str, after: int = 0) -> list[Stored]:
+        raise NotImplementedError
+
+    async def last(self, subjects: Sequence[str]) -> dict[str, Stored]:
+        return {m.subject: m for m in self.messages if m.subject in subjects}
+
+    def _happen(self, what: str) -> None:
+        if what == self.away:
+            raise Away(what)
+        self.happened.append(what)
+
+    def left(self, run: str) -> int:
+        return sum(m.subject == f"run.{ORG}.{run}" for m in self.messages)
+
+
+def archiver(place: Place, log_days: Days = 7.0, archive_days: Days = 90.0) -> Archiver:
+    return Archiver(place, place, place, Clock(), Figures(), log_days=log_days, archive_days=archive_days)
+
+
+@pytest.fixture
+def place() -> Place:
+    writer = Writer()
+    for run in ("run1", "run2", "run10"):
+        writer.three_steps(run)
+    return Place(writer)
+
+
+async def test_an_old_run_leaves_a_tombstone_and_takes_its_claims_along(place: Place) -> None:
+    place.end("run1", 7.5)
+    place.end("run2", 6.5)
+    await archiver(place).round()
+    assert (place.left("run1"), place.left("run2"), place.left("run10")) == (1, 4, 4)
+    assert place.effects == [f"effect.{ORG}.run10.step.1"]
+    assert place.marked == ["run1"]
+    assert place.happened[:4] == ["flush", "purge RUNS", "purge EFFECTS", "mark"]
+    assert b"run.completed" in next(m for m in place.messages if m.subject.endswith("run1")).body
+
+
+async def test_a_run_that_is_not_whole_in_the_archive_stays(place: Place) -> None:
+    place.end("run1", 30, whole=False)
+    place.end("run2", 29)
+    await archiver(place).round()
+    assert (place.left("run1"), place.left("run2")) == (4, 1)
+    assert place.marked == ["run2"]
+
+
+async def test_a_run_that_went_on_after_its_end_stays(place: Place) -> None:
+    place.end("run1", 30, body=b"what was last when the archive looked")
+    await archiver(place).round()
+    assert place.left("run1") == 4
+    assert place.marked == []
+
+
+@pytest.mark.parametrize("away", ["flush", "purge RUNS", "purge EFFECTS", "mark"])
+async def test_a_round_that_is_cut_off_is_done_again(place: Place, away: str) -> None:
+    place.end("run1", 30)
+    place.away = away
+    with pytest.raises(Away):
+        await archiver(place).round()
+    assert place.marked == []
+    if away == "flush":
+        assert place.left("run1") == 4
+    place.away = ""
+    await archiver(place).round()
+    assert (place.left("run1"), place.marked) == (1, ["run1"])
+
+
+async def test_never_means_never(place: Place) -> None:
+    place.end("run1", 3_000)
+    await archiver(place, log_days="never", archive_days=1.0).round()
+    assert place.left("run1") == 4
+    assert not any(each.startswith("drop") for each in place.happened)
+    await archiver(place, archive_days="never").round()
+    assert place.left("run1") == 1
+    assert not any(each.startswith("drop") for each in place.happened)
+
+
+async def test_the_archive_lets_go_after_its_own_time(place: Place) -> None:
+    await archiver(place, archive_days=90.0).round()
+    assert place.happened == ["drop 2026-08-30", "weeks 2026-08-30", "hooks 2026-10-29"]

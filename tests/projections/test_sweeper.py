@@ -1,0 +1,103 @@
+"""What the sweeper promises: nobody who should have moved is forgotten, and nobody is pestered."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import pytest
+
+from chassis.ports import Away
+from contracts.messages import Answer, Look, Message
+from projections.figures import Figures
+from projections.sweeper import PAGE, Key, Straggler, Sweeper
+from tests.projections.histories import NOON, ORG
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.moved = 0.0
+
+    def now(self) -> datetime:
+        return NOON + timedelta(seconds=self.moved)
+
+    def seconds(self) -> float:
+        return self.moved
+
+
+class Standing:
+    """Runs that stand still, until they are told to have moved."""
+
+    def __init__(self, *runs: Straggler) -> None:
+        self.runs = sorted(runs, key=lambda each: (each.org, each.run))
+        self.asked_for: list[datetime] = []
+
+    async def due(self, at: datetime, after: Key | None, most: int) -> Sequence[Straggler]:
+        self.asked_for.append(at)
+        behind = [each for each in self.runs if (each.org, each.run) > (after or ("", ""))]
+        return behind[:most]
+
+
+class Owners:
+    def __init__(self) -> None:
+        self.looks: list[str] = []
+        self.away = False
+
+    async def send(self, message: Message) -> Answer:
+        if self.away:
+            raise Away("nobody took it")
+        assert isinstance(message, Look)
+        self.looks.append(message.run)
+        return Answer(run=message.run, result="nothing")
+
+    async def run(self) -> None:
+        raise NotImplementedError
+
+
+def still(run: str, sequence: int = 1) -> Straggler:
+    return Straggler(ORG, run, sequence)
+
+
+async def test_a_run_that_stands_still_is_looked_at_less_and_less_often() -> None:
+    clock, owners = Clock(), Owners()
+    sweeper = Sweeper(Standing(still("run1")), owners, clock, Figures())
+    looked_at: list[float] = []
+    for second in range(0, 1_300, 5):
+        clock.moved = second
+        looked_at += [second] * await sweeper.sweep()
+    assert looked_at == [0, 30, 90, 210, 450, 750, 1_050]
+
+
+async def test_a_run_that_moved_and_stands_again_is_looked_at_at_once() -> None:
+    clock, owners, standing = Clock(), Owners(), Standing(still("run1", 1))
+    sweeper = Sweeper(standing, owners, clock, Figures())
+    assert await sweeper.sweep() == 1
+    standing.runs = [still("run1", 2)]
+    assert await sweeper.sweep() == 1
+    standing.runs = []
+    assert await sweeper.sweep() == 0
+    standing.runs = [still("run1", 2)]
+    assert await sweeper.sweep() == 1
+
+
+async def test_everybody_is_found_however_many_there_are() -> None:
+    runs = [still(f"run{number:05}") for number in range(PAGE * 2 + 7)]
+    clock, owners, figures = Clock(), Owners(), Figures()
+    sweeper = Sweeper(Standing(*runs), owners, clock, figures)
+    assert await sweeper.sweep() == len(runs)
+    assert sorted(owners.looks) == [each.run for each in runs]
+    assert figures.looks == len(runs)
+
+
+async def test_looks_that_nobody_took_are_sent_again() -> None:
+    clock, owners = Clock(), Owners()
+    sweeper = Sweeper(Standing(still("run1")), owners, clock, Figures())
+    owners.away = True
+    with pytest.raises(Away):
+        await sweeper.sweep()
+    owners.away = False
+    assert await sweeper.sweep() == 1
+
+
+async def test_while_the_rows_are_behind_the_log_they_are_judged_by_their_own_time() -> None:
+    clock, standing = Clock(), Standing()
+    await Sweeper(standing, Owners(), clock, Figures(), lag=lambda: 45.0).sweep()
+    assert standing.asked_for == [NOON - timedelta(seconds=45)]
