@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from bench.stack import SERVICES, Stack, stack
 from bench.workflows import EVERYBODY, echoes, light, requests
+from deploy.testing.installation import SERVICES, Installation, installation
 
 QUICK: Final = os.environ.get("QUICK", "") not in ("", "0")
 SECONDS: Final = 3.0 if QUICK else 8.0
@@ -31,8 +31,8 @@ class Disagree(Exception):
 class Bench:
     """Measures one installation."""
 
-    def __init__(self, stack_: Stack) -> None:
-        self.stack = stack_
+    def __init__(self, installed: Installation) -> None:
+        self.stack = installed
         self.results: dict[str, Any] = {}
         self.rows: list[tuple[str, ...]] = []
         self._urls: dict[str, str] = {}
@@ -295,7 +295,7 @@ IN_QUICK: Final = ("one", "echo", "http", "respond", "rebuild")
 def main() -> int:
     wanted = sys.argv[1:] or list(IN_QUICK if QUICK else SCENARIOS)
     broken = ""
-    with stack(egress_allow="127.0.0.1/32:*") as running:
+    with installation(egress_allow="127.0.0.1/32:*") as running:
         first = running.start()
         running.stop()
         ready = running.start()

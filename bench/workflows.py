@@ -75,7 +75,4 @@ def light() -> dict[str, Any]:
 
 
 def _row(nodes: list[dict[str, Any]]) -> list[dict[str, str]]:
-    return [
-        {"source": before["id"], "target": after["id"]}
-        for before, after in itertools.pairwise(nodes)
-    ]
+    return [{"source": before["id"], "target": after["id"]} for before, after in itertools.pairwise(nodes)]

@@ -1,4 +1,4 @@
-"""An installation of its own for one benchmark: `automateos up` in a fresh data directory, and what it is made of."""
+"""An installation of its own for benchmarks and acceptance tests: `automateos up` in a fresh data directory. It is stopped and removed afterwards."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ SERVICES: Final = ("ingress", "orchestrator", "executor", "projections", "gatewa
 READY_SECONDS: Final = 60.0
 
 
-class Stack:
+class Installation:
     """A running installation and how to speak to it."""
 
     def __init__(self, data: Path, environ: dict[str, str]) -> None:
@@ -42,7 +42,7 @@ class Stack:
         while time.perf_counter() - began < READY_SECONDS:
             if self._process.poll() is not None:
                 raise RuntimeError((self.data / "up.log").read_text()[-2_000:])
-            if all(self._is_ready(name) for name in SERVICES):
+            if self.ready():
                 return time.perf_counter() - began
             time.sleep(0.02)
         raise RuntimeError(f"not ready in {READY_SECONDS} s: " + (self.data / "up.log").read_text()[-2_000:])
@@ -60,6 +60,23 @@ class Stack:
                 return bool(answer.status == 200)
         except OSError:
             return False
+
+    def ready(self) -> bool:
+        return all(self._is_ready(name) for name in SERVICES)
+
+    def command(self, *arguments: str) -> str:
+        """What a command of the command line prints; raises when it fails."""
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("automateos")), *arguments],
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{arguments}: {done.stdout[-1_000:]}{done.stderr[-1_000:]}")
+        return done.stdout
 
     # --- The API ------------------------------------------------------------------------------
 
@@ -191,9 +208,9 @@ def _free_port() -> int:
 
 
 @contextmanager
-def stack(**settings: str) -> Iterator[Stack]:
+def installation(**settings: str) -> Iterator[Installation]:
     """A stack of its own in a temporary data directory; stopped and removed afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="automateos-bench-"))
+    folder = Path(tempfile.mkdtemp(prefix="automateos-trial-"))
     folder.chmod(0o755)
     data = folder / "data"
     data.mkdir()
@@ -201,7 +218,7 @@ def stack(**settings: str) -> Iterator[Stack]:
     environ |= {"AUTOMATEOS_DATA_DIR": str(data), "AUTOMATEOS_LOG_LEVEL": "warning"}
     environ |= {f"AUTOMATEOS_{name.upper()}_PORT": str(_free_port()) for name in SERVICES}
     environ |= {f"AUTOMATEOS_{name.upper()}": value for name, value in settings.items()}
-    running = Stack(data, environ)
+    running = Installation(data, environ)
     try:
         yield running
     finally:
