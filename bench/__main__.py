@@ -147,19 +147,9 @@ class Bench:
         self.results["forty_steps_p50_ms"] = told["p50_ms"]
 
     def rebuild(self) -> None:
-        command = [
-            Path(sys.executable).with_name("automateos"),
-            "projections",
-            "rebuild",
-            "--verify",
-            "--json",
-        ]
-        done = subprocess.run(
-            command, env=self.stack.environ, capture_output=True, text=True, timeout=300, check=False
+        told = json.loads(
+            self.stack.command("projections", "rebuild", "--verify", "--json").strip().splitlines()[-1]
         )
-        if done.returncode:
-            raise Disagree(f"rebuild: {done.stdout[-500:]} {done.stderr[-500:]}")
-        told = json.loads(done.stdout.strip().splitlines()[-1])
         self.results["rebuild_events_per_s"] = round(told["events"] / told["seconds"])
         self.results["rebuild"] = told
         sys.stdout.write(f"rebuild  {self.results['rebuild_events_per_s']} events/s of {told['events']}\n")

@@ -7,7 +7,6 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -56,23 +55,11 @@ async def deliver(url: str, label: str, count: int, *, at_once: int = 20) -> lis
     return statuses
 
 
-def runs_of(installed: Installation, label: str) -> int:
-    return installed.count(
-        "select count(*) from read.deliveries where result = 'accepted' and receipt is not null"
-    )
-
-
 def until(reached: Callable[[], bool], what: str) -> None:
     end = time.monotonic() + PATIENCE_SECONDS
     while not reached():
         assert time.monotonic() < end, what
         time.sleep(0.1)
-
-
-def open_runs(installed: Installation) -> int:
-    return installed.count(
-        "select count(*) from read.runs where status not in ('completed', 'failed', 'cancelled')"
-    )
 
 
 def completed(installed: Installation) -> int:
@@ -126,7 +113,7 @@ def test_killed_in_the_middle_of_two_hundred_runs(installed: Installation, hook:
         lambda: completed(installed) - before == IN_FLIGHT,
         f"all {IN_FLIGHT} runs complete after {victim} was killed",
     )
-    until(lambda: installed.ready(), "every service is back")
+    until(installed.ready, "every service is back")
     check_histories(installed)
 
 
@@ -183,6 +170,3 @@ def test_what_is_read_is_the_fold_of_the_log(installed: Installation) -> None:
 def test_the_load_generator_counts_what_it_did(installed: Installation, hook: str) -> None:
     answers, _ = asyncio.run(closed_loop([client(hook, f"count-{time.time_ns()}")], 0.3))
     assert set(answers.by_status) == {"202"}
-
-
-Story = Any
