@@ -3,7 +3,7 @@
 import msgspec
 
 from chassis.ids import digest
-from deploy.agreement import verdict
+from deploy.operator.agreement import verdict
 
 
 def history(length: int) -> list[bytes]:

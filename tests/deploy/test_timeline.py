@@ -10,7 +10,7 @@ from contracts.commits import Commit
 from contracts.payloads import Blob, Inline
 from contracts.reference import event_types
 from contracts.runs import RunCancelled, RunEvent, RunStarted, StepSucceeded
-from deploy.timeline import as_json, line, numbered, preview, tag, words
+from deploy.operator.timeline import as_json, line, numbered, preview, tag, words
 
 EVENTS = {str(kind.__struct_config__.tag) for kind in event_types(RunEvent)}
 

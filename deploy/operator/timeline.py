@@ -66,6 +66,12 @@ def line(each: Numbered, began: datetime) -> str:
     ).rstrip()
 
 
+def glance(each: Numbered) -> str:
+    """One event among those of other runs: at which hour, in which commit, what."""
+    time = each.commit.time.isoformat(timespec="milliseconds")[11:23]
+    return f"{time}  {each.commit.run}  v{each.commit.version:<3} {tag(each.event):<18} {words(each.event)}".rstrip()
+
+
 def tag(event: RunEvent) -> str:
     return str(type(event).__struct_config__.tag)
 

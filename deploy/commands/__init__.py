@@ -1,0 +1,1 @@
+"""The commands of `automateos`, one module per noun. Each imports what it needs when it is called."""

@@ -1,0 +1,179 @@
+"""`automateos runs`: what the read models say of runs, and what their histories say."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from deploy.commands.here import ORG, Asked, Json, KeyFile, Org, Run, table
+
+app = App(name="runs", help="Runs: list them, read their histories, replay and verify them.")
+
+
+@app.command(name="list")
+def list_(
+    *,
+    workflow: str | None = None,
+    status: str | None = None,
+    limit: int = 20,
+    key_file: KeyFile = None,
+    as_json: Json = False,
+    here: Asked,
+) -> None:
+    """List the newest runs."""
+    from deploy.operator.reach import api
+
+    runs = api(here, key_file).pages("/runs", limit, workflow=workflow, status=status)
+    if as_json:
+        for run in runs:
+            here.tell(run)
+        return
+    rows = [
+        (
+            run["id"],
+            run["status"],
+            run["workflow"],
+            run["started"][:19],
+            f"{run['steps_done']}/{run['steps_total']}",
+        )
+        for run in runs
+    ]
+    for line in table(rows, ("RUN", "STATUS", "WORKFLOW", "STARTED", "STEPS")):
+        here.say(line)
+
+
+@app.command
+def show(run: Run, *, key_file: KeyFile = None, as_json: Json = False, here: Asked) -> None:
+    """Show a run and its steps as the read models have them, and what it waits for."""
+    from deploy.operator.reach import api
+    from deploy.operator.views import run_lines
+
+    client = api(here, key_file)
+    view, steps = client.get(f"/runs/{run}"), client.get(f"/runs/{run}/steps")["items"]
+    waiting = [] if view["ended"] else client.get(f"/runs/{run}/waiting")["waiting_for"]
+    if as_json:
+        here.tell({"run": view, "steps": steps, "waiting_for": waiting})
+        return
+    for line in run_lines(view, steps, waiting):
+        here.say(line)
+
+
+@app.command
+async def events(run: Run, *, org: Org = ORG, as_json: Json = False, here: Asked) -> None:
+    """Print a run's history, event by event, from the log and the archive."""
+    from deploy.operator import timeline
+    from deploy.operator.histories import read
+    from deploy.operator.reach import stores
+
+    async with stores(here) as found:
+        history = await read(found, org, run)
+    began = history.commits[0].time
+    for each in timeline.numbered(history.commits):
+        if as_json:
+            here.tell(timeline.as_json(each))
+        else:
+            here.say(timeline.line(each, began))
+
+
+@app.command
+async def replay(
+    run: Run,
+    *,
+    at: Annotated[int | None, Parameter(help="Print the state after this event instead.")] = None,
+    org: Org = ORG,
+    as_json: Json = False,
+    here: Asked,
+) -> int:
+    """Fold a run's history anew and decide at every event again; tell the first place where that gives something else."""
+    from deploy.operator.histories import graph_of, read
+    from deploy.operator.reach import stores
+    from deploy.operator.replays import divergence_lines, state_lines
+    from orchestrator.history import replay as decide_anew
+    from orchestrator.history import state_at
+
+    async with stores(here) as found:
+        history = await read(found, org, run)
+        graph = await graph_of(found, history)
+    if at is not None:
+        state = state_at(org, run, history.commits, at)
+        _print(here, state, state_lines(state), as_json=as_json)
+        return 0
+    divergence = decide_anew(org, run, history.commits, graph)
+    count = sum(len(commit.events) for commit in history.commits)
+    told = {"run": run, "events": count, "divergence": divergence}
+    _print(here, told, divergence_lines(run, count, divergence), as_json=as_json)
+    return 0 if divergence is None else 1
+
+
+def _print(here: Asked, value: Any, lines: list[str], *, as_json: bool) -> None:
+    if as_json:
+        here.tell(value)
+        return
+    for line in lines:
+        here.say(line)
+
+
+@app.command
+async def tail(
+    run: Annotated[
+        str | None, Parameter(help="One run's id: ends when the run does. None: every run.")
+    ] = None,
+    *,
+    org: Org = ORG,
+    as_json: Json = False,
+    here: Asked,
+) -> None:
+    """Follow what happens, live. Of a run that is named, from its beginning to its end."""
+    from deploy.operator.following import follow_all, follow_one
+    from deploy.operator.reach import stores
+
+    async with stores(here) as found:
+        lines = (
+            follow_all(found, org, as_json=as_json)
+            if run is None
+            else follow_one(found, org, run, as_json=as_json)
+        )
+        async for line in lines:
+            here.say(line)
+
+
+@app.command
+async def verify(
+    *runs: Run,
+    all_runs: Annotated[bool, Parameter(name="--all", negative="", help="Every run of the org.")] = False,
+    org: Org = ORG,
+    as_json: Json = False,
+    here: Asked,
+) -> int:
+    """Check versions, hash chain, and that log and archive agree byte for byte."""
+    from deploy.operator.histories import every_run, judged
+    from deploy.operator.reach import stores
+    from deploy.refusals import Refused
+
+    if not runs and not all_runs:
+        raise Refused("Name the runs to verify, or say --all.")
+    bad = checked = 0
+    async with stores(here) as found:
+        names = every_run(found, org) if all_runs else _named(runs)
+        async for run in names:
+            verdict = await judged(found, org, run)
+            checked += 1
+            bad += bool(verdict.problems)
+            if as_json:
+                here.tell({"run": run, "verdict": verdict})
+            elif verdict.problems:
+                for problem in verdict.problems:
+                    here.say(f"{run}  {problem}")
+            elif not all_runs:
+                here.say(
+                    f"{run}  whole: {verdict.commits} commits, {verdict.in_log} in the log, "
+                    f"{verdict.in_archive} in the archive"
+                )
+    if all_runs and not as_json:
+        here.say(f"{checked} runs verified, {bad} with problems")
+    return 1 if bad else 0
+
+
+async def _named(runs: tuple[str, ...]) -> AsyncIterator[str]:
+    for run in runs:
+        yield run

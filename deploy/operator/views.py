@@ -1,0 +1,39 @@
+"""A run and its steps, as the API tells them, as lines for people."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deploy.commands.here import table
+
+
+def run_lines(
+    run: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], waiting: Sequence[Mapping[str, Any]] = ()
+) -> list[str]:
+    """The run, what it waits for, and a table of its steps."""
+    lines = [
+        f"run       {run['id']}",
+        f"status    {run['status']}" + (f", opened {run['opening']} times" if run["opening"] > 1 else ""),
+        f"workflow  {run['workflow']} version {run['version']}",
+        f"cause     {run['cause']} {run['cause_id']}".rstrip(),
+        f"started   {run['started']}",
+    ]
+    if run["ended"]:
+        lines.append(f"ended     {run['ended']}")
+    if run["error"]:
+        lines.append(f"error     {run['error']['code']}: {run['error']['message']}")
+    lines += [f"waits for {each['kind']} {each['name']}" for each in waiting]
+    if run["output"]:
+        lines.append(f"output    {run['output']['preview']}")
+    lines.append("")
+    rows = [
+        (
+            step["path"],
+            step["node_type"] or "",
+            step["status"],
+            str(step["attempt"] or ""),
+            "" if step["took_ms"] is None else f"{step['took_ms']} ms",
+            step["output"]["preview"][:60] if step["output"] else "",
+        )
+        for step in steps
+    ]
+    return lines + table(rows, ("STEP", "TYPE", "STATUS", "ATTEMPT", "TOOK", "OUTPUT"))
