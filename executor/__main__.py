@@ -11,7 +11,7 @@ import structlog
 
 from chassis.clock import SystemClock
 from chassis.dispatch import Dispatch
-from chassis.egress import BadAllowList, Egress, parse_allowed
+from chassis.egress import BadAllowList, Egress, EgressLimits, parse_allowed
 from chassis.http import health_app, serve
 from chassis.ids import receipt
 from chassis.jetstream import jetstream
@@ -46,6 +46,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
         log.error("plugin.left-out", plugin=fault.plugin, reason=fault.reason)
     async with (
         egress_of(settings) as egress,
+        egress_of(settings, EgressLimits(keepalive_s=0)) as fresh,
         jetstream(settings, "executor", clock) as js,
         pool(settings) as postgres,
         companions() as beside,
@@ -60,6 +61,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                 opening=Opening(Vault(postgres, master, clock)),
                 blobs=js.blobs,
                 egress=egress,
+                fresh=fresh,
                 relay=relay,
                 clock=clock,
                 tracer=tracer,
@@ -108,10 +110,10 @@ def master_key(settings: Settings) -> MasterKey:
         raise CannotStart(f"AUTOMATEOS_MASTER_KEY_FILE: {error}") from error
 
 
-def egress_of(settings: Settings) -> Egress:
+def egress_of(settings: Settings, limits: EgressLimits | None = None) -> Egress:
     """The guarded way out. Raises `CannotStart` on an allow-list that cannot be read."""
     try:
-        return Egress(parse_allowed(settings.egress_allow))
+        return Egress(parse_allowed(settings.egress_allow), limits=limits)
     except BadAllowList as error:
         raise CannotStart(f"AUTOMATEOS_EGRESS_ALLOW: {error}") from error
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from msgspec import Raw
 
 from chassis.dispatch import Dispatch
-from chassis.egress import AllowedTarget, Egress, parse_allowed
+from chassis.egress import AllowedTarget, Egress, EgressLimits, parse_allowed
 from chassis.ids import digest
 from chassis.ports import Ambiguous, Away, NobodyThere, Proposal, Stored
 from chassis.sealing import Opener
@@ -355,6 +355,7 @@ class World:
         self._lives += 1
         clock = LoopClock()
         relay, egress = Relay(*self.relay, "AutomateOS <robot@example.org>"), Egress(self._allow)
+        fresh = Egress(self._allow, limits=EgressLimits(keepalive_s=0))
         try:
             yield Means(
                 actor="executor:test",
@@ -364,13 +365,14 @@ class World:
                 opening=Opening(self.safe),
                 blobs=self.shelf,
                 egress=egress,
+                fresh=fresh,
                 relay=relay,
                 clock=clock,
                 tracer=Tracer(),
             )
         finally:
-            relay.close()
-            egress.close()
+            for thing in (relay, egress, fresh):
+                thing.close()
 
     @asynccontextmanager
     async def executor(self, drain_seconds: float = 5.0) -> AsyncIterator["Running"]:

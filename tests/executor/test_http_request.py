@@ -4,7 +4,8 @@ import asyncio
 import base64
 import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -449,3 +450,37 @@ async def test_only_calls_that_must_not_be_repeated_are_claimed() -> None:
         world = World(allow="127.0.0.0/8:*")
         await attempted(says(), world, method=method)
         assert len(world.ledger.stored) == claims
+
+
+def _are(outcomes: list[Outcome], count: int) -> bool:
+    return len(outcomes) == count
+
+
+@pytest.mark.parametrize(("config", "times"), [({"method": "POST"}, 1), ({"method": "GET"}, 2)])
+async def test_a_call_that_must_not_be_repeated_is_not_sent_again_on_another_connection(
+    config: dict[str, Any], times: int
+) -> None:
+    """The server keeps its first connection open, takes the second call on it, and closes without a word."""
+    world = World(allow="127.0.0.0/8:*")
+    calls: list[int] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer), suppress(asyncio.IncompleteReadError, asyncio.CancelledError):
+            for number in range(2):
+                await reader.readuntil(b"\r\n\r\n")
+                calls.append(number)
+                if number == 0:
+                    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    listener = await asyncio.start_server(talk, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/"
+    async with world.executor():
+        for attempt in (1, 2):
+            world.source.put(
+                task({"url": url, **config}, node_type="http.request", repeat="no", attempt=attempt)
+            )
+            await until(partial(_are, world.outcomes, attempt))
+    listener.close()
+
+    assert all(isinstance(outcome, StepDone) for outcome in world.outcomes)
+    assert len(calls) == 1 + times
