@@ -16,7 +16,7 @@ from chassis.ports import Stored
 from contracts.cloudevents import ENDING
 from contracts.codec import Malformed, Unknown, decode_commit, decode_envelope
 from contracts.commits import Commit
-from contracts.runs import RunEvent, RunStarted
+from contracts.runs import TERMINAL, RunEvent, RunStarted
 from contracts.subjects import RUNS
 from projections.events import NAME_CHARS, Scene, apply, settle
 from projections.rows import (
@@ -33,6 +33,8 @@ from projections.sanitised import moment, preview, text
 RunKey: TypeAlias = tuple[str, str]
 StepKey: TypeAlias = tuple[str, str, str]
 Trouble: TypeAlias = Literal["malformed", "unknown", "misplaced", "gap", "chain", "refused"]
+_EPOCH_AT: Final = 44
+"""What is not a commit has no version: epoch and sequence take its place, below zero."""
 TROUBLES: Final[tuple[Trouble, ...]] = ("malformed", "unknown", "misplaced", "gap", "chain", "refused")
 
 
@@ -356,7 +358,7 @@ class _Folding:
                 week=week_of(at),
                 org=arrived.org,
                 run=arrived.run,
-                version=-stored.sequence,
+                version=-(arrived.epoch << _EPOCH_AT | stored.sequence),
                 epoch=arrived.epoch,
                 sequence=stored.sequence,
                 time=at,
@@ -365,7 +367,8 @@ class _Folding:
                 body=stored.body,
             )
         )
-        if arrived.key in self.changes.runs or arrived.key in self._known.runs:
+        before = self.changes.runs.get(arrived.key) or self._known.runs.get(arrived.key)
+        if before is not None and before.status not in TERMINAL:
             run = self._run(arrived)
             run.status, run.parked_reason = "parked", arrived.reason
             settle(run)

@@ -134,7 +134,7 @@ async def content(stack: Stack) -> list[Any]:
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_postgres_holds_what_the_fold_says_whatever_the_batches(stack: Stack, seed: int) -> None:
-    messages, expected = eventful(seed), Tables()
+    messages, expected = eventful(seed, garbage=seed % 2 == 0), Tables()
     step = Step(before=expected.at, epoch=1, sequence=len(messages), time=0.0)
     await RunTables(expected, Letterbox(), Figures()).project(messages, step)
     chance = random.Random(seed)
@@ -142,6 +142,8 @@ async def test_postgres_holds_what_the_fold_says_whatever_the_batches(stack: Sta
         stack.runs(remember=chance.choice([1, 100])), messages, *(chance.randrange(1, 9) for _ in range(9))
     )
     assert await content(stack) == expected.content()
+    if seed % 2 == 0:
+        return
     # A new life, everything once more, in a new epoch.
     again = stack.runs()
     position = await again.position()
@@ -366,7 +368,7 @@ async def test_garbage_between_commits_is_in_the_archive_and_in_no_history(stack
     writer.raw("run2", b"", counts=False)
     await project(stack.runs(), writer.messages)
     kept = await stack.rows("select run, version, body from archive.commits order by sequence")
-    assert [row["version"] for row in kept] == [1, -2, 2, -4]
+    assert [row["version"] for row in kept] == [1, -(2**44) - 2, 2, -(2**44) - 4]
     assert kept[1]["body"] == b"\x00garbage"
     async with pool(stack.roles["gateway"]) as gateway:
         history = await commits_of(gateway, OneLog(writer.messages), ORG, "run1")

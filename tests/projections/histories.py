@@ -57,7 +57,7 @@ def started(trigger: str | None = "hook1", body: Any = None, receipt: str = "rec
 def scheduled(step: str, attempt: int = 1) -> AttemptScheduled:
     return AttemptScheduled(
         step=step,
-        node=step,
+        node=step.rpartition(".")[2],
         node_type="echo",
         attempt=attempt,
         key=f"key/{step}",
@@ -116,6 +116,13 @@ class Writer:
         self.messages.append(stored)
         return stored
 
+    def forget_last(self, run: str) -> None:
+        """As if the run's newest commit had not been written."""
+        self.messages.pop()
+        version, _ = self._heads[run]
+        earlier = [m for m in self.messages if m.subject == f"run.{self.org}.{run}" and m.body != b"garbage"]
+        self._heads[run] = (version - 1, digest(earlier[-1].body) if earlier else "")
+
     def three_steps(self, run: str) -> None:
         """The main path: three actions, one after the other."""
         self.commit(run, started(receipt=f"receipt-{run}"), scheduled("one"))
@@ -124,8 +131,8 @@ class Writer:
         self.commit(run, reported("three"), succeeded("three"), RunCompleted(output=value({"n": 3})))
 
 
-def eventful(seed: int, runs: int = 5) -> list[Stored]:
-    """Runs side by side that fail, wait, end, are reopened, and sometimes do what they should not."""
+def eventful(seed: int, runs: int = 5, *, garbage: bool = True) -> list[Stored]:
+    """Runs side by side that fail, wait, end, are reopened, and sometimes hold what nobody can read."""
     chance = random.Random(seed)
     writer = Writer()
     steps = ("one", "two[1].inner", "three")
@@ -133,6 +140,13 @@ def eventful(seed: int, runs: int = 5) -> list[Stored]:
     for number in range(runs):
         writer.commit(f"run{number}", started(receipt=f"r{number}", trigger=chance.choice([None, "hook1"])))
     for _ in range(chance.randrange(60)):
+        if garbage and chance.random() < 0.04:
+            writer.raw(f"run{chance.randrange(runs + 1)}", b"garbage", counts=False)
+        if chance.random() < 0.02:
+            run = f"run{chance.randrange(runs)}"
+            future = writer.commit(run, RunCompleted()).body.replace(b"run.completed", b"run.dreamt")
+            writer.forget_last(run)
+            writer.raw(run, future)
         step = chance.choice(steps)
         wait = f"retry:{step}"
         events = chance.choice(

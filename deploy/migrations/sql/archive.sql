@@ -16,7 +16,7 @@ create table archive.commits (
     body bytea not null,
     primary key (week, org, run, version)
 ) partition by range (week);
-comment on column archive.commits.version is 'Below 1: not a commit, but something that lay among them; minus its sequence.';
+comment on column archive.commits.version is 'Below 1: not a commit, but something that lay among them; told apart by its epoch and sequence.';
 create index commits_by_sequence on archive.commits (epoch, sequence);
 
 -- Everything else with a history; never dropped.
