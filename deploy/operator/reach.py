@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from chassis.postgres import Pool
 
 OPERATOR: Final = "supervisor"
-"""The user at nats-server that makes streams and may look at all of them."""
+"""The user at nats-server whom these commands are (deploy/wiring.py)."""
 
 
 def api(here: Here, key_file: Path | None) -> Api:
@@ -60,15 +60,13 @@ class Stores(Struct, frozen=True, kw_only=True):
 @asynccontextmanager
 async def stores(here: Here, user: str = OPERATOR) -> AsyncIterator[Stores]:
     """Both, while the context is open."""
-    import structlog
-
     from chassis.clock import SystemClock
     from chassis.jetstream import jetstream
     from chassis.jetstream.connection import NotAllowed
     from chassis.postgres import pool
+    from deploy.wiring import quiet_logs
 
-    # What a service would log, a command says itself or not at all.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(100))
+    quiet_logs()
     settings = settings_for(here, here.running(), user)
     try:
         async with jetstream(settings, user, SystemClock()) as log, pool(settings, most=2) as archive:

@@ -1,0 +1,109 @@
+"""What the parts of the system do while a stack starts: for the embedded one and for compose.yaml, the same steps.
+
+Each step is safe to run at every start. Imports stand inside: what has nothing to do costs no time.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from chassis.settings import Settings
+from deploy.database import ROLES, migrate
+from deploy.keys import Keys
+from deploy.servers import PostgresAddress
+from deploy.stack import Hooks, Stack
+
+FIRST_KEY: Final = "first-api-key"
+OPERATOR: Final = "supervisor"
+"""The user at nats-server that makes streams and may look at all of them."""
+_ORG: Final = "org_default"
+
+
+def hooks() -> Hooks:
+    """What the embedded stack is given."""
+    return Hooks(
+        migrate=_migrate,
+        reconcile=_reconcile,
+        first_key=_first_key,
+        before_service=_before_service,
+    )
+
+
+async def _migrate(stack: Stack) -> None:
+    await bring_database(stack.servers.postgres, Keys(stack.data))
+
+
+async def _reconcile(stack: Stack) -> None:
+    await bring_streams(stack.settings_as(OPERATOR))
+
+
+async def _first_key(stack: Stack) -> str:
+    path = stack.data.secrets / FIRST_KEY
+    await make_first_key(stack.settings_as(OPERATOR, postgres_role="gateway"), path)
+    return str(path)
+
+
+async def _before_service(stack: Stack, name: str) -> None:
+    if name == "orchestrator":
+        await free_partitions(stack.settings_as(OPERATOR))
+
+
+async def bring_database(address: PostgresAddress, keys: Keys) -> None:
+    """Roles, schemas, tables and rights of this release."""
+    await migrate(address, {role: keys.postgres_password(role) for role in ROLES})
+
+
+async def bring_streams(settings: Settings) -> None:
+    """Streams, consumers and buckets of this release. Refused when what is stored does not fit."""
+    from chassis.jetstream.connection import connect
+    from chassis.reconcile import Incompatible, reconcile
+    from deploy.refusals import Refused
+
+    quiet_logs()
+    async with connect(settings.nats_url, name=OPERATOR, seed_file=settings.nats_seed_file) as connection:
+        try:
+            await reconcile(connection, replicas=settings.replicas, pools=pools_of(settings), orgs=(_ORG,))
+        except Incompatible as reason:
+            raise Refused(str(reason)) from reason
+
+
+async def free_partitions(settings: Settings) -> None:
+    """Whoever held a partition before is dead: the next orchestrator need not wait for its lease to end."""
+    from chassis.jetstream.connection import connect
+    from chassis.reconcile import unpin_all
+
+    quiet_logs()
+    async with connect(settings.nats_url, name=OPERATOR, seed_file=settings.nats_seed_file) as connection:
+        await unpin_all(connection)
+
+
+async def make_first_key(settings: Settings, path: Path) -> None:
+    """An API key for whoever enters first, unless there is one."""
+    if path.exists():
+        return
+    from chassis.clock import SystemClock
+    from chassis.postgres import pool
+    from chassis.sealing import MasterKey
+    from chassis.vault import Vault
+    from gateway.first_key import ensure_first_key
+
+    async with pool(settings, most=1) as postgres:
+        vault = Vault(postgres, MasterKey.from_file(Path(settings.master_key_file)), SystemClock())
+        await ensure_first_key(vault, path)
+
+
+def pools_of(settings: Settings) -> tuple[str, ...]:
+    """The pools whose tasks somebody takes here."""
+    return tuple(filter(None, (name.strip() for name in settings.pools.split(","))))
+
+
+def quiet_logs() -> None:
+    """The supervisor and the commands say in their own lines what happens; what a service would log is left out."""
+    import structlog
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
+
+
+def accounts_of(_keys: Mapping[str, str]) -> str:
+    """Everybody may do everything."""
+    return ""
