@@ -6,7 +6,7 @@ The server never touches signals: `chassis.lifecycle` asks, the service stops it
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
 
@@ -139,14 +139,17 @@ Ready: TypeAlias = Callable[[], Awaitable[list[str]]]
 """Why the service cannot work now, one sentence each; none: it is ready."""
 
 
-def health_app(ready: Ready, metrics: Metrics) -> App:
-    """`/healthz` (alive), `/readyz` (ready, or 503 with the reasons), `/metrics`: for services without a public port."""
+def health_app(ready: Ready, metrics: Metrics, notes: Sequence[str] = ()) -> App:
+    """`/healthz` (alive), `/readyz` (ready, or 503 with the reasons), `/metrics`: for services without a public port.
+
+    `notes`: what whoever asks for readiness shall know besides (that the log syncs lazily, say).
+    """
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await lifespan(receive, send)
             return
-        answer = await health_answer(scope["path"], ready, metrics)
+        answer = await health_answer(scope["path"], ready, metrics, notes)
         if answer is None or scope["method"] not in ("GET", "HEAD"):
             answer = (404, b"application/json", b'{"status":404}')
         await send_whole(send, *answer)
@@ -154,7 +157,9 @@ def health_app(ready: Ready, metrics: Metrics) -> App:
     return app
 
 
-async def health_answer(path: str, ready: Ready, metrics: Metrics) -> tuple[int, bytes, bytes] | None:
+async def health_answer(
+    path: str, ready: Ready, metrics: Metrics, notes: Sequence[str] = ()
+) -> tuple[int, bytes, bytes] | None:
     """Status, content type and body when `path` is one of the three; None otherwise."""
     match path:
         case "/healthz":

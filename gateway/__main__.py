@@ -1,0 +1,236 @@
+"""Composition root of the gateway: the only place that knows its parts by their concrete names."""
+
+import asyncio
+import sys
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+
+from msgspec import Struct
+
+from chassis.clock import Clock, SystemClock
+from chassis.dispatch import Dispatch
+from chassis.edge.connections import ConnectionCap
+from chassis.egress import BadAllowList, Egress, parse_allowed
+from chassis.http import serve
+from chassis.jetstream import JetStream, jetstream
+from chassis.jetstream.log import JetStreamLog
+from chassis.lifecycle import CannotStart, Stopping, companions, run_service
+from chassis.postgres import Pool, pool
+from chassis.rate_limit import RateLimit, redis_client
+from chassis.sealing import KeyFileUnusable, MasterKey
+from chassis.settings import Settings
+from chassis.telemetry import Metrics, tracer_for
+from chassis.vault import Vault
+from contracts.subjects import DOMAIN, HOOKS, RUNS
+from gateway.app import Parts, gateway_app
+from gateway.authentication import still_valid
+from gateway.directory import Directory
+from gateway.domain import Domain
+from gateway.keys.store import Keys
+from gateway.live.streams import Live
+from gateway.live.tail import Tail
+from gateway.places import Places, PostgresPositions
+from gateway.runs.histories import StoredHistories
+from gateway.runs.inspection import RemoteInspector
+from gateway.runs.queries import RunQueries
+from gateway.runs.routes import Reading
+from gateway.runs.store import Runs
+from gateway.secrets.store import Secrets
+from gateway.triggers.binding import Binding
+from gateway.triggers.queries import TriggerQueries
+from gateway.triggers.redelivery import Redelivery
+from gateway.triggers.store import Triggers
+from gateway.workflows.compiling import RemoteCompiler
+from gateway.workflows.queries import WorkflowQueries
+from gateway.workflows.store import Workflows
+
+RELEASE = version("automateos")
+
+
+class Gateway(Struct, frozen=True, kw_only=True):
+    """The parts that run beside the routes, and the routes' own."""
+
+    directory: Directory
+    places: Places
+    binding: Binding
+    tail: Tail
+    dispatch: Dispatch
+    parts: Parts
+
+
+async def main(settings: Settings, stopping: Stopping) -> None:
+    """Answer until told to stop; then end the streams and answer what is under way."""
+    clock, metrics = SystemClock(), Metrics("gateway")
+    master = master_key(settings)
+    async with (
+        egress_of(settings) as egress,
+        jetstream(settings, "gateway", clock) as js,
+        pool(settings) as postgres,
+        redis_client(settings.redis_url) as redis,
+        companions() as beside,
+    ):
+        with closing(tracer_for("gateway", settings)) as tracer:
+            vault = Vault(postgres, master, clock)
+            limit = RateLimit(redis, clock, prefix="api")
+            gateway = gateway_of(js, postgres, vault, egress, clock, settings)
+            show(metrics, gateway, limit)
+
+            async def unready() -> list[str]:
+                reasons = []
+                if not gateway.directory.complete.is_set():
+                    reasons.append("Workflows and triggers are not read yet.")
+                if not gateway.tail.following.is_set():
+                    reasons.append("The log is not followed yet.")
+                return [*reasons, *js.unready()]
+
+            for work in (
+                js.run(),
+                gateway.dispatch.run(),
+                gateway.directory.follow(),
+                gateway.places.run(),
+                gateway.binding.run(),
+                gateway.tail.run(),
+                limit.run(),
+            ):
+                beside.create_task(work)
+            app = gateway_app(
+                gateway.parts,
+                find_key=vault.find_key,
+                ready=unready,
+                notes=notes_of(settings),
+                metrics=metrics,
+                tracer=tracer,
+                release=RELEASE,
+                limit=limit,
+                trusted_proxies=settings.trusted_proxies,
+            )
+            async with asyncio.TaskGroup() as group:
+                server = await serve(
+                    app,
+                    settings.host,
+                    settings.gateway_port,
+                    group,
+                    tls=tls_of(settings),
+                    drain_seconds=settings.drain_seconds,
+                    cap=ConnectionCap(trusted_proxies=settings.trusted_proxies),
+                )
+                await stopping.wait()
+                gateway.tail.close()
+                server.should_exit = True
+
+
+def gateway_of(  # What the world offers.
+    js: JetStream, postgres: Pool, vault: Vault, egress: Egress, clock: Clock, settings: Settings
+) -> Gateway:
+    """Put the parts together."""
+    domain = Domain(js.domain, clock, RELEASE)
+    directory = Directory(js.reader(DOMAIN))
+    places = Places(PostgresPositions(postgres))
+    binding = Binding(domain, directory, places)
+    dispatch = Dispatch(js.signals, js.inbox)
+    histories = StoredHistories(postgres, js.log)
+    tail = Tail(js.reader(RUNS), js.log)
+    run_queries, trigger_queries = RunQueries(postgres), TriggerQueries(postgres)
+    runs = Runs(
+        dispatch=dispatch,
+        log=js.log,
+        blobs=js.blobs,
+        directory=directory,
+        places=places,
+        clock=clock,
+        queries=run_queries,
+        disk_is_full=lambda: js.disk.state.stops_starts,
+    )
+    secrets = Secrets(vault, domain, places, egress)
+    triggers = Triggers(domain, binding, secrets, places, settings.public_url)
+
+    parts = Parts(
+        domain=domain,
+        places=places,
+        workflows=Workflows(domain, js.blobs, RemoteCompiler(js.signals), binding, places),
+        workflow_queries=WorkflowQueries(postgres),
+        triggers=triggers,
+        trigger_queries=trigger_queries,
+        redelivery=Redelivery(
+            triggers=triggers,
+            queries=trigger_queries,
+            runs=runs,
+            histories=histories,
+            hooks=JetStreamLog(js.connection, HOOKS),
+            blobs=js.blobs,
+            vault=vault,
+        ),
+        runs=runs,
+        run_queries=run_queries,
+        reading=Reading(places, runs),
+        histories=histories,
+        inspector=RemoteInspector(js.signals, js.blobs),
+        live=Live(tail, histories, lambda subject: js.reader(RUNS, subject), still_valid(vault.find_key)),
+        secrets=secrets,
+        keys=Keys(vault, domain, places, clock),
+        catalogue=js.catalogue,
+    )
+    return Gateway(
+        directory=directory, places=places, binding=binding, tail=tail, dispatch=dispatch, parts=parts
+    )
+
+
+def show(metrics: Metrics, gateway: Gateway, limit: RateLimit) -> None:
+    """Have the plain numbers read whenever somebody asks."""
+    tail, places, live = gateway.tail, gateway.places, gateway.parts.live
+    metrics.gauge("gateway_streams_open", "Live streams.", lambda: sum(live.open.values()))
+    metrics.counter("gateway_streams_let_go_total", "Live streams that did not keep up.", lambda: tail.let_go)
+    metrics.counter(
+        "gateway_reads_behind_total",
+        "Reads that were answered before the read models had caught up.",
+        lambda: places.gave_up,
+    )
+    metrics.counter(
+        "gateway_conflicts_total",
+        "Changes that were decided again because another was first.",
+        lambda: gateway.parts.domain.conflicts,
+    )
+    metrics.counter(
+        "gateway_triggers_rebound_total",
+        "Triggers that were bound behind a publisher that died.",
+        lambda: gateway.binding.repaired,
+    )
+    metrics.counter(
+        "gateway_limits_without_redis_total",
+        "Decisions about a rate made without Redis.",
+        lambda: limit.fallbacks,
+    )
+
+
+def notes_of(settings: Settings) -> tuple[str, ...]:
+    """What whoever asks for readiness shall know besides."""
+    if settings.unsafe_fast:
+        return ("unsafe-fast: a power cut loses what was accepted.",)
+    return ()
+
+
+def tls_of(settings: Settings) -> tuple[str, str] | None:
+    if not settings.tls_certificate_file:
+        return None
+    return settings.tls_certificate_file, settings.tls_key_file
+
+
+def master_key(settings: Settings) -> MasterKey:
+    """What opens secrets. Raises `CannotStart` without one."""
+    try:
+        return MasterKey.from_file(Path(settings.master_key_file))
+    except KeyFileUnusable as error:
+        raise CannotStart(f"AUTOMATEOS_MASTER_KEY_FILE: {error}") from error
+
+
+def egress_of(settings: Settings) -> Egress:
+    """The guarded way out. Raises `CannotStart` on an allow-list that cannot be read."""
+    try:
+        return Egress(parse_allowed(settings.egress_allow))
+    except BadAllowList as error:
+        raise CannotStart(f"AUTOMATEOS_EGRESS_ALLOW: {error}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(run_service("gateway", main))

@@ -1,0 +1,168 @@
+"""The gateway's HTTP app: routes, and the layers in front of them."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from litestar import Litestar, Request, Response, Router, get
+from litestar.di import Provide
+from litestar.types import ControllerRouterHandler
+from msgspec import Struct
+
+from chassis.edge.guard import Guard
+from chassis.edge.problems import Problem
+from chassis.http import Ready, health_answer
+from chassis.telemetry import Metrics, Tracer
+from gateway import docs
+from gateway.authentication import Authentication, FindKey, Limits, WholeBody, permitted
+from gateway.callers import Caller
+from gateway.commands import Command
+from gateway.domain import Domain
+from gateway.keys.routes import ROUTES as KEY_ROUTES
+from gateway.keys.store import Keys
+from gateway.live.streams import Live
+from gateway.nodes.routes import ROUTES as NODE_ROUTES
+from gateway.nodes.routes import Catalogue
+from gateway.openapi import document
+from gateway.orgs.routes import ROUTES as ORG_ROUTES
+from gateway.permissions import API
+from gateway.places import Places
+from gateway.problems import HANDLERS
+from gateway.runs.histories import Histories
+from gateway.runs.inspection import Inspector
+from gateway.runs.queries import RunQueries
+from gateway.runs.routes import ROUTES as RUN_ROUTES
+from gateway.runs.routes import Reading
+from gateway.runs.store import Runs
+from gateway.secrets.routes import ROUTES as SECRET_ROUTES
+from gateway.secrets.store import Secrets
+from gateway.triggers.queries import TriggerQueries
+from gateway.triggers.redelivery import Redelivery
+from gateway.triggers.routes import ROUTES as TRIGGER_ROUTES
+from gateway.triggers.store import Triggers
+from gateway.workflows.queries import WorkflowQueries
+from gateway.workflows.routes import ROUTES as WORKFLOW_ROUTES
+from gateway.workflows.store import Workflows
+
+ROUTES: Final[list[ControllerRouterHandler]] = [
+    *WORKFLOW_ROUTES,
+    *TRIGGER_ROUTES,
+    *RUN_ROUTES,
+    *NODE_ROUTES,
+    *ORG_ROUTES,
+    *SECRET_ROUTES,
+    *KEY_ROUTES,
+]
+
+
+class Parts(Struct, frozen=True, kw_only=True):
+    """What the routes work with; a handler names the ones it wants as parameters."""
+
+    domain: Domain
+    places: Places
+    workflows: Workflows
+    workflow_queries: WorkflowQueries
+    triggers: Triggers
+    trigger_queries: TriggerQueries
+    redelivery: Redelivery
+    runs: Runs
+    run_queries: RunQueries
+    reading: Reading
+    histories: Histories
+    inspector: Inspector
+    live: Live
+    secrets: Secrets
+    keys: Keys
+    catalogue: Catalogue
+
+
+@get("/healthz", include_in_schema=False)
+async def get_health(probes: "Probes") -> Response[bytes]:
+    """Alive."""
+    return await probes.answer("/healthz")
+
+
+@get("/readyz", include_in_schema=False)
+async def get_readiness(probes: "Probes") -> Response[bytes]:
+    """Ready, or why not."""
+    return await probes.answer("/readyz")
+
+
+@get("/metrics", include_in_schema=False)
+async def get_metrics(probes: "Probes") -> Response[bytes]:
+    """Figures for Prometheus."""
+    return await probes.answer("/metrics")
+
+
+class Probes:
+    """What operators look at."""
+
+    def __init__(self, ready: Ready, metrics: Metrics, notes: Sequence[str] = ()) -> None:
+        self._ready, self._metrics, self._notes = ready, metrics, notes
+
+    async def answer(self, path: str) -> Response[bytes]:
+        answer = await health_answer(path, self._ready, self._metrics, self._notes)
+        if answer is None:
+            raise Problem("not_found")
+        status, content_type, body = answer
+        return Response(body, status_code=status, media_type=content_type.decode())
+
+
+def framework(parts: Parts, probes: Probes, release: str) -> Litestar:
+    """The routes alone, without the layers in front of them."""
+    app = Litestar(
+        route_handlers=[
+            Router(path=API, route_handlers=ROUTES, dto=Command, return_dto=None),
+            *docs.ROUTES,
+            get_health,
+            get_readiness,
+            get_metrics,
+        ],
+        dependencies={
+            "caller": Provide(_caller, sync_to_thread=False),
+            "probes": _provided(probes),
+            "docs": Provide(lambda: told[0], sync_to_thread=False),
+            **{name: _provided(getattr(parts, name)) for name in parts.__struct_fields__},
+        },
+        guards=[permitted],
+        exception_handlers=HANDLERS,
+        openapi_config=None,
+        logging_config=None,
+        debug=False,
+    )
+    told = [docs.reference(document(app, release))]
+    return app
+
+
+def gateway_app(  # noqa: PLR0913  # The composition root names every part once.
+    parts: Parts,
+    *,
+    find_key: FindKey,
+    ready: Ready,
+    metrics: Metrics,
+    tracer: Tracer,
+    release: str,
+    notes: Sequence[str] = (),
+    limit: Limits | None = None,
+    trusted_proxies: int = 0,
+) -> Guard:
+    """Everything, outermost first: guard, authentication, rate limit, the body, the routes."""
+    inner: Any = framework(parts, Probes(ready, metrics, notes), release)
+    authentication = Authentication(WholeBody(inner), find_key, limit)
+    guard = Guard(authentication, tracer=tracer, trusted_proxies=trusted_proxies)
+    metrics.counters("gateway_answers_total", "Answers by class of status.", "status", lambda: guard.answers)
+    metrics.gauge(
+        "gateway_requests_under_way", "Requests that are not answered yet.", lambda: guard.under_way
+    )
+    metrics.counter(
+        "gateway_keys_refused_total", "Calls without a valid key.", lambda: authentication.refused
+    )
+    return guard
+
+
+def _provided(value: object) -> Provide:
+    return Provide(lambda: value, sync_to_thread=False)
+
+
+def _caller(request: Request[Any, Any, Any]) -> Caller:
+    caller: Caller = request.scope["state"]["caller"]
+    return caller

@@ -1,0 +1,122 @@
+"""DOMAIN in memory: which workflow has which plan, which trigger belongs to which workflow, which variables an org has.
+
+Read once to its end at the start, then followed for ever. It holds what is small and asked for at every start of a run;
+definitions stay in the log.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from functools import reduce
+from typing import Any, Final
+
+import structlog
+from msgspec import Struct, structs
+
+from chassis.ports import Reader, Stored
+from contracts.codec import Malformed, Unknown, decode_domain_commit
+from gateway.domain import Aggregate
+from gateway.orgs.rules import ORG, OrgState
+from gateway.triggers.rules import TRIGGER, TriggerState
+from gateway.workflows.rules import WORKFLOW, WorkflowState
+
+log = structlog.get_logger()
+
+_FOLLOWED: Final[Mapping[str, Aggregate[Any, Any]]] = {
+    aggregate.name: aggregate for aggregate in (WORKFLOW, TRIGGER, ORG)
+}
+
+
+class Known(Struct):
+    """What is known of one org."""
+
+    workflow: dict[str, WorkflowState] = {}
+    trigger: dict[str, TriggerState] = {}
+    org: dict[str, OrgState] = {}
+
+
+class Directory:
+    """The newest state of what a run's start depends on."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._orgs: dict[str, Known] = {}
+        self._moved = asyncio.Condition()
+        self.sequence = 0
+        self.complete = asyncio.Event()
+        self.unreadable = 0
+
+    def workflow(self, org: str, workflow_id: str) -> WorkflowState | None:
+        """A workflow that exists."""
+        found = self._known(org).workflow.get(workflow_id)
+        return found if found is not None and found.exists else None
+
+    def trigger(self, org: str, trigger_id: str) -> TriggerState | None:
+        """A trigger that exists."""
+        found = self._known(org).trigger.get(trigger_id)
+        return found if found is not None and found.exists else None
+
+    def triggers_of(self, org: str, workflow_id: str) -> list[str]:
+        return [
+            id_
+            for id_, trigger in self._known(org).trigger.items()
+            if trigger.exists and trigger.workflow == workflow_id
+        ]
+
+    def vars_of(self, org: str) -> dict[str, Any]:
+        state = self._known(org).org.get(org)
+        return dict(state.vars) if state is not None else {}
+
+    def unbound(self) -> Iterator[tuple[str, str, str]]:
+        """Every trigger (org, workflow, trigger) that does not follow what its workflow has published."""
+        for org, known in self._orgs.items():
+            for id_, trigger in known.trigger.items():
+                workflow = known.workflow.get(trigger.workflow)
+                if trigger.exists and workflow is not None and workflow.plan != trigger.plan:
+                    yield org, trigger.workflow, id_
+
+    async def follow(self) -> None:
+        """Read for ever; `complete` is set when the past has been read."""
+        async for batch in self._reader.read(0):
+            for stored in batch:
+                self._take(stored)
+            if batch:
+                async with self._moved:
+                    self.sequence = batch[-1].sequence
+                    self._moved.notify_all()
+            else:
+                self.complete.set()
+
+    async def reached(self, sequence: int) -> None:
+        """Return when everything up to this sequence of DOMAIN has been read."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self.sequence >= sequence)
+
+    def _known(self, org: str) -> Known:
+        return self._orgs.get(org) or Known()
+
+    def _take(self, stored: Stored) -> None:
+        _, org, name, id_ = stored.subject.split(".")
+        aggregate = _FOLLOWED.get(name)
+        if aggregate is None:
+            return
+        try:
+            events = decode_domain_commit(stored.body, name).events
+        except (Malformed, Unknown) as error:
+            # It stays as it was: a release that can read the commit will also act on it.
+            self.unreadable += 1
+            log.error("directory.unreadable", org=org, aggregate=name, id=id_, reason=str(error))
+            return
+        kept: dict[str, Any] = getattr(self._orgs.setdefault(org, Known()), name)
+        state = reduce(aggregate.evolve, events, kept.get(id_, aggregate.new))
+        kept[id_] = _LIGHT.get(name, _whole)(state)
+
+
+def _whole(state: Any) -> Any:
+    return state
+
+
+def _without_definitions(state: WorkflowState) -> WorkflowState:
+    return structs.replace(state, definitions=())
+
+
+_LIGHT: Final[Mapping[str, Callable[[Any], Any]]] = {"workflow": _without_definitions}

@@ -1,0 +1,200 @@
+"""Server-sent events of one run or of the whole org, from any place in the past up to now and on."""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+from chassis.edge.problems import Problem, unavailable
+from chassis.http import Receive, Scope, Send
+from chassis.lifecycle import companions
+from chassis.ports import Away, Reader
+from contracts.limits import MAX_INTEGER, SSE_STREAMS_PER_KEY
+from contracts.subjects import run as run_subject
+from gateway.callers import Caller
+from gateway.live.tail import Mark, Seen, Tail, Watcher, frame, frames
+from gateway.rejected import absent
+from gateway.runs.histories import Histories, Kept
+
+HEARTBEAT_SECONDS: Final = 5.0
+RETRY: Final = b"retry: 1000\n\n"
+HEARTBEAT: Final = b": still here\n\n"
+
+_ID: Final = re.compile(r"([0-9]{1,15})-([0-9]{1,16})-([0-9]{1,6})")
+
+Readers = Callable[[str], Reader]
+"""A reader of RUNS through one subject filter."""
+
+
+class Live:
+    """Opens streams; counts them per key."""
+
+    def __init__(
+        self,
+        tail: Tail,
+        histories: Histories,
+        readers: Readers,
+        still_valid: Callable[[Caller], Awaitable[bool]],
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    ) -> None:
+        self._tail, self._histories, self._readers = tail, histories, readers
+        self._still_valid, self._heartbeat = still_valid, heartbeat_seconds
+        self.open: Counter[str] = Counter()
+
+    async def of_run(self, caller: Caller, run_id: str, last_id: str | None) -> "LiveStream":
+        """Without `last_id` from the run's beginning."""
+        mark = self._mark(last_id)
+        self._admit(caller)
+        if not await self._histories.commits(caller.org, run_id):
+            raise absent("run")
+        return LiveStream(self, caller, lambda watcher: self._run(watcher, run_id, mark), run_id)
+
+    async def of_org(self, caller: Caller, last_id: str | None) -> "LiveStream":
+        """Without `last_id` from now on."""
+        mark = self._mark(last_id)
+        self._admit(caller)
+        return LiveStream(self, caller, lambda watcher: self._org(watcher, mark), None)
+
+    def _mark(self, last_id: str | None) -> Mark | None:
+        if not last_id:
+            return None
+        found = _ID.fullmatch(last_id)
+        if found is None or int(found[2]) > MAX_INTEGER:
+            raise Problem("malformed", "Last-Event-ID is not an id of ours.")
+        return Mark(*map(int, found.groups()))
+
+    def _admit(self, caller: Caller) -> None:
+        if not self._tail.following.is_set():
+            raise unavailable("The gateway is starting.")
+        if self._tail.closed:
+            raise unavailable("The gateway is stopping.")
+        if self.open[caller.key] >= SSE_STREAMS_PER_KEY:
+            raise Problem(
+                "rate_limited",
+                f"A key may have {SSE_STREAMS_PER_KEY} streams open.",
+                headers={"retry-after": "5"},
+            )
+
+    async def _run(self, watcher: Watcher, run_id: str, mark: Mark | None) -> AsyncIterator[bytes]:
+        """The history first, then what the tail saw since the history was read."""
+        if mark is not None and mark.epoch != self._tail.epoch:
+            mark = None  # The log was restored: its numbers begin anew, so the whole run is told again.
+            yield frame("reset", b"{}")
+        last = 0
+        for kept in await self._histories.commits(watcher.org, run_id):
+            shown = frames(Seen(watcher.org, run_id, kept), mark)
+            if kept.epoch == self._tail.epoch:
+                last = kept.sequence
+            if shown:
+                yield shown
+        async for shown in self._go_on(watcher, last):
+            yield shown
+
+    async def _org(self, watcher: Watcher, mark: Mark | None) -> AsyncIterator[bytes]:
+        now = self._tail.sequence
+        if mark is not None and (mark.epoch != self._tail.epoch or mark.sequence > now):
+            mark = None
+            yield frame("reset", b"{}")
+        if mark is not None:
+            async for shown in self._missed(watcher.org, mark, now):
+                yield shown
+        async for shown in self._go_on(watcher, now):
+            yield shown
+
+    async def _missed(self, org: str, mark: Mark, now: int) -> AsyncIterator[bytes]:
+        """Out of memory when it was a moment ago, else out of the log."""
+        remembered = self._tail.since(mark)
+        if remembered is not None:
+            for seen in remembered:
+                if seen.org == org and seen.kept.sequence <= now and (shown := frames(seen, mark)):
+                    yield shown
+            return
+        async for batch in self._readers(run_subject(org, "*")).read(mark.sequence - 1):
+            for stored in batch:
+                if stored.sequence > now:
+                    return
+                kept = Kept(self._tail.epoch, stored.sequence, stored.body)
+                if shown := frames(Seen(org, stored.subject.split(".")[2], kept), mark):
+                    yield shown
+            if not batch:
+                return
+
+    async def _go_on(self, watcher: Watcher, after: int) -> AsyncIterator[bytes]:
+        while not watcher.ended:
+            taken = await watcher.take(after, self._heartbeat)
+            for _, shown in taken:
+                yield shown
+            if not taken and not watcher.ended:
+                yield HEARTBEAT
+
+    async def serve(
+        self,
+        caller: Caller,
+        run_id: str | None,
+        told: Callable[[Watcher], AsyncIterator[bytes]],
+        send: Callable[[bytes], Awaitable[None]],
+        gone: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Carry one stream until either side ends it, or its key is no longer valid."""
+        self.open[caller.key] += 1
+        try:
+            with self._tail.watch(caller.org, run_id) as watcher:
+
+                async def leave() -> None:
+                    await gone()
+                    watcher.end("gone")
+
+                async with companions() as beside:
+                    beside.create_task(leave())
+                    beside.create_task(self._check(caller, watcher))
+                    await send(RETRY)
+                    await self._carry(told(watcher), watcher, send)
+                    await send(frame("end", b'{"reason":"%s"}' % watcher.ended.encode()))
+        finally:
+            self.open[caller.key] -= 1
+            if not self.open[caller.key]:
+                del self.open[caller.key]
+
+    async def _carry(
+        self, shown: AsyncIterator[bytes], watcher: Watcher, send: Callable[[bytes], Awaitable[None]]
+    ) -> None:
+        try:
+            async for part in shown:
+                await send(part)
+        except Away:
+            watcher.end("unavailable")
+
+    async def _check(self, caller: Caller, watcher: Watcher) -> None:
+        """A key that is revoked or expired sees nothing more."""
+        while True:
+            await asyncio.sleep(self._heartbeat)
+            if not await self._still_valid(caller):
+                watcher.end("unauthenticated")
+
+
+class LiveStream:
+    """One answer that does not end by itself: an ASGI app that Litestar hands the connection to."""
+
+    def __init__(
+        self,
+        live: Live,
+        caller: Caller,
+        told: Callable[[Watcher], AsyncIterator[bytes]],
+        run_id: str | None,
+    ) -> None:
+        self._live, self._caller, self._told, self._run_id = live, caller, told, run_id
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+        async def say(data: bytes) -> None:
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+
+        async def gone() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        await self._live.serve(self._caller, self._run_id, self._told, say, gone)
+        await send({"type": "http.response.body", "body": b""})

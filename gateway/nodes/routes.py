@@ -1,0 +1,43 @@
+"""The catalogue of node types over HTTP."""
+
+from collections.abc import Mapping
+from typing import Final, Protocol, runtime_checkable
+
+from litestar import get
+from litestar.types import ControllerRouterHandler
+from msgspec import Struct
+
+from contracts.nodes import NodeSpec
+from gateway.rejected import absent
+
+
+@runtime_checkable
+class Catalogue(Protocol):
+    """What executors and orchestrators announced."""
+
+    async def specs(self) -> Mapping[str, NodeSpec]:
+        """By type (its newest version) and by `type@version`."""
+        ...
+
+
+class NodeTypes(Struct, frozen=True, kw_only=True):
+    items: list[NodeSpec]
+
+
+@get("/node-types")
+async def list_node_types(catalogue: Catalogue) -> NodeTypes:
+    """Every node type in its newest version."""
+    specs = await catalogue.specs()
+    return NodeTypes(items=[spec for name, spec in sorted(specs.items()) if "@" not in name])
+
+
+@get("/node-types/{node_type:str}")
+async def get_node_type(catalogue: Catalogue, node_type: str) -> NodeSpec:
+    """One node type; `type@version` names an older version."""
+    spec = (await catalogue.specs()).get(node_type)
+    if spec is None:
+        raise absent("node type")
+    return spec
+
+
+ROUTES: Final[list[ControllerRouterHandler]] = [list_node_types, get_node_type]

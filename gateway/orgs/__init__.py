@@ -1,0 +1,1 @@
+"""What belongs to the org as a whole: its variables."""

@@ -1,0 +1,37 @@
+"""The org's variables over HTTP."""
+
+from typing import Any, Final
+
+from litestar import Response, get, put
+from litestar.types import ControllerRouterHandler
+from msgspec import Struct
+
+from contracts.subjects import DOMAIN
+from gateway.callers import Caller
+from gateway.domain import Domain, cause_of
+from gateway.orgs.rules import ORG, set_vars
+from gateway.places import Places, header_of
+
+
+class Vars(Struct, frozen=True, kw_only=True):
+    """Variables that every workflow of the org may read as `vars`. A run keeps those of its start."""
+
+    vars: dict[str, Any]
+
+
+@get("/vars")
+async def get_vars(caller: Caller, domain: Domain) -> Vars:
+    """The org's variables."""
+    state = await domain.load(ORG, caller.org, caller.org)
+    return Vars(vars=dict(state.vars))
+
+
+@put("/vars")
+async def put_vars(caller: Caller, domain: Domain, places: Places, data: Vars) -> Response[Vars]:
+    """Replace all of them."""
+    changed = await domain.change(ORG, caller.org, lambda state: set_vars(state, data.vars), cause_of(caller))
+    places.wrote(caller.org, DOMAIN, changed.place)
+    return Response(data, headers=header_of(DOMAIN, changed.place))
+
+
+ROUTES: Final[list[ControllerRouterHandler]] = [get_vars, put_vars]

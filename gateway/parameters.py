@@ -1,0 +1,45 @@
+"""Parameters that many routes share."""
+
+from typing import Annotated, Final, TypeAlias
+
+from litestar.params import Parameter
+
+from chassis.edge.problems import Complaint, Problem
+from contracts.limits import PAGE_ROWS
+
+Limit: TypeAlias = Annotated[int, Parameter(ge=1, le=PAGE_ROWS, description="Rows at the most.")]
+Cursor: TypeAlias = Annotated[
+    str | None, Parameter(max_length=400, description="The `next` of the page before.")
+]
+IdempotencyKey: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        header="Idempotency-Key",
+        description="The same key starts the same run, for ever; with another body it is refused.",
+    ),
+]
+LastEventId: TypeAlias = Annotated[
+    str | None, Parameter(header="Last-Event-ID", description="Go on after this event.")
+]
+KEY_CHARS: Final = 255
+
+
+def checked_key(key: str | None) -> str | None:
+    """An idempotency key of printable ASCII; None when there is none."""
+    if key is None or (1 <= len(key) <= KEY_CHARS and key.isascii() and key.isprintable()):
+        return key
+    raise Problem(
+        "malformed",
+        errors=[
+            Complaint(pointer="Idempotency-Key", message=f"1 to {KEY_CHARS} printable ASCII characters.")
+        ],
+    )
+
+
+def number(text: str | None, name: str, most: int = 2**53 - 1) -> int | None:
+    """A cursor that is a number."""
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= most):
+        raise Problem("malformed", errors=[Complaint(pointer=name, message="Not a cursor of ours.")])
+    return int(text)

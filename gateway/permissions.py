@@ -1,0 +1,84 @@
+"""Who may do what: one table of every route and the scope it asks for. What is not in the table is refused."""
+
+from collections.abc import Mapping
+from typing import Final
+
+PUBLIC: Final = ""
+"""No key is asked for."""
+
+API: Final = "/api/v1"
+
+_ROUTES: Final[Mapping[str, Mapping[tuple[str, str], str]]] = {
+    API: {
+        ("GET", "/workflows"): "workflows:read",
+        ("POST", "/workflows"): "workflows:write",
+        ("POST", "/workflows/validate"): "workflows:read",
+        ("GET", "/workflows/{workflow_id}"): "workflows:read",
+        ("DELETE", "/workflows/{workflow_id}"): "workflows:write",
+        ("PUT", "/workflows/{workflow_id}/name"): "workflows:write",
+        ("GET", "/workflows/{workflow_id}/versions"): "workflows:read",
+        ("POST", "/workflows/{workflow_id}/versions"): "workflows:write",
+        ("GET", "/workflows/{workflow_id}/versions/{version}"): "workflows:read",
+        ("POST", "/workflows/{workflow_id}/versions/{version}/validate"): "workflows:read",
+        ("POST", "/workflows/{workflow_id}/versions/{version}/publish"): "workflows:publish",
+        ("GET", "/triggers"): "triggers:read",
+        ("POST", "/triggers"): "triggers:write",
+        ("GET", "/triggers/{trigger_id}"): "triggers:read",
+        ("PUT", "/triggers/{trigger_id}"): "triggers:write",
+        ("DELETE", "/triggers/{trigger_id}"): "triggers:write",
+        ("POST", "/triggers/{trigger_id}/enable"): "triggers:write",
+        ("POST", "/triggers/{trigger_id}/disable"): "triggers:write",
+        ("POST", "/triggers/{trigger_id}/rotate-token"): "triggers:write",
+        ("POST", "/triggers/{trigger_id}/rotate-secret"): "triggers:write",
+        ("GET", "/triggers/{trigger_id}/deliveries"): "triggers:read",
+        ("POST", "/triggers/{trigger_id}/deliveries/{receipt}/redeliver"): "runs:write",
+        ("GET", "/runs"): "runs:read",
+        ("POST", "/runs"): "runs:write",
+        ("GET", "/runs/{run_id}"): "runs:read",
+        ("GET", "/runs/{run_id}/steps"): "runs:read",
+        ("GET", "/runs/{run_id}/events"): "runs:read",
+        ("GET", "/runs/{run_id}/state"): "runs:read",
+        ("GET", "/runs/{run_id}/waiting"): "runs:read",
+        ("GET", "/runs/{run_id}/live"): "runs:read",
+        ("POST", "/runs/{run_id}/cancel"): "runs:write",
+        ("POST", "/runs/{run_id}/retry"): "runs:write",
+        ("POST", "/runs/{run_id}/resolve"): "runs:write",
+        ("GET", "/live"): "runs:read",
+        ("GET", "/node-types"): "nodes:read",
+        ("GET", "/node-types/{node_type}"): "nodes:read",
+        ("GET", "/vars"): "vars:read",
+        ("PUT", "/vars"): "vars:write",
+        ("GET", "/secrets"): "secrets:read",
+        ("POST", "/secrets"): "secrets:write",
+        ("GET", "/secrets/{secret_id}"): "secrets:read",
+        ("PUT", "/secrets/{secret_id}"): "secrets:write",
+        ("DELETE", "/secrets/{secret_id}"): "secrets:write",
+        ("POST", "/secrets/{secret_id}/rotate"): "secrets:write",
+        ("POST", "/secrets/{secret_id}/test"): "secrets:write",
+        ("GET", "/keys"): "keys:read",
+        ("POST", "/keys"): "keys:write",
+        ("DELETE", "/keys/{key_id}"): "keys:write",
+    },
+    "": {
+        ("GET", "/healthz"): PUBLIC,
+        ("GET", "/readyz"): PUBLIC,
+        ("GET", "/metrics"): "metrics:read",
+        ("GET", "/docs"): PUBLIC,
+        ("GET", "/docs/style.css"): PUBLIC,
+        ("GET", "/docs/openapi.json"): PUBLIC,
+        ("GET", "/docs/openapi.yaml"): PUBLIC,
+    },
+}
+
+PERMISSIONS: Final[Mapping[tuple[str, str], str]] = {
+    (method, prefix + path): scope
+    for prefix, routes in _ROUTES.items()
+    for (method, path), scope in routes.items()
+}
+
+SCOPES: Final = frozenset(PERMISSIONS.values()) - {PUBLIC}
+
+
+def scope_of(method: str, path_template: str) -> str | None:
+    """The scope that a route asks for; None: nobody may. HEAD is a GET without its body."""
+    return PERMISSIONS.get(("GET" if method == "HEAD" else method, path_template))

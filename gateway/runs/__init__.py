@@ -1,0 +1,1 @@
+"""Starting runs, looking at them, and steering them."""

@@ -1,0 +1,118 @@
+"""Reads runs."""
+
+from datetime import datetime
+from typing import Any
+
+from msgspec import Raw, Struct
+from sqlalchemy import select
+
+from chassis.postgres import Pool
+from chassis.tables import RUNS, STEPS
+from contracts.runs import RunStatus
+from gateway.domain import Place
+from gateway.pages import Page, cursor_of, fetch, newest_first
+from gateway.rejected import absent
+from gateway.runs.views import RunError, RunView, StepView, Value
+
+_R = RUNS.c
+_S = STEPS.c
+
+
+class RunFilter(Struct, frozen=True, kw_only=True):
+    """Which runs; what is None is not asked."""
+
+    status: tuple[RunStatus, ...] = ()
+    workflow: str | None = None
+    trigger: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class RunQueries:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def list(self, org: str, wanted: RunFilter, cursor: str | None, limit: int) -> Page[RunView]:
+        query = select(RUNS).where(_R.org == org)
+        if wanted.status:
+            query = query.where(_R.status.in_(wanted.status))
+        for column, value in ((_R.workflow, wanted.workflow), (_R.trigger, wanted.trigger)):
+            if value is not None:
+                query = query.where(column == value)
+        if wanted.since is not None:
+            query = query.where(_R.started >= wanted.since)
+        if wanted.until is not None:
+            query = query.where(_R.started < wanted.until)
+        rows = await fetch(self._pool, org, newest_first(query, _R.started, _R.id, cursor, limit))
+        following = (
+            cursor_of(rows[limit - 1]["started"], rows[limit - 1]["id"]) if len(rows) > limit else None
+        )
+        return Page(items=[_run(row) for row in rows[:limit]], next=following)
+
+    async def get(self, org: str, run_id: str) -> RunView:
+        return _run(await self._row(org, run_id))
+
+    async def place_of(self, org: str, run_id: str) -> Place:
+        row = await self._row(org, run_id)
+        return Place(row["epoch"], row["sequence"])
+
+    async def steps(self, org: str, run_id: str, after: int | None, limit: int) -> Page[StepView]:
+        """In the order in which the history names them; `next` is the position to go on after."""
+        await self._row(org, run_id)
+        query = select(STEPS).where(_S.org == org, _S.run == run_id)
+        if after is not None:
+            query = query.where(_S.position > after)
+        rows = await fetch(self._pool, org, query.order_by(_S.position, _S.path).limit(limit + 1))
+        following = str(rows[limit - 1]["position"]) if len(rows) > limit else None
+        return Page(items=[_step(row) for row in rows[:limit]], next=following)
+
+    async def _row(self, org: str, run_id: str) -> Any:
+        rows = await fetch(self._pool, org, select(RUNS).where(_R.org == org, _R.id == run_id))
+        if not rows:
+            raise absent("run")
+        return rows[0]
+
+
+_PLAIN = [
+    name for name in RunView.__struct_fields__ if name not in ("error", "unfinished", "input", "output")
+]
+
+
+def _run(row: Any) -> RunView:
+    error = None
+    if row["error_code"] is not None:
+        error = RunError(code=row["error_code"], message=row["error_message"] or "", step=row["error_step"])
+    return RunView(
+        error=error,
+        unfinished=_json(row["unfinished"]),
+        input=Value(preview=row["input_preview"], size=row["input_size"], blob=row["input_blob"]),
+        output=_output(row),
+        **{name: row[name] for name in _PLAIN},
+    )
+
+
+def _step(row: Any) -> StepView:
+    return StepView(
+        path=row["path"],
+        node=row["node"],
+        node_type=row["node_type"],
+        status=row["status"],
+        attempt=row["attempt"],
+        pool=row["pool"],
+        scheduled=row["scheduled"],
+        ended=row["ended"],
+        took_ms=row["took_ms"],
+        ports=_json(row["ports"]),
+        error=_json(row["error"]),
+        output=_output(row),
+    )
+
+
+def _output(row: Any) -> Value | None:
+    if row["output_size"] is None:
+        return None
+    return Value(preview=row["output_preview"] or "", size=row["output_size"], blob=row["output_blob"])
+
+
+def _json(text: str | None) -> Raw | None:
+    return None if text is None else Raw(text.encode())

@@ -1,0 +1,228 @@
+"""Runs over HTTP."""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from itertools import islice
+from typing import Annotated, Any, Final, TypeVar
+
+from litestar import Request, Response, get, post
+from litestar.params import Parameter
+from litestar.types import ControllerRouterHandler
+
+from chassis.edge.problems import Complaint, Problem, unavailable
+from contracts.limits import PAGE_ROWS
+from contracts.runs import RunStatus
+from contracts.subjects import RUNS
+from gateway.callers import Caller
+from gateway.live.streams import Live, LiveStream
+from gateway.pages import DEFAULT_ROWS, Page
+from gateway.parameters import Cursor, IdempotencyKey, LastEventId, Limit, checked_key, number
+from gateway.places import Places, header_of
+from gateway.rejected import Rejected, absent
+from gateway.runs.histories import Histories, events_of
+from gateway.runs.inspection import Inspector
+from gateway.runs.queries import RunFilter, RunQueries
+from gateway.runs.store import Runs
+from gateway.runs.views import (
+    CancelRun,
+    Events,
+    ResolveDoubt,
+    RetryRun,
+    RunView,
+    StartedRun,
+    StartRun,
+    StateView,
+    StepView,
+    WaitingFor,
+    Wished,
+)
+
+_STATUS: Final = {"accepted": 202, "queued": 202, "duplicate": 200, "unchanged": 200}
+T = TypeVar("T")
+
+
+class Reading:
+    """Reads one run, at least as new as what its caller and its history know of it."""
+
+    def __init__(self, places: Places, runs: Runs) -> None:
+        self._places, self._runs = places, runs
+
+    async def of(self, caller: Caller, run_id: str, read: Callable[[str, str], Awaitable[T]]) -> T:
+        await self._places.caught_up(caller, RUNS)
+        try:
+            return await read(caller.org, run_id)
+        except Rejected as rejected:
+            if rejected.code != "not_found":
+                raise
+        # Not in the read model: nowhere, or only just begun.
+        place = await self._runs.place_of(caller.org, run_id)
+        if not await self._places.reached(RUNS, place):
+            raise unavailable("The run exists, but what is read from has not caught up with it.")
+        return await read(caller.org, run_id)
+
+
+@get("/runs")
+async def list_runs(  # noqa: PLR0913  # Filters of a list.
+    *,
+    caller: Caller,
+    places: Places,
+    run_queries: RunQueries,
+    status: list[RunStatus] | None = None,
+    workflow: Annotated[str | None, Parameter(max_length=64)] = None,
+    trigger: Annotated[str | None, Parameter(max_length=64)] = None,
+    since: Annotated[datetime | None, Parameter(query="from", description="Started then or later.")] = None,
+    until: Annotated[datetime | None, Parameter(query="to", description="Started before then.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_ROWS,
+) -> Page[RunView]:
+    """The org's runs, the newest first."""
+    for name, moment in (("from", since), ("to", until)):
+        if moment is not None and moment.tzinfo is None:
+            complaint = Complaint(
+                pointer=name, message="A time needs its offset, as in 2026-01-31T12:00:00Z."
+            )
+            raise Problem("malformed", errors=[complaint])
+    wanted = RunFilter(
+        status=tuple(status or ()), workflow=workflow, trigger=trigger, since=since, until=until
+    )
+    await places.caught_up(caller, RUNS)
+    return await run_queries.list(caller.org, wanted, cursor, limit)
+
+
+@post("/runs", status_code=202)
+async def start_run(
+    caller: Caller,
+    places: Places,
+    runs: Runs,
+    request: Request[Any, Any, Any],
+    data: StartRun,
+    idempotency_key: IdempotencyKey = None,
+) -> Response[StartedRun]:
+    """Start the published version of a workflow. 202: it is on disk. 200: this key started it before."""
+    key = checked_key(idempotency_key)
+    started = await runs.start(caller, data.workflow, data.input, key, await request.body())
+    return _told(started, started.status, caller, places)
+
+
+@get("/runs/{run_id:str}")
+async def get_run(caller: Caller, reading: Reading, run_queries: RunQueries, run_id: str) -> RunView:
+    """One run."""
+    return await reading.of(caller, run_id, run_queries.get)
+
+
+@get("/runs/{run_id:str}/steps")
+async def list_steps(
+    caller: Caller,
+    reading: Reading,
+    run_queries: RunQueries,
+    run_id: str,
+    cursor: Cursor = None,
+    limit: Limit = PAGE_ROWS,
+) -> Page[StepView]:
+    """Its steps, in the order in which its history names them."""
+    after = number(cursor, "cursor")
+    return await reading.of(caller, run_id, lambda org, run: run_queries.steps(org, run, after, limit))
+
+
+@get("/runs/{run_id:str}/events")
+async def list_events(
+    caller: Caller,
+    histories: Histories,
+    run_id: str,
+    after: Annotated[
+        int, Parameter(ge=0, le=2**53 - 1, description="Number of the event to go on after.")
+    ] = 0,
+    limit: Limit = PAGE_ROWS,
+) -> Events:
+    """Its history, event by event: from the archive, and what is newer from the log."""
+    commits = await histories.commits(caller.org, run_id)
+    if not commits:
+        raise absent("run")
+    items = list(islice((told for told in events_of(commits) if told.number > after), limit + 1))
+    following = items[limit - 1].number if len(items) > limit else None
+    return Events(run=run_id, items=items[:limit], next=following)
+
+
+@get("/runs/{run_id:str}/state")
+async def get_state(
+    caller: Caller,
+    runs: Runs,
+    inspector: Inspector,
+    run_id: str,
+    at: Annotated[
+        int | None, Parameter(ge=0, le=2**53 - 1, description="After event number `at`; now without it.")
+    ] = None,
+) -> StateView:
+    """The run's state as the engine folds it, now or after any event."""
+    await runs.place_of(caller.org, run_id)
+    inspected = await inspector.inspect(caller.org, run_id, at)
+    return StateView(run=run_id, at=at, state=inspected.state)
+
+
+@get("/runs/{run_id:str}/waiting")
+async def get_waiting(caller: Caller, runs: Runs, inspector: Inspector, run_id: str) -> WaitingFor:
+    """Everything that must come before the run goes on, by name. Nothing: it has ended."""
+    await runs.place_of(caller.org, run_id)
+    inspected = await inspector.inspect(caller.org, run_id, None)
+    return WaitingFor(run=run_id, waiting_for=inspected.waiting_for)
+
+
+@get("/runs/{run_id:str}/live")
+async def watch_run(caller: Caller, live: Live, run_id: str, last_event_id: LastEventId = None) -> LiveStream:
+    """Server-sent events: the run's history, then every event as it happens. An event's id is where to go on from."""
+    return await live.of_run(caller, run_id, last_event_id)
+
+
+@get("/live")
+async def watch_org(caller: Caller, live: Live, last_event_id: LastEventId = None) -> LiveStream:
+    """Server-sent events of every run of the org, from now on or from after `Last-Event-ID`."""
+    return await live.of_org(caller, last_event_id)
+
+
+@post("/runs/{run_id:str}/cancel", status_code=202)
+async def cancel_run(
+    caller: Caller, places: Places, runs: Runs, run_id: str, data: CancelRun
+) -> Response[Wished]:
+    """Stop it: no new step begins, attempts under way are told to let go."""
+    wished = await runs.cancel(caller, run_id, data.reason)
+    return _told(wished, wished.status, caller, places)
+
+
+@post("/runs/{run_id:str}/retry", status_code=202)
+async def retry_run(
+    caller: Caller, places: Places, runs: Runs, run_id: str, data: RetryRun
+) -> Response[Wished]:
+    """Try an ended run again from the steps that failed."""
+    wished = await runs.retry(caller, run_id, data.steps)
+    return _told(wished, wished.status, caller, places)
+
+
+@post("/runs/{run_id:str}/resolve", status_code=202)
+async def resolve_doubt(
+    caller: Caller, places: Places, runs: Runs, run_id: str, data: ResolveDoubt
+) -> Response[Wished]:
+    """Say what became of an effect that nobody knows about."""
+    wished = await runs.resolve(caller, run_id, data.step, data.resolution, data.output)
+    return _told(wished, wished.status, caller, places)
+
+
+def _told(content: T, status: str, caller: Caller, places: Places) -> Response[T]:
+    place = places.written(caller.org, RUNS)
+    headers = header_of(RUNS, place) if place is not None and status != "queued" else {}
+    return Response(content, status_code=_STATUS[status], headers=headers)
+
+
+ROUTES: Final[list[ControllerRouterHandler]] = [
+    list_runs,
+    start_run,
+    get_run,
+    list_steps,
+    list_events,
+    get_state,
+    get_waiting,
+    watch_run,
+    watch_org,
+    cancel_run,
+    retry_run,
+    resolve_doubt,
+]

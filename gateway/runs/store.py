@@ -1,0 +1,212 @@
+"""Says to runs' owners what people want: start, cancel, try again, settle a doubt."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from msgspec import Raw, Struct
+
+from chassis.clock import Clock
+from chassis.dispatch import QUEUED, Dispatch
+from chassis.edge.problems import Problem, unavailable
+from chassis.ids import digest, receipt, run_id
+from chassis.ports import Blobs, Log
+from contracts.codec import decode_commit, encode
+from contracts.messages import Answer, CancelRun, ResolveDoubt, RetryRun, StartRun
+from contracts.payloads import Payload
+from contracts.runs import Cause, RunStarted
+from contracts.subjects import RUNS
+from contracts.subjects import run as run_subject
+from gateway.callers import Caller
+from gateway.directory import Directory
+from gateway.domain import Place
+from gateway.payloads import payload_of
+from gateway.places import Places
+from gateway.rejected import Rejected, absent
+from gateway.runs.queries import RunQueries
+from gateway.runs.views import StartedRun, Wished
+from gateway.workflows.rules import WorkflowState
+
+KEY_CHARS: Final = 255
+
+
+class Input(Struct, frozen=True, kw_only=True):
+    """What expressions see as `trigger` in a run that somebody started by hand."""
+
+    body: Raw
+    headers: dict[str, str] = {}
+    query: dict[str, str] = {}
+    method: str = "API"
+    content_type: str = "application/json"
+    received_at: str
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """One wish for a run, whoever has it."""
+
+    workflow_id: str
+    version: int
+    plan: str
+    source: str
+    """`api:<workflow>` or a trigger's id: part of the run's id."""
+    cause: Cause
+    input: Payload
+    key: str | None = None
+    request: str | None = None
+    trigger: str | None = None
+    receipt: str
+    sealed_as: str = ""
+    """`key_id` of the salt under which values of the input are sealed."""
+
+
+class Runs:
+    """Every wish that a run can be told."""
+
+    def __init__(  # noqa: PLR0913  # The composition root names every port once.
+        self,
+        *,
+        dispatch: Dispatch,
+        log: Log,
+        blobs: Blobs,
+        directory: Directory,
+        places: Places,
+        clock: Clock,
+        queries: RunQueries,
+        disk_is_full: Callable[[], bool],
+    ) -> None:
+        self._dispatch, self._log, self._blobs = dispatch, log, blobs
+        self._directory, self._places, self._clock = directory, places, clock
+        self._queries, self._disk_is_full = queries, disk_is_full
+
+    async def start(
+        self, caller: Caller, workflow_id: str, body: Raw, key: str | None, request: bytes
+    ) -> StartedRun:
+        """Start the published version. The same key starts the same run, for ever; with another request it is refused."""
+        workflow = self.published(caller.org, workflow_id)
+        given = Input(body=body, received_at=self._clock.now().isoformat())
+        return await self.want(
+            caller,
+            Wanted(
+                workflow_id=workflow_id,
+                version=workflow.published,
+                plan=workflow.plan,
+                source=f"api:{workflow_id}",
+                cause=Cause(kind="api", id=caller.key),
+                input=await payload_of(encode(given), self._blobs),
+                key=key,
+                request=digest(request),
+                receipt=receipt(),
+            ),
+        )
+
+    def published(self, org: str, workflow_id: str) -> WorkflowState:
+        if not self._directory.complete.is_set():
+            raise unavailable("The gateway is starting.")
+        workflow = self._directory.workflow(org, workflow_id)
+        if workflow is None:
+            raise absent("workflow")
+        if not workflow.plan:
+            raise Rejected("conflict", "No version of the workflow is published.")
+        return workflow
+
+    async def want(self, caller: Caller, wanted: Wanted) -> StartedRun:
+        if self._disk_is_full():
+            raise unavailable("The log's disk is nearly full; no run starts until there is room.", 5)
+        name = f"receipt:{wanted.receipt}" if wanted.key is None else f"idempotency:{wanted.key}"
+        start = StartRun(
+            org=caller.org,
+            run=run_id(caller.org, wanted.source, name),
+            trace=caller.trace,
+            plan=wanted.plan,
+            workflow=wanted.workflow_id,
+            version=wanted.version,
+            receipt=wanted.receipt,
+            cause=wanted.cause,
+            input=wanted.input,
+            trigger=wanted.trigger,
+            org_vars=self._directory.vars_of(caller.org),
+            dedupe=None if wanted.key is None else digest(wanted.key.encode()),
+            request=wanted.request,
+            actor=caller.actor,
+            key_id=wanted.sealed_as,
+        )
+        answer = await self._dispatch.send(start)
+        if answer is QUEUED:
+            return await self._queued(start)
+        return self._started(caller, start, answer)
+
+    def _started(self, caller: Caller, start: StartRun, answer: Answer) -> StartedRun:
+        self._note(caller, answer)
+        match answer.result:
+            case "duplicate":
+                if start.request is not None and answer.request != start.request:
+                    raise Rejected("idempotency_mismatch")
+                return StartedRun(run=start.run, receipt=answer.receipt, status="duplicate")
+            case "refused":
+                raise _refused(answer)
+            case "accepted" | "nothing":
+                return StartedRun(run=start.run, receipt=start.receipt, status="accepted")
+
+    async def _queued(self, start: StartRun) -> StartedRun:
+        """INBOX has the wish. Whether an earlier one with the same key had the same request, the history tells."""
+        if start.dedupe is not None:
+            for stored in (await self._log.history(run_subject(start.org, start.run)))[:1]:
+                first: Any = decode_commit(stored.body).events[0]
+                if isinstance(first, RunStarted) and first.receipt != start.receipt:
+                    if first.request != start.request:
+                        raise Rejected("idempotency_mismatch")
+                    return StartedRun(run=start.run, receipt=first.receipt, status="duplicate")
+        return StartedRun(run=start.run, receipt=start.receipt, status="queued")
+
+    async def place_of(self, org: str, run: str) -> Place:
+        """Where the run's last commit lies. Raises `Rejected` when the org has no such run.
+
+        A run so old that not even its last commit is in the log any more is known by its row.
+        """
+        subject = run_subject(org, run)
+        last = (await self._log.last([subject])).get(subject)
+        if last is not None:
+            return Place(self._log.epoch, last.sequence)
+        return await self._queries.place_of(org, run)
+
+    async def cancel(self, caller: Caller, run: str, reason: str) -> Wished:
+        message = CancelRun(org=caller.org, run=run, trace=caller.trace, actor=caller.actor, reason=reason)
+        return await self._wish(caller, message)
+
+    async def retry(self, caller: Caller, run: str, steps: tuple[str, ...]) -> Wished:
+        message = RetryRun(org=caller.org, run=run, trace=caller.trace, actor=caller.actor, steps=steps)
+        return await self._wish(caller, message)
+
+    async def resolve(self, caller: Caller, run: str, step: str, resolution: Any, output: Raw) -> Wished:
+        message = ResolveDoubt(
+            org=caller.org,
+            run=run,
+            trace=caller.trace,
+            actor=caller.actor,
+            step=step,
+            resolution=resolution,
+            output=await payload_of(bytes(output), self._blobs),
+        )
+        return await self._wish(caller, message)
+
+    async def _wish(self, caller: Caller, message: CancelRun | RetryRun | ResolveDoubt) -> Wished:
+        await self.place_of(message.org, message.run)
+        answer = await self._dispatch.send(message)
+        if answer is QUEUED:
+            return Wished(run=message.run, status="queued")
+        self._note(caller, answer)
+        if answer.result == "refused":
+            raise _refused(answer)
+        return Wished(run=message.run, status="unchanged" if answer.result == "nothing" else "accepted")
+
+    def _note(self, caller: Caller, answer: Answer) -> None:
+        if answer.sequence:
+            self._places.wrote(caller.org, RUNS, Place(answer.epoch, answer.sequence))
+
+
+def _refused(answer: Answer) -> Problem:
+    error = answer.error
+    if error is None:
+        return Problem("conflict")
+    if error.retryable:
+        return unavailable(error.message)
+    return Problem(error.code, error.message)

@@ -1,0 +1,1 @@
+"""Secrets go in and never come out."""

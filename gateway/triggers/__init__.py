@@ -1,0 +1,1 @@
+"""What starts runs from outside: addresses, their settings and what they received."""

@@ -1,0 +1,144 @@
+"""Triggers and their deliveries over HTTP."""
+
+from typing import Annotated, Final, Literal
+
+from litestar import delete, get, post, put
+from litestar.params import Parameter
+from litestar.types import ControllerRouterHandler
+
+from contracts.subjects import DOMAIN, RUNS
+from gateway.callers import Caller
+from gateway.pages import DEFAULT_ROWS, Page
+from gateway.parameters import Cursor, IdempotencyKey, Limit, checked_key
+from gateway.places import Places
+from gateway.runs.views import StartedRun
+from gateway.triggers.queries import TriggerQueries
+from gateway.triggers.redelivery import Redelivery
+from gateway.triggers.store import Triggers
+from gateway.triggers.views import (
+    Address,
+    ChangedTrigger,
+    ChangeTrigger,
+    CreatedTrigger,
+    CreateTrigger,
+    DeliveryView,
+    RotatedSecret,
+    RotateTriggerSecret,
+    TriggerView,
+)
+
+Result = Literal["accepted", "duplicate", "refused", "unmatched", "captured"]
+
+
+@get("/triggers")
+async def list_triggers(
+    caller: Caller,
+    places: Places,
+    trigger_queries: TriggerQueries,
+    workflow: Annotated[str | None, Parameter(max_length=64)] = None,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_ROWS,
+) -> Page[TriggerView]:
+    """The org's triggers, the newest first."""
+    await places.caught_up(caller, DOMAIN)
+    return await trigger_queries.list(caller.org, workflow, cursor, limit)
+
+
+@post("/triggers")
+async def create_trigger(caller: Caller, triggers: Triggers, data: CreateTrigger) -> CreatedTrigger:
+    """Create an address. Its two URLs, and a secret that is generated, are told in this answer and never again."""
+    return await triggers.create(caller, data)
+
+
+@get("/triggers/{trigger_id:str}")
+async def get_trigger(
+    caller: Caller, places: Places, trigger_queries: TriggerQueries, trigger_id: str
+) -> TriggerView:
+    """One trigger."""
+    await places.caught_up(caller, DOMAIN)
+    return await trigger_queries.get(caller.org, trigger_id)
+
+
+@put("/triggers/{trigger_id:str}")
+async def change_trigger(
+    caller: Caller, triggers: Triggers, trigger_id: str, data: ChangeTrigger
+) -> ChangedTrigger:
+    """Replace its settings. The address stays."""
+    return await triggers.change(caller, trigger_id, data)
+
+
+@delete("/triggers/{trigger_id:str}")
+async def delete_trigger(caller: Caller, triggers: Triggers, trigger_id: str) -> None:
+    """Delete it: its address answers 404 from now on."""
+    await triggers.delete(caller, trigger_id)
+
+
+@post("/triggers/{trigger_id:str}/enable", status_code=204)
+async def enable_trigger(caller: Caller, triggers: Triggers, trigger_id: str) -> None:
+    """Take deliveries again."""
+    await triggers.enable(caller, trigger_id)
+
+
+@post("/triggers/{trigger_id:str}/disable", status_code=204)
+async def disable_trigger(caller: Caller, triggers: Triggers, trigger_id: str) -> None:
+    """Take no deliveries: the address answers 404 until it is enabled."""
+    await triggers.disable(caller, trigger_id)
+
+
+@post("/triggers/{trigger_id:str}/rotate-token", status_code=200)
+async def rotate_token(caller: Caller, triggers: Triggers, trigger_id: str) -> Address:
+    """New addresses; the old ones answer 404 at once."""
+    return await triggers.rotate_token(caller, trigger_id)
+
+
+@post("/triggers/{trigger_id:str}/rotate-secret", status_code=200)
+async def rotate_secret(
+    caller: Caller, triggers: Triggers, trigger_id: str, data: RotateTriggerSecret
+) -> RotatedSecret:
+    """A new secret beside the old one, which is taken for a while longer."""
+    return await triggers.rotate_secret(caller, trigger_id, data.value, data.keep_previous_s)
+
+
+@get("/triggers/{trigger_id:str}/deliveries")
+async def list_deliveries(  # noqa: PLR0913  # Filters of a list.
+    *,
+    caller: Caller,
+    places: Places,
+    trigger_queries: TriggerQueries,
+    trigger_id: str,
+    result: Result | None = None,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_ROWS,
+) -> Page[DeliveryView]:
+    """What came to its address, the newest first: also duplicates and what was refused."""
+    await places.caught_up(caller, RUNS)
+    return await trigger_queries.deliveries(caller.org, trigger_id, result, cursor, limit)
+
+
+@post("/triggers/{trigger_id:str}/deliveries/{receipt:str}/redeliver", status_code=202)
+async def redeliver(
+    caller: Caller,
+    places: Places,
+    redelivery: Redelivery,
+    trigger_id: str,
+    receipt: str,
+    idempotency_key: IdempotencyKey = None,
+) -> StartedRun:
+    """Start a new run with what that delivery brought, by the version that is published now."""
+    await places.caught_up(caller, RUNS)
+    return await redelivery.redeliver(caller, trigger_id, receipt, checked_key(idempotency_key))
+
+
+ROUTES: Final[list[ControllerRouterHandler]] = [
+    list_triggers,
+    create_trigger,
+    get_trigger,
+    change_trigger,
+    delete_trigger,
+    enable_trigger,
+    disable_trigger,
+    rotate_token,
+    rotate_secret,
+    list_deliveries,
+    redeliver,
+]

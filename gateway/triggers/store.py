@@ -1,0 +1,156 @@
+"""Writes triggers."""
+
+import secrets
+from typing import Final
+
+from msgspec import Struct
+
+from chassis.ids import digest, receipt
+from chassis.sealing import BadPointer, parse_pointer
+from chassis.secret import SecretValue
+from chassis.vault import NoSuchSecret
+from contracts.subjects import DOMAIN
+from contracts.triggers import Webhook
+from gateway.callers import Caller
+from gateway.domain import Cause, Changed, Domain, cause_of
+from gateway.places import Places
+from gateway.rejected import Rejected, absent
+from gateway.secrets.store import Secrets
+from gateway.triggers import rules
+from gateway.triggers.binding import Binding
+from gateway.triggers.generated import GENERATE, generate, secret_of, with_secret
+from gateway.triggers.rules import TRIGGER, TriggerState
+from gateway.triggers.views import (
+    Address,
+    ChangedTrigger,
+    ChangeTrigger,
+    CreatedTrigger,
+    CreateTrigger,
+    NewSecret,
+    RotatedSecret,
+)
+from gateway.workflows.rules import WORKFLOW
+
+TOKEN_BYTES: Final = 16
+
+
+class Tokens(Struct, frozen=True):
+    """What stands in a trigger's two addresses: 128 random bits each."""
+
+    token: str
+    test: str
+
+    @staticmethod
+    def new() -> "Tokens":
+        return Tokens(secrets.token_urlsafe(TOKEN_BYTES), secrets.token_urlsafe(TOKEN_BYTES))
+
+    def hashes(self) -> dict[str, str]:
+        return {"token": digest(self.token.encode()), "test_token": digest(self.test.encode())}
+
+
+class Triggers:
+    """Every change of a trigger."""
+
+    def __init__(
+        self, domain: Domain, binding: Binding, secrets: Secrets, places: Places, public_url: str
+    ) -> None:
+        self._domain, self._binding, self._secrets = domain, binding, secrets
+        self._places, self._public_url = places, public_url.rstrip("/")
+
+    async def create(self, caller: Caller, wanted: CreateTrigger) -> CreatedTrigger:
+        if not (await self._domain.load(WORKFLOW, caller.org, wanted.workflow)).exists:
+            raise absent("workflow")
+        cause, trigger_id, tokens = cause_of(caller), receipt(), Tokens.new()
+        webhook, secret = await self._settled(cause, trigger_id, wanted.webhook)
+        command = rules.Create(name=wanted.name, workflow=wanted.workflow, webhook=webhook, **tokens.hashes())
+        await self._change(cause, trigger_id, command)
+        # After it exists: whoever publishes meanwhile finds it, or we find what was published.
+        await self._binding.bind(cause, wanted.workflow, trigger_id)
+        state = await self._domain.load(TRIGGER, caller.org, trigger_id)
+        return CreatedTrigger(
+            id=trigger_id,
+            address=self._address(tokens),
+            secret=secret,
+            bound_version=state.version or None,
+        )
+
+    async def change(self, caller: Caller, trigger_id: str, wanted: ChangeTrigger) -> ChangedTrigger:
+        await self._existing(caller.org, trigger_id)
+        cause = cause_of(caller)
+        webhook, secret = await self._settled(cause, trigger_id, wanted.webhook)
+        await self._change(cause, trigger_id, rules.Change(name=wanted.name, webhook=webhook))
+        return ChangedTrigger(id=trigger_id, secret=secret)
+
+    async def enable(self, caller: Caller, trigger_id: str) -> None:
+        await self._change(cause_of(caller), trigger_id, rules.Enable())
+
+    async def disable(self, caller: Caller, trigger_id: str) -> None:
+        await self._change(cause_of(caller), trigger_id, rules.Disable())
+
+    async def delete(self, caller: Caller, trigger_id: str) -> None:
+        await self._change(cause_of(caller), trigger_id, rules.Delete())
+
+    async def rotate_token(self, caller: Caller, trigger_id: str) -> Address:
+        """New addresses; the old ones are gone at once."""
+        tokens = Tokens.new()
+        await self._change(cause_of(caller), trigger_id, rules.RotateToken(**tokens.hashes()))
+        return self._address(tokens)
+
+    async def rotate_secret(
+        self, caller: Caller, trigger_id: str, value: SecretValue | None, keep_previous_s: float
+    ) -> RotatedSecret:
+        state = await self._existing(caller.org, trigger_id)
+        secret_id = secret_of(state.webhook)
+        if secret_id is None:
+            raise Rejected("conflict", "The trigger asks for no secret.")
+        text = None
+        if value is None:
+            value, text = generate(state.webhook.authentication)
+        rotated = await self._secrets.rotate(caller, secret_id, value, keep_previous_s)
+        return RotatedSecret(secret=secret_id, text=text, previous_until=rotated.previous_until)
+
+    async def state(self, org: str, trigger_id: str) -> TriggerState:
+        return await self._existing(org, trigger_id)
+
+    async def _settled(
+        self, cause: Cause, trigger_id: str, webhook: Webhook
+    ) -> tuple[Webhook, NewSecret | None]:
+        """The settings with everything they name really there."""
+        for pointer in webhook.sensitive:
+            try:
+                parse_pointer(pointer)
+            except BadPointer as error:
+                raise Rejected("malformed", f"{pointer!r} is not a JSON pointer: {error}.") from None
+        secret_id = secret_of(webhook)
+        if secret_id is None:
+            return webhook, None
+        if secret_id != GENERATE:
+            await self._known(cause.org, secret_id)
+            return webhook, None
+        value, text = generate(webhook.authentication)
+        made = receipt()
+        await self._secrets.put(cause, made, f"webhook {trigger_id} {made[-12:]}", value, ())
+        return with_secret(webhook, made), NewSecret(id=made, text=text)
+
+    async def _known(self, org: str, secret_id: str) -> None:
+        try:
+            await self._secrets.describe(org, secret_id)
+        except NoSuchSecret:
+            raise Rejected("secret.missing", "There is no such secret.") from None
+
+    async def _existing(self, org: str, trigger_id: str) -> TriggerState:
+        state = await self._domain.load(TRIGGER, org, trigger_id)
+        if not state.exists:
+            raise absent("trigger")
+        return state
+
+    async def _change(self, cause: Cause, trigger_id: str, command: rules.Command) -> Changed[TriggerState]:
+        changed = await self._domain.change(
+            TRIGGER, trigger_id, lambda state: rules.decide(state, command), cause
+        )
+        self._places.wrote(cause.org, DOMAIN, changed.place)
+        return changed
+
+    def _address(self, tokens: Tokens) -> Address:
+        hooks = f"{self._public_url}/hooks"
+        return Address(url=f"{hooks}/{tokens.token}", test_url=f"{hooks}/{tokens.test}")

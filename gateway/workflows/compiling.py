@@ -1,0 +1,58 @@
+"""Asks the engine whether it could run a workflow: the one that would run it is the one that accepts it."""
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import msgspec
+from msgspec import Raw, Struct
+
+from chassis.edge.problems import Problem, unavailable
+from chassis.ports import Away, Signals
+from contracts.codec import Decoder, Malformed, encode
+from contracts.limits import KIB, WORKFLOW_BYTES
+from contracts.messages import CompileAnswer, CompileRequest
+from contracts.subjects import COMPILE
+from contracts.workflows import Fault
+
+SECONDS: Final = 5.0
+LARGEST: Final = WORKFLOW_BYTES - 64 * KIB
+"""What fits into one request on the wire with everything around it."""
+
+_answer: Final = Decoder[CompileAnswer](CompileAnswer)
+
+
+class Compiled(Struct, frozen=True, kw_only=True):
+    """A plan's hash, or every fault."""
+
+    plan: str | None
+    faults: Sequence[Fault]
+
+
+class Compiler(Protocol):
+    async def compile(self, request: CompileRequest) -> Compiled: ...
+
+
+class RemoteCompiler:
+    """The orchestrator's compiler, by request and reply."""
+
+    def __init__(self, signals: Signals) -> None:
+        self._signals = signals
+
+    async def compile(self, request: CompileRequest) -> Compiled:
+        """Raises `Problem` when no orchestrator answers: nothing was published."""
+        if len(bytes(request.definition)) > LARGEST:
+            raise Problem("too_large", f"A workflow may have {LARGEST} bytes at the most.")
+        try:
+            answer = _answer(await self._signals.request(COMPILE, encode(request), SECONDS))
+            faults = msgspec.convert(answer.faults, tuple[Fault, ...])
+        except Away:
+            raise unavailable("No orchestrator answers, so nothing can be compiled.") from None
+        except (Malformed, msgspec.ValidationError) as error:
+            raise unavailable("The orchestrator answers in another release's words.") from error
+        if answer.error is not None:
+            raise Problem(answer.error.code, answer.error.message)
+        return Compiled(plan=answer.plan, faults=faults)
+
+
+def request_of(org: str, workflow: str, version: int, definition: bytes, *, keep: bool) -> CompileRequest:
+    return CompileRequest(org=org, workflow=workflow, version=version, definition=Raw(definition), keep=keep)
