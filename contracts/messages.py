@@ -152,7 +152,8 @@ class Responded(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The owner's answer to one message: the commit is in RUNS, or why there is none."""
 
-    run: Id
+    run: Annotated[str, Meta(max_length=64)]
+    """Empty when the message could not be read."""
     result: Literal["accepted", "duplicate", "nothing", "refused"]
     """`duplicate`: a start of a run that another receipt started. `nothing`: the state asks for no change."""
     epoch: Count = 0

@@ -203,6 +203,9 @@ class Orchestrator:
             )
         if reason and known.version:
             return self._judge.parked(known, letters, now, reason=reason)
+        if reason:
+            refuse(letters, Failure(code="poison", message=reason))
+            return None
         try:
             return self._judge.judge(known, letters, now)
         except NotReady as missing:
@@ -420,3 +423,9 @@ class Orchestrator:
                 await asyncio.sleep(PAUSE)
             else:
                 return
+
+
+def refuse(letters: Sequence[Letter], error: Failure) -> None:
+    """No commit comes of these letters, and none will: there is no history that could say so."""
+    for letter in letters:
+        letter.answer(Answer(run=letter.message.run, result="refused", error=error))

@@ -1,0 +1,299 @@
+"""What the orchestrator's shell promises about messages and commits."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from msgspec import structs
+
+from chassis.ids import digest
+from chassis.ports import Proposal
+from chassis.testing.queues import MemoryInbox, MemoryOwnership, MemorySignals
+from chassis.testing.stores import MemoryBlobs, MemoryLetters, MemoryLog
+from chassis.testing.tasks import MemoryTasks
+from chassis.testing.world import SimulatedClock, World
+from contracts.codec import decode_answers, decode_commit, encode, encode_bundle
+from contracts.messages import Answer, Look, Message
+from contracts.plans import Plan
+from contracts.subjects import call, partition
+from contracts.subjects import run as run_subject
+from orchestrator.answers import Replies
+from orchestrator.emission import Emission
+from orchestrator.judge import Judge
+from orchestrator.run import Graph
+from orchestrator.service import PATIENCE, Orchestrator
+from orchestrator.sources import Sources
+from tests.orchestrator.stories import START, AsWritten, action, control, done, drawn, value
+
+TO = {"org": "org", "run": "run-1"}
+
+
+class Defect(AsWritten):
+    """A release with a defect: it raises when it evaluates the node `bad`."""
+
+    def config(self, run: Any, node: Any) -> Any:
+        if node.id == "bad":
+            raise RuntimeError("a defect of ours")
+        return super().config(run, node)
+
+
+class Programs:
+    def __init__(self, plan: Plan) -> None:
+        self.graph = Graph.of(plan)
+
+    def evaluator(self, *_: Any) -> AsWritten:
+        return Defect(self.graph)
+
+
+class NoArchive:
+    def __init__(self) -> None:
+        self.kept: list[bytes] = []
+
+    async def commits(self, _org: str, _run: str) -> list[bytes]:
+        return self.kept
+
+
+class Room:
+    """An orchestrator with everything behind it in memory."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.world = World(1)
+        self.log = MemoryLog(self.world)
+        self.signals = MemorySignals(self.world)
+        self.inbox = MemoryInbox(self.world)
+        self.tasks = MemoryTasks(self.world)
+        self.blobs = MemoryBlobs(self.world)
+        self.dead = MemoryLetters(self.world)
+        self.archive = NoArchive()
+        body = encode(plan)
+        self.blobs.kept[digest(body)] = body
+        self.start = structs.replace(START, plan=digest(body))
+        self.service: Orchestrator | None = None
+
+    async def orchestrator(self) -> None:
+        ownership = MemoryOwnership(self.world, self.inbox, self.signals)
+        sources = Sources(log=self.log, blobs=self.blobs, archive=self.archive, compile_plan=Programs)
+        clock = SimulatedClock(self.world)
+        emission = Emission(
+            tasks=self.tasks, inbox=self.inbox, signals=self.signals, ownership=ownership, clock=clock
+        )
+        self.service = Orchestrator(
+            history=self.log,
+            ownership=ownership,
+            emission=emission,
+            sources=sources,
+            judge=Judge(sources),
+            replies=Replies(self.signals),
+            dead_letters=self.dead,
+            clock=clock,
+        )
+        await self.service.serve()
+
+    def play(self, story: Callable[["Room"], Coroutine[Any, Any, None]]) -> None:
+        loop = self.world.loop
+        loop.spawn("orchestrator", self.orchestrator())
+        told = loop.spawn("story", self._told(story))
+        try:
+            loop.run_until(told.done, steps=200_000, seconds=600)
+            told.result()
+        finally:
+            loop.close()
+
+    async def _told(self, story: Callable[["Room"], Coroutine[Any, Any, None]]) -> None:
+        await asyncio.sleep(1)  # Until every partition has its owner.
+        await story(self)
+
+    async def say(self, *messages: Message) -> list[Answer]:
+        body = encode_bundle([encode(message) for message in messages])
+        answers = decode_answers(await self.signals.request(call(partition("run-1")), body, 30))
+        await asyncio.sleep(0.5)  # Until what was emitted has arrived.
+        return answers
+
+    @property
+    def events(self) -> list[str]:
+        history = self.log.subjects().get(run_subject("org", "run-1"), ())
+        return [
+            str(type(event).__struct_config__.tag)
+            for stored in history
+            for event in decode_commit(stored.body).events
+        ]
+
+
+def told(plan: Plan) -> Callable[[Callable[[Room], Coroutine[Any, Any, None]]], None]:
+    return lambda story: Room(plan).play(story)
+
+
+def test_a_start_is_answered_when_its_commit_is_stored_and_its_task_emitted() -> None:
+    @told(drawn("a"))
+    async def story(room: Room) -> None:
+        [answer] = await room.say(room.start)
+        assert (answer.result, answer.sequence, answer.receipt) == ("accepted", 1, "receipt-1")
+        assert room.events == ["run.started", "attempt.scheduled"]
+        assert len(room.tasks.tasks) == 1
+
+
+def test_the_same_start_again_is_accepted_and_another_receipt_is_a_duplicate() -> None:
+    @told(drawn("a"))
+    async def story(room: Room) -> None:
+        await room.say(room.start)
+        [again] = await room.say(room.start)
+        [other] = await room.say(structs.replace(room.start, receipt="receipt-2"))
+        assert (again.result, other.result, other.receipt) == ("accepted", "duplicate", "receipt-1")
+        assert room.events.count("run.started") == 1
+
+
+def test_a_start_and_its_repeats_in_one_bundle_are_one_run() -> None:
+    @told(drawn("a"))
+    async def story(room: Room) -> None:
+        starts = [structs.replace(room.start, receipt=f"receipt-{number}") for number in range(1, 6)]
+        answers = await room.say(*starts)
+        assert [answer.result for answer in answers] == ["accepted", *["duplicate"] * 4]
+        assert room.events.count("run.started") == 1
+
+
+def test_outcomes_carry_the_run_to_its_end_and_say_so_twice_harmlessly() -> None:
+    @told(drawn("a>b"))
+    async def story(room: Room) -> None:
+        await room.say(room.start)
+        await room.say(done("a"))
+        await room.say(done("b"))
+        [again] = await room.say(done("b"))
+        assert again.result == "nothing"
+        assert room.events[-1] == "run.completed"
+        assert room.events.count("step.reported") == 2
+
+
+def test_a_look_emits_what_nobody_holds_and_nothing_that_somebody_does() -> None:
+    @told(drawn("a"))
+    async def story(room: Room) -> None:
+        await room.say(room.start)
+        before = dict(room.tasks.tasks)
+        await room.say(Look(**TO))
+        assert room.tasks.tasks == before
+        room.tasks.tasks.clear()
+        await room.say(Look(**TO))
+        assert list(room.tasks.tasks) == list(before)
+
+
+def test_a_run_of_control_nodes_is_one_commit_and_answers_in_its_answer() -> None:
+    plan = drawn(
+        "pick>answer",
+        control("pick", "set", {"fields": {"n": 1}}),
+        control("answer", "respond", {"status": 201, "body": {"ok": True}}),
+    )
+
+    @told(plan)
+    async def story(room: Room) -> None:
+        [answer] = await room.say(structs.replace(room.start, reply="reply.test.1"))
+        assert len(room.log.messages) == 1
+        assert room.events[-1] == "run.completed"
+        assert answer.responded is not None
+        assert answer.responded.status == 201
+
+
+def test_code_that_raises_five_times_parks_its_run_and_delays_nobody() -> None:
+    @told(drawn("bad"))
+    async def story(room: Room) -> None:
+        other = structs.replace(
+            room.start, run="run-1b" if partition("run-1b") == partition("run-1") else "run-1"
+        )
+        [poison] = await room.say(room.start)
+        assert poison.result == "refused"
+        assert other.org == "org"
+        [subject] = [subject for subject, _, _ in room.dead.stored]
+        assert subject == "dlq.INBOX.org.run-1"
+        assert room.service is not None
+        assert room.service.counts["dead_letters"] == 1
+
+
+def test_poison_in_the_middle_of_a_run_parks_it_in_its_history() -> None:
+    @told(drawn("a>bad"))
+    async def story(room: Room) -> None:
+        await room.say(room.start)
+        [answer] = await room.say(done("a"))
+        assert answer.result == "refused"
+        assert answer.error is not None
+        assert answer.error.code == "run.parked"
+        assert room.events[-1] == "run.parked"
+        assert PATIENCE == 5
+
+
+def test_bytes_that_are_no_message_are_dead_letters_and_their_neighbours_go_on() -> None:
+    @told(drawn("a"))
+    async def story(room: Room) -> None:
+        body = encode_bundle([b'{"type":"nonsense"}', encode(room.start)])
+        answers = decode_answers(await room.signals.request(call(partition("run-1")), body, 30))
+        assert [answer.result for answer in answers] == ["refused", "accepted"]
+        assert room.dead.stored[0][1] == body
+
+
+def test_an_event_from_a_newer_release_parks_the_run_and_keeps_its_messages() -> None:
+    @told(drawn("a"))
+    async def story(room: Room) -> None:
+        await room.say(room.start)
+        subject = run_subject("org", "run-1")
+        newest = room.log.subjects()[subject][-1]
+        commit = decode_commit(newest.body)
+        strange = encode(
+            structs.replace(commit, id="c2", version=2, prev_hash=digest(newest.body), engine_version="9.4.0")
+        ).replace(b'"attempt.scheduled"', b'"attempt.teleported"')
+        await room.log.append([Proposal(subject, strange, newest.sequence)])
+        [answer] = await room.say(done("a"))
+        assert answer.result == "refused"
+        assert answer.error is not None
+        assert "9.4.0" in answer.error.message
+        history = room.log.subjects()[subject]
+        assert b"run.parked" in history[-1].body
+        assert b'"needs_release":"9.4.0"' in history[-1].body
+        [again] = await room.say(done("a"))
+        assert again.result == "refused"
+        assert len(room.log.subjects()[subject]) == len(history)
+        assert len(room.dead.stored) == 2
+
+
+def test_a_late_message_for_an_archived_run_changes_nothing() -> None:
+    @told(drawn("a"))
+    async def story(room: Room) -> None:
+        await room.say(room.start)
+        await room.say(done("a"))
+        subject = run_subject("org", "run-1")
+        tombstone = room.log.subjects()[subject][-1]
+        room.log._by_subject[subject] = [tombstone]
+        assert room.service is not None
+        room.service._memory.clear()
+        [late] = await room.say(done("a"))
+        [duplicate] = await room.say(structs.replace(room.start, receipt="months-later"))
+        assert late.result == "nothing"
+        assert (duplicate.result, duplicate.receipt) == ("duplicate", "receipt-1")
+        assert room.log.subjects()[subject] == [tombstone]
+
+
+def test_large_values_lie_in_the_object_store_before_the_commit_that_names_them() -> None:
+    @told(drawn("a>b"))
+    async def story(room: Room) -> None:
+        await room.say(room.start)
+        await room.say(structs.replace(done("a"), output=value("x" * 100_000)))
+        commit = decode_commit(room.log.messages[-1].body)
+        assert len(room.log.messages[-1].body) < 10_000
+        blob = commit.events[0].output  # type: ignore[union-attr]
+        assert room.blobs.kept[blob.sha256] == encode("x" * 100_000)
+
+
+def test_a_run_whose_plan_is_gone_fails_by_name() -> None:
+    @told(drawn("a"))
+    async def story(room: Room) -> None:
+        await room.say(structs.replace(room.start, plan="0" * 64))
+        assert room.events == ["run.started", "run.failed"]
+
+
+def test_time_never_goes_back_within_a_history() -> None:
+    @told(drawn("a>b"))
+    async def story(room: Room) -> None:
+        await room.say(room.start)
+        room.world.loop._now -= 0  # The loop's own time stays; the machine's clock jumps below.
+        first = decode_commit(room.log.messages[-1].body).time
+        await room.say(done("a"))
+        assert decode_commit(room.log.messages[-1].body).time >= first
+
+
+__all__ = ["action"]
