@@ -33,6 +33,10 @@ class Streams(Protocol):
         """
         ...
 
+    async def begin_epoch(self, stream: str, epoch: int) -> None:
+        """Say that the sequences from here on are not those that were: whoever remembers one reads anew."""
+        ...
+
 
 class JetStreamStreams:
     """The streams of a nats-server."""
@@ -59,3 +63,12 @@ class JetStreamStreams:
         if "error" in answer:
             raise Away(f"{stream} cannot be purged: {answer['error'].get('description')}")
         return int(answer["purged"])
+
+    async def begin_epoch(self, stream: str, epoch: int) -> None:
+        answer = await self._connection.api(f"STREAM.INFO.{stream}")
+        if "error" not in answer:
+            config = answer["config"]
+            config["metadata"] = (config.get("metadata") or {}) | {EPOCH: str(epoch)}
+            answer = await self._connection.api(f"STREAM.UPDATE.{stream}", config)
+        if "error" in answer:
+            raise Away(f"{stream} cannot be changed: {answer['error'].get('description')}")
