@@ -1,0 +1,30 @@
+"""How a value looks inside a text."""
+
+from decimal import Decimal
+
+import msgspec
+
+
+def written(value: object) -> str:
+    """Texts as they are, nothing for null, numbers in their shortest form, lists and objects as JSON."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return _number(value)
+    if isinstance(value, int):
+        return str(value)
+    return msgspec.json.encode(value).decode()
+
+
+def _number(value: float) -> str:
+    """As JavaScript and RFC 8785 write it: 100 rather than 100.0, digits rather than an exponent from 1e-6 to 1e21."""
+    if abs(value) < 1e21 and value == int(value):
+        return str(int(value))
+    if abs(value) >= 1e-6 and abs(value) < 1e21:
+        return format(Decimal(repr(value)), "f")
+    digits, exponent = repr(value).split("e")
+    return f"{digits}e{int(exponent):+d}"
