@@ -18,6 +18,8 @@ from orchestrator.answers import Replies
 from orchestrator.catalogue import SPECS
 from orchestrator.emission import Emission
 from orchestrator.evaluation import Compiled
+from orchestrator.expressions import Language
+from orchestrator.expressions.worker import WorkerProcess
 from orchestrator.judge import Judge
 from orchestrator.questions import Questions
 from orchestrator.service import Orchestrator
@@ -40,10 +42,18 @@ async def main(settings: Settings, stopping: Stopping) -> None:
     async with (
         jetstream(settings, "orchestrator", clock, batch_from=settings.batch_from) as js,
         pool(settings) as postgres,
+        WorkerProcess() as worker,
         companions() as beside,
     ):
+        language = Language()
         histories = Histories(postgres, js.log)
-        sources = Sources(log=js.log, blobs=js.blobs, archive=histories, compile_plan=Compiled.of)
+        sources = Sources(
+            log=js.log,
+            blobs=js.blobs,
+            archive=histories,
+            compile_plan=lambda plan: Compiled(plan, language),
+            worker=worker,
+        )
         ownership = js.ownership()
         orchestrator = Orchestrator(
             history=js.log,

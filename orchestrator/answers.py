@@ -52,11 +52,11 @@ class Replies:
 
     def __init__(self, signals: Signals) -> None:
         self._signals = signals
-        self._waiting: dict[str, set[str]] = defaultdict(set)
+        self._waiting: dict[str, dict[str, None]] = defaultdict(dict)
 
     def await_answer(self, run_id: str, reply: str) -> None:
         """A start that comes again is attached again: its first process may have died."""
-        self._waiting[run_id].add(reply)
+        self._waiting[run_id][reply] = None
 
     def tell(self, reply: str, responded: Responded) -> None:
         """Tell one who waits."""

@@ -1,6 +1,6 @@
 """What comes into a node: the outputs before it, taken from the state or from stored values that were fetched before."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -12,6 +12,7 @@ from contracts.limits import PREFETCH_BYTES, NodeId
 from contracts.payloads import NULL, Blob, Inline, Payload
 from contracts.plans import PlanNode
 from orchestrator.control import Unfit
+from orchestrator.expressions.jobs import Job
 from orchestrator.readiness import Graph, taken_from
 from orchestrator.state import Run, Step
 
@@ -19,12 +20,18 @@ JSON: Final = "application/json"
 
 
 class NotReady(Exception):
-    """A decision needs a plan or stored values that nobody has fetched yet. Nothing was decided; fetch and ask again."""
+    """A decision needs what is not at hand: a plan, stored values, or evaluations that another process makes.
 
-    def __init__(self, *, plan: str = "", values: frozenset[Blob] = frozenset()) -> None:
-        super().__init__(plan or f"{len(values)} stored values")
+    Nothing was decided. Get it and ask again.
+    """
+
+    def __init__(
+        self, *, plan: str = "", values: frozenset[Blob] = frozenset(), jobs: Sequence[Job] = ()
+    ) -> None:
+        super().__init__(plan or f"{len(values)} stored values and {len(jobs)} evaluations")
         self.plan = plan
         self.values = values
+        self.jobs = tuple(jobs)
 
 
 class Unreadable(Exception):
@@ -60,6 +67,19 @@ class Values(Struct, frozen=True):
             raise Unreadable(payload)
         return Raw(found)
 
+    def all_json(self, payloads: Mapping[str, Payload]) -> dict[str, Raw]:
+        """Each value as JSON. What is missing of them is missing together, to be fetched together."""
+        found: dict[str, Raw] = {}
+        missing: frozenset[Blob] = frozenset()
+        for name, payload in payloads.items():
+            try:
+                found[name] = self.json(payload)
+            except NotReady as not_ready:
+                missing |= not_ready.values
+        if missing:
+            raise NotReady(values=missing)
+        return found
+
 
 def reference(blob: Blob) -> Raw:
     """A stored value as expressions and outputs name it: its hash, size and type."""
@@ -94,10 +114,8 @@ class Incoming(Struct, frozen=True):
             raise Unfit("/keep_input", "The input is not an object, so its fields cannot be kept.") from None
 
     def by_node(self) -> dict[NodeId, Raw]:
-        return {
-            source: self.values.json(carried(self.run.step(source)))
-            for source in taken_from(self.graph, self.run, self.node.id)
-        }
+        sources = taken_from(self.graph, self.run, self.node.id)
+        return self.values.all_json({source: carried(self.run.step(source)) for source in sources})
 
 
 def trigger_body(trigger: Raw) -> Raw:

@@ -133,7 +133,9 @@ class Judge:
         programs = self._sources.programs(plan) if plan else None
         if programs is None:
             return consider(run, None, message, at, NO_PLAN)
-        return consider(run, programs.graph, message, at, programs.evaluator(self._sources.values))
+        return consider(
+            run, programs.graph, message, at, programs.evaluator(self._sources.values, self._sources.answers)
+        )
 
 
 def too_large(proposed: Proposed) -> bool:

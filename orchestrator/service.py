@@ -130,6 +130,9 @@ class Orchestrator:
 
     def _prepare(self, run_id: str, letters: list[Letter], missing: NotReady | None) -> None:
         """Fetch what the run's decision needs, beside the cycles; its letters wait meanwhile."""
+        if run_id in self._preparing:
+            self._preparing[run_id] += letters
+            return
         self._preparing[run_id] = letters
         self._tasks.create_task(self._get_ready(run_id, letters[0].message.org, missing))
 
@@ -300,11 +303,12 @@ class Orchestrator:
         while generation == self._generation:
             try:
                 await self._emission.wakes(waits)
-                break
             except Away as away:
                 log.warning("wake.not-armed", waits=len(waits), reason=str(away))
                 await asyncio.sleep(PAUSE)
-        self._answer_all(settled)
+            else:
+                self._answer_all(settled)
+                return
 
     def _answer_all(self, settled: Sequence[tuple[Proposed, Known]]) -> None:
         for proposed, known in settled:
@@ -325,36 +329,64 @@ class Orchestrator:
             letter.answer(answer)
 
     def _nothing_new(self, proposed: Proposed) -> None:
-        """The state asks for no change. What it waits for may still be missing in the world: look, then answer."""
+        """The state asks for no change. But a memory proves nothing: only a start that was there stays there."""
         known = proposed.before
         looked = any(isinstance(letter.message, Look) for letter in proposed.letters)
         if known.run.active and not known.archived and (looked or not known.emitted):
             self._tasks.create_task(self._emit_again(proposed))
-        else:
+        elif known.version and all(isinstance(letter.message, StartRun) for letter in proposed.letters):
             self._answer(proposed, known)
+        else:
+            self._tasks.create_task(self._answer_nothing(proposed))
+
+    async def _answer_nothing(self, proposed: Proposed) -> None:
+        """Answer once the log has confirmed that nobody committed behind our back: an owner may be one no longer."""
+        generation = self._generation
+        while generation == self._generation:
+            try:
+                if await self._is_last(proposed.before):
+                    self._answer(proposed, proposed.before)
+                else:
+                    self._decide_anew(proposed)
+                return
+            except Away as away:
+                log.warning("answer.postponed", run=proposed.before.run.id, reason=str(away))
+                await asyncio.sleep(PAUSE)
 
     async def _emit_again(self, proposed: Proposed) -> None:
         """Emit what nobody holds: first INBOX is read to its end, then TASKS is asked, then RUNS."""
         known, generation = proposed.before, self._generation
-        run_id = known.run.id
         while generation == self._generation:
             try:
                 missing = await self._emission.missing(known)
-                subject = run_subject(known.run.org, run_id)
-                last = (await self._log.last([subject])).get(subject)
-                if last is None or last.sequence != known.sequence:
-                    break  # The run went on meanwhile: whoever decided that emitted what follows.
+                if not await self._is_last(known):
+                    self._decide_anew(proposed)
+                    return
                 self._emission.attempts(known, missing, await self._sources.fetched_programs(known.run.plan))
                 if known.run.phase == "stopping":
                     self._emission.let_go(known)
                 await self._emission.wakes([(known, wait) for wait in outstanding(known.run).waits])
                 self.counts["emitted_again"] += len(missing)
                 self._remember_emitted(known)
-                break
+                self._answer(proposed, known)
+                return
             except Away as away:
-                log.warning("emission.postponed", run=run_id, reason=str(away))
+                log.warning("emission.postponed", run=known.run.id, reason=str(away))
                 await asyncio.sleep(PAUSE)
-        self._answer(proposed, known)
+
+    async def _is_last(self, known: Known) -> bool:
+        """Whether what we remember of a run is all that the log has of it."""
+        subject = run_subject(known.run.org, known.run.id)
+        last = (await self._log.last([subject])).get(subject)
+        return (last.sequence if last is not None else 0) == known.sequence
+
+    def _decide_anew(self, proposed: Proposed) -> None:
+        """Somebody committed behind our back: what they said counts, and the letters are read with it in mind."""
+        self.counts["behind"] += 1
+        self._memory.drop(proposed.before.run.id)
+        for letter in proposed.letters:
+            self._route(letter)
+        self._kick()
 
     def _remember_emitted(self, known: Known) -> None:
         remembered = self._memory.get(known.run.id)

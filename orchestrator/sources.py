@@ -1,6 +1,5 @@
 """What decisions need from outside: histories, plans and stored values. Fetched before a decision, never during one."""
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Final, Generic, Protocol, TypeVar
@@ -12,6 +11,7 @@ from contracts.payloads import Blob
 from contracts.plans import Plan
 from contracts.runs import TERMINAL
 from contracts.subjects import run as run_subject
+from orchestrator.expressions.jobs import Answer, Answers, Job, Undone, Worker
 from orchestrator.inputs import NotReady
 from orchestrator.memory import Known, fold
 from orchestrator.run import Evaluate, Graph
@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 PLANS_KEPT: Final = 256
 VALUES_KEPT: Final = 64
+ANSWERS_KEPT: Final = 256
 PLAN_TYPE: Final = "application/vnd.automateos.plan+json"
 _decode_plan: Final = Decoder[Plan](Plan)
 
@@ -38,9 +39,16 @@ class Programs(Protocol):
     @property
     def graph(self) -> Graph: ...
 
-    def evaluator(self, values: Mapping[str, bytes | None]) -> Evaluate:
-        """Evaluates with these stored values at hand."""
+    def evaluator(self, values: Mapping[str, bytes | None], answers: Answers) -> Evaluate:
+        """Evaluates with these stored values, and with these answers to what was evaluated apart."""
         ...
+
+
+class NoWorker:
+    """For plans whose expressions are all surely cheap, or that have none."""
+
+    async def answer(self, job: Job) -> Answer:
+        return Undone(message="expressions of this cost are not evaluated here")
 
 
 class _Kept(Generic[T]):
@@ -64,7 +72,13 @@ class Sources:
     """Fetches, and keeps what never changes: plans and values by their hash."""
 
     def __init__(
-        self, *, log: Log, blobs: Blobs, archive: Archive, compile_plan: Callable[[Plan], Programs]
+        self,
+        *,
+        log: Log,
+        blobs: Blobs,
+        archive: Archive,
+        compile_plan: Callable[[Plan], Programs],
+        worker: Worker | None = None,
     ) -> None:
         self.blobs = blobs
         self._log = log
@@ -72,6 +86,8 @@ class Sources:
         self._compile_plan = compile_plan
         self._plans: _Kept[Programs | None] = _Kept(PLANS_KEPT)
         self._values: _Kept[bytes | None] = _Kept(VALUES_KEPT)
+        self._worker = worker or NoWorker()
+        self._answers: _Kept[Answer] = _Kept(ANSWERS_KEPT)
 
     async def load(self, org: str, run_id: str, *, whole: bool = False) -> Known:
         """The run as its history tells it. `whole`: also what only the archive has."""
@@ -104,13 +120,19 @@ class Sources:
         """Stored values by hash, as far as they were fetched; None stands for one that is gone or too large."""
         return self._values.entries
 
+    @property
+    def answers(self) -> Answers:
+        """What evaluations apart gave, by the names of their jobs."""
+        return self._answers.entries
+
     async def fetch(self, missing: NotReady) -> None:
         """Get what a decision needed."""
         if missing.plan:
             self._plans.keep(missing.plan, await self._plan(missing.plan))
-        async with asyncio.TaskGroup() as fetches:
-            for blob in missing.values:
-                fetches.create_task(self._fetch_value(blob))
+        for job in missing.jobs:
+            self._answers.keep(job.name, await self._worker.answer(job))
+        for blob in sorted(missing.values, key=lambda blob: blob.sha256):
+            await self._fetch_value(blob)
 
     async def _plan(self, plan: str) -> Programs | None:
         try:

@@ -72,7 +72,8 @@ STEP_STATUSES: Final[Mapping[type, Mapping[StepStatus, StepStatus]]] = {
         "in_doubt": "scheduled",
     },
     AttemptDoubted: {"scheduled": "in_doubt"},
-    WaitOpened: {"pending": "waiting", "scheduled": "waiting"},
+    # From `in_doubt` when the doubtful attempt turns out to have failed and is made again after a pause.
+    WaitOpened: {"pending": "waiting", "scheduled": "waiting", "in_doubt": "waiting"},
     StepSucceeded: _from_every("succeeded"),
     StepFailed: _from_every("failed"),
     StepSkipped: {"pending": "skipped"},

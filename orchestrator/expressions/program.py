@@ -12,7 +12,7 @@ from orchestrator.expressions import engine
 from orchestrator.expressions.bounds import Cost, Size, cost
 from orchestrator.expressions.budget import Budget, Room
 from orchestrator.expressions.engine import Engine
-from orchestrator.expressions.faults import Failed
+from orchestrator.expressions.faults import Failed, OutOfMemory
 from orchestrator.expressions.jobs import NO_ANSWERS, Answers, Apart, Done, Job, Undone
 from orchestrator.expressions.loops import rewritten
 from orchestrator.expressions.references import Place, Reference, Resolved, spelled
@@ -142,6 +142,8 @@ class Program:
             self._loaded = self._engine.load(rewritten(self._root))
         try:
             result = engine.plain(engine.run(self._loaded, values), self._shape, room)
+        except OutOfMemory:
+            raise
         except Failed as failed:
             raise self._explained(failed, values, missing) from None
         if isinstance(result, dict | list) and has_secret(result):

@@ -1,0 +1,302 @@
+"""From a workflow to its plan, or to every fault in it, each with its place and a code.
+
+Rule that holds here: a plan is all that a run ever needs. What decisions use of node specs is copied into it, so a run
+goes on the same way after every node type has changed. Whatever is drawn, no exception leaves.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from contracts.codec import encode
+from contracts.limits import ATTEMPT_SECONDS, PORTS_PER_NODE, NodeId, PoolName, PortName
+from contracts.nodes import NodeSpec
+from contracts.plans import Plan, PlanEdge, PlanNode, Reads
+from contracts.workflows import Edge, Fault, Node, Retry, Workflow
+from orchestrator.catalogue import SPECS
+from orchestrator.drafts import Draft, read
+from orchestrator.expressions.config import Form as Fields
+from orchestrator.expressions.config import compile_config
+from orchestrator.expressions.language import Language
+from orchestrator.expressions.references import Scope
+from orchestrator.schemas import Form
+from orchestrator.state import ERROR_PORT
+from orchestrator.topology import Topology, examine
+
+
+def compile_workflow(
+    definition: bytes | Workflow,
+    specs: Mapping[str, NodeSpec],
+    *,
+    org: str,
+    workflow: str,
+    version: int,
+    language: Language | None = None,
+) -> Plan | list[Fault]:
+    """The plan, or all faults at once, in the order of their places.
+
+    `specs`: what executors announced, by type (its newest version) and by `type@version`; control nodes are known anyway.
+    `language`: the process' own, where there is one; it keeps what it compiled.
+    """
+    draft, faults = read(definition)
+    compiling = _Compiling(draft, {**specs, **SPECS}, faults, language or Language())
+    nodes = compiling.nodes()
+    if faults:
+        return sorted(faults, key=_place)
+    return Plan(
+        org=org,
+        workflow=workflow,
+        version=version,
+        nodes=nodes,
+        edges=tuple(
+            PlanEdge(source=edge.source, port=edge.port, target=edge.target, into=edge.into)
+            for _, edge in draft.edges
+        ),
+        vars=draft.vars,
+        timeout_s=draft.timeout_s,
+    )
+
+
+def encoded(plan: Plan) -> tuple[bytes, str]:
+    """The bytes under which a plan is stored, and their SHA-256: its name."""
+    body = encode(plan)
+    return body, hashlib.sha256(body).hexdigest()
+
+
+_PARTS: Final = re.compile(r"\d+|\D+")
+
+
+def _place(fault: Fault) -> tuple[tuple[int, int, str], ...]:
+    """Sorts `/nodes/9` before `/nodes/10`."""
+    return tuple(
+        (0, int(part), "") if part.isdecimal() and len(part) < 10 else (1, 0, part)
+        for part in _PARTS.findall(fault.pointer)
+    )
+
+
+class _Drawn(Struct, frozen=True, kw_only=True):
+    """A node whose type is known."""
+
+    place: int
+    node: Node
+    form: Form
+    outputs: tuple[PortName, ...]
+
+
+class _Compiling:
+    """One workflow on its way to a plan; every method adds the faults that it finds."""
+
+    def __init__(
+        self, draft: Draft, specs: Mapping[str, NodeSpec], faults: list[Fault], language: Language
+    ) -> None:
+        self._draft = draft
+        self._specs = specs
+        self._faults = faults
+        self._language = language
+        self._forms: dict[tuple[str, int], Form] = {}
+        self._nodes: dict[NodeId, tuple[int, Node]] = {}
+        self._drawn: list[_Drawn] = []
+        self._named: dict[NodeId, _Drawn] = {}
+
+    def nodes(self) -> tuple[PlanNode, ...]:
+        """The nodes of the plan in topological order; of no use when there are faults."""
+        self._read_ids()
+        self._read_types()
+        topology = self._read_edges()
+        planned = {drawn.place: self._planned(drawn, topology) for drawn in self._drawn}
+        return tuple(
+            msgspec.structs.replace(planned[self._nodes[name][0]], order=rank)
+            for rank, name in enumerate(topology.order)
+            if self._nodes[name][0] in planned
+        )
+
+    def _fault(
+        self, code: str, pointer: str, message: str, node: str | None = None, position: int | None = None
+    ) -> None:
+        self._faults.append(Fault(code=code, pointer=pointer, message=message, node=node, position=position))
+
+    # --- Nodes and their types ----------------------------------------------------------------
+
+    def _read_ids(self) -> None:
+        for place, node in self._draft.nodes:
+            if node.id in self._nodes:
+                first = self._nodes[node.id][0]
+                self._fault(
+                    "workflow.duplicate_node",
+                    f"/nodes/{place}/id",
+                    f"Node {first} has the id {node.id} already.",
+                    node.id,
+                )
+            else:
+                self._nodes[node.id] = (place, node)
+
+    def _read_types(self) -> None:
+        for place, node in self._draft.nodes:
+            spec = self._spec(node)
+            if spec is None:
+                version = f" in version {node.type_version}" if node.type_version else ""
+                self._fault(
+                    "workflow.unknown_node_type",
+                    f"/nodes/{place}/type",
+                    f"Nobody has announced node type {node.type}{version}.",
+                    node.id,
+                )
+                continue
+            form = self._forms.setdefault((spec.type, spec.version), Form(spec))
+            drawn = _Drawn(place=place, node=node, form=form, outputs=self._outputs(place, node, spec))
+            self._drawn.append(drawn)
+            self._named.setdefault(node.id, drawn)
+            self._read_bounds(place, node, spec)
+
+    def _spec(self, node: Node) -> NodeSpec | None:
+        spec = self._specs.get(node.type)
+        if node.type_version is None or (spec is not None and spec.version == node.type_version):
+            return spec
+        return self._specs.get(f"{node.type}@{node.type_version}")
+
+    def _read_bounds(self, place: int, node: Node, spec: NodeSpec) -> None:
+        if node.pool is not None and not _fits(node.pool, PoolName):
+            self._fault(
+                "malformed",
+                f"/nodes/{place}/pool",
+                "A pool's name is lower-case letters, digits and dashes.",
+                node.id,
+            )
+        if spec.place == "executor" and node.timeout_s is not None and node.timeout_s > ATTEMPT_SECONDS:
+            self._fault(
+                "workflow.limit",
+                f"/nodes/{place}/timeout_s",
+                f"An attempt takes at most {ATTEMPT_SECONDS} seconds.",
+                node.id,
+            )
+
+    def _outputs(self, place: int, node: Node, spec: NodeSpec) -> tuple[PortName, ...]:
+        """The ports of the type, and those that the configuration names."""
+        ports = [port.name for port in spec.outputs]
+        if spec.outputs_from is None:
+            return tuple(ports)
+        for number, item in enumerate(_listed(node.config, spec.outputs_from)):
+            name = item.get("name") if isinstance(item, dict) else item
+            pointer = f"/nodes/{place}/config{spec.outputs_from}/{number}" + (
+                "/name" if isinstance(item, dict) else ""
+            )
+            if not isinstance(name, str) or not _fits(name, PortName) or name == ERROR_PORT:
+                self._fault("workflow.bad_config", pointer, "This cannot be the name of a port.", node.id)
+            elif name in ports:
+                self._fault("workflow.bad_config", pointer, f"Port {name} stands twice.", node.id)
+            else:
+                ports.append(name)
+        if len(ports) > PORTS_PER_NODE:
+            self._fault(
+                "workflow.limit",
+                f"/nodes/{place}/config{spec.outputs_from}",
+                f"A node has at most {PORTS_PER_NODE} ports.",
+                node.id,
+            )
+        return tuple(ports)
+
+    # --- Edges and the shape ------------------------------------------------------------------
+
+    def _read_edges(self) -> Topology:
+        arrows: dict[NodeId, list[NodeId]] = {name: [] for name in self._nodes}
+        seen: set[Edge] = set()
+        for place, edge in self._draft.edges:
+            if edge in seen:
+                self._fault("workflow.duplicate_edge", f"/edges/{place}", "The same edge stands twice.")
+                continue
+            seen.add(edge)
+            self._read_ends(place, edge)
+            if edge.source in self._nodes and edge.target in self._nodes:
+                arrows[edge.source].append(edge.target)
+        topology = examine(arrows)
+        for circle in topology.circles:
+            place = self._nodes[circle[0]][0]
+            way = " → ".join((*circle, circle[0]))
+            self._fault("workflow.cycle", f"/nodes/{place}", f"These nodes form a circle: {way}.", circle[0])
+        for name in topology.unreachable:
+            place = self._nodes[name][0]
+            self._fault(
+                "workflow.unreachable", f"/nodes/{place}", f"No path leads from a start to {name}.", name
+            )
+        return topology
+
+    def _read_ends(self, place: int, edge: Edge) -> None:
+        for end, name in (("source", edge.source), ("target", edge.target)):
+            if name not in self._nodes and name not in self._draft.broken:
+                self._fault(
+                    "workflow.dangling_edge", f"/edges/{place}/{end}", f"There is no node {name}.", name
+                )
+        source, target = self._named.get(edge.source), self._named.get(edge.target)
+        if source is not None and edge.port not in (*source.outputs, ERROR_PORT):
+            self._fault(
+                "workflow.unknown_port",
+                f"/edges/{place}/port",
+                f"Node {edge.source} has no output {edge.port}; it has {', '.join(source.outputs)} and error.",
+                edge.source,
+            )
+        if target is not None and edge.into not in (port.name for port in target.form.spec.inputs):
+            self._fault(
+                "workflow.unknown_port",
+                f"/edges/{place}/into",
+                f"Node {edge.target} has no input {edge.into}.",
+                edge.target,
+            )
+
+    # --- Configurations -----------------------------------------------------------------------
+
+    def _planned(self, drawn: _Drawn, topology: Topology) -> PlanNode:
+        node, spec, marks = drawn.node, drawn.form.spec, drawn.form.marks
+        at = f"/nodes/{drawn.place}/config"
+        for pointer, message in drawn.form.findings(node.config):
+            self._fault("workflow.bad_config", at + pointer, message, node.id)
+        known = frozenset(self._nodes)
+        fields = compile_config(
+            node.config,
+            self._language,
+            node=node.id,
+            form=Fields(conditions=marks.conditions, literal=marks.literal),
+            # In and behind a circle nobody can say what comes before; the circle itself is told.
+            scope=Scope(nodes=topology.ancestors.get(node.id, known), known=known),
+        )
+        for fault in fields.faults:
+            self._fault(
+                "workflow.bad_expression", at + fault.field, fault.message, node.id, fault.position.offset
+            )
+        return PlanNode(
+            id=node.id,
+            type=spec.type,
+            type_version=spec.version,
+            place=spec.place,
+            pool=node.pool or spec.pool,
+            repeat=spec.repeat,
+            join="any" if spec.type == "merge" and node.config.get("mode") == "any" else "all",
+            retry=node.retry or Retry(),
+            timeout_s=node.timeout_s or spec.timeout_s,
+            config=node.config,
+            conditions=marks.conditions,
+            literal=marks.literal,
+            secrets=marks.secrets,
+            outputs=drawn.outputs,
+            reads=Reads(trigger=fields.reads.trigger, nodes=tuple(sorted(fields.reads.nodes))),
+        )
+
+
+def _fits(value: str, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _listed(config: Mapping[str, Any], pointer: str) -> list[Any]:
+    """The list at a JSON pointer of a configuration; empty when there is none."""
+    value: Any = config
+    for part in pointer.split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, list) else []

@@ -1,0 +1,205 @@
+"""What the expressions of a node give in a run. The last step before a decision, and as pure as one.
+
+Whatever is not at hand is raised for, before anything is decided: stored values that were not fetched, and evaluations
+so costly that a process of their own makes them. Results stand in the events, so no replay evaluates anything.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from contracts.codec import encode
+from contracts.errors import Failure
+from contracts.limits import NodeId
+from contracts.payloads import Inline, Payload
+from contracts.plans import Plan, PlanNode
+from orchestrator.control import Answered, Delayed, Passed, perform
+from orchestrator.expressions.config import CompiledConfig, Form, compile_condition, compile_config
+from orchestrator.expressions.faults import ExpressionError, ExpressionFault
+from orchestrator.expressions.jobs import NO_ANSWERS, Answers, Apart
+from orchestrator.expressions.language import Language
+from orchestrator.expressions.references import Reads
+from orchestrator.expressions.values import MISSING, Context, Settled, Value
+from orchestrator.inputs import Incoming, NotReady, Unreadable, Values, run_output
+from orchestrator.readiness import Graph
+from orchestrator.state import Run
+
+_MESSAGE: Final = 2_000
+_POINTER: Final = 1_000
+_POSITION: Final = 100_000
+"""The bounds of `Failure`: one that breaks them could be stored and never be read again."""
+
+
+class Compiled:
+    """A plan with its expressions compiled, each node's when it is first evaluated."""
+
+    def __init__(self, plan: Plan, language: Language) -> None:
+        self.graph = Graph.of(plan)
+        self._language = language
+        self._nodes: dict[NodeId, _Node] = {}
+
+    def evaluator(self, values: Mapping[str, bytes | None], answers: Answers = NO_ANSWERS) -> "Evaluation":
+        """Evaluates with these stored values and these answers at hand. Made for one message."""
+        return Evaluation(self, Values(values), answers)
+
+    def node(self, node: PlanNode) -> "_Node":
+        known = self._nodes.get(node.id)
+        if known is None:
+            known = self._nodes[node.id] = _compiled(node, self._language)
+        return known
+
+
+class _Node(Struct, frozen=True, eq=False):
+    """A node's expressions."""
+
+    whole: CompiledConfig
+    cases: tuple[CompiledConfig, ...] = ()
+    """A switch's conditions one by one: behind the first that holds, none is evaluated."""
+    constant: Any = None
+    """The configuration, when it has no expressions."""
+    encoded: Inline | None = None
+    """The same as it stands in an event."""
+
+
+def _compiled(node: PlanNode, language: Language) -> _Node:
+    form = Form(conditions=node.conditions, literal=node.literal)
+    if node.type == "switch":
+        cases = tuple(
+            compile_condition(case["when"], language, node=node.id, field=f"/cases/{number}/when")
+            for number, case in enumerate(node.config["cases"])
+        )
+        return _Node(compile_config({}, language, node=node.id), cases)
+    whole = compile_config(node.config, language, node=node.id, form=form)
+    if whole.faults or whole.expressions:
+        return _Node(whole)
+    constant = whole.evaluate(Context.from_roots())
+    return _Node(whole, (), constant, Inline(value=Raw(encode(constant))))
+
+
+class Evaluation:
+    """Evaluates for one message: what several nodes read is decoded once."""
+
+    def __init__(self, compiled: Compiled, values: Values, answers: Answers) -> None:
+        self._compiled = compiled
+        self._values = values
+        self._answers = answers
+        self._decoded: dict[int, tuple[Payload, Value]] = {}
+
+    def config(self, run: Run, node: PlanNode) -> Payload | Failure:
+        compiled = self._compiled.node(node)
+        if compiled.encoded is not None:
+            return compiled.encoded
+        try:
+            return Inline(value=Raw(encode(self._evaluated(compiled.whole, run))))
+        except _FAILURES as error:
+            return _failure(error, node)
+
+    def control(self, run: Run, node: PlanNode, at: datetime) -> Passed | Delayed | Answered | Failure:
+        try:
+            return perform(node, self._control_config(run, node), self._incoming(run, node), at)
+        except _FAILURES as error:
+            return _failure(error, node)
+
+    def passed_on(self, run: Run, node: PlanNode) -> Payload | Failure:
+        try:
+            return self._incoming(run, node).payload()
+        except _FAILURES as error:
+            return _failure(error, node)
+
+    def output(self, run: Run) -> Payload:
+        return run_output(self._compiled.graph, run)
+
+    def _incoming(self, run: Run, node: PlanNode) -> Incoming:
+        return Incoming(self._compiled.graph, run, node, self._values)
+
+    def _control_config(self, run: Run, node: PlanNode) -> Mapping[str, Any]:
+        compiled = self._compiled.node(node)
+        if not compiled.cases:
+            config: dict[str, Any] = compiled.constant or self._evaluated(compiled.whole, run)
+            return config
+        cases: list[dict[str, Any]] = []
+        for case, condition in zip(node.config["cases"], compiled.cases, strict=True):
+            cases.append({"name": case["name"], "when": self._evaluated(condition, run)})
+            if cases[-1]["when"] is True:
+                break
+        return {"cases": cases}
+
+    def _evaluated(self, config: CompiledConfig, run: Run) -> Any:
+        if config.faults:
+            raise _Faulty(config.faults[0])
+        try:
+            return config.evaluate(self._context(run, config.reads), self._answers)
+        except Apart as apart:
+            raise NotReady(jobs=apart.jobs) from None
+
+    # --- The values that expressions read -----------------------------------------------------
+
+    def _context(self, run: Run, reads: Reads) -> Context:
+        """Exactly what is read, so that nothing is fetched or decoded in vain."""
+        plan = self._compiled.graph.plan
+        outputs = {name: run.step(name).output for name in sorted(reads.nodes)}
+        payloads = {name: output for name, output in outputs.items() if output is not None}
+        values = self._decodable({**payloads, "": run.input} if reads.trigger else payloads)
+        return Context.from_roots(
+            trigger=values.get("", MISSING),
+            run=_about(run) if reads.run else MISSING,
+            vars={**run.org_vars, **plan.vars} if reads.vars else MISSING,
+            steps={
+                name: Settled(
+                    output=values.get(name, MISSING),
+                    status=run.step(name).status,
+                    error=msgspec.to_builtins(run.step(name).error),
+                )
+                for name in outputs
+            },
+        )
+
+    def _decodable(self, payloads: Mapping[str, Payload]) -> dict[str, Value]:
+        raws = self._values.all_json(
+            {name: payload for name, payload in payloads.items() if id(payload) not in self._decoded}
+        )
+        for name, raw in raws.items():
+            # The payload is kept beside its value, so that its identity stays its own.
+            self._decoded[id(payloads[name])] = (payloads[name], Value(raw))
+        return {name: self._decoded[id(payload)][1] for name, payload in payloads.items()}
+
+
+def _about(run: Run) -> dict[str, Any]:
+    """What `run` is in expressions: nothing that differs between two attempts at a step."""
+    return {
+        "id": run.id,
+        "org": run.org,
+        "workflow": run.workflow,
+        "version": run.version,
+        "trigger": run.trigger,
+        "started_at": run.started_at.isoformat().replace("+00:00", "Z") if run.started_at else None,
+    }
+
+
+class _Faulty(Exception):
+    """The plan has an expression that this release does not take."""
+
+    def __init__(self, fault: ExpressionFault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+_FAILURES: Final = (ExpressionError, _Faulty, Unreadable)
+
+
+def _failure(error: Exception, node: PlanNode) -> Failure:
+    match error:
+        case Unreadable():
+            return msgspec.structs.replace(error.failure, node=node.id)
+        case _Faulty(fault=found) | (ExpressionError() as found):
+            return Failure(
+                code="expression",
+                message=found.message[:_MESSAGE],
+                node=node.id,
+                field=found.field[:_POINTER],
+                position=min(found.position.offset, _POSITION),
+            )
+    raise error
