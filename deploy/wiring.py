@@ -78,8 +78,8 @@ async def free_partitions(settings: Settings) -> None:
 
 
 async def make_first_key(settings: Settings, path: Path) -> None:
-    """An API key for whoever enters first, unless there is one."""
-    if path.exists():
+    """An API key for whoever enters first, unless there is one: then nothing is imported for it."""
+    if _is_there(path):
         return
     from chassis.clock import SystemClock
     from chassis.postgres import pool
@@ -90,6 +90,10 @@ async def make_first_key(settings: Settings, path: Path) -> None:
     async with pool(settings, most=1) as postgres:
         vault = Vault(postgres, MasterKey.from_file(Path(settings.master_key_file)), SystemClock())
         await ensure_first_key(vault, path)
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists()
 
 
 def pools_of(settings: Settings) -> tuple[str, ...]:

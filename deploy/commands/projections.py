@@ -30,7 +30,8 @@ async def rebuild(
                 "messages": rebuilt.messages,
                 "events": rebuilt.events,
                 "seconds": rebuilt.seconds,
-                "differences": rebuilt.differences,
+                "differences": sum(each.rows for each in rebuilt.differences),
+                "different": rebuilt.differences,
             }
         )
         return 1 if rebuilt.differences else 0
