@@ -30,7 +30,7 @@ def stop(run: Run, order: Sequence[StepPath], at: datetime, error: Failure | Non
     closed += [
         StepCancelled(step=path, node=node_of(path))
         for path in order
-        if path not in run.attempts and run.step(path).status not in DONE
+        if path not in run.attempts and run.step(path).status not in (*DONE, "cancelled")
     ]
     if not run.attempts:
         return closed + _end(_after(run, closed, at), order, error)

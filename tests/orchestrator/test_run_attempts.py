@@ -124,7 +124,10 @@ def test_a_late_outcome_ends_the_doubt() -> None:
 
 
 def test_a_late_failure_ends_the_doubt_and_is_retried() -> None:
-    started(CALL).when(doubted("call"), broken("call", error=TRY_AGAIN)).then_kinds(AttemptFailed, WaitOpened)
+    told = started(CALL).when(doubted("call"), broken("call", error=TRY_AGAIN))
+    told.then_kinds(AttemptFailed, WaitOpened)
+    assert told.state.step("call").status == "waiting"
+    told.later(10).when(wake("retry:call:2")).then(WaitEnded(wait="retry:call:2"), scheduled("call", 2))
 
 
 def resolved(resolution: str, output: object = None) -> DoubtResolved:
