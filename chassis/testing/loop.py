@@ -11,7 +11,6 @@ where another process may act, or where this one may die.
 """
 
 import asyncio
-import heapq
 import itertools
 import random
 import sys
@@ -19,18 +18,72 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
-from typing import Any, Final, TypeVar
+from heapq import heappop, heappush
+from typing import Any, Final, Literal, TypeVar
 
 T = TypeVar("T")
+Happening = Literal["killed", "paused", "resumed"]
+
 _UNWINDING: Final = 50
-
-PROCESS: Final[ContextVar[str]] = ContextVar("process", default="")
-"""The life of a process whose code is running, `name#number`; empty for the simulation itself."""
+_NEVER: Final = sys.maxsize
 
 
-def name_of(life: str) -> str:
-    """The process that this is one life of."""
-    return life.partition("#")[0]
+class Process:
+    """A name under which one life after the other is lived."""
+
+    __slots__ = ("due", "life", "name", "steps")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.life: Life | None = None
+        self.steps = 0
+        """Callbacks run in all its lives: the time that its misfortunes are counted in."""
+        self.due = _NEVER
+        """The step at which `SimulatedLoop.misfortune` is called."""
+
+
+class Life:
+    """One process from its start to its death."""
+
+    __slots__ = (
+        "alive",
+        "context",
+        "listed",
+        "number",
+        "paused_until",
+        "process",
+        "queue",
+        "tasks",
+        "watchers",
+    )
+
+    def __init__(self, process: Process, number: int) -> None:
+        self.process = process
+        self.number = number
+        self.alive = True
+        self.listed = False
+        self.paused_until = 0.0
+        self.queue: deque[_Handle] = deque()
+        self.tasks: list[asyncio.Task[Any]] = []
+        self.watchers: list[Callable[[Happening], None]] = []
+        """Told when the life is killed, paused or resumed, as the other end of a connection would notice it."""
+        self.context = Context()
+        self.context.run(_LIFE.set, self)
+
+    @property
+    def name(self) -> str:
+        return self.process.name
+
+    def __repr__(self) -> str:
+        return f"{self.name}#{self.number}"
+
+
+_LIFE: Final[ContextVar[Life]] = ContextVar("life")
+
+
+def current() -> Life:
+    """Whose code is running. Raises `LookupError` outside a simulation."""
+    return _LIFE.get()
 
 
 class Deadlock(Exception):
@@ -41,152 +94,202 @@ class TooLong(Exception):
     """The bound on steps or on virtual time was reached before the goal."""
 
 
+class _Handle:
+    """As much of `asyncio.Handle` and `TimerHandle` as asyncio asks for; these are made a thousand times a schedule."""
+
+    __slots__ = ("args", "callback", "context", "moment")
+
+    def __init__(
+        self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None, moment: float
+    ) -> None:
+        self.callback: Callable[..., object] | None = callback
+        self.args = args
+        self.context = copy_context() if context is None else context
+        self.moment = moment
+
+    def cancel(self) -> None:
+        self.callback = None
+        self.args = ()
+
+    def cancelled(self) -> bool:
+        return self.callback is None
+
+    def when(self) -> float:
+        return self.moment
+
+
 class SimulatedLoop(asyncio.AbstractEventLoop):
     """Runs processes one callback at a time, in an order that the seed decides."""
 
     def __init__(self, random_: random.Random) -> None:
-        self._random = random_
+        self._chance = random_.random
         self._now = 0.0
-        self._queues: dict[str, deque[asyncio.Handle]] = {}
-        self._runnable: list[str] = []
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._runnable: list[Life] = []
+        self._timers: list[tuple[float, int, _Handle]] = []
         self._order = itertools.count()
-        self._dead: set[str] = set()
-        self._lives = itertools.count(1)
-        self._life_of: dict[str, str] = {}
-        self._paused: dict[str, float] = {}
-        self._graves: list[asyncio.Task[Any]] = []
-        self._tasks: dict[str, list[asyncio.Task[Any]]] = {}
+        self._lives: list[Life] = []
+        self.processes: dict[str, Process] = {}
+        self.nobody = self._life("")
+        """The simulation itself: servers, networks and the passing of time."""
         self.steps = 0
         self.failures: list[tuple[str, BaseException]] = []
         """Exceptions that ended a process, or that nobody awaited."""
-        self.before_step: Callable[[str], None] = lambda process: None
-        """Called before each callback with the process' name: the place to kill and to pause."""
+        self.misfortune: Callable[[Process], None] = lambda _: None
+        """Called before a process' step number `due`: the place to kill and to pause. It sets `due` anew."""
 
     # --- What the simulation does -------------------------------------------------------------
 
-    def spawn(self, process: str, main: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def process(self, name: str) -> Process:
+        found = self.processes.get(name)
+        if found is None:
+            found = self.processes[name] = Process(name)
+        return found
+
+    def spawn(self, name: str, main: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Start a process. After it was killed the same name may be spawned again: that is a restart, a new life."""
-        life = f"{process}#{next(self._lives)}"
-        self._life_of[process] = life
-        context = copy_context()
-        context.run(PROCESS.set, life)
-        task = self.create_task(main, context=context)
-        task.add_done_callback(self._ended, context=context)
+        life = self._life(name)
+        task = self.create_task(main, context=life.context.copy())
+        task.add_done_callback(self._ended, context=life.context)
         return task
 
-    def kill(self, process: str) -> None:
+    def _life(self, name: str) -> Life:
+        process = self.process(name)
+        life = process.life = Life(process, len(self._lives))
+        self._lives.append(life)
+        return life
+
+    def kill(self, name: str) -> None:
         """Take a process away between two of its lines."""
-        life = self._life_of.pop(process, process)
-        self._dead.add(life)
-        self._paused.pop(life, None)
-        self._queues.pop(life, None)
-        if life in self._runnable:
-            self._runnable.remove(life)
-        self._graves += self._tasks.pop(life, [])
+        process = self.processes[name]
+        life, process.life = process.life, None
+        if life is None:
+            return
+        life.alive = False
+        life.queue.clear()
+        self._unlist(life)
+        self._tell(life, "killed")
 
-    def pause(self, process: str, seconds: float) -> None:
+    def pause(self, name: str, seconds: float) -> None:
         """Let a process stand still for a while of virtual time, with everything that it believes."""
-        life = self._life_of[process]
-        self._paused[life] = self._now + seconds
-        self.call_at(self._paused[life], self._resume, life, context=Context())
+        life = self.processes[name].life
+        if life is None:
+            return
+        life.paused_until = self._now + seconds
+        self._unlist(life)
+        self._tell(life, "paused")
+        self.call_in(self.nobody, seconds, self._resume, life)
 
-    def call_in(self, life: str, delay: float, callback: Callable[..., object], *args: Any) -> None:
-        """Have something happen in a process after a while, as if its network card had seen it."""
-        context = Context()
-        context.run(PROCESS.set, life)
-        self.call_later(delay, callback, *args, context=context)
+    def call_in(
+        self, life: Life | Literal[""], delay: float, callback: Callable[..., object], *args: Any
+    ) -> None:
+        """Have something happen in a life (empty: outside of all) after a while, as if its network card had seen it."""
+        context = (life or self.nobody).context
+        moment = self._now + delay
+        heappush(self._timers, (moment, next(self._order), _Handle(callback, args, context, moment)))
 
-    def alive(self, life: str) -> bool:
-        return life not in self._dead
-
-    def run_until(self, reached: Callable[[], bool], *, steps: int, seconds: float) -> None:
-        """Run until `reached()`, looked at after every callback. Raises `Deadlock`, `TooLong` or what a process raised."""
+    def run_until(self, reached: Callable[[], bool], *, steps: int, seconds: float, every: int = 1) -> None:
+        """Run until `reached()`, looked at after so many callbacks. Raises `Deadlock`, `TooLong` or what a process raised."""
         last = self.steps + steps
         end = self._now + seconds
+        step, failures = self._step, self.failures
         asyncio._set_running_loop(self)  # noqa: SLF001  # How a loop says that it runs.
         try:
             while not reached():
                 if self.steps >= last or self._now > end:
                     raise TooLong(f"{self.steps} steps, {self._now:.1f} s")
-                self._step()
-                if self.failures:
-                    raise self.failures[0][1]
+                for _ in range(every):
+                    step()
+                    if failures:
+                        raise failures[0][1]
         finally:
             asyncio._set_running_loop(None)  # noqa: SLF001
 
     def close(self) -> None:
         """End every task that is left, in nobody's name: what its `finally` blocks do now reaches no process."""
-        left = [*self._graves, *(task for tasks in self._tasks.values() for task in tasks)]
-        self._graves.clear()
-        self._tasks.clear()
-        self._queues.clear()
         self._timers.clear()
+        self._runnable.clear()
         shown = sys.unraisablehook
         sys.unraisablehook = lambda _: None
         try:
-            for task in left:
-                task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001  # A killed task is no defect.
-                if not task.done():
-                    _end(task.get_coro())
-            left.clear()
+            for life in self._lives:
+                life.alive = False
+                life.queue.clear()
+                life.watchers.clear()
+                while life.tasks:
+                    _end(life.tasks.pop())
         finally:
             sys.unraisablehook = shown
 
     def _step(self) -> None:
-        if not self._runnable:
+        runnable = self._runnable
+        if not runnable:
             self._jump()
             return
-        at = self._random.randrange(len(self._runnable)) if len(self._runnable) > 1 else 0
-        process = self._runnable[at]
+        count = len(runnable)
+        at = int(self._chance() * count) if count > 1 else 0
+        life = runnable[at]
+        process = life.process
         self.steps += 1
-        if process:
-            self.before_step(name_of(process))
-            if process in self._dead or self._stands_still(process):
+        process.steps += 1
+        if process.steps >= process.due:
+            self.misfortune(process)
+            if not life.listed:
                 return
-        queue = self._queues[process]
-        handle = queue.popleft()
-        if not queue:
-            self._runnable.remove(process)
-        if not handle.cancelled():
-            handle._run()  # noqa: SLF001  # How a loop runs a handle.
-
-    def _stands_still(self, process: str) -> bool:
-        if self._paused.get(process, 0.0) <= self._now:
-            self._paused.pop(process, None)
-            return False
-        self._runnable.remove(process)
-        return True
-
-    def _resume(self, process: str) -> None:
-        if self._queues.get(process) and process not in self._runnable:
-            self._runnable.append(process)
+        handle = life.queue.popleft()
+        if not life.queue:
+            life.listed = False
+            runnable[runnable.index(life)] = runnable[-1]
+            runnable.pop()
+        callback = handle.callback
+        if callback is None:
+            return
+        try:
+            handle.context.run(callback, *handle.args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.failures.append((repr(life), error))
 
     def _jump(self) -> None:
-        while self._timers and self._timers[0][2].cancelled():
-            heapq.heappop(self._timers)
-        if not self._timers:
+        """Nobody can go on: it gets later."""
+        timers = self._timers
+        while timers and timers[0][2].callback is None:
+            heappop(timers)
+        if not timers:
             raise Deadlock(f"at {self._now:.3f} s")
-        self._now = max(self._now, self._timers[0][0])
-        while self._timers and self._timers[0][0] <= self._now:
-            handle = heapq.heappop(self._timers)[2]
-            if not handle.cancelled():
-                self._enqueue(handle)
+        self._now = max(self._now, timers[0][0])
+        while timers and timers[0][0] <= self._now:
+            self._enqueue(heappop(timers)[2])
 
-    def _enqueue(self, handle: asyncio.Handle) -> None:
-        process = handle._context.get(PROCESS, "") if handle._context is not None else ""  # type: ignore[attr-defined]  # noqa: SLF001
-        if process in self._dead:
+    def _enqueue(self, handle: _Handle) -> None:
+        life = handle.context.get(_LIFE, self.nobody)
+        if not life.alive or handle.callback is None:
             return
-        queue = self._queues.get(process)
-        if queue is None:
-            queue = self._queues[process] = deque()
-        if not queue and self._paused.get(process, 0.0) <= self._now:
-            self._runnable.append(process)
-        queue.append(handle)
+        life.queue.append(handle)
+        if not life.listed and life.paused_until <= self._now:
+            life.listed = True
+            self._runnable.append(life)
+
+    def _unlist(self, life: Life) -> None:
+        if life.listed:
+            life.listed = False
+            self._runnable.remove(life)
+
+    def _resume(self, life: Life) -> None:
+        if not life.alive or life.paused_until > self._now:
+            return
+        if life.queue and not life.listed:
+            life.listed = True
+            self._runnable.append(life)
+        self._tell(life, "resumed")
+
+    def _tell(self, life: Life, happening: Happening) -> None:
+        for watcher in list(life.watchers):
+            watcher(happening)
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         if not task.cancelled() and task.exception() is not None:
-            self.failures.append((task.get_name(), task.exception() or RuntimeError("ended")))
+            self.failures.append((repr(current()), task.exception() or RuntimeError("ended")))
 
     # --- What asyncio asks of a loop ----------------------------------------------------------
 
@@ -195,21 +298,21 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+    ) -> _Handle:
+        handle = _Handle(callback, args, context, self._now)
         self._enqueue(handle)
         return handle
 
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> _Handle:
         return self.call_at(self._now + max(0.0, delay), callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
-        heapq.heappush(self._timers, (when, next(self._order), handle))
+    ) -> _Handle:
+        handle = _Handle(callback, args, context, when)
+        heappush(self._timers, (when, next(self._order), handle))
         return handle
 
     def create_future(self) -> "asyncio.Future[Any]":
@@ -218,11 +321,12 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def create_task(  # type: ignore[override]
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
     ) -> "asyncio.Task[T]":
-        task: asyncio.Task[T] = asyncio.Task(coro, loop=self, name=name, context=context)
-        process = (context or copy_context()).get(PROCESS, "")
-        tasks = self._tasks.setdefault(process, [])
+        task: asyncio.Task[T] = asyncio.Task(coro, loop=self, name=name or "task", context=context)
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001  # A killed task is no defect.
+        life = _LIFE.get(self.nobody) if context is None else context.get(_LIFE, self.nobody)
+        tasks = life.tasks
         tasks.append(task)
-        if len(tasks) > 256:
+        if len(tasks) > 128:
             tasks[:] = [known for known in tasks if not known.done()]
         return task
 
@@ -244,16 +348,16 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             )
         )
 
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Nothing to do: a cancelled timer is passed over when its time comes."""
-
 
 class _Over(BaseException):
     """The schedule is over."""
 
 
-def _end(coroutine: Any) -> None:
-    """Unwind a coroutine that nobody will resume, however often it awaits on its way out."""
+def _end(task: "asyncio.Task[Any]") -> None:
+    """Unwind a task that nobody will resume, however often it awaits on its way out."""
+    if task.done():
+        return
+    coroutine = task.get_coro()
     with suppress(BaseException):
         for _ in range(_UNWINDING):
             coroutine.throw(_Over)

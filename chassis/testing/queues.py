@@ -1,21 +1,24 @@
-"""Simulated messaging: signals, the partitioned inbox with its owners and timers, the work queue of tasks.
+"""Simulated messaging: signals, and the partitioned inbox with its owners and timers.
 
-They lose, double and reorder as the real ones may: a task or an inbox message comes again unless it was acknowledged, a
-signal is heard at most once, an owner who was paused wakes up and still believes that it owns.
+They lose, double and reorder as the real ones may: an inbox message comes again unless it was acknowledged, a signal is
+heard at most once, an owner who was paused or lost its pin goes on believing for a while that it owns.
 """
 
 import asyncio
-from collections import defaultdict
+import itertools
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final
 
-from chassis.ports import Ambiguous, Arrival, NobodyThere, TaskDelivery
-from chassis.testing.loop import PROCESS, name_of
+from msgspec import Struct
+
+from chassis.ports import Ambiguous, Arrival, Away, NobodyThere
+from chassis.testing.loop import Happening, Life, current
 from chassis.testing.world import START, World
 from contracts.codec import encode
-from contracts.limits import LEASE_SECONDS, PARTITIONS
+from contracts.limits import PARTITIONS
 from contracts.messages import Wake
 from contracts.subjects import call, partition, timer
 
@@ -24,6 +27,84 @@ Heard = Callable[[str, bytes, Callable[[bytes], None]], None]
 PIN_SECONDS: Final = 1.5
 REDELIVERY_SECONDS: Final = 5.0
 """Shorter than the real inbox's, so that a schedule sees many."""
+_NOTICES_SECONDS: Final = 0.5
+"""By when an owner whose pin is gone has been told so."""
+
+
+class _Listener(Struct, eq=False):
+    subject: str
+    group: str
+    life: Life
+    heard: Heard
+
+
+class MemorySignals:
+    """Core NATS: whoever listens hears it, once, if at all."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._plain: dict[str, list[_Listener]] = defaultdict(list)
+        self._wild: list[_Listener] = []
+
+    def publish(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+        if not self._world.down and not self._world.strikes("signal"):
+            self._send(subject, body, lambda _: None)
+
+    async def request(self, subject: str, body: bytes, timeout: float) -> bytes:
+        world = self._world
+        life = current()
+        await world.moment()
+        if world.down or not self._hearers(subject):
+            raise NobodyThere(subject)
+        answered: asyncio.Future[bytes] = world.loop.create_future()
+
+        def tell(reply: bytes) -> None:
+            if not answered.done():
+                answered.set_result(reply)
+
+        def answer(reply: bytes) -> None:
+            if not world.down and not world.strikes("signal"):
+                world.loop.call_in(life, world.random.random() * 0.01, tell, reply)
+
+        if not world.strikes("signal"):
+            self._send(subject, body, answer)
+            if world.strikes("delivery"):
+                self._send(subject, body, answer)
+        try:
+            async with asyncio.timeout(timeout):
+                return await answered
+        except TimeoutError:
+            raise Ambiguous(f"no answer on {subject}") from None
+
+    @asynccontextmanager
+    async def listen(self, subject: str, heard: Heard, group: str = "") -> AsyncIterator[None]:
+        stop = self.subscribe(subject, heard, group)
+        try:
+            yield
+        finally:
+            stop()
+
+    def subscribe(self, subject: str, heard: Heard, group: str = "") -> Callable[[], None]:
+        """Listen until the result is called."""
+        listener = _Listener(subject, group, current(), heard)
+        listeners = self._wild if "*" in subject or ">" in subject else self._plain[subject]
+        listeners.append(listener)
+        return lambda: listeners.remove(listener) if listener in listeners else None
+
+    def _hearers(self, subject: str) -> list[_Listener]:
+        found = [listener for listener in self._plain.get(subject, ()) if listener.life.alive]
+        found += [
+            listener for listener in self._wild if listener.life.alive and _matches(listener.subject, subject)
+        ]
+        grouped = [listener for listener in found if listener.group]
+        if grouped:
+            return [self._world.random.choice(grouped), *(other for other in found if not other.group)]
+        return found
+
+    def _send(self, subject: str, body: bytes, answer: Callable[[bytes], None]) -> None:
+        for listener in self._hearers(subject):
+            delay = self._world.random.random() * 0.01
+            self._world.loop.call_in(listener.life, delay, listener.heard, subject, body, answer)
 
 
 def _matches(pattern: str, subject: str) -> bool:
@@ -35,140 +116,173 @@ def _matches(pattern: str, subject: str) -> bool:
     return len(wanted) == len(words) and all(w in ("*", s) for w, s in zip(wanted, words, strict=True))
 
 
-class MemorySignals:
-    """Core NATS: whoever listens hears it, once, if at all."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._listeners: list[tuple[str, str, str, Heard]] = []
-
-    def publish(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
-        if not self._world.happens(self._world.rates.signal_lost):
-            self._send(subject, body, lambda _: None)
-
-    async def request(self, subject: str, body: bytes, timeout: float) -> bytes:
-        world = self._world
-        await world.moment()
-        if not self._hearers(subject):
-            raise NobodyThere(subject)
-        answered: asyncio.Future[bytes] = world.loop.create_future()
-
-        def answer(reply: bytes) -> None:
-            if not answered.done() and not world.happens(world.rates.signal_lost):
-                answered.set_result(reply)
-
-        if not world.happens(world.rates.signal_lost):
-            self._send(subject, body, answer)
-            if world.happens(world.rates.delivered_twice):
-                self._send(subject, body, answer)
-        try:
-            async with asyncio.timeout(timeout):
-                return await answered
-        except TimeoutError:
-            raise Ambiguous(f"no answer on {subject}") from None
-
-    @asynccontextmanager
-    async def listen(self, subject: str, heard: Heard, group: str = "") -> AsyncIterator[None]:
-        listener = (subject, group, PROCESS.get(), heard)
-        self._listeners.append(listener)
-        try:
-            yield
-        finally:
-            self._listeners = [other for other in self._listeners if other is not listener]
-
-    def _hearers(self, subject: str) -> list[tuple[str, str, str, Heard]]:
-        found = [
-            listener
-            for listener in self._listeners
-            if _matches(listener[0], subject) and self._world.loop.alive(listener[2])
-        ]
-        grouped = [listener for listener in found if listener[1]]
-        if grouped:
-            return [self._world.random.choice(grouped), *(listener for listener in found if not listener[1])]
-        return found
-
-    def _send(self, subject: str, body: bytes, answer: Callable[[bytes], None]) -> None:
-        for _, _, process, heard in self._hearers(subject):
-            self._world.loop.call_in(
-                process, self._world.random.random() * 0.01, heard, subject, body, answer
-            )
-
-
 class _Letter:
-    def __init__(self, body: bytes) -> None:
+    """One message in a partition of INBOX."""
+
+    __slots__ = ("body", "deliveries", "number", "seen_in")
+
+    def __init__(self, number: int, body: bytes) -> None:
+        self.number = number
         self.body = body
         self.deliveries = 0
-        self.due = 0.0
+        self.seen_in = 0
+        """The term in which it was delivered last."""
 
 
-class _Arrival:
-    def __init__(
-        self, number: int, body: bytes, *, direct: bool, deliveries: int, answer: Callable[[bytes], None]
-    ) -> None:
-        self.partition = number
-        self.body = body
-        self.direct = direct
-        self.deliveries = deliveries
-        self._answer = answer
-
-    def answer(self, body: bytes) -> None:
-        self._answer(body)
+class _Arrival(Struct, eq=False):
+    partition: int
+    body: bytes
+    direct: bool
+    deliveries: int
+    answer: Callable[[bytes], None]
 
 
 class MemoryInbox:
     """INBOX: what lies in each partition, who owns it, and which timers are set."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, ack_all: bool = False) -> None:
+        """`ack_all`: acknowledging a message acknowledges all before it. JetStream can do that; it loses messages."""
         self._world = world
-        self.letters: list[list[_Letter]] = [[] for _ in range(PARTITIONS)]
-        self.timers: dict[str, tuple[float, Wake]] = {}
+        self._ack_all = ack_all
+        self.letters: list[dict[int, _Letter]] = [{} for _ in range(PARTITIONS)]
+        self.timers: dict[str, tuple[float, int, Wake]] = {}
         self.owners: dict[int, MemoryOwnership] = {}
+        self.terms = [0] * PARTITIONS
+        """How often each partition was taken over; what was delivered in an earlier term is not heard."""
+        self._pulled = [False] * PARTITIONS
+        self._candidates: list[MemoryOwnership] = []
+        self._numbers = itertools.count(1)
+        world.after_restart.append(self._restarted)
+
+    # --- The sending side ---------------------------------------------------------------------
 
     async def put(self, partition: int, bundle: bytes) -> None:
-        await self._world.operation(lambda: self._lay(partition, bundle))
+        await self._world.operation(lambda: self.lay(partition, bundle))
 
     async def look(self, partition: int, org: str, run: str, message: bytes) -> None:
-        await self._world.operation(lambda: self._lay(partition, message))
+        await self._world.operation(lambda: self.lay(partition, message))
 
     async def wake_at(self, wakes: Sequence[tuple[Wake, datetime]]) -> None:
         def act() -> None:
             for wake, due in wakes:
-                at = (due - START).total_seconds()
-                self.timers[timer(wake.org, wake.run, wake.wait)] = (at, wake)
+                at, number = (due - START).total_seconds(), next(self._numbers)
+                subject = timer(wake.org, wake.run, wake.wait)
+                self.timers[subject] = (at, number, wake)
+                self._world.loop.call_in(
+                    "", max(0.0, at - self._world.loop.time()), self._fire, subject, number
+                )
 
         await self._world.operation(act)
 
-    def _lay(self, number: int, body: bytes) -> None:
-        self.letters[number].append(_Letter(body))
-        if self._world.happens(self._world.rates.delivered_twice):
-            self.letters[number].append(_Letter(body))
+    def _fire(self, subject: str, number: int) -> None:
+        timer_ = self.timers.get(subject)
+        if timer_ is None or timer_[1] != number:
+            return
+        if self._world.down:
+            self._world.loop.call_in("", 1.0, self._fire, subject, number)
+            return
+        del self.timers[subject]
+        self.lay(partition(timer_[2].run), encode(timer_[2]))
 
-    async def run(self) -> None:
-        """The server's own life: fires timers, delivers, hands partitions of silent owners to others."""
-        while True:
-            await asyncio.sleep(0.05)
-            now = self._world.loop.time()
-            for subject, (at, wake) in list(self.timers.items()):
-                if at <= now:
-                    del self.timers[subject]
-                    self._lay(partition(wake.run), encode(wake))
-            for number, owner in list(self.owners.items()):
-                if now - owner.seen > PIN_SECONDS:
-                    del self.owners[number]
-                else:
-                    self._deliver(number, owner, now)
+    def lay(self, number: int, body: bytes) -> None:
+        """Store a message in a partition."""
+        for _ in range(2 if self._world.strikes("delivery") else 1):
+            letter = _Letter(next(self._numbers), body)
+            self.letters[number][letter.number] = letter
+            self._deliver(number, letter)
 
-    def _deliver(self, number: int, owner: "MemoryOwnership", now: float) -> None:
-        due = [letter for letter in self.letters[number] if letter.due <= now]
-        self._world.random.shuffle(due)
-        for letter in due:
-            letter.deliveries += 1
-            letter.due = now + REDELIVERY_SECONDS
-            owner.deliver(number, letter)
+    # --- Delivery -----------------------------------------------------------------------------
 
-    def acknowledged(self, number: int, letter: _Letter) -> None:
-        if letter in self.letters[number] and not self._world.happens(self._world.rates.ack_lost):
-            self.letters[number].remove(letter)
+    def _deliver(self, number: int, letter: _Letter) -> None:
+        owner = self.owners.get(number)
+        if owner is None or not self._pulled[number] or letter.number not in self.letters[number]:
+            return
+        world, term = self._world, self.terms[number]
+        if world.down:
+            return
+        letter.deliveries += 1
+        letter.seen_in = term
+        world.loop.call_in(owner.life, world.random.random() * 0.01, owner.heard, number, term, letter)
+        world.loop.call_in("", REDELIVERY_SECONDS, self._deliver_again, number, letter, letter.deliveries)
+
+    def _deliver_again(self, number: int, letter: _Letter, deliveries: int) -> None:
+        if letter.deliveries == deliveries:
+            self._deliver(number, letter)
+
+    def acknowledge(self, number: int, letter: _Letter) -> None:
+        if self._world.down or self._world.strikes("ack"):
+            return
+        lying = self.letters[number]
+        lying.pop(letter.number, None)
+        if self._ack_all:
+            for older in [old for old in lying.values() if old.number < letter.number and old.deliveries]:
+                del lying[older.number]
+
+    # --- Owners -------------------------------------------------------------------------------
+
+    def register(self, ownership: "MemoryOwnership") -> None:
+        """A process asks for partitions, for ever: it gets those that are free or become so."""
+        self._candidates.append(ownership)
+        ownership.life.watchers.append(lambda happening: self._noticed(ownership, happening))
+        self._assign_all()
+
+    def _noticed(self, ownership: "MemoryOwnership", happening: Happening) -> None:
+        if happening == "killed":
+            self._candidates.remove(ownership)
+        if happening == "resumed":
+            self._assign_all()
+        else:
+            self._world.loop.call_in("", PIN_SECONDS, self._silent, ownership)
+
+    def _silent(self, ownership: "MemoryOwnership") -> None:
+        if not ownership.breathes:
+            for number in [number for number, owner in self.owners.items() if owner is ownership]:
+                self.unpin(number)
+
+    def unpin(self, number: int) -> None:
+        """Take a partition from its owner, who notices it a little later, and give it to whoever asks."""
+        owner = self.owners.pop(number, None)
+        if owner is not None:
+            delay = self._world.random.random() * _NOTICES_SECONDS
+            self._world.loop.call_in(owner.life, delay, owner.lost, number, self.terms[number])
+        self._pulled[number] = False
+        self._world.loop.call_in("", self._world.random.random() * 0.2, self._assign, number)
+
+    def _assign_all(self) -> None:
+        for number in range(PARTITIONS):
+            if number not in self.owners:
+                self._world.loop.call_in("", self._world.random.random() * 0.1, self._assign, number)
+
+    def _assign(self, number: int) -> None:
+        willing = [
+            candidate for candidate in self._candidates if candidate.breathes and not candidate.released
+        ]
+        if number not in self.owners and willing:
+            self.owners[number] = self._world.random.choice(willing)
+            self.begin(number, self.owners[number])
+
+    def begin(self, number: int, owner: "MemoryOwnership") -> None:
+        """A new term: its owner subscribes first, then pulls; then everything that lies there comes anew."""
+        if self.owners.get(number) is owner:
+            self.terms[number] += 1
+            self._pulled[number] = False
+            delay = self._world.random.random() * 0.01
+            self._world.loop.call_in(owner.life, delay, owner.took, number, self.terms[number])
+
+    def pull(self, number: int, term: int) -> None:
+        if self.terms[number] == term and number in self.owners:
+            self._pulled[number] = True
+            letters = list(self.letters[number].values())
+            self._world.random.shuffle(letters)
+            for letter in letters:
+                self._deliver(number, letter)
+
+    def _restarted(self) -> None:
+        """Pins and delivery counts are gone; what was acknowledged is acknowledged."""
+        for number in range(PARTITIONS):
+            for letter in self.letters[number].values():
+                letter.deliveries = 0
+            self.unpin(number)
 
 
 class MemoryOwnership:
@@ -178,140 +292,111 @@ class MemoryOwnership:
         self._world = world
         self._inbox = inbox
         self._signals = signals
-        self._arrived: asyncio.Queue[Arrival | int | None] = asyncio.Queue()
-        self._released = False
-        self._generation = 0
-        self.process = PROCESS.get()
-        self.seen = 0.0
-
-    async def arrivals(self) -> AsyncIterator[Sequence[Arrival] | int]:
-        async with asyncio.TaskGroup() as group:
-            pulling = group.create_task(self._pull())
-            listening = [group.create_task(self._listen(number)) for number in range(PARTITIONS)]
-            while (arrived := await self._arrived.get()) is not None:
-                if isinstance(arrived, int):
-                    yield arrived
-                else:
-                    yield [arrived]
-            for task in [pulling, *listening]:
-                task.cancel()
-
-    async def _pull(self) -> None:
-        """Ask for messages all the time: whoever asks first gets the pin, whoever stops asking loses it."""
-        while True:
-            self.seen = self._world.loop.time()
-            for number in range(PARTITIONS):
-                if not self._released and number not in self._inbox.owners:
-                    self._own(number)
-            await asyncio.sleep(0.3 + self._world.random.random() * 0.2)
-
-    def _own(self, number: int) -> None:
-        self._inbox.owners[number] = self
-        for letter in self._inbox.letters[number]:
-            letter.due = 0.0
-        self._arrived.put_nowait(number)
-
-    async def _listen(self, number: int) -> None:
-        def heard(_subject: str, body: bytes, answer: Callable[[bytes], None]) -> None:
-            if self._inbox.owners.get(number) is self and not self._released:
-                self._arrived.put_nowait(_Arrival(number, body, direct=True, deliveries=1, answer=answer))
-
-        async with self._signals.listen(call(number), heard):
-            await asyncio.Event().wait()
-
-    def deliver(self, number: int, letter: _Letter) -> None:
-        """Called by the inbox; heard after a moment, in this owner's process."""
-        generation = self._generation
-
-        def heard() -> None:
-            if generation == self._generation:
-                self._arrived.put_nowait(
-                    _Arrival(
-                        number,
-                        letter.body,
-                        direct=False,
-                        deliveries=letter.deliveries,
-                        answer=lambda _: self._inbox.acknowledged(number, letter),
-                    )
-                )
-
-        self._world.loop.call_in(self.process, self._world.random.random() * 0.01, heard)
-
-    async def forget(self) -> None:
-        await self._world.moment()
-        self._generation += 1
-        for number, owner in self._inbox.owners.items():
-            if owner is self:
-                self._own(number)
-
-    async def caught_up(self, partition: int) -> None:
-        while any(letter.deliveries == 0 for letter in self._inbox.letters[partition]):  # noqa: ASYNC110  # As the real one polls.
-            await asyncio.sleep(0.05)
-        await self._world.moment()
-
-    async def release(self) -> None:
-        self._released = True
-        for number, owner in list(self._inbox.owners.items()):
-            if owner is self:
-                del self._inbox.owners[number]
-        self._arrived.put_nowait(None)
-
-
-class _Task:
-    def __init__(self, body: bytes) -> None:
-        self.body = body
-        self.free_at = 0.0
-
-
-class _Lease:
-    def __init__(self, queue: "MemoryTasks", subject: str, task: _Task) -> None:
-        self._queue = queue
-        self._subject = subject
-        self._task = task
-        self.body = task.body
-
-    def working(self) -> None:
-        self._task.free_at = self._queue.world.loop.time() + LEASE_SECONDS
-
-    def done(self) -> None:
-        self._queue.acknowledged(self._subject, self._task)
-
-    def give_back(self, delay: float = 0.0) -> None:
-        self._task.free_at = self._queue.world.loop.time() + delay
-
-
-class MemoryTasks:
-    """TASKS: one message per subject, leased to one executor at a time; both sides of the port."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.tasks: dict[str, _Task] = {}
-        self.since: dict[str, float] = defaultdict(float)
-
-    def emit(self, pool: str, subject: str, body: bytes) -> None:
-        if not self.world.happens(self.world.rates.timed_out):
-            self.tasks.setdefault(subject, _Task(body))
-
-    async def waiting(self, subjects: Sequence[str]) -> set[str]:
-        return await self.world.operation(lambda: {subject for subject in subjects if subject in self.tasks})
-
-    async def take(self, room: Callable[[], int]) -> AsyncIterator[Sequence[TaskDelivery]]:
-        while True:
-            await asyncio.sleep(0.02 + self.world.random.random() * 0.03)
-            now = self.world.loop.time()
-            free = [(subject, task) for subject, task in self.tasks.items() if task.free_at <= now]
-            self.world.random.shuffle(free)
-            leased: list[TaskDelivery] = []
-            for subject, task in free[: room()]:
-                task.free_at = now + LEASE_SECONDS
-                leased.append(_Lease(self, subject, task))
-            if leased:
-                yield leased
+        self._arrived: deque[Arrival | int | None] = deque()
+        self._any = asyncio.Event()
+        self._believed: dict[int, int] = {}
+        """The partitions that we believe to own, and since which term."""
+        self._unsubscribe: dict[int, Callable[[], None]] = {}
+        self.released = False
+        self.life = current()
 
     @property
-    def connected_since(self) -> float:
-        return START.timestamp() + self.since[name_of(PROCESS.get())]
+    def breathes(self) -> bool:
+        """Whether the servers hear from this process."""
+        return self.life.alive and self.life.paused_until <= self._world.loop.time()
 
-    def acknowledged(self, subject: str, task: _Task) -> None:
-        if self.tasks.get(subject) is task and not self.world.happens(self.world.rates.ack_lost):
-            del self.tasks[subject]
+    async def arrivals(self) -> AsyncIterator[Sequence[Arrival] | int]:
+        self._inbox.register(self)
+        while True:
+            await self._any.wait()
+            bunch: list[Arrival] = []
+            while self._arrived:
+                arrived = self._arrived.popleft()
+                if isinstance(arrived, _Arrival):
+                    bunch.append(arrived)
+                    continue
+                if bunch:
+                    yield bunch
+                    bunch = []
+                if arrived is None:
+                    return
+                yield arrived  # type: ignore[misc]  # A number: no other arrival is not an `_Arrival`.
+            self._any.clear()
+            if bunch:
+                yield bunch
+
+    def _put(self, arrived: Arrival | int | None) -> None:
+        self._arrived.append(arrived)
+        self._any.set()
+
+    def took(self, number: int, term: int) -> None:
+        """A partition is ours from this term on."""
+        if self.released or self._inbox.terms[number] != term:
+            return
+        self._believe(number, term)
+        self._put(number)
+        self._world.loop.call_in("", self._world.random.random() * 0.01, self._inbox.pull, number, term)
+
+    def lost(self, number: int, term: int) -> None:
+        """The servers say that a partition is not ours any more."""
+        if self._believed.get(number) == term:
+            self._disbelieve(number)
+
+    def _believe(self, number: int, term: int) -> None:
+        self._disbelieve(number)
+        self._believed[number] = term
+
+        def heard(_subject: str, body: bytes, answer: Callable[[bytes], None]) -> None:
+            if self._believed.get(number) == term:
+                self._put(_Arrival(number, body, direct=True, deliveries=1, answer=answer))
+
+        self._unsubscribe[number] = self._signals.subscribe(call(number), heard)
+
+    def _disbelieve(self, number: int) -> None:
+        self._believed.pop(number, None)
+        self._unsubscribe.pop(number, lambda: None)()
+
+    def heard(self, number: int, term: int, letter: _Letter) -> None:
+        """A message from INBOX; what was sent in an earlier term of ours is not listened to."""
+        if self._believed.get(number) != term:
+            return
+
+        def acknowledge(_: bytes) -> None:
+            delay = self._world.random.random() * 0.01
+            self._world.loop.call_in("", delay, self._inbox.acknowledge, number, letter)
+
+        self._put(
+            _Arrival(
+                number, letter.body, direct=False, deliveries=max(1, letter.deliveries), answer=acknowledge
+            )
+        )
+
+    async def forget(self) -> None:
+        believed = list(self._believed)
+        for number in believed:
+            self._disbelieve(number)
+        self._arrived = deque(arrived for arrived in self._arrived if arrived is None)
+        await self._world.moment()
+        for number in believed:
+            self._inbox.begin(number, self)
+
+    async def caught_up(self, partition: int) -> None:
+        term = self._believed.get(partition)
+        lying = list(self._inbox.letters[partition].values())
+        while any(
+            letter.seen_in != term and letter.number in self._inbox.letters[partition] for letter in lying
+        ):
+            if term is None or self._believed.get(partition) != term:
+                break
+            await asyncio.sleep(0.05)
+        await self._world.moment()
+        if term is None or self._believed.get(partition) != term:
+            raise Away("the partition is another's")
+
+    async def release(self) -> None:
+        self.released = True
+        for number in list(self._believed):
+            self._disbelieve(number)
+            if self._inbox.owners.get(number) is self:
+                self._inbox.unpin(number)
+        self._put(None)

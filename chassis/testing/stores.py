@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from chassis.ids import digest
-from chassis.ports import Proposal, Stored
-from chassis.testing.world import World
+from chassis.ports import Away, Full, Proposal, Stored
+from chassis.testing.world import START, World
 from contracts.limits import BLOB_BYTES
 from contracts.payloads import Blob
 
@@ -31,7 +31,11 @@ class MemoryLog:
             # An unacknowledged batch may be torn: each commit stands alone.
             return [self._place(p) for p in proposals if self._world.random.random() < 0.3]
 
-        return await self._world.operation(lambda: [self._place(p) for p in proposals], half)
+        return await self._world.operation(
+            lambda: [self._place(p) for p in proposals],
+            half if len(proposals) > 1 else None,
+            refusals=(Away, Away, Full),
+        )
 
     def _place(self, proposal: Proposal) -> int | None:
         before = self._by_subject[proposal.subject]
@@ -41,7 +45,7 @@ class MemoryLog:
                 sequence=len(self.messages) + 1,
                 body=proposal.body,
                 headers=dict(proposal.headers),
-                time=self._world.loop.time(),
+                time=START.timestamp() + self._world.loop.time(),
             )
             self.messages.append(stored)
             before.append(stored)
@@ -52,6 +56,11 @@ class MemoryLog:
             return following.sequence
         self.conflicts += 1
         return None
+
+    def put(self, subject: str, body: bytes) -> None:
+        """Store a message behind everybody's back: what was there before the story begins."""
+        last = self._by_subject[subject][-1:]
+        self._place(Proposal(subject, body, last[0].sequence if last else 0))
 
     async def history(self, subject: str, after: int = 0) -> list[Stored]:
         return await self._world.operation(

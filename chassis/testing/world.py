@@ -1,19 +1,25 @@
 """The simulated outside of every service: what is stored, what is under way, and what goes wrong.
 
-Faults are Temporal's set: refused, timed out and not done, timed out although done; deliveries come twice, late and in
-another order; acknowledgements get lost. `calm()` ends them: from then on everything must finish.
+Faults are Temporal's set: refused, timed out and not done, timed out although done (now or a little later); deliveries
+come twice, late and in another order; acknowledgements get lost; servers restart. `calm()` ends them: from then on
+everything must finish.
+
+Every fault has a name: what kind of thing it struck, in which process, and the how-manieth of them it was. A schedule can
+be played again with some of its faults only, and chance for anything else does not notice.
 """
 
-import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from itertools import accumulate
+from math import log
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
 from chassis.ports import Ambiguous, Away
-from chassis.testing.loop import PROCESS, SimulatedLoop, name_of
+from chassis.testing.loop import Life, Process, SimulatedLoop, current
 
 T = TypeVar("T")
 
@@ -21,85 +27,260 @@ START: Final = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
 
 class Rates(Struct, frozen=True, kw_only=True):
-    """How often each fault happens, per operation."""
+    """How often each fault strikes: per operation, per message, per step of a process, per second."""
 
     refused: float = 0.02
-    timed_out: float = 0.05
+    timed_out: float = 0.03
+    done_later: float = 0.02
     done_but_timed_out: float = 0.05
     delivered_twice: float = 0.10
     ack_lost: float = 0.10
     signal_lost: float = 0.05
+    stale: float = 0.05
+    """A process remembers less than it knew."""
     killed: float = 0.002
     paused: float = 0.002
+    stopped: float = 0.0005
+    clock_jumped: float = 0.0004
+    restarted: float = 0.03
+    """The servers, and with them every connection."""
+    unpinned: float = 0.05
+    """A partition is handed to another owner although this one lives."""
+    poisoned: float = 0.02
+    """Something that nobody can read lies in INBOX."""
 
 
-CALM: Final = Rates(
-    refused=0,
-    timed_out=0,
-    done_but_timed_out=0,
-    delivered_twice=0,
-    ack_lost=0,
-    signal_lost=0,
-    killed=0,
-    paused=0,
-)
+CALM: Final = Rates(**dict.fromkeys(Rates.__struct_fields__, 0.0))
+
+
+class Fault(Struct, frozen=True, order=True):
+    """One misfortune. The first three fields are its name."""
+
+    family: str
+    process: str
+    number: int
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.family}:{self.process}:{self.number}:{self.kind}"
+
+
+_FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
+    "operation": ("refused", "timed_out", "done_later", "done_but_timed_out"),
+    "delivery": ("delivered_twice",),
+    "ack": ("ack_lost",),
+    "signal": ("signal_lost",),
+    "memory": ("stale",),
+    "step": ("killed", "paused", "stopped", "clock_jumped"),
+    "second": ("restarted", "unpinned", "poisoned"),
+}
 
 
 class World:
     """One simulated machine room: a loop, chance, and the rates of misfortune."""
 
-    def __init__(self, seed: int, rates: Rates = CALM) -> None:
+    def __init__(self, seed: int, rates: Rates = CALM, only: Collection[Fault] | None = None) -> None:
+        """`only`: these faults strike and no others, whatever the rates are."""
+        self.seed = seed
         self.random = random.Random(seed)  # noqa: S311  # Chance that can be repeated is the point.
         self.loop = SimulatedLoop(self.random)  # type: ignore[abstract]  # What asyncio never asks of it stays away.
-        self.rates = rates
-        self.faults = 0
-        self.kills = 0
+        self.struck: list[tuple[float, Fault]] = []
+        self.down_until = 0.0
+        self.after_restart: list[Callable[[], None]] = []
+        """What the servers do when they are there again."""
+        self._chance = random.Random(f"{seed}/faults")  # noqa: S311
+        self._only = None if only is None else {(f.family, f.process, f.number): f.kind for f in only}
+        self._counts: dict[tuple[str, str], int] = {}
+        self._is_calm = rates == CALM and only is None
+        self._odds = {
+            family: list(zip(accumulate(getattr(rates, kind) for kind in kinds), kinds, strict=True))
+            for family, kinds in _FAMILIES.items()
+        }
 
     def calm(self) -> None:
         """No more faults: the liveness phase."""
-        self.rates = CALM
+        self._is_calm = True
+        for process in self.loop.processes.values():
+            process.due = 2**62
 
-    def happens(self, rate: float) -> bool:
-        """Whether a fault of this rate strikes now."""
-        struck = rate > 0 and self.random.random() < rate
-        self.faults += struck
-        return struck
+    @property
+    def down(self) -> bool:
+        """Whether the servers cannot be reached."""
+        return self.loop.time() < self.down_until
 
-    async def operation(self, act: Callable[[], T], undone: Callable[[], T] | None = None) -> T:
-        """One call of a store: time passes before and after it, and it may fail in any of the three ways.
+    # --- Faults -------------------------------------------------------------------------------
 
-        `undone`: what may be left of the act when its caller is told that it timed out (half a batch, say).
+    def strikes(self, family: str) -> str:
+        """Which fault of this family strikes the running process now; empty for none."""
+        if self._is_calm:
+            return ""
+        process = self.running()
+        number = self._counts[family, process] = self._counts.get((family, process), 0) + 1
+        if self._only is not None:
+            kind = self._only.get((family, process, number), "")
+        else:
+            drawn = self._chance.random()
+            kind = ""
+            odds = self._odds[family]
+            if drawn < odds[-1][0]:
+                kind = next(name for bound, name in odds if drawn < bound)
+        if kind:
+            self.struck.append((self.loop.time(), Fault(family, process, number, kind)))
+        return kind
+
+    def running(self) -> str:
+        """The process whose code is running; empty for the simulation's own."""
+        try:
+            return current().name
+        except LookupError:
+            return ""
+
+    def plan_misfortune(self, process: Process) -> None:
+        """Decide at which of its steps a process is struck next."""
+        if self._is_calm:
+            process.due = 2**62
+            return
+        if self._only is not None:
+            steps = (n for family, name, n in self._only if family == "step" and name == process.name)
+            process.due = min((n for n in steps if n > process.steps), default=2**62)
+            return
+        rate = self._odds["step"][-1][0]
+        if rate <= 0:
+            process.due = 2**62
+            return
+        process.due = process.steps + 1 + int(log(1.0 - self._chance.random()) / log(1.0 - rate))
+
+    def misfortune(self, process: Process) -> str:
+        """Which fault strikes a process at this step, where one was planned; empty when all is calm by now."""
+        if self._is_calm:
+            return ""
+        if self._only is not None:
+            kind = self._only.get(("step", process.name, process.steps), "")
+        else:
+            odds = self._odds["step"]
+            drawn = self._chance.random() * odds[-1][0]
+            kind = next(name for bound, name in odds if drawn < bound)
+        if kind:
+            self.struck.append((self.loop.time(), Fault("step", process.name, process.steps, kind)))
+        return kind
+
+    def measure(self) -> random.Random:
+        """Chance for the size of the fault that struck last: the same in every schedule that has this fault."""
+        return random.Random(f"{self.seed}/{self.struck[-1][1]}")  # noqa: S311
+
+    def restart_servers(self, seconds: float) -> None:
+        """Nobody is answered for a while; then every connection is a new one."""
+        self.down_until = self.loop.time() + seconds
+        for act in self.after_restart:
+            self.loop.call_in("", seconds, act)
+
+    # --- Operations ---------------------------------------------------------------------------
+
+    async def operation(
+        self,
+        act: Callable[[], T],
+        undone: Callable[[], object] | None = None,
+        refusals: Sequence[type[Away]] = (Away,),
+    ) -> T:
+        """One call of a store: it travels there and back, and may fail on its way in any of the ways.
+
+        What has left a process happens although the process died meanwhile. `undone`: what may be left of the act when
+        its caller is told that it timed out (half a batch, say). `refusals`: as what a refusal may come.
         """
-        await self.moment()
-        if self.happens(self.rates.refused):
-            raise Away("refused by the simulation")
-        if self.happens(self.rates.timed_out):
-            if undone is not None:
-                undone()
-            await asyncio.sleep(self.random.random())
-            raise Ambiguous("timed out in the simulation")
-        result = act()
-        await self.moment()
-        if self.happens(self.rates.done_but_timed_out):
-            await asyncio.sleep(self.random.random())
-            raise Ambiguous("done, but timed out in the simulation")
+        kind = self.strikes("operation")
+        if kind == "refused" or self.down:
+            await self.moment()
+            raise self.random.choice(refusals)("refused by the simulation")
+        answered = _Answered(self, act, undone, kind)
+        self.loop.call_in("", self.random.random() * 0.01, answered.arrive)
+        result: T = await answered.future
         return result
 
     async def moment(self) -> None:
         """A little time passes: others may act, this process may die."""
-        await asyncio.sleep(self.random.random() * 0.01)
+        future = self.loop.create_future()
+        self.loop.call_in(current(), self.random.random() * 0.01, _wake, future)
+        await future
+
+
+def _wake(future: Any) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class _Answered:
+    """One operation under way: what the servers do with it, and what its caller hears of it."""
+
+    __slots__ = ("act", "future", "kind", "life", "undone", "world")
+
+    def __init__(
+        self, world: World, act: Callable[[], Any], undone: Callable[[], object] | None, kind: str
+    ) -> None:
+        self.world = world
+        self.act = act
+        self.undone = undone
+        self.kind = kind
+        self.life: Life = current()
+        self.future = world.loop.create_future()
+
+    def arrive(self) -> None:
+        """At the servers."""
+        if self.kind == "timed_out" or self.world.down:
+            if self.undone is not None:
+                self.undone()
+            self._fail("timed out in the simulation")
+        elif self.kind == "done_later":
+            self.world.loop.call_in("", self.world.random.random() * 3, self._late)
+            self._fail("timed out in the simulation, and done later")
+        else:
+            self._do()
+
+    def _do(self) -> None:
+        try:
+            result = self.act()
+        except Exception as error:
+            self._answer(error)
+            return
+        if self.kind:
+            self._fail("done, but timed out in the simulation")
+        else:
+            self._answer(result)
+
+    def _late(self) -> None:
+        """Whatever comes of it now, nobody waits for it any more."""
+        if not self.world.down:
+            with suppress(Exception):
+                self.act()
+
+    def _fail(self, reason: str) -> None:
+        random_ = self.world.random
+        self.world.loop.call_in(self.life, random_.random(), self._hear, Ambiguous(reason))
+
+    def _answer(self, result: object) -> None:
+        self.world.loop.call_in(self.life, self.world.random.random() * 0.01, self._hear, result)
+
+    def _hear(self, result: Any) -> None:
+        if self.future.done():
+            return
+        if isinstance(result, Exception):
+            self.future.set_exception(result)
+        else:
+            self.future.set_result(result)
 
 
 class SimulatedClock:
     """The loop's time, with an error of its own for every process."""
 
     def __init__(self, world: World) -> None:
-        self._loop = world.loop
+        self._world = world
         self.skew: dict[str, float] = {}
         """Seconds by which a process' wall clock is wrong."""
 
     def now(self) -> datetime:
-        return START + timedelta(seconds=self._loop.time() + self.skew.get(name_of(PROCESS.get()), 0.0))
+        seconds = self._world.loop.time()
+        if self.skew:
+            seconds += self.skew.get(self._world.running(), 0.0)
+        return START + timedelta(seconds=seconds)
 
     def seconds(self) -> float:
-        return self._loop.time()
+        return self._world.loop.time()

@@ -1,101 +1,96 @@
 """A whole installation in one process: the services' own shells on simulated stores, one seed one schedule."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+import itertools
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
 
-from msgspec import Raw, Struct, structs
+from msgspec import Struct
 
-from chassis.dispatch import QUEUED, Dispatch
+from chassis.dispatch import Dispatch
 from chassis.egress import Egress
-from chassis.ids import run_id
-from chassis.ports import Ambiguous, Away
+from chassis.ids import digest
+from chassis.ports import Away
+from chassis.secret import HmacSecret, Secret
 from chassis.telemetry import Tracer
-from chassis.testing.queues import MemoryInbox, MemoryOwnership, MemorySignals, MemoryTasks
+from chassis.testing.queues import MemoryInbox, MemoryOwnership, MemorySignals
 from chassis.testing.stores import MemoryBlobs, MemoryLetters, MemoryLog
-from chassis.testing.world import START, Rates, SimulatedClock, World
+from chassis.testing.tasks import MemoryTasks
+from chassis.testing.world import START, Fault, Rates, SimulatedClock, World
+from chassis.vault import OpenedSecret, VaultAway
 from contracts.codec import encode
-from contracts.messages import Look, StartRun
-from contracts.nodes import NodeSpec
-from contracts.payloads import Inline
-from contracts.plans import Plan
-from contracts.runs import TERMINAL, Cause
-from contracts.subjects import partition
+from contracts.commits import DomainCommit
+from contracts.errors import Failure
+from contracts.messages import Look
+from contracts.payloads import Payload
+from contracts.plans import PlanNode
+from contracts.subjects import domain, partition
+from contracts.triggers import TriggerBound, TriggerCreated, TriggerEvent
 from executor.attempt import Means
 from executor.effects import Effects
-from executor.node import Context, Result
 from executor.opening import Opening
-from executor.registry import Registry, installed
+from executor.registry import Registry
 from executor.relay import Relay
 from executor.service import Executor
+from ingress.accept import Door
+from ingress.directory import Directory
+from ingress.hooks import Hooks
+from ingress.waiting import Waiting
 from orchestrator.answers import Replies
+from orchestrator.control import Answered, Delayed, Passed, perform
 from orchestrator.emission import Emission
+from orchestrator.inputs import Incoming, Values
 from orchestrator.judge import Judge
-from orchestrator.memory import fold
-from orchestrator.run import Graph
+from orchestrator.memory import Known, Memory
+from orchestrator.run import Graph, Run
 from orchestrator.service import Orchestrator
-from orchestrator.sources import PLAN_TYPE, Programs, Sources
+from orchestrator.sources import Sources
+from projections.figures import Figures, Progress
+from projections.projector import Projector
+from projections.rows import RunRow
+from projections.run_tables import RunTables
 from tests.orchestrator.stories import AsWritten
+from tests.simulation.clients import SECRET, Entry, Web, deliver
+from tests.simulation.models import MemoryModels
+from tests.simulation.outside import Outside, nodes
+from tests.simulation.people import Person
+from tests.simulation.processes import Processes, Stop
+from tests.simulation.workflows import Drawn, Story
 
-ORG = "org"
-
-
-class Call(Struct, frozen=True, kw_only=True):
-    """The configuration of a call to the world."""
-
-    name: str = "call"
-
-
-class Outside:
-    """The world: it does what it is asked, and sometimes does not say so."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self.calls: list[tuple[str, str]] = []
-        """Every effect that happened: idempotency key and what was asked."""
-
-    async def call(self, key: str, name: str) -> str:
-        def act() -> str:
-            self.calls.append((key, name))
-            return f"{name} done"
-
-        return await self._world.operation(act)
+ORG: Final = "org"
+SLOTS: Final = 8
+IMPATIENCE: Final = timedelta(seconds=25)
+"""The simulated sweeper looks at still runs this much earlier than the real one, so that a schedule sees many looks."""
 
 
-class CallNode:
-    """Calls the world by way of the effect ledger."""
+class Fetched(AsWritten):
+    """Every field of a configuration is its own value; stored values are read where a node passes them on."""
 
-    config = Call
+    def __init__(
+        self, graph: Graph, values: Mapping[str, bytes | None], installation: "Installation"
+    ) -> None:
+        super().__init__(graph)
+        self._values = Values(values)
+        self._installation = installation
 
-    def __init__(self, outside: Outside, repeat: str) -> None:
-        self.spec = NodeSpec(
-            type="call.once" if repeat == "no" else "call.again",
-            title="Call",
-            help="",
-            icon="x",
-            category="x",
-            repeat=repeat,  # type: ignore[arg-type]
-            config={"type": "object"},
-        )
-        self._outside = outside
+    def control(self, run: Run, node: PlanNode, at: datetime) -> Passed | Delayed | Answered | Failure:
+        if self._installation.code_is_broken and node.config.get("raises"):
+            raise RuntimeError("a defect of this release")
+        return perform(node, node.config, Incoming(self._graph, run, node, self._values), at)
 
-    async def run(self, config: Call, context: Context) -> Result:
-        async with context.effect():
-            try:
-                answer = await self._outside.call(context.key, config.name)
-            except Ambiguous as unheard:
-                raise TimeoutError from unheard
-        return Result(output=answer)
+    def passed_on(self, run: Run, node: PlanNode) -> Payload | Failure:
+        return Incoming(self._graph, run, node, self._values).payload()
 
 
-class Literal(Struct, frozen=True):
+class Program(Struct, frozen=True):
     """A plan whose configurations are what they say."""
 
     graph: Graph
+    installation: "Installation"
 
-    def evaluator(self, _values: Mapping[str, bytes | None]) -> AsWritten:
-        return AsWritten(self.graph)
+    def evaluator(self, values: Mapping[str, bytes | None], _answers: object = None) -> Fetched:
+        return Fetched(self.graph, values, self.installation)
 
 
 class NoArchive:
@@ -103,84 +98,228 @@ class NoArchive:
         return []
 
 
-class NoSecrets:
-    async def open(self, _org: str, _secret: str) -> Any:
-        raise KeyError
+class Vault:
+    """One secret that signs webhooks; now and then it cannot be read."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._secret = OpenedSecret(
+            kind="hmac", values=(HmacSecret(key=Secret(SECRET)),), allowed_hosts=(), revision=1
+        )
+
+    async def open(self, org: str, secret_id: str) -> OpenedSecret:
+        await self._world.moment()
+        if self._world.strikes("operation"):
+            raise VaultAway
+        return self._secret
+
+    async def sealer(self, org: str, run: str) -> Any:
+        raise VaultAway
+
+    async def opener(self, org: str, run: str, key_id: str) -> Any:
+        raise VaultAway
 
 
-class Until:
-    """Nobody asks a simulated service to stop."""
+class Unlimited:
+    """A rate limit that nobody reaches."""
 
-    async def wait(self) -> None:
-        await asyncio.Event().wait()
+    async def allow(self, key: str, per_minute: int) -> bool:
+        return True
+
+    def seconds_left(self) -> int:
+        return 1
+
+
+class Forgetful(Memory):
+    """A memory that now and then believes what was so one commit earlier."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+        self._earlier: dict[str, Known] = {}
+
+    def keep(self, run_id: str, known: Known) -> None:
+        before = super().get(run_id)
+        if before is not None and before.sequence < known.sequence:
+            self._earlier[run_id] = before
+        super().keep(run_id, known)
+
+    def drop(self, run_id: str) -> None:
+        self._earlier.pop(run_id, None)
+        super().drop(run_id)
+
+    def get(self, run_id: str) -> Known | None:
+        known = super().get(run_id)
+        earlier = self._earlier.get(run_id)
+        if known is not None and earlier is not None and self._world.strikes("memory"):
+            return earlier
+        return known
 
 
 class Installation:
     """Stores and processes of one simulated installation."""
 
-    def __init__(self, seed: int, plans: Mapping[str, Plan], rates: Rates) -> None:
-        self.world = world = World(seed)
+    def __init__(self, seed: int, story: Story, rates: Rates, only: Collection[Fault] | None = None) -> None:
+        self.story = story
+        self.world = world = World(seed, rates, only)
         self.clock = SimulatedClock(world)
+        self.domain = MemoryLog(world)
         self.runs = MemoryLog(world)
         self.effects = MemoryLog(world)
         self.signals = MemorySignals(world)
         self.inbox = MemoryInbox(world)
-        self.tasks = MemoryTasks(world)
+        self.tasks = MemoryTasks(world, self.clock)
         self.blobs = MemoryBlobs(world)
         self.dead = MemoryLetters(world)
+        self.hooks = MemoryLetters(world)
+        self.models = MemoryModels(world)
         self.outside = Outside(world)
-        self.accepted: dict[str, str] = {}
-        """Run → receipt of the delivery that was told 202."""
-        self.counts: Counter[str] = Counter()
-        self._executors = 0
-        self._plans = {}
-        for name, plan in plans.items():
-            body = encode(plan)
-            from chassis.ids import digest
+        self.web = Web(world)
+        self.vault = Vault(world)
+        self.processes = Processes(world, self.clock)
+        self.person = Person(
+            world, story, self.runs.subjects, self.outside, Dispatch(self.signals, self.inbox)
+        )
+        self.ledger: list[Entry] = []
+        self.poison = 0
+        """Letters that nobody can read, laid into INBOX by the simulation."""
+        self.code_is_broken = story.broken_code
+        self.plans: dict[str, Drawn] = {}
+        self._registry = Registry(nodes(self.outside))
+        self._receipts = itertools.count(1)
+        for drawn in story.workflows:
+            self._publish(drawn)
 
-            self._plans[name] = digest(body)
-            self.blobs.kept[self._plans[name]] = body
-        world.rates = rates
+    def _publish(self, drawn: Drawn) -> None:
+        body = encode(drawn.plan)
+        plan = digest(body)
+        self.plans[plan] = drawn
+        if drawn.stored:
+            self.blobs.kept[plan] = body
+        events: tuple[TriggerEvent, ...] = (
+            TriggerCreated(
+                name=drawn.trigger,
+                workflow=drawn.plan.workflow,
+                webhook=drawn.webhook,
+                token=digest(drawn.token.encode()),
+                test_token=digest(f"test-{drawn.token}".encode()),
+            ),
+            TriggerBound(version=1, plan=plan),
+        )
+        commit = DomainCommit[TriggerEvent](
+            id=drawn.trigger,
+            org=ORG,
+            aggregate="trigger",
+            aggregate_id=drawn.trigger,
+            version=1,
+            events=events,
+            time=START,
+            actor="system",
+            causation_id="",
+            correlation_id="",
+            engine_version="",
+            key_id="",
+            prev_hash="",
+        )
+        self.domain.put(domain(ORG, "trigger", drawn.trigger), encode(commit))
+
+    # --- The schedule -------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start every process, and those who use the installation."""
+        for name, main in (
+            ("i1", self._ingress),
+            ("i2", self._ingress),
+            ("o1", self._orchestrator),
+            ("o2", self._orchestrator),
+            ("e1", self._executor),
+            ("e2", self._executor),
+            ("projector", self._projector),
+            ("sweeper", self._sweeper),
+        ):
+            self.processes.start(name, main)
+        loop = self.world.loop
+        loop.spawn("person", self.person.run())
+        self.clients = [
+            loop.spawn(f"client{number}", self._client(number))
+            for number, delivery in enumerate(self.story.deliveries)
+            if not delivery.late
+        ]
+        loop.call_in("", 1.0, self._second)
+
+    def calm(self) -> None:
+        """No more faults; what was sent long ago is sent once more, and people deal with what waits for them."""
+        self.processes.calm()
+        self.code_is_broken = False
+        self.person.diligent = True
+        self.clients += [
+            self.world.loop.spawn(f"client{number}", self._client(number))
+            for number, delivery in enumerate(self.story.deliveries)
+            if delivery.late
+        ]
+
+    def _second(self) -> None:
+        """What befalls the servers themselves."""
+        match self.world.strikes("second"):
+            case "restarted":
+                self.world.restart_servers(0.1 + 2 * self.world.measure().random())
+            case "unpinned":
+                owned = sorted(self.inbox.owners)
+                if owned:
+                    self.inbox.unpin(self.world.measure().choice(owned))
+            case "poisoned":
+                self.poison += 1
+                self.inbox.lay(self.world.measure().randrange(8), b'{"type":"run.unheard-of"}')
+        self.world.loop.call_in("", 1.0, self._second)
+
+    async def _client(self, number: int) -> None:
+        delivery = self.story.deliveries[number]
+        if not delivery.late:
+            await asyncio.sleep(delivery.at)
+        drawn = next(drawn for drawn in self.story.workflows if drawn.trigger == delivery.trigger)
+        await deliver(self.web, drawn, delivery, self.ledger, self.world)
 
     # --- Processes ----------------------------------------------------------------------------
 
-    def start(self) -> None:
-        self.processes = {
-            "server": self.inbox.run,
-            "o1": self.orchestrator,
-            "o2": self.orchestrator,
-            "e1": self.executor,
-            "e2": self.executor,
-            "sweeper": self.sweeper,
-        }
-        for name, main in self.processes.items():
-            self.world.loop.spawn(name, main())
-        self.world.loop.before_step = self._misfortune
+    async def _ingress(self, stop: Stop) -> None:
+        directory = Directory(self.domain)
+        dispatch = Dispatch(self.signals, self.inbox)
+        hooks = Hooks(self.hooks)
+        number = next(self._receipts)
+        receipts = itertools.count(1)
+        waiting = Waiting(self.signals, str(number))
+        door = Door(
+            directory=directory,
+            dispatch=dispatch,
+            history=self.runs,
+            blobs=self.blobs,
+            hooks=hooks,
+            keys=self.vault,
+            limit=Unlimited(),  # type: ignore[arg-type]  # As much of it as a door uses.
+            waiting=waiting,
+            clock=self.clock,
+            receipts=lambda: f"receipt-{number}-{next(receipts)}",
+            disk_is_full=lambda: False,
+        )
+        async with waiting.listening(), asyncio.TaskGroup() as beside:
+            running = [beside.create_task(main) for main in (directory.follow(), dispatch.run(), hooks.run())]
+            async with asyncio.TaskGroup() as requests:
+                close = self.web.open(door, requests)
+                await stop.wait()
+                close()
+            await hooks.drained()
+            for task in running:
+                task.cancel()
 
-    def _misfortune(self, process: str) -> None:
-        world = self.world
-        if process == "server" or process.startswith("client"):
-            return
-        if world.happens(world.rates.killed):
-            world.kills += 1
-            world.loop.kill(process)
-            world.loop.call_in("", 0.1 + world.random.random(), self._restart, process)
-        elif world.happens(world.rates.paused):
-            world.loop.pause(process, world.random.random() * 4)
-
-    def _restart(self, process: str) -> None:
-        self.tasks.since[process] = self.world.loop.time()
-        self.world.loop.spawn(process, self.processes[process]())
-
-    async def orchestrator(self) -> None:
+    async def _orchestrator(self, stop: Stop) -> None:
         ownership = MemoryOwnership(self.world, self.inbox, self.signals)
         sources = Sources(
             log=self.runs,
             blobs=self.blobs,
             archive=NoArchive(),
-            compile_plan=lambda plan: Literal(Graph.of(plan)),
+            compile_plan=lambda plan: Program(Graph.of(plan), self),
         )
-        await Orchestrator(
+        orchestrator = Orchestrator(
             history=self.runs,
             ownership=ownership,
             emission=Emission(
@@ -195,90 +334,76 @@ class Installation:
             replies=Replies(self.signals),
             dead_letters=self.dead,
             clock=self.clock,
-        ).serve()
+        )
+        orchestrator._memory = Forgetful(self.world)
+        async with asyncio.TaskGroup() as group:
+            serving = group.create_task(orchestrator.serve())
+            await stop.wait()
+            await ownership.release()
+            await serving
 
-    async def executor(self) -> None:
-        self._executors += 1
-        name = f"executor:{self._executors}"
-        nodes = [CallNode(self.outside, "no"), CallNode(self.outside, "yes")]
+    async def _executor(self, stop: Stop) -> None:
+        name = f"executor:{next(self._receipts)}"
         dispatch = Dispatch(self.signals, self.inbox)
         means = Means(
             actor=name,
-            registry=Registry({node.spec.type: installed(node) for node in nodes}),  # type: ignore[arg-type]
+            registry=self._registry,
             effects=Effects(self.effects, self.clock, name),
             runs=self.runs,
-            opening=Opening(NoSecrets()),
+            opening=Opening(self.vault),
             blobs=self.blobs,
-            egress=Egress([]),
-            relay=Relay("127.0.0.1", 25, "a@b"),
+            egress=EGRESS,
+            relay=RELAY,
             clock=self.clock,
-            tracer=Tracer(),
+            tracer=TRACER,
         )
         executor = Executor(
             means=means,
-            pools={"default": (self.tasks, 8)},
+            pools={"default": (self.tasks, SLOTS)},
             dispatch=dispatch,
             signals=self.signals,
             letters=self.dead,
         )
         async with asyncio.TaskGroup() as group:
-            group.create_task(dispatch.run())
-            group.create_task(executor.serve(Until()))
-
-    async def sweeper(self) -> None:
-        """Looks at every run that has been still for a while (projections find them in Postgres)."""
-        while True:
-            await asyncio.sleep(3 + self.world.random.random())
-            for subject, history in self.runs.subjects().items():
-                if self.world.loop.time() - history[-1].time < 5:
-                    continue
-                _, org, run = subject.split(".")
-                if fold(org, run, history).run.status in TERMINAL:
-                    continue
-                try:
-                    await self.inbox.look(partition(run), org, run, encode(Look(org=org, run=run)))
-                except Away:
-                    self.counts["looks_lost"] += 1
-
-    async def client(self, plan: str, key: str, *, receipt: str) -> None:
-        """Sends one delivery until it is told that it was accepted."""
-        dispatch = Dispatch(self.signals, self.inbox)
-        run = run_id(ORG, "trigger", f"key:{key}")
-        start = StartRun(
-            org=ORG,
-            run=run,
-            plan=self._plans[plan],
-            workflow="flow",
-            version=1,
-            receipt=receipt,
-            cause=Cause(kind="webhook", id=receipt),
-            input=Inline(value=Raw(b'{"body":{"n":1}}')),
-            trigger="trigger",
-        )
-        async with asyncio.TaskGroup() as group:
             carrying = group.create_task(dispatch.run())
-            while True:
-                try:
-                    answer = await dispatch.send(start)
-                    break
-                except Away:
-                    await asyncio.sleep(0.2)
-            self.counts["queued" if answer is QUEUED else answer.result] += 1
-            self.accepted[run] = receipt
+            await executor.serve(stop)
             carrying.cancel()
 
+    async def _projector(self, stop: Stop) -> None:
+        projection = RunTables(self.models, self.dead, Figures())
+        progress = Progress(name=projection.name, stream=projection.stream)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(
+                Projector(projection, self.runs, self.runs.epoch, self.clock, progress).run()
+            )
+            await stop.wait()
+            task.cancel()
 
-def hold(plan: Plan) -> Plan:
-    """The same plan with actions that call the world."""
-    return structs.replace(
-        plan,
-        nodes=tuple(
-            structs.replace(node, type="call.again", repeat="yes", config={"name": node.id})
-            if node.type == "echo"
-            else node
-            for node in plan.nodes
-        ),
-    )
+    async def _sweeper(self, stop: Stop) -> None:
+        """Looks at every run that has been still, or whose wait is overdue, as the read models tell."""
+        async with asyncio.TaskGroup() as group:
+            sweeping = group.create_task(self._sweep())
+            await stop.wait()
+            sweeping.cancel()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(3 + self.world.random.random())
+            for row in list(self.models.tables.runs.values()):
+                if not self._to_be_looked_at(row):
+                    continue
+                try:
+                    await self.inbox.look(
+                        partition(row.id), row.org, row.id, encode(Look(org=row.org, run=row.id))
+                    )
+                except Away:
+                    continue  # The next round looks again.
+
+    def _to_be_looked_at(self, row: RunRow) -> bool:
+        impatience = IMPATIENCE if row.steps_running else timedelta(0)
+        return row.look_at is not None and row.look_at <= self.clock.now() + impatience
 
 
-__all__ = ["START", "PLAN_TYPE", "Installation", "Programs", "hold"]
+EGRESS: Final = Egress([])
+RELAY: Final = Relay("127.0.0.1", 25, "a@b")
+TRACER: Final = Tracer()

@@ -1,0 +1,133 @@
+"""Those who send webhooks: over a simulated HTTP, with a ledger of what they were told."""
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from chassis.edge.problems import Problem
+from chassis.testing.loop import Life, current
+from chassis.testing.world import World
+from contracts.triggers import Github
+from ingress.accept import Door
+from ingress.deliveries import Request
+from ingress.replies import Reply
+from tests.simulation.workflows import Delivery, Drawn
+
+SECRET: Final = "whsec-of-the-simulation"
+PATIENCE_SECONDS: Final = 8.0
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One line of the ledger: a delivery was sent, and this came of it."""
+
+    at: float
+    trigger: str
+    key: str
+    result: Literal["accepted", "duplicate", "refused", "unknown"]
+    """`unknown`: no answer came; the run may be there or not."""
+    status: int = 0
+    run: str = ""
+    receipt: str = ""
+    answer: bytes | None = None
+    """What the run answered, in respond mode."""
+
+
+class Web:
+    """Connections to ingress processes. A killed process breaks them; an answer may get lost."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._doors: list[tuple[Life, Door, asyncio.TaskGroup]] = []
+
+    def open(self, door: Door, group: asyncio.TaskGroup) -> Callable[[], None]:
+        """Take requests in the running process until the result is called."""
+        place = (current(), door, group)
+        self._doors.append(place)
+        return lambda: self._doors.remove(place)
+
+    async def post(self, token: str, headers: Mapping[str, str], body: bytes) -> Reply | None:
+        """The answer to one request; None when the connection broke or nobody took it."""
+        world, life = self._world, current()
+        self._doors = [place for place in self._doors if place[0].alive]
+        if not self._doors:
+            await world.moment()
+            return None
+        front, door, group = world.random.choice(self._doors)
+        answered: asyncio.Future[Reply | None] = world.loop.create_future()
+
+        def tell(reply: Reply | None) -> None:
+            if not answered.done():
+                answered.set_result(reply)
+
+        async def take() -> None:
+            reply = await _taken(door, token, headers, body)
+            if not world.strikes("signal"):
+                world.loop.call_in(life, world.random.random() * 0.01, tell, reply)
+
+        front.watchers.append(
+            lambda happening: world.loop.call_in(life, 0.01, tell, None) if happening == "killed" else None
+        )
+        world.loop.call_in(front, world.random.random() * 0.01, lambda: group.create_task(take()))
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await answered
+        except TimeoutError:
+            return None
+
+
+async def _taken(door: Door, token: str, headers: Mapping[str, str], body: bytes) -> Reply:
+    try:
+        admitted = door.admit(token, "POST", "192.0.2.7")
+        request = Request(
+            method="POST",
+            headers=headers,
+            raw_headers=[(name.encode(), value.encode()) for name, value in headers.items()],
+            query="",
+            body=body,
+            address="192.0.2.7",
+            received_at="2026-11-21T12:00:00+00:00",
+        )
+        return await door.take(admitted, request)
+    except Problem as problem:
+        return Reply(status=problem.status, headers=problem.headers)
+
+
+async def deliver(web: Web, drawn: Drawn, delivery: Delivery, ledger: list[Entry], world: World) -> None:
+    """Send a delivery again and again until somebody says what became of it."""
+    body = b'{"n":1}'
+    headers = {"content-type": "application/json"}
+    if delivery.key:
+        headers |= {"x-key": delivery.key, "idempotency-key": delivery.key}
+    if isinstance(drawn.webhook.authentication, Github):
+        headers["x-hub-signature-256"] = (
+            "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+        )
+    while True:
+        reply = await web.post(drawn.token, headers, body)
+        entry = _entry(reply, delivery, world.loop.time())
+        ledger.append(entry)
+        if entry.result in ("accepted", "duplicate"):
+            return
+        await asyncio.sleep(0.2 + world.random.random())
+
+
+def _entry(reply: Reply | None, delivery: Delivery, at: float) -> Entry:
+    told: dict[str, Any] = {"at": at, "trigger": delivery.trigger, "key": delivery.key}
+    if reply is None:
+        return Entry(**told, result="unknown")
+    told["status"] = reply.status
+    run = reply.headers.get("automateos-run")
+    if run is not None:
+        again = reply.headers.get("automateos-deduplicated") == "true"
+        answer = reply.body if reply.status < 400 else None
+        return Entry(**told, result="duplicate" if again else "accepted", run=run, answer=answer)
+    if reply.status in (200, 202):
+        said = msgspec.json.decode(reply.body)
+        result: Any = "duplicate" if said["deduplicated"] else "accepted"
+        return Entry(**told, result=result, run=said["run"], receipt=said["receipt"])
+    return Entry(**told, result="refused")

@@ -1,0 +1,77 @@
+"""The tables of the read models in memory: rows and position change together or not at all."""
+
+import copy
+from collections.abc import Collection
+from datetime import date
+from typing import Any
+
+from chassis.testing.world import World
+from projections.models import Moved, Position, Step
+from projections.rows import DeliveryRow, RunIdRow, RunRow, StepRow, UsageRow
+from projections.runs import Changes, RunKey, StepKey
+
+
+class Tables:
+    """What the tables hold."""
+
+    def __init__(self) -> None:
+        self.runs: dict[RunKey, RunRow] = {}
+        self.steps: dict[StepKey, StepRow] = {}
+        self.deliveries: dict[RunKey, DeliveryRow] = {}
+        self.usage: dict[tuple[str, date], UsageRow] = {}
+        self.ended: dict[RunKey, RunIdRow] = {}
+        self.archive: list[tuple[str, int, bytes]] = []
+
+    def apply(self, changes: Changes) -> None:
+        self.runs.update({key: copy.copy(row) for key, row in changes.runs.items()})
+        self.steps.update({key: copy.copy(row) for key, row in changes.steps.items()})
+        self.deliveries.update(changes.deliveries)
+        self.ended.update(changes.ended)
+        self.archive += [(commit.run, commit.version, commit.body) for commit in changes.commits]
+        for key, more in changes.usage.items():
+            row = self.usage.setdefault(key, UsageRow(org=more.org, day=more.day))
+            for name in UsageRow.__struct_fields__[2:]:
+                setattr(row, name, getattr(row, name) + getattr(more, name))
+
+    def differences(self, other: "Tables") -> list[str]:
+        """Where two sets of tables do not say the same."""
+        found: list[str] = []
+        for name, ours in vars(self).items():
+            theirs: Any = getattr(other, name)
+            if ours == theirs:
+                continue
+            if isinstance(ours, list):
+                found.append(f"{name}: {len(ours)} against {len(theirs)}")
+                continue
+            keys = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
+            found += [f"{name} {key}: {ours.get(key)} against {theirs.get(key)}" for key in keys]
+        return found
+
+
+class MemoryModels:
+    """The `RunModels` of the projection of RUNS."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.tables = Tables()
+        self.at = Position(epoch=1, sequence=0, generation="one")
+
+    async def position(self) -> Position:
+        return await self._world.operation(lambda: self.at)
+
+    async def load_runs(self, keys: Collection[RunKey]) -> dict[RunKey, RunRow]:
+        rows = self.tables.runs
+        return await self._world.operation(lambda: {k: copy.copy(rows[k]) for k in keys if k in rows})
+
+    async def load_steps(self, keys: Collection[StepKey]) -> dict[StepKey, StepRow]:
+        rows = self.tables.steps
+        return await self._world.operation(lambda: {k: copy.copy(rows[k]) for k in keys if k in rows})
+
+    async def store(self, changes: Changes, step: Step) -> None:
+        def act() -> None:
+            if step.before != self.at:
+                raise Moved("the position is not there any more")
+            self.tables.apply(changes)
+            self.at = step.after()
+
+        await self._world.operation(act)

@@ -1,0 +1,134 @@
+"""People at work on a simulated installation: they cancel, try again, resolve doubts and take parked runs up."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Literal, TypeAlias
+
+from msgspec import Raw, Struct
+
+from chassis.dispatch import Dispatch
+from chassis.ports import Away, Stored
+from chassis.testing.world import World
+from contracts.codec import decode_commit, encode
+from contracts.messages import CancelRun, Message, ResolveDoubt, RetryRun, UnparkRun
+from contracts.payloads import Inline, Payload, null
+from orchestrator.run import Run, evolve
+from tests.simulation.outside import Outside
+from tests.simulation.workflows import Story
+
+Kind: TypeAlias = Literal["cancel", "retry", "resolve", "unpark"]
+Resolution: TypeAlias = Literal["done", "retry", "failed"]
+PERSON: Final = "key:person"
+_UNDONE: Final[tuple[Resolution, ...]] = ("retry", "retry", "failed")
+
+
+class Wish(Struct, frozen=True, kw_only=True):
+    """Something that a person asked for, once."""
+
+    at: float
+    run: str
+    kind: Kind
+    step: str = ""
+    resolution: str = ""
+
+
+class Person:
+    """Looks at the runs now and then, and does something about what it sees."""
+
+    def __init__(
+        self,
+        world: World,
+        story: Story,
+        histories: Callable[[], Mapping[str, Sequence[Stored]]],
+        outside: Outside,
+        dispatch: Dispatch,
+    ) -> None:
+        self._world = world
+        self._story = story
+        self._histories = histories
+        self._outside = outside
+        self._dispatch = dispatch
+        self._states: dict[str, tuple[int, Run]] = {}
+        self._done: dict[str, int] = {}
+        self._retries: Counter[str] = Counter()
+        self.diligent = False
+        """From now on everything that waits for a person is dealt with at every look."""
+        self.wishes: list[Wish] = []
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._dispatch.run())
+            while True:
+                await asyncio.sleep(0.5 + self._world.random.random() * 2)
+                for subject in list(self._histories()):
+                    run = self._state(subject)
+                    message = self._wanted(run, self._states[subject][0])
+                    if message is not None:
+                        group.create_task(self._say(message))
+
+    async def _say(self, message: Message) -> None:
+        """Until somebody has taken it: the answer to an unclear request is to ask again."""
+        while True:
+            try:
+                await self._dispatch.send(message)
+            except Away:
+                await asyncio.sleep(0.3)
+            else:
+                return
+
+    def _state(self, subject: str) -> Run:
+        _, org, run = subject.split(".")
+        history = self._histories()[subject]
+        count, state = self._states.get(subject, (0, Run.new(org, run)))
+        for stored in history[count:]:
+            commit = decode_commit(stored.body)
+            for event in commit.events:
+                state = evolve(state, event, commit.time)
+        self._states[subject] = (len(history), state)
+        return state
+
+    def _wanted(self, run: Run, version: int) -> Message | None:
+        chance = self._world.random.random()
+        if self._done.get(run.id) == version and not (self.diligent and chance < 0.2):
+            return None  # Wished for already; a moment of impatience asks again.
+        eager = self.diligent or chance < 0.3
+        message: Message | None = None
+        if run.status == "parked":
+            message = self._unpark(run) if self.diligent or (eager and not self._story.broken_code) else None
+        elif run.phase in ("failed", "cancelled"):
+            message = self._retry(run) if eager else None
+        elif run.active and chance < self._story.cancels and not self.diligent:
+            self._wish(run, "cancel")
+            message = CancelRun(org=run.org, run=run.id, actor=PERSON, reason="enough")
+        elif eager and run.doubts:
+            message = self._resolve(run)
+        if message is not None:
+            self._done[run.id] = version
+        return message
+
+    def _wish(self, run: Run, kind: Kind, step: str = "", resolution: str = "") -> None:
+        at = self._world.loop.time()
+        self.wishes.append(Wish(at=at, run=run.id, kind=kind, step=step, resolution=resolution))
+
+    def _unpark(self, run: Run) -> Message:
+        self._wish(run, "unpark")
+        return UnparkRun(org=run.org, run=run.id, actor=PERSON)
+
+    def _retry(self, run: Run) -> Message | None:
+        if self._retries[run.id] >= self._story.retries:
+            return None
+        self._retries[run.id] += 1
+        self._wish(run, "retry")
+        return RetryRun(org=run.org, run=run.id, actor=PERSON)
+
+    def _resolve(self, run: Run) -> Message:
+        """Look at the world: what happened is marked done; what did not is tried again or given up."""
+        step = self._world.random.choice(sorted(run.doubts))
+        known = self._outside.by_key.get(f"{run.id}/{step}")
+        resolution: Resolution = "done" if known is not None else self._world.random.choice(_UNDONE)
+        output: Payload = Inline(value=Raw(encode(known.result))) if known is not None else null()
+        self._wish(run, "resolve", step, resolution)
+        return ResolveDoubt(
+            org=run.org, run=run.id, actor=PERSON, step=step, resolution=resolution, output=output
+        )

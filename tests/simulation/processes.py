@@ -1,0 +1,96 @@
+"""The processes of an installation, and what befalls them: kills, pauses, orderly stops, clocks that jump."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from chassis.testing.loop import Life, Process, current
+from chassis.testing.world import SimulatedClock, World
+
+DRAIN_SECONDS: Final = 12.0
+HOUR: Final = 3600.0
+
+
+class Stop:
+    """Tells a process that it shall end in order."""
+
+    def __init__(self) -> None:
+        self._asked = asyncio.Event()
+
+    def request(self) -> None:
+        self._asked.set()
+
+    async def wait(self) -> None:
+        await self._asked.wait()
+
+
+Main = Callable[[Stop], Coroutine[Any, Any, None]]
+
+
+class Processes:
+    """Starts processes, and starts them again whatever ended them, as a supervisor does."""
+
+    def __init__(self, world: World, clock: SimulatedClock) -> None:
+        self._world = world
+        self._clock = clock
+        self._mains: dict[str, Main] = {}
+        self._stops: dict[str, Stop] = {}
+        self.kills = 0
+        self.stops = 0
+        self.cut_off: list[str] = []
+        """Processes that were asked to stop and did not."""
+        world.loop.misfortune = self._strike
+
+    def start(self, name: str, main: Main) -> None:
+        self._mains[name] = main
+        self._spawn(name)
+
+    def calm(self) -> None:
+        """Nothing befalls anybody any more, and the clocks are right again."""
+        self._world.calm()
+        self._clock.skew.clear()
+
+    def _spawn(self, name: str) -> None:
+        stop = self._stops[name] = Stop()
+        self._world.loop.spawn(name, self._run(name, stop))
+        self._world.plan_misfortune(self._world.loop.process(name))
+
+    async def _run(self, name: str, stop: Stop) -> None:
+        await self._mains[name](stop)
+        self._world.loop.call_in("", 0.0, self._ended, name, current())
+
+    def _ended(self, name: str, life: Life) -> None:
+        if life.alive:
+            self._kill(name)
+
+    def _kill(self, name: str) -> None:
+        self._world.loop.kill(name)
+        self._world.loop.call_in("", 0.1 + self._world.random.random(), self._spawn, name)
+
+    def _strike(self, process: Process) -> None:
+        world, life = self._world, process.life
+        kind = world.misfortune(process)
+        if life is not None and kind:
+            measure = world.measure()
+            match kind:
+                case "killed":
+                    self.kills += 1
+                    self._kill(process.name)
+                case "paused":
+                    world.loop.pause(process.name, measure.random() ** 2 * 6)
+                case "stopped":
+                    self._stop(process.name, life)
+                case "clock_jumped":
+                    self._clock.skew[process.name] = measure.choice((-HOUR, 0.0, HOUR))
+        world.plan_misfortune(process)
+
+    def _stop(self, name: str, life: Life) -> None:
+        self.stops += 1
+        self._world.loop.call_in(life, 0.0, self._stops[name].request)
+        self._world.loop.call_in("", DRAIN_SECONDS, self._cut_off, name, life)
+
+    def _cut_off(self, name: str, life: Life) -> None:
+        if life.alive and self._world.loop.process(name).life is life:
+            if life.paused_until <= self._world.loop.time():
+                self.cut_off.append(name)
+            self._kill(name)

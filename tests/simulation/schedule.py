@@ -1,0 +1,177 @@
+"""One seed, one schedule: faults first, then calm in which everything must end, then judgement. And how to narrow it down."""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from msgspec import Struct
+
+from chassis.testing.loop import TooLong
+from chassis.testing.world import START, Fault, Rates
+from contracts.runs import TERMINAL
+from tests.simulation.installation import Installation
+from tests.simulation.promises import Evidence, Violation, check
+from tests.simulation.workflows import Story, story
+
+STORM: Final = Rates()
+STORM_SECONDS: Final = 12.0
+STORM_STEPS: Final = 20_000
+PATIENCE_SECONDS: Final = 4 * 3600.0
+PATIENCE_STEPS: Final = 400_000
+
+
+class Played(Struct, kw_only=True):
+    """What came of a schedule."""
+
+    seed: int
+    violations: Sequence[Violation]
+    struck: Sequence[tuple[float, Fault]]
+    steps: int
+    seconds: float
+    runs: int
+    kills: int
+    effects: int
+    crash: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.violations)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Nobody logs: a storm would fill the screen, and building log lines costs more than the schedule."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+def play(
+    seed: int, rates: Rates = STORM, only: Collection[Fault] | None = None, told: Story | None = None
+) -> Played:
+    """Play one schedule. `only`: with these faults and no others."""
+    installation = Installation(seed, told or story(seed), rates, only)
+    world = installation.world
+    violations: list[Violation] = []
+    try:
+        _run(installation, violations)
+        violations += check(evidence_of(installation))
+    finally:
+        world.loop.close()
+    return Played(
+        seed=seed,
+        violations=violations,
+        struck=world.struck,
+        steps=world.loop.steps,
+        seconds=world.loop.time(),
+        runs=len(installation.runs.subjects()),
+        kills=installation.processes.kills,
+        effects=len(installation.outside.effects),
+    )
+
+
+def _run(installation: Installation, violations: list[Violation]) -> None:
+    loop = installation.world.loop
+    installation.start()
+    try:
+        loop.run_until(
+            lambda: loop.time() > STORM_SECONDS, steps=STORM_STEPS, seconds=STORM_SECONDS + 60, every=64
+        )
+    except TooLong:
+        pass
+    except Exception as error:
+        violations.append(Violation("crash", _told(error, loop.failures)))
+        return
+    installation.calm()
+    try:
+        loop.run_until(
+            lambda: is_over(installation), steps=PATIENCE_STEPS, seconds=PATIENCE_SECONDS, every=64
+        )
+    except TooLong as late:
+        violations.append(Violation("P3", f"not over after {late}"))
+    except Exception as error:
+        violations.append(Violation("crash", _told(error, loop.failures)))
+    violations += [
+        Violation("stop", f"{name} did not stop in time") for name in installation.processes.cut_off
+    ]
+
+
+def _told(error: BaseException, failures: Sequence[tuple[str, BaseException]]) -> str:
+    import traceback
+
+    text = "".join(traceback.format_exception(error))
+    return f"{failures[:1]} {text}"
+
+
+def is_over(installation: Installation) -> bool:
+    """Every sender has its answer, every run has ended, and nothing lies anywhere that somebody should take."""
+    rows = installation.models.tables.runs
+    return (
+        all(client.done() for client in installation.clients)
+        and installation.models.at.sequence == len(installation.runs.messages)
+        and all(row.status in TERMINAL for row in rows.values())
+        and not left_in(installation)
+    )
+
+
+def left_in(installation: Installation) -> list[str]:
+    left = [
+        f"inbox {n}: {letter.body[:80]!r}"
+        for n, lying in enumerate(installation.inbox.letters)
+        for letter in lying.values()
+    ]
+    return left + [f"task {subject}" for subject in installation.tasks.tasks]
+
+
+def evidence_of(installation: Installation) -> Evidence:
+    return Evidence(
+        messages=installation.runs.messages,
+        ledger=installation.ledger,
+        effects=installation.outside.effects,
+        claims={subject: len(found) for subject, found in installation.effects.subjects().items()},
+        wishes=installation.person.wishes,
+        plans={plan: drawn.plan for plan, drawn in installation.plans.items() if drawn.stored},
+        tables=installation.models.tables,
+        now=START + timedelta(seconds=installation.world.loop.time()),
+        left=left_in(installation),
+        poison=installation.poison,
+        dead_letters=[subject for subject, _, _ in installation.dead.stored],
+        seed=installation.world.seed,
+    )
+
+
+def minimised(seed: int, rates: Rates = STORM) -> Played:
+    """The same schedule with as few of its faults as it still breaks the same promise with."""
+    whole = play(seed, rates)
+    if not whole.failed:
+        return whole
+    broken = _kind(whole.violations[0])
+
+    def still_fails(faults: Sequence[Fault]) -> Played | None:
+        played = play(seed, rates, faults)
+        return played if any(_kind(violation) == broken for violation in played.violations) else None
+
+    faults = [fault for _, fault in whole.struck]
+    smallest, size = still_fails(faults) or whole, max(1, len(faults) // 2)
+    while size:
+        place = 0
+        while place < len(faults):
+            fewer = faults[:place] + faults[place + size :]
+            tried = still_fails(fewer)
+            if tried is None:
+                place += size
+            else:
+                faults, smallest = fewer, tried
+        size //= 2
+    return smallest
+
+
+def _kind(violation: Violation) -> str:
+    """What a violation says, without the ids and numbers in it."""
+    return f"{violation.promise} {re.sub(r'[0-9a-f-]{8,}|[0-9.]+', '', violation.what)[:60]}"

@@ -1,0 +1,242 @@
+"""What a seed decides before a schedule begins: workflows, triggers, deliveries, and what people will want."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+
+from contracts.nodes import Repeat
+from contracts.plans import Plan, PlanEdge, PlanNode
+from contracts.triggers import Github, HeaderKey, NoDedupe, Preset, Webhook
+from contracts.workflows import Retry
+from tests.orchestrator.stories import control
+from tests.simulation.outside import NODE_TYPES, Behaviour
+
+ATTEMPT_SECONDS: Final = 4.0
+WELL: Final[tuple[Behaviour, ...]] = ("ok", "ok", "ok", "ok", "slow")
+BADLY: Final[tuple[Behaviour, ...]] = (
+    "busy",
+    "busy",
+    "refuse",
+    "early",
+    "hang",
+    "vanish",
+    "drop",
+    "lose",
+    "raise",
+    "slow",
+    "big",
+)
+REPEATS: Final[tuple[Repeat, ...]] = ("no", "no", "yes", "by-key")
+
+
+class Delivery(Struct, frozen=True, kw_only=True):
+    """One webhook that somebody sends until it is accepted."""
+
+    trigger: str
+    key: str
+    """Empty: a delivery without one."""
+    at: float
+    late: bool = False
+    """Sent again when everything is over."""
+
+
+class Drawn(Struct, frozen=True, kw_only=True):
+    """A workflow and the webhook that starts it."""
+
+    trigger: str
+    token: str
+    webhook: Webhook
+    plan: Plan
+    stored: bool = True
+    """Whether the plan is where plans are."""
+
+
+class Story(Struct, frozen=True, kw_only=True):
+    """Everything of a schedule that is not chance."""
+
+    workflows: Sequence[Drawn]
+    deliveries: Sequence[Delivery]
+    cancels: float
+    """How often, per look at a run, somebody wants it to stop."""
+    retries: int
+    """How often a run that did not end well is tried again."""
+    broken_code: bool
+    """The release has a defect until it is replaced."""
+
+
+def story(seed: int) -> Story:
+    chance = random.Random(f"{seed}/story")  # Independent of the chance of the schedule itself.
+    broken = chance.random() < 0.04
+    workflows = [_workflow(chance, number, broken=broken) for number in range(chance.choice((1, 1, 1, 2)))]
+    deliveries: list[Delivery] = []
+    for drawn in workflows:
+        has_key = not isinstance(drawn.webhook.dedupe, NoDedupe)
+        for number in range(chance.choice((1, 1, 2))):
+            key = f"key-{number}" if has_key else ""
+            at = chance.random() * 2
+            for copy in range(chance.choice((1, 1, 2, 3)) if has_key else 1):
+                again = at + copy * chance.random() * chance.choice((0.02, 0.5, 3))
+                deliveries.append(Delivery(trigger=drawn.trigger, key=key, at=again))
+            if has_key and chance.random() < 0.2:
+                deliveries.append(Delivery(trigger=drawn.trigger, key=key, at=0, late=True))
+    return Story(
+        workflows=workflows,
+        deliveries=deliveries,
+        cancels=chance.choice((0, 0, 0, 0.1, 0.3)),
+        retries=chance.choice((0, 1, 2)),
+        broken_code=broken,
+    )
+
+
+def _workflow(chance: random.Random, number: int, *, broken: bool) -> Drawn:
+    dedupe = chance.choice(
+        (HeaderKey(header="x-key"), HeaderKey(header="x-key"), Preset(preset="idempotency_key"), NoDedupe())
+    )
+    signed = {"authentication": Github(secret="signing")} if chance.random() < 0.2 else {}
+    responds = chance.random() < 0.25
+    mode: dict[str, Any] = (
+        {"mode": "respond", "respond_timeout_s": chance.choice((1.0, 5.0))} if responds else {}
+    )
+    drawing = _Drawing(chance)
+    chance.choice(SHAPES)(drawing)
+    if responds and chance.random() < 0.7:
+        drawing.put("respond", drawing.last)
+    if broken:
+        drawing.put("broken", drawing.last)
+    return Drawn(
+        trigger=f"trigger{number}",
+        token=f"token-{number}-{'t' * 22}",
+        webhook=Webhook(dedupe=dedupe, **signed, **mode),
+        plan=drawing.plan(f"flow{number}", chance.choice((None, None, None, 15.0))),
+        stored=chance.random() > 0.03,
+    )
+
+
+class _Drawing:
+    """A workflow being drawn, node by node, each behind some that are there already."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self._nodes: list[PlanNode] = []
+        self._edges: dict[PlanEdge, None] = {}
+
+    @property
+    def last(self) -> str:
+        return self._nodes[-1].id
+
+    def put(self, kind: str, *behind: str) -> str:
+        """Add a node behind others, each named as `node` or `node.port`; gives its id."""
+        name = f"n{len(self._nodes)}"
+        self._nodes.append(_MAKE[kind](self.chance, name, len(self._nodes)))
+        for source in behind:
+            node, _, port = source.partition(".")
+            self._edges[PlanEdge(source=node, port=port or "main", target=name, into="main")] = None
+        return name
+
+    def any(self) -> str:
+        """An action, mostly."""
+        kinds = ("call", "call", "call", "call", "set", "delay", "filter", "merge")
+        return self.chance.choice(kinds)
+
+    def plan(self, workflow: str, timeout_s: float | None) -> Plan:
+        return Plan(
+            org="org",
+            workflow=workflow,
+            version=1,
+            nodes=tuple(self._nodes),
+            edges=tuple(self._edges),
+            vars={},
+            timeout_s=timeout_s,
+        )
+
+
+def _call(chance: random.Random, name: str, order: int) -> PlanNode:
+    repeat = chance.choice(REPEATS)
+    goes_wrong = chance.random() < 0.4
+    script = [chance.choice(BADLY if goes_wrong else WELL)]
+    while goes_wrong and chance.random() < 0.4:
+        script.append(chance.choice(BADLY))
+    patient = Retry(attempts=chance.choice((2, 3)), first_pause_s=chance.choice((0, 0.5, 2.0)), factor=2)
+    return PlanNode(
+        id=name,
+        type=NODE_TYPES[repeat],
+        place="executor",
+        repeat=repeat,
+        retry=patient if chance.random() < 0.6 else Retry(),
+        timeout_s=ATTEMPT_SECONDS,
+        config={"script": script},
+        order=order,
+    )
+
+
+def _control(
+    kind: str, *configs: dict[str, Any], **more: Any
+) -> Callable[[random.Random, str, int], PlanNode]:
+    def make(chance: random.Random, name: str, order: int) -> PlanNode:
+        config = chance.choice(configs)
+        ports = {"outputs": ("default", "one", "two")} if kind == "switch" else {}
+        return control(name, kind, config, order=order, **ports, **more)
+
+    return make
+
+
+_MAKE: Final[dict[str, Callable[[random.Random, str, int], PlanNode]]] = {
+    "call": _call,
+    "set": _control("set", {"fields": {"a": 1}}),
+    "delay": _control("delay", {"seconds": 0}, {"seconds": 0.5}, {"seconds": 3}),
+    "filter": _control("filter", {"condition": True}, {"condition": True}, {"condition": False}),
+    "if": _control("if", {"condition": True}, {"condition": False}, {"condition": "neither"}),
+    "switch": _control(
+        "switch",
+        {"cases": [{"name": "one", "when": True}, {"name": "two", "when": True}]},
+        {"cases": [{"name": "one", "when": False}, {"name": "two", "when": True}]},
+        {"cases": [{"name": "one", "when": False}, {"name": "two", "when": False}]},
+    ),
+    "merge": _control("merge", {"mode": "all"}, {"mode": "all", "output": "list"}),
+    "merge_any": _control("merge", {"mode": "any"}, join="any"),
+    "respond": _control("respond", {"body": "hello"}, {"status": 207, "body": {"a": [1]}}, {}),
+    "broken": _control("set", {"fields": {}, "raises": True}),
+}
+
+
+def _line(drawing: _Drawing) -> None:
+    before = drawing.put(drawing.any())
+    for _ in range(drawing.chance.randint(0, 3)):
+        before = drawing.put(drawing.any(), before)
+
+
+def _diamond(drawing: _Drawing) -> None:
+    start = drawing.put("call")
+    sides = [drawing.put(drawing.any(), start) for _ in range(drawing.chance.choice((2, 2, 3)))]
+    drawing.put(drawing.chance.choice(("call", "merge", "merge_any")), *sides)
+
+
+def _branches(drawing: _Drawing) -> None:
+    if drawing.chance.random() < 0.5:
+        fork, ports = drawing.put("if"), ("true", "false")
+    else:
+        fork, ports = drawing.put("switch"), ("default", "one", "two")
+    sides = [drawing.put(drawing.any(), f"{fork}.{port}") for port in ports]
+    drawing.put(drawing.chance.choice(("merge", "merge_any", "call")), *sides)
+
+
+def _error_path(drawing: _Drawing) -> None:
+    risky = drawing.put("call")
+    mended = drawing.put(drawing.any(), f"{risky}.error")
+    well = drawing.put(drawing.any(), risky)
+    drawing.put("merge_any", mended, well)
+
+
+def _anything(drawing: _Drawing) -> None:
+    chance = drawing.chance
+    names = [drawing.put("call")]
+    for _ in range(chance.randint(1, 4)):
+        behind = [
+            name if chance.random() < 0.8 else f"{name}.error" for name in names if chance.random() < 0.5
+        ]
+        names.append(drawing.put(drawing.any(), *behind))
+
+
+SHAPES: Final = (_line, _line, _diamond, _branches, _error_path, _anything)
