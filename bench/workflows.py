@@ -46,7 +46,7 @@ def light() -> dict[str, Any]:
         {
             "id": "only_paid",
             "type": "filter",
-            "config": {"when": 'trigger.body.status == "paid" && trigger.body.total > 10.0'},
+            "config": {"condition": 'trigger.body.status == "paid" && trigger.body.total > 10.0'},
         },
         {
             "id": "pick",

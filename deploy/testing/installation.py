@@ -35,17 +35,19 @@ class Installation:
     def start(self) -> float:
         """Seconds until every service is ready."""
         began = time.perf_counter()
-        with (self.data / "up.log").open("ab") as log:
+        with (self.data.parent / "up.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [Path(sys.executable).with_name("automateos"), "up"], env=self.environ, stdout=log, stderr=log
             )
         while time.perf_counter() - began < READY_SECONDS:
             if self._process.poll() is not None:
-                raise RuntimeError((self.data / "up.log").read_text()[-2_000:])
+                raise RuntimeError((self.data.parent / "up.log").read_text()[-2_000:])
             if self.ready():
                 return time.perf_counter() - began
             time.sleep(0.02)
-        raise RuntimeError(f"not ready in {READY_SECONDS} s: " + (self.data / "up.log").read_text()[-2_000:])
+        raise RuntimeError(
+            f"not ready in {READY_SECONDS} s: " + (self.data.parent / "up.log").read_text()[-2_000:]
+        )
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -82,9 +84,7 @@ class Installation:
 
     @property
     def key(self) -> str:
-        [found] = [
-            path for path in (self.data / "secrets").iterdir() if "key" in path.name and "api" in path.name
-        ]
+        [found] = [path for path in (self.data / "secrets").iterdir() if path.name == "first-api-key"]
         return found.read_text().strip().splitlines()[-1]
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
@@ -108,7 +108,7 @@ class Installation:
             "POST", "/triggers", {"name": name, "workflow": workflow["id"], "webhook": webhook}
         )
         self.call("POST", f"/workflows/{workflow['id']}/versions/1/publish")
-        url: str = trigger["url"]
+        url: str = trigger["address"]["url"]
         self._until_open(url)
         return url
 
@@ -213,7 +213,6 @@ def installation(**settings: str) -> Iterator[Installation]:
     folder = Path(tempfile.mkdtemp(prefix="automateos-trial-"))
     folder.chmod(0o755)
     data = folder / "data"
-    data.mkdir()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AUTOMATEOS_")}
     environ |= {"AUTOMATEOS_DATA_DIR": str(data), "AUTOMATEOS_LOG_LEVEL": "warning"}
     environ |= {f"AUTOMATEOS_{name.upper()}_PORT": str(_free_port()) for name in SERVICES}
