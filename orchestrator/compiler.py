@@ -19,10 +19,8 @@ from contracts.plans import Plan, PlanEdge, PlanNode, Reads
 from contracts.workflows import Edge, Fault, Node, Retry, Workflow
 from orchestrator.catalogue import SPECS
 from orchestrator.drafts import Draft, read
-from orchestrator.expressions.config import Form as Fields
-from orchestrator.expressions.config import compile_config
-from orchestrator.expressions.language import Language
-from orchestrator.expressions.references import Scope
+from orchestrator.expressions import Form as Fields
+from orchestrator.expressions import Language, Scope, compile_config
 from orchestrator.schemas import Form
 from orchestrator.state import ERROR_PORT
 from orchestrator.topology import Topology, examine

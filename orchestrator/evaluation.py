@@ -17,12 +17,23 @@ from contracts.limits import NodeId
 from contracts.payloads import Inline, Payload
 from contracts.plans import Plan, PlanNode
 from orchestrator.control import Answered, Delayed, Passed, perform
-from orchestrator.expressions.config import CompiledConfig, Form, compile_condition, compile_config
-from orchestrator.expressions.faults import ExpressionError, ExpressionFault
-from orchestrator.expressions.jobs import NO_ANSWERS, Answers, Apart
-from orchestrator.expressions.language import Language
-from orchestrator.expressions.references import Reads
-from orchestrator.expressions.values import MISSING, Context, Settled, Value
+from orchestrator.expressions import (
+    MISSING,
+    NO_ANSWERS,
+    Answers,
+    Apart,
+    CompiledConfig,
+    Context,
+    ExpressionError,
+    ExpressionFault,
+    Form,
+    Language,
+    Reads,
+    Settled,
+    Value,
+    compile_condition,
+    compile_config,
+)
 from orchestrator.inputs import Incoming, NotReady, Unreadable, Values, run_output
 from orchestrator.readiness import Graph
 from orchestrator.state import Run

@@ -12,7 +12,7 @@ from contracts.limits import PREFETCH_BYTES, NodeId
 from contracts.payloads import NULL, Blob, Inline, Payload
 from contracts.plans import PlanNode
 from orchestrator.control import Unfit
-from orchestrator.expressions.jobs import Job
+from orchestrator.expressions import Job
 from orchestrator.readiness import Graph, taken_from
 from orchestrator.state import Run, Step
 

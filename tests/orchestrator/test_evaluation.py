@@ -27,8 +27,7 @@ from contracts.runs import (
 )
 from orchestrator.compiler import compile_workflow
 from orchestrator.evaluation import Compiled
-from orchestrator.expressions.jobs import Answer, Done, Job
-from orchestrator.expressions.language import Language
+from orchestrator.expressions import Answer, Done, Job, Language
 from orchestrator.inputs import NotReady
 from orchestrator.run import Run, accept, decide, evolve
 from tests.orchestrator.stories import NOON, START, broken, done, value
