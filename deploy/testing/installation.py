@@ -18,6 +18,8 @@ from typing import Any, Final
 
 import asyncpg
 
+from deploy import stack
+
 SERVICES: Final = ("ingress", "orchestrator", "executor", "projections", "gateway")
 READY_SECONDS: Final = 60.0
 
@@ -128,19 +130,7 @@ class Installation:
 
     def pids(self) -> dict[str, int]:
         """The processes of the stack by name."""
-        found: dict[str, int] = {}
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            try:
-                command = (entry / "cmdline").read_bytes().split(b"\0")
-                environ = (entry / "environ").read_bytes()
-            except OSError:
-                continue
-            name = _role(command)
-            if name and (str(self.data).encode() in environ or str(self.data).encode() in b" ".join(command)):
-                found.setdefault(name, int(entry.name))
-        return found
+        return dict(stack.pids(self.data))
 
     def cpu(self) -> dict[str, float]:
         """Seconds of CPU each process has used so far (Postgres with its backends)."""
@@ -167,15 +157,6 @@ class Installation:
 
     def count(self, sql: str, *arguments: Any) -> int:
         return int(asyncio.run(self.rows(sql, *arguments))[0][0])
-
-
-def _role(command: list[bytes]) -> str:
-    text = [part.decode("utf-8", "replace") for part in command]
-    for name in SERVICES:
-        if "-m" in text and text[text.index("-m") + 1 : text.index("-m") + 2] == [name]:
-            return name
-    program = Path(text[0]).name if text else ""
-    return {"nats-server": "nats", "redis-server": "redis", "postgres": "postgres"}.get(program, "")
 
 
 def _cpu(pid: int) -> float:
