@@ -4,13 +4,14 @@ from collections import OrderedDict
 from typing import Final
 
 from contracts.limits import CEL_SOURCE_BYTES
-from orchestrator.expressions.bounds import KNOWN, too_complex
+from orchestrator.expressions.bounds import too_complex
+from orchestrator.expressions.costs import KNOWN
 from orchestrator.expressions.engine import Engine, Refused
 from orchestrator.expressions.faults import Flaw
 from orchestrator.expressions.functions import MACROS
 from orchestrator.expressions.program import Program
 from orchestrator.expressions.references import Resolved, resolve
-from orchestrator.expressions.tree import Malformed
+from orchestrator.expressions.wire import Malformed
 
 _KEPT: Final = 4_096
 

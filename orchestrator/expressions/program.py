@@ -8,15 +8,17 @@ import msgspec
 from msgspec import Raw, Struct
 
 from contracts.limits import CEL_VALUE_BYTES, JSON_DEPTH
-from orchestrator.expressions import engine
-from orchestrator.expressions.bounds import Cost, Size, cost
+from orchestrator.expressions.bounds import Cost, cost
 from orchestrator.expressions.budget import Budget, Room
-from orchestrator.expressions.engine import Engine
+from orchestrator.expressions.costs import Size
+from orchestrator.expressions.engine import Engine, run
 from orchestrator.expressions.faults import Failed, OutOfMemory
 from orchestrator.expressions.jobs import NO_ANSWERS, Answers, Apart, Done, Job, Undone
 from orchestrator.expressions.loops import rewritten
 from orchestrator.expressions.references import Place, Reference, Resolved, spelled
+from orchestrator.expressions.results import outline, plain
 from orchestrator.expressions.search import culprit
+from orchestrator.expressions.shield import Text, shielded
 from orchestrator.expressions.values import MISSING, NUL, Context, Value, deeper_than, has_secret
 
 _ABSENT: Final = re.compile(r'No value with name "@(\d+)" found')
@@ -37,15 +39,13 @@ class _Inputs(Struct, frozen=True):
 class Program:
     """A compiled expression. It evaluates on the spot what is surely cheap, and raises `Apart` for the rest."""
 
-    def __init__(
-        self, source: str, resolved: Resolved, positions: Mapping[int, int], runs_on: Engine
-    ) -> None:
+    def __init__(self, source: str, resolved: Resolved, positions: Mapping[int, int], engine: Engine) -> None:
         self.source = source
         self.references: tuple[Reference, ...] = resolved.references
         self._root = resolved.root
         self._positions = positions
-        self._engine = runs_on
-        self._shape = engine.outline(resolved.root)
+        self._engine = engine
+        self._shape = outline(resolved.root)
         self._variables = [(f"@{number}", one) for number, one in enumerate(resolved.references)]
         self._only = resolved.only
         self._loaded: Any = None
@@ -85,7 +85,7 @@ class Program:
         """The value from a job's values, whatever it costs. Raises `Failed`."""
         given = msgspec.json.decode(values)
         if NUL in bytes(values):
-            given = {name: engine.shielded(value) for name, value in given.items()}
+            given = {name: shielded(value) for name, value in given.items()}
         return self._evaluated(given, lambda place: f"`{spelled(place)}` is not there", Room())
 
     def bound(self, sizes: Mapping[str, Size]) -> Cost:
@@ -141,7 +141,7 @@ class Program:
         if self._loaded is None:
             self._loaded = self._engine.load(rewritten(self._root))
         try:
-            result = engine.plain(engine.run(self._loaded, values), self._shape, room)
+            result = plain(run(self._loaded, values), self._shape, room)
         except OutOfMemory:
             raise
         except Failed as failed:
@@ -188,9 +188,9 @@ def _shielded(inputs: _Inputs) -> dict[str, Any]:
     for name, value in inputs.values.items():
         if isinstance(value, str):
             if "\0" in value:
-                inputs.values[name] = engine.Text(value)
+                inputs.values[name] = Text(value)
         elif name in inputs.within and inputs.within[name].traits.nul:
-            inputs.values[name] = engine.shielded(value)
+            inputs.values[name] = shielded(value)
     return inputs.values
 
 

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
-from orchestrator.expressions.bounds import Size, cost, is_binding
+from orchestrator.expressions.bounds import cost, is_binding
+from orchestrator.expressions.costs import Size
 from orchestrator.expressions.engine import Engine, run
 from orchestrator.expressions.faults import Failed
 from orchestrator.expressions.loops import rewritten
