@@ -34,6 +34,11 @@ _SETTINGS: Final = {
     "orchestrator": {"statement_timeout": "5s", "idle_in_transaction_session_timeout": "15s"},
     "executor": {"statement_timeout": "5s", "idle_in_transaction_session_timeout": "15s"},
 }
+_KNOWN_ROLES: Final = """
+select rolname, rolpassword, coalesce(setconfig, '{}') as settings
+from pg_authid left join pg_db_role_setting on setrole = pg_authid.oid and setdatabase = 0
+where rolname = any($1::text[])
+"""
 _LOCK: Final = 0x6175_746F
 _ITERATIONS: Final = 4096
 _VERIFIER: Final = re.compile(r"SCRAM-SHA-256\$(\d+):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):[A-Za-z0-9+/=]+")
@@ -81,16 +86,18 @@ async def migrate(address: PostgresAddress, password_files: Mapping[str, Path]) 
 
 
 async def _make_roles(connection: "asyncpg.Connection[asyncpg.Record]", passwords: Mapping[str, str]) -> None:
-    rows = await connection.fetch(
-        "select rolname, rolpassword from pg_authid where rolname = any($1::text[])", ROLES
-    )
-    known = {row["rolname"]: row["rolpassword"] for row in rows}
+    rows = await connection.fetch(_KNOWN_ROLES, ROLES)
+    known = {row["rolname"]: row for row in rows}
     for role in ROLES:
-        if role not in known:
+        settings, verifier = (), None
+        if role in known:
+            settings, verifier = known[role]["settings"], known[role]["rolpassword"]
+        else:
             await connection.execute(f'create role "{role}" login nosuperuser nobypassrls')
-            for setting, value in _SETTINGS[role].items():
+        for setting, value in _SETTINGS[role].items():
+            if f"{setting}={value}" not in settings:
                 await connection.execute(f"alter role \"{role}\" set {setting} = '{value}'")
-        if not _opens(known.get(role), passwords[role]):
+        if not _opens(verifier, passwords[role]):
             # Hashed here: the password itself never travels in a statement that somebody may log.
             await connection.execute(f"alter role \"{role}\" password '{_verifier(passwords[role])}'")
 

@@ -53,7 +53,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
         pool(settings, most=CONNECTIONS, statement_seconds=LONG_SECONDS) as postgres,
     ):
         lines = _lines(js, postgres, figures)
-        expose(metrics, figures, [line.progress for line in lines])
+        expose(metrics, figures, [line.progress for line in lines], clock)
 
         async def unready() -> list[str]:
             return [*js.unready(), *reasons(lines, clock)]

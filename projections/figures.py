@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from chassis.clock import Clock
 from chassis.telemetry import Histogram, Metrics
 from projections.runs import TROUBLES
 
@@ -54,12 +55,22 @@ class Figures(Struct):
     incomplete: int = 0
 
 
-def expose(metrics: Metrics, figures: Figures, progress: Sequence[Progress]) -> None:
+def expose(metrics: Metrics, figures: Figures, progress: Sequence[Progress], clock: Clock) -> None:
     """Register all figures with the service's metrics."""
 
     def each(read: str) -> Mapping[str, float]:
         return {one.name: float(getattr(one, read)) for one in progress}
 
+    def lag_now() -> Mapping[str, float]:
+        now = clock.now().timestamp()
+        return {one.name: one.lag_seconds(now) for one in progress}
+
+    for one in progress:
+        one.lag = metrics.histogram(
+            f"projections_{one.name}_lag_seconds",
+            f"How old a message of {one.stream} was when its rows were stored",
+            LAG_SECONDS,
+        )
     label = "projection"
     metrics.counters("projections_messages_total", "Messages projected", label, lambda: each("messages"))
     metrics.counters("projections_transactions_total", "Transactions", label, lambda: each("transactions"))

@@ -158,6 +158,19 @@ async def test_no_role_of_a_service_may_go_round_the_policies(superuser) -> None
     assert found == []
 
 
+async def test_a_role_that_lost_its_settings_gets_them_back(
+    database: PostgresAddress, roles: dict[str, Settings], tmp_path: Path, superuser
+) -> None:
+    await superuser.execute("alter role projector reset synchronous_commit")
+    await migrate(database, password_files(tmp_path / "passwords"))
+    projector = await asyncpg.connect(**facts(roles["projector"]))
+    assert await projector.fetchval("show synchronous_commit") == "off"
+    await projector.close()
+    gateway = await asyncpg.connect(**facts(roles["gateway"]))
+    assert await gateway.fetchval("show statement_timeout") == "10s"
+    await gateway.close()
+
+
 async def test_a_password_that_changed_is_set_anew(
     database: PostgresAddress, roles: dict[str, Settings], tmp_path: Path
 ) -> None:
