@@ -1,10 +1,10 @@
 """How full the log's disk is: uploads stop first, then starts, so that what was accepted can end."""
 
 import asyncio
-import json
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
+import msgspec
 import structlog
 from msgspec import Struct
 
@@ -55,33 +55,59 @@ class Disk:
 
     async def look(self) -> DiskState:
         try:
-            shares = [await self._of_the_account()]
-            if self._monitor_url:
-                shares.append(await self._of_the_server())
-        except (Away, OSError, TimeoutError, ValueError) as error:
+            usages = await self._usages()
+        except (Away, OSError, TimeoutError, ValueError, msgspec.MsgspecError) as error:
             log.warning("disk.unknown", reason=str(error))
             return self.state
-        state = DiskState(used_share=max(shares))
+        state = DiskState(used_share=max(usage.share for usage in usages))
         if (state.stops_uploads, state.stops_starts) != (self.state.stops_uploads, self.state.stops_starts):
             log.warning("disk.state", used_share=round(state.used_share, 3), stops_starts=state.stops_starts)
         self.state = state
         return state
 
-    async def _of_the_account(self) -> float:
-        answer = await self._api.api("INFO")
-        limits = answer.get("limits")
-        quota = limits.get("max_storage", 0) if isinstance(limits, dict) else 0
-        return _share(answer.get("storage"), quota)
+    async def quota(self) -> int:
+        """The bytes that the log may use; 0 when nobody says. Raises `Away`, or what the monitor's address raises."""
+        return min((usage.quota for usage in await self._usages() if usage.quota), default=0)
 
-    async def _of_the_server(self) -> float:
-        async with asyncio.timeout(_ANSWER_SECONDS):
-            answer = json.loads(await _get(self._monitor_url, "/jsz"))
-        return _share(answer.get("storage"), answer.get("config", {}).get("max_storage", 0))
+    async def _usages(self) -> "list[_Usage]":
+        usages = [_account_usage(await self._api.api("INFO"))]
+        if self._monitor_url:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                usages.append(_server_usage(await _get(self._monitor_url, "/jsz")))
+        return usages
 
 
-def _share(used: object, quota: object) -> float:
-    known = isinstance(used, int) and isinstance(quota, int) and quota > 0
-    return float(used) / float(quota) if known else 0.0  # type: ignore[arg-type]  # `known` says so.
+class _Usage(Struct, frozen=True):
+    used: int
+    quota: int
+
+    @property
+    def share(self) -> float:
+        return self.used / self.quota if self.quota else 0.0
+
+
+class _Limits(Struct, frozen=True):
+    max_storage: int = 0
+
+
+class _Account(Struct, frozen=True):
+    storage: int = 0
+    limits: _Limits = _Limits()
+
+
+class _Server(Struct, frozen=True):
+    storage: int = 0
+    config: _Limits = _Limits()
+
+
+def _account_usage(answer: object) -> _Usage:
+    account = msgspec.convert(answer, _Account)
+    return _Usage(account.storage, max(0, account.limits.max_storage))
+
+
+def _server_usage(answer: bytes) -> _Usage:
+    server = msgspec.json.decode(answer, type=_Server)
+    return _Usage(server.storage, max(0, server.config.max_storage))
 
 
 async def _get(url: str, path: str) -> bytes:

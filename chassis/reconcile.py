@@ -22,6 +22,9 @@ _CONSUMER_FOREVER: Final = frozenset({"ack_policy", "deliver_policy", "replay_po
 _BESIDE: Final = frozenset({"metadata", "durable_name", "name", "num_replicas"})
 """Of a consumer, or of our own making: never compared as they are."""
 
+_RESERVED_SHARE: Final = 8
+"""No stream with a bound of its own reserves more than this part of the quota; half is left for the histories."""
+
 log = structlog.get_logger()
 
 
@@ -46,16 +49,21 @@ class Api(Protocol):
 
 
 async def reconcile(
-    api: Api, *, replicas: int = 1, pools: Sequence[str] = ("default",), orgs: Sequence[str] = ()
+    api: Api,
+    *,
+    replicas: int = 1,
+    pools: Sequence[str] = ("default",),
+    orgs: Sequence[str] = (),
+    quota: int = 0,
 ) -> list[str]:
     """Bring everything to what is declared; what was done, one line each. Safe to run at every start.
 
     `pools`: whose consumers are wanted already; an executor of another pool makes its own. `orgs`: whose histories an
-    external consumer may read.
+    external consumer may read. `quota`: the bytes that the log may use (`Disk.quota` knows), 0 for plenty.
     """
     done: list[str] = []
     for stream in STREAMS:
-        done += await _stream(api, stream.name, stream.settings(replicas))
+        done += await _stream(api, stream.name, within_quota(stream.settings(replicas), quota))
     for bucket in BUCKETS:
         settings = bucket_settings(bucket, replicas)
         done += await _stream(api, settings["name"], settings)
@@ -66,9 +74,9 @@ async def reconcile(
     return done
 
 
-async def drift(api: Api, *, replicas: int = 1) -> list[str]:
+async def drift(api: Api, *, replicas: int = 1, quota: int = 0) -> list[str]:
     """What differs from the declaration, for people; nothing is changed."""
-    wanted = [stream.settings(replicas) for stream in STREAMS]
+    wanted = [within_quota(stream.settings(replicas), quota) for stream in STREAMS]
     wanted += [bucket_settings(bucket, replicas) for bucket in BUCKETS]
     found: list[str] = []
     for settings in wanted:
@@ -88,6 +96,12 @@ async def unpin_all(api: Api, owners: Iterable[Consumer] = OWNERS) -> None:
     """Free every partition: at a start nobody who was pinned before lives. Harmless while somebody does."""
     for owner in owners:
         await api.api(f"CONSUMER.UNPIN.{owner.stream}.{owner.name}", {"group": OWNER_GROUP})
+
+
+def within_quota(settings: dict[str, Any], quota: int) -> dict[str, Any]:
+    """JetStream reserves what a stream may grow to, and makes no stream whose reserve is not there."""
+    bound = settings.get("max_bytes", -1)
+    return settings | {"max_bytes": min(bound, quota // _RESERVED_SHARE)} if quota and bound > 0 else settings
 
 
 def external_consumer(org: str) -> Consumer:

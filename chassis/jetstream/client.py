@@ -98,6 +98,10 @@ class QuickClient(Client):
         except Exception as error:  # Else nobody would ever reconnect.
             self._failed(error)
 
+    async def _connect_to_server(self, s: Any) -> None:
+        self._abort()  # nats-py would leave open what greeted us too late.
+        await super()._connect_to_server(s)
+
     def _abort(self) -> None:
         if self._transport:
             self._writer.transport.abort()  # Closing politely would wait for a peer that may be dead.

@@ -18,7 +18,7 @@ import structlog
 from chassis.clock import Clock, SystemClock
 from chassis.jetstream.alongside import alongside
 from chassis.jetstream.client import Heard, QuickClient
-from chassis.jetstream.wire import Complaint, answered, refused, status
+from chassis.jetstream.wire import Complaint, Refusal, answered, refused, status
 from chassis.ports import Ambiguous, Away, NobodyThere
 
 Reply: TypeAlias = tuple[bytes, bytes]
@@ -123,7 +123,7 @@ class Connection:
         self, batches: Sequence[Sequence[Question]], timeout: float = ACK_SECONDS
     ) -> Awaitable[list[Reply | None]]:
         """Send all of each batch at once; the last question of each is answered."""
-        self._check()
+        self._check(*(question for batch in batches for question in batch))
         for batch in batches:
             for subject, body, headers in batch[:-1]:
                 self.client.send(subject, body, "", headers)
@@ -180,6 +180,10 @@ class Connection:
     def publish(self, subject: str, body: bytes, headers: bytes = b"", reply: str = "") -> bool:
         """Send without an answer. False: the connection is down and nothing left."""
         if not self.up:
+            return False
+        if len(body) + len(headers) > self.client.max_payload:
+            self.counts["too_large"] += 1
+            log.error("nats.too-large", subject=subject, size=len(body) + len(headers))
             return False
         self.client.send(subject, body, reply, headers)
         return True
@@ -266,9 +270,9 @@ class Connection:
         text = str(error).lower()
         if "authorization" in text or "authentication" in text:
             reason = NotAllowed(f"nats-server refuses the user of {self.name}: {error}")
-            self.fail(reason)
             if not self._since:
-                raise reason
+                raise reason  # Out of `open`, which would try for ever.
+            self.fail(reason)
         elif "permissions violation" in text:
             self.counts["forbidden"] += 1
             log.error("nats.forbidden", reason=str(error))
@@ -298,10 +302,11 @@ class Connection:
 
     async def close(self) -> None:
         self._closing = True
-        try:
-            await self.flush()
-        except Away as away:
-            log.warning("nats.closed-unflushed", reason=str(away))
+        if self._since:
+            try:
+                await self.flush()
+            except Away as away:
+                log.warning("nats.closed-unflushed", reason=str(away))
         await self.client.close()
 
     # --- Questions under way ------------------------------------------------------------------
@@ -309,9 +314,13 @@ class Connection:
     def _future(self) -> asyncio.Future[None]:
         return asyncio.get_running_loop().create_future()
 
-    def _check(self) -> None:
+    def _check(self, *questions: Question) -> None:
         if not self.up:
             raise Away("not connected to nats-server")
+        limit = self.client.max_payload
+        for subject, body, headers in questions:
+            if len(body) + len(headers) > limit:  # The server would end the connection.
+                raise Refusal(f"{len(body)} bytes for {subject} are more than a message may have")
 
     def _send(self, entry: _Asked | _Collected, questions: Sequence[Question]) -> list[bytes]:
         self._check()
@@ -373,8 +382,8 @@ async def connect(
     What no reconnect can heal (an unknown user, a callback that raised) cancels the body and is raised from here.
     """
     connection = Connection(name, clock or SystemClock())
-    await connection.open(url, seed_file)
     try:
+        await connection.open(url, seed_file)
         async with alongside(connection.run()):
             yield connection
     finally:

@@ -264,10 +264,10 @@ class JetStreamLog:
 def _cut(proposals: Sequence[_Open]) -> list[list[_Open]]:
     """Batches within the bounds of number and size."""
     cut: list[list[_Open]] = []
-    size = _BATCH_BYTES
+    size = 0
     for each in proposals:
         size += len(each.proposal.body)
-        if size > _BATCH_BYTES or len(cut[-1]) >= BATCH_COMMITS:
+        if not cut or size > _BATCH_BYTES or len(cut[-1]) >= BATCH_COMMITS:
             cut.append([])
             size = len(each.proposal.body)
         cut[-1].append(each)

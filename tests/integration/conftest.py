@@ -1,50 +1,51 @@
-"""A nats-server with the declared streams, and connections to it."""
+"""A nats-server with the declared streams, and the ports of any number of processes on it."""
 
-import asyncio
-import os
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import TypeAlias
 
-import msgspec
 import pytest
 
 from chassis.clock import SystemClock
+from chassis.disk import Disk
 from chassis.jetstream import JetStream, jetstream
+from chassis.jetstream.alongside import alongside
 from chassis.jetstream.connection import connect
 from chassis.reconcile import reconcile
 from chassis.settings import Settings
-from deploy.servers.nats import NatsOptions
 from deploy.testing.embedded import NatsServer
 
-
-class OpenPorts(Protocol):
-    async def __call__(self, service: str = "tests") -> JetStream: ...
+OpenPorts: TypeAlias = Callable[..., AbstractAsyncContextManager[JetStream]]
 
 
-@pytest.fixture
-async def streams(start_nats) -> NatsServer:
-    """A nats-server of the test's own, in which every stream is made."""
-    server = await start_nats()
+StartNats: TypeAlias = Callable[..., Awaitable[NatsServer]]
+
+
+async def make_streams(server: NatsServer) -> None:
     async with connect(server.url, name="reconciler") as connection:
-        await reconcile(connection)
-    return server
+        await reconcile(connection, quota=await Disk(connection, server.monitor_url).quota())
+
+
+@asynccontextmanager
+async def ports_of(server: NatsServer, *, url: str = "", batch_from: int = 16) -> AsyncIterator[JetStream]:
+    """The ports of one process, with all that runs beside them."""
+    settings = Settings(nats_url=url or server.url, nats_monitor_url=server.monitor_url)
+    async with (
+        jetstream(settings, "tests", SystemClock(), batch_from=batch_from) as opened,
+        alongside(opened.run()),
+    ):
+        yield opened
 
 
 @pytest.fixture
-async def open_ports(streams: NatsServer) -> AsyncIterator[OpenPorts]:
-    """Opens the ports of one process after another; all are closed with the test."""
-    async with AsyncExitStack() as opened:
-
-        async def ports(service: str = "tests") -> JetStream:
-            settings = Settings(nats_url=streams.url, nats_monitor_url=streams.monitor_url)
-            return await opened.enter_async_context(jetstream(settings, service, SystemClock()))
-
-        yield ports
+async def streams(nats_server: NatsServer) -> NatsServer:
+    """A nats-server of the test's own, in which every stream is made."""
+    await make_streams(nats_server)
+    return nats_server
 
 
 @pytest.fixture
-async def ports(open_ports: OpenPorts) -> JetStream:
-    """The ports of one process."""
-    return await open_ports()
+def open_ports(streams: NatsServer) -> OpenPorts:
+    """The ports of as many processes as a test wants."""
+    return partial(ports_of, streams)
