@@ -21,7 +21,7 @@ from orchestrator.commits import ENGINE_VERSION, Frame, Sealed, offload, seal
 from orchestrator.consider import SYSTEM, Considered, actor_of, cause_of, consider, may_unpark
 from orchestrator.inputs import NotReady
 from orchestrator.memory import Known
-from orchestrator.run import Evaluate, Run, evolve
+from orchestrator.run import Evaluate, Refusal, Run, accept, evolve
 from orchestrator.sources import Sources
 
 NO_PLAN: Final = cast("Evaluate", None)
@@ -87,14 +87,28 @@ class Judge:
     def parked(
         self, known: Known, letters: Sequence[Letter], now: datetime, reason: str, needs: str | None = None
     ) -> Proposed:
-        """No code here goes on with the run: its history says so, and the letters are refused."""
+        """No code here goes on with the run: its history says so, and the letters are refused.
+
+        A run that has not begun begins parked: its start was accepted, so it must not be lost.
+        """
         at = _not_before(known, now)
-        fact = RunParked(reason=reason, needs_release=needs)
-        after = structs.replace(known, run=evolve(known.run, fact, at), said_so=True)
+        events: list[RunEvent] = [RunParked(reason=reason, needs_release=needs)]
         refused = Verdict(changed=False, refused=Failure(code="run.parked", message=reason))
+        verdicts = [refused] * len(letters)
+        start = start_in(letters) if not known.version else None
+        if start is not None:
+            place, message = start
+            facts = accept(evolve(known.run, events[0], at), None, message, at)
+            events += facts if not isinstance(facts, Refusal) else ()
+            verdicts[place] = Verdict(changed=True)
+        run = known.run
+        for event in events:
+            run = evolve(run, event, at)
+        after = structs.replace(known, run=run, said_so=True)
+        cause = start[1] if start is not None else None
         return _sealed(
             Proposed(
-                before=known, after=after, events=[fact], letters=letters, verdicts=[refused] * len(letters)
+                before=known, after=after, cause=cause, events=events, letters=letters, verdicts=verdicts
             ),
             at,
         )
@@ -136,6 +150,12 @@ class Judge:
         return consider(
             run, programs.graph, message, at, programs.evaluator(self._sources.values, self._sources.answers)
         )
+
+
+def start_in(letters: Sequence[Letter]) -> tuple[int, StartRun] | None:
+    """The first start among these letters, and its place."""
+    starts = ((place, letter.message) for place, letter in enumerate(letters))
+    return next(((place, start) for place, start in starts if isinstance(start, StartRun)), None)
 
 
 def too_large(proposed: Proposed) -> bool:

@@ -12,7 +12,7 @@ Rules that hold here:
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -31,7 +31,7 @@ from orchestrator.answers import Envelope, Letter, Replies, answer_for, responde
 from orchestrator.commits import proposal
 from orchestrator.emission import Emission
 from orchestrator.inputs import NotReady
-from orchestrator.judge import Judge, Proposed, Stumbled, too_large
+from orchestrator.judge import Judge, Proposed, Stumbled, start_in, too_large
 from orchestrator.memory import Known, Memory
 from orchestrator.run import Run, outstanding
 from orchestrator.sources import Sources
@@ -74,6 +74,7 @@ class Orchestrator:
         self._to_park: dict[str, str] = {}
         self._cycling = False
         self._generation = 0
+        self._released = False
         self.counts: dict[str, int] = defaultdict(int)
 
     async def serve(self) -> None:
@@ -86,6 +87,7 @@ class Orchestrator:
                 for arrival in arrived:
                     self._open(arrival)
                 self._kick()
+            self._released = True
 
     # --- What arrives -------------------------------------------------------------------------
 
@@ -138,13 +140,14 @@ class Orchestrator:
 
     async def _get_ready(self, run_id: str, org: str, missing: NotReady | None) -> None:
         generation = self._generation
-        while generation == self._generation:
+        while True:
             try:
                 await self._fetch(run_id, org, missing)
                 break
             except Away as away:
                 log.warning("run.not-ready", run=run_id, reason=str(away))
-                await asyncio.sleep(PAUSE)
+            if not await self._may_try_again(generation):
+                break
         letters = self._preparing.pop(run_id, []) if generation == self._generation else []
         if letters:
             self._ready[run_id] = letters + self._ready.pop(run_id, [])
@@ -204,7 +207,7 @@ class Orchestrator:
             return self._judge.parked(
                 known, [], now, reason="an event from a newer release", needs=known.needs_release
             )
-        if reason and known.version:
+        if reason and (known.run.active or (not known.version and start_in(letters))):
             return self._judge.parked(known, letters, now, reason=reason)
         if reason:
             refuse(letters, Failure(code="poison", message=reason))
@@ -300,14 +303,15 @@ class Orchestrator:
     ) -> None:
         """A wake-up that could not be stored is armed again; until then nobody is told that the commit is done."""
         generation = self._generation
-        while generation == self._generation:
+        while True:
             try:
                 await self._emission.wakes(waits)
             except Away as away:
                 log.warning("wake.not-armed", waits=len(waits), reason=str(away))
-                await asyncio.sleep(PAUSE)
             else:
                 self._answer_all(settled)
+                return
+            if not await self._may_try_again(generation):
                 return
 
     def _answer_all(self, settled: Sequence[tuple[Proposed, Known]]) -> None:
@@ -333,46 +337,52 @@ class Orchestrator:
         known = proposed.before
         looked = any(isinstance(letter.message, Look) for letter in proposed.letters)
         if known.run.active and not known.archived and (looked or not known.emitted):
-            self._tasks.create_task(self._emit_again(proposed))
+            self._tasks.create_task(self._insist(self._emit_again, proposed))
         elif known.version and all(isinstance(letter.message, StartRun) for letter in proposed.letters):
             self._answer(proposed, known)
         else:
-            self._tasks.create_task(self._answer_nothing(proposed))
+            self._tasks.create_task(self._insist(self._answer_nothing, proposed))
 
     async def _answer_nothing(self, proposed: Proposed) -> None:
         """Answer once the log has confirmed that nobody committed behind our back: an owner may be one no longer."""
-        generation = self._generation
-        while generation == self._generation:
-            try:
-                if await self._is_last(proposed.before):
-                    self._answer(proposed, proposed.before)
-                else:
-                    self._decide_anew(proposed)
-                return
-            except Away as away:
-                log.warning("answer.postponed", run=proposed.before.run.id, reason=str(away))
-                await asyncio.sleep(PAUSE)
+        if await self._is_last(proposed.before):
+            self._answer(proposed, proposed.before)
+        else:
+            self._decide_anew(proposed)
 
     async def _emit_again(self, proposed: Proposed) -> None:
         """Emit what nobody holds: first INBOX is read to its end, then TASKS is asked, then RUNS."""
-        known, generation = proposed.before, self._generation
-        while generation == self._generation:
+        known = proposed.before
+        missing = await self._emission.missing(known)
+        if not await self._is_last(known):
+            self._decide_anew(proposed)
+            return
+        self._emission.attempts(known, missing, await self._sources.fetched_programs(known.run.plan))
+        if known.run.phase == "stopping":
+            self._emission.let_go(known)
+        await self._emission.wakes([(known, wait) for wait in outstanding(known.run).waits])
+        self.counts["emitted_again"] += len(missing)
+        self._remember_emitted(known)
+        self._answer(proposed, known)
+
+    async def _insist(self, act: Callable[[Proposed], Awaitable[None]], proposed: Proposed) -> None:
+        """Until nothing is away that it needs, or the letters belong to an ownership that is over."""
+        generation = self._generation
+        while True:
             try:
-                missing = await self._emission.missing(known)
-                if not await self._is_last(known):
-                    self._decide_anew(proposed)
-                    return
-                self._emission.attempts(known, missing, await self._sources.fetched_programs(known.run.plan))
-                if known.run.phase == "stopping":
-                    self._emission.let_go(known)
-                await self._emission.wakes([(known, wait) for wait in outstanding(known.run).waits])
-                self.counts["emitted_again"] += len(missing)
-                self._remember_emitted(known)
-                self._answer(proposed, known)
-                return
+                await act(proposed)
             except Away as away:
-                log.warning("emission.postponed", run=known.run.id, reason=str(away))
-                await asyncio.sleep(PAUSE)
+                log.warning("answer.postponed", run=proposed.before.run.id, reason=str(away))
+            else:
+                return
+            if not await self._may_try_again(generation):
+                return
+
+    async def _may_try_again(self, generation: int) -> bool:
+        """After a pause; not when the letters belong to an ownership that is over: unanswered they come to the next."""
+        if not self._released:
+            await asyncio.sleep(PAUSE)
+        return generation == self._generation and not self._released
 
     async def _is_last(self, known: Known) -> bool:
         """Whether what we remember of a run is all that the log has of it."""
