@@ -17,7 +17,14 @@ CONNECTIONS: Final = 6
 LONG_SECONDS: Final = 24 * 3600.0
 
 
-async def rebuild(settings: Settings, owner: Mapping[str, Any], ddl: str, *, verify: bool = False) -> Rebuilt:
+async def rebuild(
+    settings: Settings,
+    owner: Mapping[str, Any],
+    ddl: str,
+    *,
+    verify: bool = False,
+    nats_user: str = "projections",
+) -> Rebuilt:
     """Make the read models anew and swap them in.
 
     `settings` are those of the projections, `owner` is how asyncpg connects as the owner of the schemas
@@ -25,7 +32,7 @@ async def rebuild(settings: Settings, owner: Mapping[str, Any], ddl: str, *, ver
     """
     clock = SystemClock()
     async with (
-        jetstream(settings, "projections", clock) as js,
+        jetstream(settings, nats_user, clock) as js,
         pool(settings, most=CONNECTIONS, statement_seconds=LONG_SECONDS) as postgres,
     ):
         streams = JetStreamStreams(js.connection)
@@ -37,12 +44,12 @@ async def rebuild(settings: Settings, owner: Mapping[str, Any], ddl: str, *, ver
         return await Rebuild(owner, postgres, sources, ddl, clock).run(verify=verify)
 
 
-async def repair(settings: Settings, stream: str) -> Repaired:
+async def repair(settings: Settings, stream: str, *, nats_user: str = "projections") -> Repaired:
     """Give RUNS or DOMAIN back what the archive still has of it. The NATS user must be allowed to update the stream."""
     if stream not in (RUNS, DOMAIN):
         raise CannotStart(f"Only {RUNS} and {DOMAIN} can be repaired: the archive has no other stream.")
     async with (
-        jetstream(settings, "projections", SystemClock()) as js,
+        jetstream(settings, nats_user, SystemClock()) as js,
         pool(settings, most=CONNECTIONS, statement_seconds=LONG_SECONDS) as postgres,
     ):
         truth = js.log if stream == RUNS else js.domain

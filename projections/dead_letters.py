@@ -10,9 +10,9 @@ from chassis.postgres import Pool
 from contracts.limits import COMMIT_BYTES
 from contracts.subjects import DLQ, NOBODY, RUNS, dead_letter
 from projections import queries
+from projections.arrived import Letter
 from projections.models import Position, PostgresPositions, Step, in_order, writing
 from projections.rows import DeadLetterRow
-from projections.runs import Letter
 from projections.sanitised import text
 
 REASON: Final = "reason"

@@ -9,11 +9,11 @@ from contracts.codec import Decoder, Malformed
 from contracts.subjects import HOOKS
 from contracts.triggers import Hook
 from projections import queries
+from projections.arrived import Letter, Trouble
 from projections.dead_letters import report
 from projections.figures import Figures
 from projections.models import Position, PostgresPositions, Step, in_order, insert, writing
 from projections.rows import DeliveryRow
-from projections.runs import Letter, Trouble
 from projections.sanitised import moment, preview, text
 
 _decode = Decoder[Hook](Hook)

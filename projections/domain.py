@@ -13,6 +13,7 @@ from contracts import triggers, workflows
 from contracts.codec import Malformed, Unknown, decode_domain_commit, decode_envelope, encode
 from contracts.commits import DomainCommit
 from contracts.payloads import Blob
+from projections.arrived import Letter, Trouble
 from projections.rows import (
     ApiKeyRow,
     DomainCommitRow,
@@ -22,7 +23,6 @@ from projections.rows import (
     VersionRow,
     WorkflowRow,
 )
-from projections.runs import Letter, Trouble
 from projections.sanitised import moment, text
 
 AggregateRow: TypeAlias = WorkflowRow | TriggerRow | SecretRow | ApiKeyRow | OrgRow

@@ -9,12 +9,12 @@ from chassis.ports import Letters, Stored
 from chassis.postgres import Connection, Pool, connected
 from contracts.subjects import DOMAIN
 from projections import queries
+from projections.arrived import Letter
 from projections.dead_letters import report
 from projections.domain import AggregateKey, AggregateRow, DomainChanges, fold, read
 from projections.figures import Figures
 from projections.models import Position, PostgresPositions, Step, insert, writing
 from projections.queries import Shape
-from projections.runs import Letter
 
 _SHAPES: Final[dict[str, Shape]] = {
     "workflow": queries.WORKFLOWS,

@@ -7,7 +7,7 @@ from msgspec import Struct, field
 
 from chassis.clock import Clock
 from chassis.telemetry import Histogram, Metrics
-from projections.runs import TROUBLES
+from projections.arrived import TROUBLES
 
 LAG_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
 

@@ -12,9 +12,10 @@ from msgspec import Struct
 from chassis.ports import Away
 from chassis.postgres import Connection, Pool, connected
 from projections import queries
+from projections.arrived import RunKey
 from projections.queries import Shape
 from projections.rows import RunRow, StepRow
-from projections.runs import Changes, RunKey, StepKey
+from projections.runs import Changes, StepKey
 
 K = TypeVar("K", bound=tuple[Any, ...])
 ROW = TypeVar("ROW", bound=Struct)

@@ -13,11 +13,12 @@ from msgspec import Struct, field
 from chassis.ports import Letters, Stored
 from contracts.runs import TERMINAL
 from contracts.subjects import RUNS
+from projections.arrived import Arrived, Letter, RunKey, read
 from projections.dead_letters import report
 from projections.figures import Figures
 from projections.models import Position, RunModels, Step
 from projections.rows import RunRow, StepRow
-from projections.runs import Arrived, Changes, Known, Letter, RunKey, fold, park, read, touched
+from projections.runs import Changes, Known, fold, park, touched
 
 REMEMBERED_RUNS: Final = 20_000
 REMEMBERED_STEPS: Final = 1_000

@@ -9,9 +9,10 @@ from msgspec import structs
 from chassis.ports import Stored
 from chassis.postgres import Pool, connected
 from contracts.subjects import run as run_subject
+from projections.arrived import Arrived, RunKey, read
 from projections.models import PostgresRuns, Step
 from projections.rows import UsageRow
-from projections.runs import Arrived, Changes, Known, RunKey, fold, read
+from projections.runs import Changes, Known, fold
 
 log = structlog.get_logger()
 

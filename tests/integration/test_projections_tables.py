@@ -350,6 +350,15 @@ async def test_a_history_comes_from_the_archive_and_what_is_newer_from_the_log(s
             await commits_of(gateway, OneLog(writer.messages[3:4]), ORG, "run1")
 
 
+async def test_a_history_can_be_read_by_whoever_reopens_the_run(stack: Stack) -> None:
+    writer = Writer()
+    writer.three_steps("run1")
+    await project(stack.runs(), writer.messages)
+    async with pool(stack.roles["orchestrator"]) as orchestrator:
+        told = await commits_of(orchestrator, OneLog(writer.messages[3:]), ORG, "run1")
+    assert told == [m.body for m in writer.messages]
+
+
 async def test_with_postgres_away_the_log_tells_a_history_that_it_still_has_whole(tmp_path: Path) -> None:
     writer = Writer()
     writer.three_steps("run1")

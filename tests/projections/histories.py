@@ -29,9 +29,10 @@ from contracts.runs import (
     WaitEnded,
     WaitOpened,
 )
+from projections.arrived import RunKey
 from projections.models import Moved, Position, Step
 from projections.rows import CommitRow, DeliveryRow, RunIdRow, RunRow, StepRow, UsageRow
-from projections.runs import Changes, RunKey, StepKey
+from projections.runs import Changes, StepKey
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 PLAN = "ab" * 32

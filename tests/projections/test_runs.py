@@ -37,13 +37,14 @@ from contracts.runs import (
     WaitEnded,
     WaitOpened,
 )
+from projections.arrived import read
 from projections.events import EFFECTS
 from projections.figures import Figures, Progress
 from projections.models import Position, Step
 from projections.projector import advance
 from projections.rows import RunRow, StepRow
 from projections.run_tables import RunTables
-from projections.runs import Known, fold, read
+from projections.runs import Known, fold
 from tests.projections.histories import (
     NOON,
     ORG,
