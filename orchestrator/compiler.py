@@ -148,7 +148,7 @@ class _Compiling:
             drawn = _Drawn(place=place, node=node, form=form, outputs=self._outputs(place, node, spec))
             self._drawn.append(drawn)
             self._named.setdefault(node.id, drawn)
-            self._read_bounds(place, node, spec)
+            self._read_bounds(place, node)
 
     def _spec(self, node: Node) -> NodeSpec | None:
         spec = self._specs.get(node.type)
@@ -156,7 +156,7 @@ class _Compiling:
             return spec
         return self._specs.get(f"{node.type}@{node.type_version}")
 
-    def _read_bounds(self, place: int, node: Node, spec: NodeSpec) -> None:
+    def _read_bounds(self, place: int, node: Node) -> None:
         if node.pool is not None and not _fits(node.pool, PoolName):
             self._fault(
                 "malformed",
@@ -164,7 +164,7 @@ class _Compiling:
                 "A pool's name is lower-case letters, digits and dashes.",
                 node.id,
             )
-        if spec.place == "executor" and node.timeout_s is not None and node.timeout_s > ATTEMPT_SECONDS:
+        if node.timeout_s is not None and node.timeout_s > ATTEMPT_SECONDS:
             self._fault(
                 "workflow.limit",
                 f"/nodes/{place}/timeout_s",

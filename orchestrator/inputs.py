@@ -137,11 +137,7 @@ def run_output(graph: Graph, run: Run) -> Payload:
     """One last node: its output. Several: an object of the outputs of those that succeeded, by node id."""
     if len(graph.leaves) == 1:
         return carried(run.step(graph.leaves[0]))
-    outputs = {
-        leaf: _shown(step.output)
-        for leaf in graph.leaves
-        if (step := run.step(leaf)).status == "succeeded" and step.output is not None
-    }
+    outputs = {leaf: _shown(output) for leaf in graph.leaves if (output := run.step(leaf).output) is not None}
     return Inline(value=Raw(encode(outputs)))
 
 

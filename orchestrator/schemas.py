@@ -118,8 +118,17 @@ class Form:
             case "additionalProperties" if error.validator_value is False:
                 for name in (name for name in instance if name not in schema.get("properties", {})):
                     yield f"{pointer}/{escaped(name)}", "There is no such field."
+            case "anyOf" | "oneOf" if names := _choice(error.validator_value):
+                yield pointer, f"Exactly one of these is needed: {', '.join(names)}."
+            case "anyOf" | "oneOf" if closest := self._closest(error):
+                yield from self._explain(closest)
             case _:
                 yield pointer, _sentence(error)
+
+    def _closest(self, error: ValidationError) -> ValidationError | None:
+        """What keeps the alternative that was probably meant from fitting: the fault that lies deepest."""
+        wrong = [inner for inner in error.context or () if not self._may_fit(inner)]
+        return max(wrong, key=lambda inner: len(inner.absolute_path), default=None)
 
     def _may_fit(self, error: ValidationError) -> bool:
         """Whether a template stands where the error is, or in every place that keeps one alternative from fitting."""
@@ -206,20 +215,11 @@ def _sentence(error: ValidationError) -> str:
             return "This is empty or too short."
         case "maxLength" | "maxItems" | "maxProperties":
             return f"This is longer than {wanted}."
-        case "oneOf" | "anyOf":
-            return _alternatives(error)
         case _:
             return error.message[:300]
 
 
-def _alternatives(error: ValidationError) -> str:
-    alternatives: Any = error.validator_value
-    needed = [part.get("required") for part in alternatives if isinstance(part, Mapping)]
-    if needed and all(needed):
-        return (
-            f"Exactly one of these is needed: {', '.join(name for names in needed for name in names or ())}."
-        )
-    if error.context:
-        closest = max(error.context, key=lambda inner: len(inner.absolute_path))
-        return _sentence(closest) if not closest.context else closest.message[:300]
-    return error.message[:300]
+def _choice(alternatives: Any) -> list[str]:
+    """The names in alternatives that do nothing but ask for a field each; otherwise none."""
+    parts = [part for part in alternatives if isinstance(part, Mapping) and part.keys() == {"required"}]
+    return [name for part in parts for name in part["required"]] if len(parts) == len(alternatives) else []

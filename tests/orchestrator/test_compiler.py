@@ -190,6 +190,7 @@ def test_another_version_has_another_hash() -> None:
         (b'{"nodes":[],"notes":"\\ud800"}', "malformed"),
         (b"[" * 5_000, "malformed"),
         (b'{"a":' * 5_000, "malformed"),
+        (b'{"nodes":[],"vars":{"a":' + b"[" * 70 + b"]" * 70 + b"}}", "malformed"),
         (b'{"nodes":[]}', "workflow.no_nodes"),
         (b"{}", "workflow.no_nodes"),
         (b" " * (WORKFLOW_BYTES + 1), "workflow.limit"),
@@ -245,6 +246,22 @@ def test_a_node_type_with_a_broken_schema_is_a_fault_of_the_node(schema: dict[st
     broken = NodeSpec(type="echo", title="", help="", icon="", category="", config=schema)
     drawn = {"nodes": [{"id": "a", "type": "echo", "config": {"value": "x"}}]}
     assert codes(drawn, {"echo": broken}) == [("workflow.bad_config", "/nodes/0/config")]
+
+
+def test_a_template_may_stand_for_any_value_also_inside_alternatives() -> None:
+    either = {"anyOf": [{"type": "object", "properties": {"n": {"type": "number"}}}, {"type": "null"}]}
+    spec = NodeSpec(
+        type="echo", title="", help="", icon="", category="", config={"properties": {"value": either}}
+    )
+    drawn = {"id": "a", "type": "echo", "config": {"value": {"n": "{{ vars.n }}"}}}
+    assert plan_of({"nodes": [drawn]}, {"echo": spec}).nodes[0].config == drawn["config"]
+    wrong = drawn | {"config": {"value": {"n": "5"}}}
+    assert codes({"nodes": [wrong]}, {"echo": spec}) == [("workflow.bad_config", "/nodes/0/config/value/n")]
+
+
+def test_a_workflow_in_memory_is_read_as_its_json_would_be() -> None:
+    huge = Workflow(nodes=(Node(id="a", type="echo", config={"value": 10**30}),))
+    assert [code for code, _ in codes(huge)] == ["malformed"]
 
 
 def test_ports_can_be_named_by_a_plain_list() -> None:

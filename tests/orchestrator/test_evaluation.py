@@ -268,6 +268,11 @@ def test_a_stored_value_that_cannot_be_read_fails_the_step_that_reads_it(blob: B
     assert (told.state.error.code, told.state.error.node) == (code, "b")
 
 
+def test_a_stored_value_that_is_too_large_to_be_read_is_not_asked_for() -> None:
+    told = after(story(PAIR), structs.replace(BLOB, size=PREFETCH_BYTES + 1))
+    assert told.state.status == "failed"
+
+
 def test_a_stored_value_that_nobody_reads_is_not_asked_for() -> None:
     plan = plan_of(echo("a", 1), {"id": "b", "type": "filter", "config": {"condition": "true"}}, edges="a>b")
     told = after(story(plan), BLOB)
