@@ -88,7 +88,7 @@ def run_service(service: str, main: Main, environ: Mapping[str, str] | None = No
         refusal = _refusal_in(error)
         if refusal is not None:
             return _refuse(service, refusal)
-        log.critical("service.failed", exc_info=error)
+        log.critical("service.failed", why=_why(error), exc_info=error)
         return 1
 
 
@@ -139,6 +139,13 @@ def _refusal_in(error: BaseException) -> CannotStart | InvalidSettings | None:
     if isinstance(error, BaseExceptionGroup):
         return next((refusal for inner in error.exceptions if (refusal := _refusal_in(inner))), None)
     return None
+
+
+def _why(error: BaseException) -> str:
+    """The first thing that went wrong, without the groups around it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
 
 
 def _refuse(service: str, reason: Exception) -> int:

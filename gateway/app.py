@@ -1,10 +1,11 @@
 """The gateway's HTTP app: routes, and the layers in front of them."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
 from litestar import Litestar, Request, Response, Router, get
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
@@ -76,19 +77,19 @@ class Parts(Struct, frozen=True, kw_only=True):
 
 
 @get("/healthz", include_in_schema=False)
-async def get_health(probes: "Probes") -> Response[bytes]:
+async def get_health(probes: "NamedDependency[Probes]") -> Response[bytes]:
     """Alive."""
     return await probes.answer("/healthz")
 
 
 @get("/readyz", include_in_schema=False)
-async def get_readiness(probes: "Probes") -> Response[bytes]:
+async def get_readiness(probes: "NamedDependency[Probes]") -> Response[bytes]:
     """Ready, or why not."""
     return await probes.answer("/readyz")
 
 
 @get("/metrics", include_in_schema=False)
-async def get_metrics(probes: "Probes") -> Response[bytes]:
+async def get_metrics(probes: "NamedDependency[Probes]") -> Response[bytes]:
     """Figures for Prometheus."""
     return await probes.answer("/metrics")
 
@@ -109,6 +110,12 @@ class Probes:
 
 def framework(parts: Parts, probes: Probes, release: str) -> Litestar:
     """The routes alone, without the layers in front of them."""
+
+    @cache
+    def told() -> docs.Reference:
+        """Drawn when somebody first asks: a service that starts has better things to do."""
+        return docs.reference(document(app, release))
+
     app = Litestar(
         route_handlers=[
             Router(path=API, route_handlers=ROUTES, dto=Command, return_dto=None),
@@ -120,7 +127,7 @@ def framework(parts: Parts, probes: Probes, release: str) -> Litestar:
         dependencies={
             "caller": Provide(_caller, sync_to_thread=False),
             "probes": _provided(probes),
-            "docs": Provide(lambda: told[0], sync_to_thread=False),
+            "docs": Provide(told, sync_to_thread=False),
             **{name: _provided(getattr(parts, name)) for name in parts.__struct_fields__},
         },
         guards=[permitted],
@@ -129,7 +136,6 @@ def framework(parts: Parts, probes: Probes, release: str) -> Litestar:
         logging_config=None,
         debug=False,
     )
-    told = [docs.reference(document(app, release))]
     return app
 
 

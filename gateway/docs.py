@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import yaml
 from litestar import MediaType, Response, get
+from litestar.di import NamedDependency
 from msgspec import Struct
 
 STYLE: Final = """\
@@ -110,7 +111,7 @@ def _json(value: Any) -> str:
 
 
 @get("/docs", include_in_schema=False)
-async def get_page(docs: Reference) -> Response[bytes]:
+async def get_page(docs: NamedDependency[Reference]) -> Response[bytes]:
     """The page."""
     return Response(docs.page, media_type=MediaType.HTML)
 
@@ -122,13 +123,13 @@ async def get_style() -> Response[str]:
 
 
 @get("/docs/openapi.json", include_in_schema=False)
-async def get_json(docs: Reference) -> Response[bytes]:
+async def get_json(docs: NamedDependency[Reference]) -> Response[bytes]:
     """The document as JSON."""
     return Response(docs.json, media_type="application/json")
 
 
 @get("/docs/openapi.yaml", include_in_schema=False)
-async def get_yaml(docs: Reference) -> Response[bytes]:
+async def get_yaml(docs: NamedDependency[Reference]) -> Response[bytes]:
     """The document as YAML."""
     return Response(docs.yaml, media_type="application/yaml; charset=utf-8")
 

@@ -9,7 +9,7 @@ from typing import Any, Final, get_args, get_origin
 import msgspec
 from litestar import Litestar, Response
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import ParameterKwarg
+from litestar.params import HeaderParameter, ParameterKwarg
 from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
 from msgspec import Raw, Struct
@@ -141,10 +141,10 @@ def _parameter(operation: Operation, field: FieldDefinition) -> dict[str, Any]:
     place, name = "query", field.name
     if f"{{{field.name}}}" in operation.path:
         place = "path"
-    elif definition is not None and definition.header:
-        place, name = "header", definition.header
-    elif definition is not None and definition.query:
-        name = definition.query
+    elif isinstance(definition, HeaderParameter):
+        place, name = "header", definition.name or name
+    elif definition is not None and definition.name:
+        name = definition.name
     schema = msgspec.json.schema(field.annotation)
     told = {"name": name, "in": place, "required": place == "path", "schema": schema}
     if definition is not None:

@@ -2,24 +2,24 @@
 
 from typing import Annotated, Final, TypeAlias
 
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, QueryParameter
 
 from chassis.edge.problems import Complaint, Problem
 from contracts.limits import PAGE_ROWS
 
-Limit: TypeAlias = Annotated[int, Parameter(ge=1, le=PAGE_ROWS, description="Rows at the most.")]
+Limit: TypeAlias = Annotated[int, QueryParameter(ge=1, le=PAGE_ROWS, description="Rows at the most.")]
 Cursor: TypeAlias = Annotated[
-    str | None, Parameter(max_length=400, description="The `next` of the page before.")
+    str | None, QueryParameter(max_length=400, description="The `next` of the page before.")
 ]
 IdempotencyKey: TypeAlias = Annotated[
     str | None,
-    Parameter(
-        header="Idempotency-Key",
+    HeaderParameter(
+        name="Idempotency-Key",
         description="The same key starts the same run, for ever; with another body it is refused.",
     ),
 ]
 LastEventId: TypeAlias = Annotated[
-    str | None, Parameter(header="Last-Event-ID", description="Go on after this event.")
+    str | None, HeaderParameter(name="Last-Event-ID", description="Go on after this event.")
 ]
 KEY_CHARS: Final = 255
 

@@ -7,7 +7,6 @@ import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Final, Protocol
 
 from chassis.ports import Away
@@ -60,6 +59,7 @@ class Places:
         self._moved = asyncio.Condition()
         self._wanted = asyncio.Event()
         self._waiting = 0
+        self._failures = 0
         self.gave_up = 0
         """Reads that were answered before the read models had caught up."""
 
@@ -90,13 +90,15 @@ class Places:
         self._wanted.set()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS), self._moved:
-                await self._moved.wait_for(lambda: self._has(stream, wanted))
+                failures = self._failures
+                await self._moved.wait_for(lambda: self._has(stream, wanted) or self._failures > failures)
         except TimeoutError:
-            self.gave_up += 1
-            return False
+            pass
         finally:
             self._waiting -= 1
-        return True
+        caught_up = self._has(stream, wanted)
+        self.gave_up += not caught_up
+        return caught_up
 
     def _has(self, stream: str, wanted: Place) -> bool:
         read = self._read.get(stream)
@@ -106,8 +108,10 @@ class Places:
         """Poll for ever, while somebody waits."""
         while True:
             await self._wanted.wait()
-            with suppress(Away):  # Whoever waits gives up by itself; the next look may find Postgres again.
+            try:
                 self._read = await self._positions.read()
+            except Away:
+                self._failures += 1  # There is nothing to wait for: what is read from is away as well.
             async with self._moved:
                 self._moved.notify_all()
             if not self._waiting:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Final, Protocol, runtime_checkable
 
 from litestar import get
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
@@ -25,14 +27,14 @@ class NodeTypes(Struct, frozen=True, kw_only=True):
 
 
 @get("/node-types")
-async def list_node_types(catalogue: Catalogue) -> NodeTypes:
+async def list_node_types(catalogue: NamedDependency[Catalogue]) -> NodeTypes:
     """Every node type in its newest version."""
     specs = await catalogue.specs()
     return NodeTypes(items=[spec for name, spec in sorted(specs.items()) if "@" not in name])
 
 
 @get("/node-types/{node_type:str}")
-async def get_node_type(catalogue: Catalogue, node_type: str) -> NodeSpec:
+async def get_node_type(catalogue: NamedDependency[Catalogue], node_type: FromPath[str]) -> NodeSpec:
     """One node type; `type@version` names an older version."""
     spec = (await catalogue.specs()).get(node_type)
     if spec is None:

@@ -3,6 +3,8 @@
 from typing import Any, Final
 
 from litestar import Response, get, put
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
@@ -20,14 +22,19 @@ class Vars(Struct, frozen=True, kw_only=True):
 
 
 @get("/vars")
-async def get_vars(caller: Caller, domain: Domain) -> Vars:
+async def get_vars(caller: NamedDependency[Caller], domain: NamedDependency[Domain]) -> Vars:
     """The org's variables."""
     state = await domain.load(ORG, caller.org, caller.org)
     return Vars(vars=dict(state.vars))
 
 
 @put("/vars")
-async def put_vars(caller: Caller, domain: Domain, places: Places, data: Vars) -> Response[Vars]:
+async def put_vars(
+    caller: NamedDependency[Caller],
+    domain: NamedDependency[Domain],
+    places: NamedDependency[Places],
+    data: JSONBody[Vars],
+) -> Response[Vars]:
     """Replace all of them."""
     changed = await domain.change(ORG, caller.org, lambda state: set_vars(state, data.vars), cause_of(caller))
     places.wrote(caller.org, DOMAIN, changed.place)

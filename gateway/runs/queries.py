@@ -102,7 +102,7 @@ def _step(row: Any) -> StepView:
         scheduled=row["scheduled"],
         ended=row["ended"],
         took_ms=row["took_ms"],
-        ports=_json(row["ports"]),
+        ports=None if row["ports"] is None else tuple(row["ports"].split(",")),
         error=_json(row["error"]),
         output=_output(row),
     )

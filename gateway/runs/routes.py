@@ -6,7 +6,8 @@ from itertools import islice
 from typing import Annotated, Any, Final, TypeVar
 
 from litestar import Request, Response, get, post
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 
 from chassis.edge.problems import Complaint, Problem, unavailable
@@ -64,14 +65,16 @@ class Reading:
 @get("/runs")
 async def list_runs(  # noqa: PLR0913  # Filters of a list.
     *,
-    caller: Caller,
-    places: Places,
-    run_queries: RunQueries,
-    status: list[RunStatus] | None = None,
-    workflow: Annotated[str | None, Parameter(max_length=64)] = None,
-    trigger: Annotated[str | None, Parameter(max_length=64)] = None,
-    since: Annotated[datetime | None, Parameter(query="from", description="Started then or later.")] = None,
-    until: Annotated[datetime | None, Parameter(query="to", description="Started before then.")] = None,
+    caller: NamedDependency[Caller],
+    places: NamedDependency[Places],
+    run_queries: NamedDependency[RunQueries],
+    status: FromQuery[list[RunStatus] | None] = None,
+    workflow: Annotated[str | None, QueryParameter(max_length=64)] = None,
+    trigger: Annotated[str | None, QueryParameter(max_length=64)] = None,
+    since: Annotated[
+        datetime | None, QueryParameter(name="from", description="Started then or later.")
+    ] = None,
+    until: Annotated[datetime | None, QueryParameter(name="to", description="Started before then.")] = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_ROWS,
 ) -> Page[RunView]:
@@ -91,11 +94,11 @@ async def list_runs(  # noqa: PLR0913  # Filters of a list.
 
 @post("/runs", status_code=202)
 async def start_run(
-    caller: Caller,
-    places: Places,
-    runs: Runs,
+    caller: NamedDependency[Caller],
+    places: NamedDependency[Places],
+    runs: NamedDependency[Runs],
     request: Request[Any, Any, Any],
-    data: StartRun,
+    data: JSONBody[StartRun],
     idempotency_key: IdempotencyKey = None,
 ) -> Response[StartedRun]:
     """Start the published version of a workflow. 202: it is on disk. 200: this key started it before."""
@@ -105,17 +108,22 @@ async def start_run(
 
 
 @get("/runs/{run_id:str}")
-async def get_run(caller: Caller, reading: Reading, run_queries: RunQueries, run_id: str) -> RunView:
+async def get_run(
+    caller: NamedDependency[Caller],
+    reading: NamedDependency[Reading],
+    run_queries: NamedDependency[RunQueries],
+    run_id: FromPath[str],
+) -> RunView:
     """One run."""
     return await reading.of(caller, run_id, run_queries.get)
 
 
 @get("/runs/{run_id:str}/steps")
 async def list_steps(
-    caller: Caller,
-    reading: Reading,
-    run_queries: RunQueries,
-    run_id: str,
+    caller: NamedDependency[Caller],
+    reading: NamedDependency[Reading],
+    run_queries: NamedDependency[RunQueries],
+    run_id: FromPath[str],
     cursor: Cursor = None,
     limit: Limit = PAGE_ROWS,
 ) -> Page[StepView]:
@@ -126,11 +134,11 @@ async def list_steps(
 
 @get("/runs/{run_id:str}/events")
 async def list_events(
-    caller: Caller,
-    histories: Histories,
-    run_id: str,
+    caller: NamedDependency[Caller],
+    histories: NamedDependency[Histories],
+    run_id: FromPath[str],
     after: Annotated[
-        int, Parameter(ge=0, le=2**53 - 1, description="Number of the event to go on after.")
+        int, QueryParameter(ge=0, le=2**53 - 1, description="Number of the event to go on after.")
     ] = 0,
     limit: Limit = PAGE_ROWS,
 ) -> Events:
@@ -145,12 +153,12 @@ async def list_events(
 
 @get("/runs/{run_id:str}/state")
 async def get_state(
-    caller: Caller,
-    runs: Runs,
-    inspector: Inspector,
-    run_id: str,
+    caller: NamedDependency[Caller],
+    runs: NamedDependency[Runs],
+    inspector: NamedDependency[Inspector],
+    run_id: FromPath[str],
     at: Annotated[
-        int | None, Parameter(ge=0, le=2**53 - 1, description="After event number `at`; now without it.")
+        int | None, QueryParameter(ge=0, le=2**53 - 1, description="After event number `at`; now without it.")
     ] = None,
 ) -> StateView:
     """The run's state as the engine folds it, now or after any event."""
@@ -160,7 +168,12 @@ async def get_state(
 
 
 @get("/runs/{run_id:str}/waiting")
-async def get_waiting(caller: Caller, runs: Runs, inspector: Inspector, run_id: str) -> WaitingFor:
+async def get_waiting(
+    caller: NamedDependency[Caller],
+    runs: NamedDependency[Runs],
+    inspector: NamedDependency[Inspector],
+    run_id: FromPath[str],
+) -> WaitingFor:
     """Everything that must come before the run goes on, by name. Nothing: it has ended."""
     await runs.place_of(caller.org, run_id)
     inspected = await inspector.inspect(caller.org, run_id, None)
@@ -168,20 +181,31 @@ async def get_waiting(caller: Caller, runs: Runs, inspector: Inspector, run_id: 
 
 
 @get("/runs/{run_id:str}/live")
-async def watch_run(caller: Caller, live: Live, run_id: str, last_event_id: LastEventId = None) -> LiveStream:
+async def watch_run(
+    caller: NamedDependency[Caller],
+    live: NamedDependency[Live],
+    run_id: FromPath[str],
+    last_event_id: LastEventId = None,
+) -> LiveStream:
     """Server-sent events: the run's history, then every event as it happens. An event's id is where to go on from."""
     return await live.of_run(caller, run_id, last_event_id)
 
 
 @get("/live")
-async def watch_org(caller: Caller, live: Live, last_event_id: LastEventId = None) -> LiveStream:
+async def watch_org(
+    caller: NamedDependency[Caller], live: NamedDependency[Live], last_event_id: LastEventId = None
+) -> LiveStream:
     """Server-sent events of every run of the org, from now on or from after `Last-Event-ID`."""
     return await live.of_org(caller, last_event_id)
 
 
 @post("/runs/{run_id:str}/cancel", status_code=202)
 async def cancel_run(
-    caller: Caller, places: Places, runs: Runs, run_id: str, data: CancelRun
+    caller: NamedDependency[Caller],
+    places: NamedDependency[Places],
+    runs: NamedDependency[Runs],
+    run_id: FromPath[str],
+    data: JSONBody[CancelRun],
 ) -> Response[Wished]:
     """Stop it: no new step begins, attempts under way are told to let go."""
     wished = await runs.cancel(caller, run_id, data.reason)
@@ -190,7 +214,11 @@ async def cancel_run(
 
 @post("/runs/{run_id:str}/retry", status_code=202)
 async def retry_run(
-    caller: Caller, places: Places, runs: Runs, run_id: str, data: RetryRun
+    caller: NamedDependency[Caller],
+    places: NamedDependency[Places],
+    runs: NamedDependency[Runs],
+    run_id: FromPath[str],
+    data: JSONBody[RetryRun],
 ) -> Response[Wished]:
     """Try an ended run again from the steps that failed."""
     wished = await runs.retry(caller, run_id, data.steps)
@@ -199,7 +227,11 @@ async def retry_run(
 
 @post("/runs/{run_id:str}/resolve", status_code=202)
 async def resolve_doubt(
-    caller: Caller, places: Places, runs: Runs, run_id: str, data: ResolveDoubt
+    caller: NamedDependency[Caller],
+    places: NamedDependency[Places],
+    runs: NamedDependency[Runs],
+    run_id: FromPath[str],
+    data: JSONBody[ResolveDoubt],
 ) -> Response[Wished]:
     """Say what became of an effect that nobody knows about."""
     wished = await runs.resolve(caller, run_id, data.step, data.resolution, data.output)

@@ -107,7 +107,7 @@ class StepView(Struct, frozen=True, kw_only=True):
     scheduled: datetime | None
     ended: datetime | None
     took_ms: int | None
-    ports: Raw | None
+    ports: tuple[str, ...] | None
     error: Raw | None
     output: Value | None
 

@@ -3,7 +3,8 @@
 from typing import Annotated, Final, Literal
 
 from litestar import delete, get, post, put
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 
 from contracts.subjects import DOMAIN, RUNS
@@ -32,10 +33,10 @@ Result = Literal["accepted", "duplicate", "refused", "unmatched", "captured"]
 
 @get("/triggers")
 async def list_triggers(
-    caller: Caller,
-    places: Places,
-    trigger_queries: TriggerQueries,
-    workflow: Annotated[str | None, Parameter(max_length=64)] = None,
+    caller: NamedDependency[Caller],
+    places: NamedDependency[Places],
+    trigger_queries: NamedDependency[TriggerQueries],
+    workflow: Annotated[str | None, QueryParameter(max_length=64)] = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_ROWS,
 ) -> Page[TriggerView]:
@@ -45,14 +46,19 @@ async def list_triggers(
 
 
 @post("/triggers")
-async def create_trigger(caller: Caller, triggers: Triggers, data: CreateTrigger) -> CreatedTrigger:
+async def create_trigger(
+    caller: NamedDependency[Caller], triggers: NamedDependency[Triggers], data: JSONBody[CreateTrigger]
+) -> CreatedTrigger:
     """Create an address. Its two URLs, and a secret that is generated, are told in this answer and never again."""
     return await triggers.create(caller, data)
 
 
 @get("/triggers/{trigger_id:str}")
 async def get_trigger(
-    caller: Caller, places: Places, trigger_queries: TriggerQueries, trigger_id: str
+    caller: NamedDependency[Caller],
+    places: NamedDependency[Places],
+    trigger_queries: NamedDependency[TriggerQueries],
+    trigger_id: FromPath[str],
 ) -> TriggerView:
     """One trigger."""
     await places.caught_up(caller, DOMAIN)
@@ -61,39 +67,53 @@ async def get_trigger(
 
 @put("/triggers/{trigger_id:str}")
 async def change_trigger(
-    caller: Caller, triggers: Triggers, trigger_id: str, data: ChangeTrigger
+    caller: NamedDependency[Caller],
+    triggers: NamedDependency[Triggers],
+    trigger_id: FromPath[str],
+    data: JSONBody[ChangeTrigger],
 ) -> ChangedTrigger:
     """Replace its settings. The address stays."""
     return await triggers.change(caller, trigger_id, data)
 
 
 @delete("/triggers/{trigger_id:str}")
-async def delete_trigger(caller: Caller, triggers: Triggers, trigger_id: str) -> None:
+async def delete_trigger(
+    caller: NamedDependency[Caller], triggers: NamedDependency[Triggers], trigger_id: FromPath[str]
+) -> None:
     """Delete it: its address answers 404 from now on."""
     await triggers.delete(caller, trigger_id)
 
 
 @post("/triggers/{trigger_id:str}/enable", status_code=204)
-async def enable_trigger(caller: Caller, triggers: Triggers, trigger_id: str) -> None:
+async def enable_trigger(
+    caller: NamedDependency[Caller], triggers: NamedDependency[Triggers], trigger_id: FromPath[str]
+) -> None:
     """Take deliveries again."""
     await triggers.enable(caller, trigger_id)
 
 
 @post("/triggers/{trigger_id:str}/disable", status_code=204)
-async def disable_trigger(caller: Caller, triggers: Triggers, trigger_id: str) -> None:
+async def disable_trigger(
+    caller: NamedDependency[Caller], triggers: NamedDependency[Triggers], trigger_id: FromPath[str]
+) -> None:
     """Take no deliveries: the address answers 404 until it is enabled."""
     await triggers.disable(caller, trigger_id)
 
 
 @post("/triggers/{trigger_id:str}/rotate-token", status_code=200)
-async def rotate_token(caller: Caller, triggers: Triggers, trigger_id: str) -> Address:
+async def rotate_token(
+    caller: NamedDependency[Caller], triggers: NamedDependency[Triggers], trigger_id: FromPath[str]
+) -> Address:
     """New addresses; the old ones answer 404 at once."""
     return await triggers.rotate_token(caller, trigger_id)
 
 
 @post("/triggers/{trigger_id:str}/rotate-secret", status_code=200)
 async def rotate_secret(
-    caller: Caller, triggers: Triggers, trigger_id: str, data: RotateTriggerSecret
+    caller: NamedDependency[Caller],
+    triggers: NamedDependency[Triggers],
+    trigger_id: FromPath[str],
+    data: JSONBody[RotateTriggerSecret],
 ) -> RotatedSecret:
     """A new secret beside the old one, which is taken for a while longer."""
     return await triggers.rotate_secret(caller, trigger_id, data.value, data.keep_previous_s)
@@ -102,11 +122,11 @@ async def rotate_secret(
 @get("/triggers/{trigger_id:str}/deliveries")
 async def list_deliveries(  # noqa: PLR0913  # Filters of a list.
     *,
-    caller: Caller,
-    places: Places,
-    trigger_queries: TriggerQueries,
-    trigger_id: str,
-    result: Result | None = None,
+    caller: NamedDependency[Caller],
+    places: NamedDependency[Places],
+    trigger_queries: NamedDependency[TriggerQueries],
+    trigger_id: FromPath[str],
+    result: FromQuery[Result | None] = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_ROWS,
 ) -> Page[DeliveryView]:
@@ -117,11 +137,11 @@ async def list_deliveries(  # noqa: PLR0913  # Filters of a list.
 
 @post("/triggers/{trigger_id:str}/deliveries/{receipt:str}/redeliver", status_code=202)
 async def redeliver(
-    caller: Caller,
-    places: Places,
-    redelivery: Redelivery,
-    trigger_id: str,
-    receipt: str,
+    caller: NamedDependency[Caller],
+    places: NamedDependency[Places],
+    redelivery: NamedDependency[Redelivery],
+    trigger_id: FromPath[str],
+    receipt: FromPath[str],
     idempotency_key: IdempotencyKey = None,
 ) -> StartedRun:
     """Start a new run with what that delivery brought, by the version that is published now."""

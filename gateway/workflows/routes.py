@@ -3,6 +3,8 @@
 from typing import Final
 
 from litestar import Response, delete, get, post, put
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 from litestar.types import ControllerRouterHandler
 from msgspec import Raw
 
@@ -31,9 +33,9 @@ from gateway.workflows.views import (
 
 @get("/workflows")
 async def list_workflows(
-    caller: Caller,
-    places: Places,
-    workflow_queries: WorkflowQueries,
+    caller: NamedDependency[Caller],
+    places: NamedDependency[Places],
+    workflow_queries: NamedDependency[WorkflowQueries],
     cursor: Cursor = None,
     limit: Limit = DEFAULT_ROWS,
 ) -> Page[WorkflowView]:
@@ -44,7 +46,7 @@ async def list_workflows(
 
 @post("/workflows")
 async def create_workflow(
-    caller: Caller, workflows: Workflows, data: CreateWorkflow
+    caller: NamedDependency[Caller], workflows: NamedDependency[Workflows], data: JSONBody[CreateWorkflow]
 ) -> Response[CreatedWorkflow]:
     """Create or import a workflow. What comes in is stored and nothing more: no trigger, no run, no check of its nodes."""
     workflow_id, changed = await workflows.create(caller, data.name, data.definition)
@@ -53,14 +55,19 @@ async def create_workflow(
 
 
 @post("/workflows/validate", status_code=200)
-async def validate_workflow(caller: Caller, workflows: Workflows, data: ValidateWorkflow) -> Validation:
+async def validate_workflow(
+    caller: NamedDependency[Caller], workflows: NamedDependency[Workflows], data: JSONBody[ValidateWorkflow]
+) -> Validation:
     """Every fault of a workflow that is not saved."""
     return _validation(await workflows.validate(caller, "draft", 0, bytes(data.definition)))
 
 
 @get("/workflows/{workflow_id:str}")
 async def get_workflow(
-    caller: Caller, places: Places, workflow_queries: WorkflowQueries, workflow_id: str
+    caller: NamedDependency[Caller],
+    places: NamedDependency[Places],
+    workflow_queries: NamedDependency[WorkflowQueries],
+    workflow_id: FromPath[str],
 ) -> WorkflowView:
     """One workflow."""
     await places.caught_up(caller, DOMAIN)
@@ -69,7 +76,10 @@ async def get_workflow(
 
 @put("/workflows/{workflow_id:str}/name", status_code=204)
 async def rename_workflow(
-    caller: Caller, workflows: Workflows, workflow_id: str, data: RenameWorkflow
+    caller: NamedDependency[Caller],
+    workflows: NamedDependency[Workflows],
+    workflow_id: FromPath[str],
+    data: JSONBody[RenameWorkflow],
 ) -> Response[None]:
     """Give it another name."""
     changed = await workflows.rename(caller, workflow_id, data.name)
@@ -77,7 +87,9 @@ async def rename_workflow(
 
 
 @delete("/workflows/{workflow_id:str}")
-async def delete_workflow(caller: Caller, workflows: Workflows, workflow_id: str) -> Response[None]:
+async def delete_workflow(
+    caller: NamedDependency[Caller], workflows: NamedDependency[Workflows], workflow_id: FromPath[str]
+) -> Response[None]:
     """Delete the workflow and its triggers. Runs under way go on; the history stays."""
     changed = await workflows.delete(caller, workflow_id)
     return Response(None, headers=header_of(DOMAIN, changed.place))
@@ -85,10 +97,10 @@ async def delete_workflow(caller: Caller, workflows: Workflows, workflow_id: str
 
 @get("/workflows/{workflow_id:str}/versions")
 async def list_versions(
-    caller: Caller,
-    places: Places,
-    workflow_queries: WorkflowQueries,
-    workflow_id: str,
+    caller: NamedDependency[Caller],
+    places: NamedDependency[Places],
+    workflow_queries: NamedDependency[WorkflowQueries],
+    workflow_id: FromPath[str],
     cursor: Cursor = None,
     limit: Limit = DEFAULT_ROWS,
 ) -> Page[VersionView]:
@@ -99,7 +111,10 @@ async def list_versions(
 
 @post("/workflows/{workflow_id:str}/versions")
 async def save_version(
-    caller: Caller, workflows: Workflows, workflow_id: str, data: SaveVersion
+    caller: NamedDependency[Caller],
+    workflows: NamedDependency[Workflows],
+    workflow_id: FromPath[str],
+    data: JSONBody[SaveVersion],
 ) -> Response[SavedVersion]:
     """Save a new version. It is saved with its faults, and also while no orchestrator is there."""
     changed = await workflows.draft(caller, workflow_id, data.definition)
@@ -109,7 +124,10 @@ async def save_version(
 
 @get("/workflows/{workflow_id:str}/versions/{version:int}")
 async def get_version(
-    caller: Caller, workflows: Workflows, workflow_id: str, version: int
+    caller: NamedDependency[Caller],
+    workflows: NamedDependency[Workflows],
+    workflow_id: FromPath[str],
+    version: FromPath[int],
 ) -> VersionDefinition:
     """A version as it was saved."""
     definition = await workflows.definition(caller, workflow_id, version)
@@ -118,7 +136,10 @@ async def get_version(
 
 @post("/workflows/{workflow_id:str}/versions/{version:int}/validate", status_code=200)
 async def validate_version(
-    caller: Caller, workflows: Workflows, workflow_id: str, version: int
+    caller: NamedDependency[Caller],
+    workflows: NamedDependency[Workflows],
+    workflow_id: FromPath[str],
+    version: FromPath[int],
 ) -> Validation:
     """Every fault of a saved version."""
     definition = await workflows.definition(caller, workflow_id, version)
@@ -127,7 +148,10 @@ async def validate_version(
 
 @post("/workflows/{workflow_id:str}/versions/{version:int}/publish", status_code=200)
 async def publish_version(
-    caller: Caller, workflows: Workflows, workflow_id: str, version: int
+    caller: NamedDependency[Caller],
+    workflows: NamedDependency[Workflows],
+    workflow_id: FromPath[str],
+    version: FromPath[int],
 ) -> Response[PublishedVersion]:
     """Compile the version and let the workflow's triggers follow it. Safe to repeat."""
     changed, triggers = await workflows.publish(caller, workflow_id, version)

@@ -107,9 +107,16 @@ def test_a_reason_not_to_start_is_told_in_one_line_however_deep_it_was_raised() 
 
 
 def test_an_exception_ends_the_process_with_a_line_in_the_log() -> None:
-    with service("raise KeyError('defect')") as process:
+    body = """
+    async with companions() as group:
+        async def work(): raise KeyError("defect")
+        group.create_task(work())
+        await asyncio.Event().wait()
+    """
+    with service(body) as process:
         out, _ = process.communicate(timeout=20)
         assert process.returncode == 1
+        assert '"why":"KeyError: \'defect\'"' in out
         assert '"event":"service.failed"' in out
 
 

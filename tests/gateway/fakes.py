@@ -20,7 +20,7 @@ from chassis.edge.problems import unavailable
 from chassis.egress import Egress
 from chassis.ids import digest
 from chassis.lifecycle import companions
-from chassis.ports import Ambiguous, NobodyThere, Proposal, Stored
+from chassis.ports import Ambiguous, Away, NobodyThere, Proposal, Stored
 from chassis.sealing import MasterKey, Opener, Place, Sealer, new_data_key, new_salt
 from chassis.secret import Secret, SecretValue, host_pattern
 from chassis.telemetry import Metrics, Tracer
@@ -49,6 +49,7 @@ from gateway.live.streams import Live
 from gateway.live.tail import Tail
 from gateway.permissions import SCOPES
 from gateway.places import Places
+from gateway.rejected import absent
 from gateway.runs.histories import Kept
 from gateway.runs.inspection import Inspected
 from gateway.runs.queries import RunQueries
@@ -391,14 +392,17 @@ class LogHistories:
 
 
 class FixedPositions:
-    """Read models that are as far as a test says."""
+    """Read models that are as far as a test says; away until it does."""
 
     def __init__(self) -> None:
         self.at: dict[str, LogPlace] = {}
         self.asked = 0
+        self.away = True
 
     async def read(self) -> Mapping[str, LogPlace]:
         self.asked += 1
+        if self.away:
+            raise Away("no Postgres in unit tests")
         return dict(self.at)
 
 
@@ -407,6 +411,13 @@ class NoPostgres:
 
     async def acquire(self, timeout: float = 0.0) -> Any:
         raise ConnectionRefusedError("no Postgres in unit tests")
+
+
+class NoRunRows(RunQueries):
+    """No run is so old that only its row is left."""
+
+    async def place_of(self, org: str, run_id: str) -> LogPlace:
+        raise absent("run")
 
 
 class Catalogue:
@@ -460,7 +471,7 @@ class Office:
         histories = LogHistories(self.runs_log)
         self.tail = Tail(self.runs_log, self.runs_log)
         postgres: Any = NoPostgres()
-        run_queries, trigger_queries = RunQueries(postgres), TriggerQueries(postgres)
+        run_queries, trigger_queries = NoRunRows(postgres), TriggerQueries(postgres)
         runs = Runs(
             dispatch=dispatch,
             log=self.runs_log,
