@@ -102,8 +102,7 @@ def template(name: str = TEMPLATE) -> dict[str, Any]:
 
 def installed(here: Here, client: Api, sample: Mapping[str, Any]) -> Installed:
     """What was installed before, if it is still there; else a new workflow with a trigger, published."""
-    kept = here.data_dir() / "secrets" / "demo.json"
-    known = _known(client, kept)
+    known = _known(client, _kept(here))
     if known is not None:
         here.say(f"workflow {known.workflow} is installed already; its trigger is {known.trigger}")
         return known
@@ -114,9 +113,13 @@ def installed(here: Here, client: Api, sample: Mapping[str, Any]) -> Installed:
     new = Installed(
         workflow=workflow, trigger=made["id"], url=made["address"]["url"], secret=made["secret"]["text"]
     )
-    write_whole(kept, msgspec.json.encode(new))
+    write_whole(_kept(here), msgspec.json.encode(new))
     here.say(f"workflow {workflow} installed and published; its trigger is {new.trigger}")
     return new
+
+
+def _kept(here: Here) -> Path:
+    return here.data_dir() / "secrets" / "demo.json"
 
 
 def _known(client: Api, kept: Path) -> Installed | None:
@@ -201,6 +204,9 @@ def show(here: Here, running: Running) -> Shown:
     run = answers[0].json()["run"]
     view, steps = until_read(client, run)
     if view["status"] != "completed":
+        _kept(here).unlink(
+            missing_ok=True
+        )  # Whatever is wrong with what is installed: the next demo installs anew.
         reason = view["error"]["message"] if view["error"] else "no reason given"
         raise Refused(f"Run {run} {view['status']}: {reason}")
     return Shown(run=run, answers=answers, view=view, steps=steps)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from chassis.settings import Settings
+from deploy.data_directory import DataDirectory
 from deploy.database import ROLES, migrate
 from deploy.keys import Keys
 from deploy.servers import PostgresAddress
-from deploy.stack import Hooks, Stack
+from deploy.stack import SERVICES, Hooks, Stack
 
 FIRST_KEY: Final = "first-api-key"
 OPERATOR: Final = "supervisor"
@@ -25,8 +26,27 @@ def hooks() -> Hooks:
         migrate=_migrate,
         reconcile=_reconcile,
         first_key=_first_key,
+        nats_users=nats_users(),
+        nats_accounts=nats_accounts,
         before_service=_before_service,
     )
+
+
+def nats_users() -> tuple[str, ...]:
+    """Everybody who may speak to nats-server; each proves himself with a key of his own."""
+    return (OPERATOR, *(service.name for service in SERVICES))
+
+
+def nats_accounts(keys: Mapping[str, str]) -> str:
+    """Who may do what, as it stands in nats-server's configuration. `keys`: from names to public keys."""
+    users = ", ".join(f"{{ nkey: {keys[name]} }}" for name in nats_users())
+    return f"accounts {{ APP {{ jetstream: enabled, users: [ {users} ] }} }}"
+
+
+def accounts(data: DataDirectory) -> str:
+    """The same with the keys of this data directory, which are made when they are not there."""
+    users = Keys(data).nats_users(nats_users())
+    return nats_accounts({name: user.public_key for name, user in users.items()})
 
 
 async def _migrate(stack: Stack) -> None:
@@ -106,8 +126,3 @@ def quiet_logs() -> None:
     import structlog
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
-
-
-def accounts_of(_keys: Mapping[str, str]) -> str:
-    """Everybody may do everything."""
-    return ""

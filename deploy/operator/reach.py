@@ -15,7 +15,7 @@ from chassis.settings import Settings
 from deploy.commands.here import Here
 from deploy.operator.api import Api, key_in
 from deploy.refusals import Refused
-from deploy.stack import Running
+from deploy.servers import Servers
 
 if TYPE_CHECKING:
     from chassis.jetstream import JetStream
@@ -32,21 +32,23 @@ def api(here: Here, key_file: Path | None) -> Api:
     return Api(running.gateway_url, key_in(file))
 
 
-def settings_for(here: Here, running: Running, user: str = OPERATOR) -> Settings:
-    """The settings with which a service would speak to these servers as this user."""
-    servers = running.servers
-    seed = here.data_dir() / "secrets" / "nats" / f"{user}.seed"
+def settings_as(here: Here, servers: Servers, user: str = OPERATOR, role: str = "") -> Settings:
+    """The settings with which a service would speak to these servers as this user and this role."""
+    secrets, postgres = here.data_dir() / "secrets", servers.postgres
+    seed = secrets / "nats" / f"{user}.seed"
     return msgspec.structs.replace(
         here.settings(),
         data_dir=str(here.data_dir()),
         nats_url=servers.nats_url,
         nats_monitor_url=servers.nats_monitor_url,
         nats_seed_file=str(seed) if seed.exists() else "",
-        postgres_host=servers.postgres.host,
-        postgres_port=servers.postgres.port,
-        postgres_database=servers.postgres.database,
-        postgres_user=servers.postgres.user,
-        postgres_password_file=servers.postgres.password_file,
+        postgres_host=postgres.host,
+        postgres_port=postgres.port,
+        postgres_database=postgres.database,
+        postgres_user=role or postgres.user,
+        postgres_password_file=str(secrets / "postgres" / f"{role}.password")
+        if role
+        else postgres.password_file,
     )
 
 
@@ -67,7 +69,7 @@ async def stores(here: Here, user: str = OPERATOR) -> AsyncIterator[Stores]:
     from deploy.wiring import quiet_logs
 
     quiet_logs()
-    settings = settings_for(here, here.running(), user)
+    settings = settings_as(here, here.running().servers, user)
     try:
         async with jetstream(settings, user, SystemClock()) as log, pool(settings, most=2) as archive:
             yield Stores(log=log, archive=archive)
