@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from typing import cast
 
 import uvloop
 
@@ -12,12 +13,12 @@ class Target(asyncio.Protocol):
     """Keep-alive; one answer per header section."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._rest = b""
 
     def data_received(self, data: bytes) -> None:
         *whole, self._rest = (self._rest + data).split(b"\r\n\r\n")
-        if whole and isinstance(self._transport, asyncio.Transport):
+        if whole:
             self._transport.write(ANSWER * len(whole))
 
 

@@ -104,7 +104,7 @@ async def start_run(
     """Start the published version of a workflow. 202: it is on disk. 200: this key started it before."""
     key = checked_key(idempotency_key)
     started = await runs.start(caller, data.workflow, data.input, key, await request.body())
-    return _told(started, started.status, caller, places)
+    return told(started, started.status, caller, places)
 
 
 @get("/runs/{run_id:str}")
@@ -209,7 +209,7 @@ async def cancel_run(
 ) -> Response[Wished]:
     """Stop it: no new step begins, attempts under way are told to let go."""
     wished = await runs.cancel(caller, run_id, data.reason)
-    return _told(wished, wished.status, caller, places)
+    return told(wished, wished.status, caller, places)
 
 
 @post("/runs/{run_id:str}/retry", status_code=202)
@@ -222,7 +222,7 @@ async def retry_run(
 ) -> Response[Wished]:
     """Try an ended run again from the steps that failed."""
     wished = await runs.retry(caller, run_id, data.steps)
-    return _told(wished, wished.status, caller, places)
+    return told(wished, wished.status, caller, places)
 
 
 @post("/runs/{run_id:str}/resolve", status_code=202)
@@ -235,10 +235,10 @@ async def resolve_doubt(
 ) -> Response[Wished]:
     """Say what became of an effect that nobody knows about."""
     wished = await runs.resolve(caller, run_id, data.step, data.resolution, data.output)
-    return _told(wished, wished.status, caller, places)
+    return told(wished, wished.status, caller, places)
 
 
-def _told(content: T, status: str, caller: Caller, places: Places) -> Response[T]:
+def told(content: T, status: str, caller: Caller, places: Places) -> Response[T]:
     place = places.written(caller.org, RUNS)
     headers = header_of(RUNS, place) if place is not None and status != "queued" else {}
     return Response(content, status_code=_STATUS[status], headers=headers)
