@@ -23,7 +23,9 @@ is no news, nothing is ready that has not begun, and nothing follows.
 
 Rule 2: **no clock, no I/O, no chance.** `at` is the time of the commit. Expressions are evaluated by an argument; their
 results stand in the events (a configuration in `attempt.scheduled`, an output and the ports taken in `step.succeeded`,
-a moment in `wait.opened`), so replay needs no expression at all. Jitter is a function of run, step and attempt.
+a moment in `wait.opened`), so replay needs no expression at all. Jitter is a function of run, step and attempt. What an
+evaluation needs and does not have (a stored value, an answer of the process for costly expressions) it raises for, as
+`NotReady`: nothing was decided, the shell gets it and asks again.
 
 Rule 3: **a step is named by its path**, an attempt by path and number, a wait by its name. Attempt numbers grow through
 every opening of the run; the idempotency key `run/step` is the same for all of them.

@@ -14,6 +14,7 @@ from contracts.nodes import NodeSpec, Port
 from contracts.plans import Plan
 from contracts.workflows import Edge, Fault, Node, Retry, Workflow
 from orchestrator.compiler import compile_workflow, encoded
+from orchestrator.expressions import Language
 
 SAMPLES = sorted((Path(__file__).parent / "workflows").glob("*.json"))
 
@@ -63,13 +64,14 @@ CALL = NodeSpec(
     },
 )
 SPECS = {"echo": ECHO, "call": CALL}
+LANGUAGE = Language()
 
 
 def compiled(
     definition: bytes | Workflow | dict[str, Any], specs: dict[str, NodeSpec] = SPECS
 ) -> Plan | list[Fault]:
     data = json.dumps(definition).encode() if isinstance(definition, dict) else definition
-    return compile_workflow(data, specs, org="org", workflow="flow", version=3)
+    return compile_workflow(data, specs, org="org", workflow="flow", version=3, language=LANGUAGE)
 
 
 def plan_of(definition: bytes | Workflow | dict[str, Any], specs: dict[str, NodeSpec] = SPECS) -> Plan:
@@ -319,7 +321,7 @@ drawings = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(anything | drawings)
 @example({"nodes": [{"id": "a", "type": "nope"}, {"id": "a", "type": "echo"}]})
 def test_any_json_gives_a_plan_or_faults(drawn: Any) -> None:
@@ -332,7 +334,7 @@ def test_any_json_gives_a_plan_or_faults(drawn: Any) -> None:
         assert all(fault.message and not fault.message.isspace() for fault in result)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_give_faults(data: bytes) -> None:
     assert isinstance(compiled(data), list)

@@ -27,13 +27,11 @@ from contracts.runs import (
 )
 from orchestrator.compiler import compile_workflow
 from orchestrator.evaluation import Compiled
-from orchestrator.expressions import Answer, Done, Job, Language
+from orchestrator.expressions import Answer, Done, Job
 from orchestrator.inputs import NotReady
 from orchestrator.run import Run, accept, decide, evolve
 from tests.orchestrator.stories import NOON, START, broken, done, value
-from tests.orchestrator.test_compiler import SPECS
-
-LANGUAGE = Language()
+from tests.orchestrator.test_compiler import LANGUAGE, SPECS
 
 
 def plan_of(*nodes: dict[str, Any], edges: str = "", **more: Any) -> Plan:
