@@ -3,21 +3,19 @@
 Each step is safe to run at every start. Imports stand inside: what has nothing to do costs no time.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from chassis import access
 from chassis.settings import Settings
 from deploy.data_directory import DataDirectory
 from deploy.database import ROLES, migrate
 from deploy.keys import Keys
 from deploy.servers import PostgresAddress
-from deploy.stack import SERVICES, Hooks, Stack
+from deploy.stack import Hooks, Stack
 
 FIRST_KEY: Final = "first-api-key"
-OPERATOR: Final = "supervisor"
-"""The user at nats-server that makes streams and may look at all of them."""
-_ORG: Final = "org_default"
+OPERATOR: Final = access.SUPERVISOR
 
 
 def hooks() -> Hooks:
@@ -26,27 +24,16 @@ def hooks() -> Hooks:
         migrate=_migrate,
         reconcile=_reconcile,
         first_key=_first_key,
-        nats_users=nats_users(),
-        nats_accounts=nats_accounts,
+        nats_users=access.users(),
+        nats_accounts=access.accounts,
         before_service=_before_service,
     )
 
 
-def nats_users() -> tuple[str, ...]:
-    """Everybody who may speak to nats-server; each proves himself with a key of his own."""
-    return (OPERATOR, *(service.name for service in SERVICES))
-
-
-def nats_accounts(keys: Mapping[str, str]) -> str:
-    """Who may do what, as it stands in nats-server's configuration. `keys`: from names to public keys."""
-    users = ", ".join(f"{{ nkey: {keys[name]} }}" for name in nats_users())
-    return f"accounts {{ APP {{ jetstream: enabled, users: [ {users} ] }} }}"
-
-
 def accounts(data: DataDirectory) -> str:
-    """The same with the keys of this data directory, which are made when they are not there."""
-    users = Keys(data).nats_users(nats_users())
-    return nats_accounts({name: user.public_key for name, user in users.items()})
+    """Who may do what at nats-server, with the keys of this data directory; they are made when they are not there."""
+    users = Keys(data).nats_users(access.users())
+    return access.accounts({name: user.public_key for name, user in users.items()})
 
 
 async def _migrate(stack: Stack) -> None:
@@ -82,7 +69,9 @@ async def bring_streams(settings: Settings) -> None:
     quiet_logs()
     async with connect(settings.nats_url, name=OPERATOR, seed_file=settings.nats_seed_file) as connection:
         try:
-            await reconcile(connection, replicas=settings.replicas, pools=pools_of(settings), orgs=(_ORG,))
+            await reconcile(
+                connection, replicas=settings.replicas, pools=pools_of(settings), orgs=(access.FIRST_ORG,)
+            )
         except Incompatible as reason:
             raise Refused(str(reason)) from reason
 

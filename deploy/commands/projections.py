@@ -63,11 +63,11 @@ async def repair(
     """Give the log back what the archive still has of it. The stack must not run meanwhile."""
     from deploy.operator.alone import started
     from deploy.operator.reach import settings_as
-    from projections import commands
+    from deploy.operator.repairing import repair as give_back
 
     async with started(here) as found:
         with mendable():
-            repaired = await commands.repair(settings_as(here, found, role="projector"), stream)
+            repaired = await give_back(settings_as(here, found, role="projector"), stream)
     if as_json:
         here.tell(repaired)
     else:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from chassis.postgres import Pool
 
 OPERATOR: Final = "supervisor"
-"""The user at nats-server whom these commands are (deploy/wiring.py)."""
+"""The user at nats-server whom these commands are (chassis/access.py, which is not imported for its name alone)."""
 
 
 def api(here: Here, key_file: Path | None) -> Api:
