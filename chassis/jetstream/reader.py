@@ -170,6 +170,8 @@ class _Feed:
         elif code == "409" and b"MaxBytes" in headers:
             self._wanted = 0
             self._pull_on()
+        elif code == "409" and b"Batch Completed" in headers:
+            return  # Said behind the last message of a pull; the next pull is under way already.
         elif code != "100":
             self._break(Away(f"the consumer is gone (status {code})"))
 
