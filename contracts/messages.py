@@ -101,6 +101,8 @@ class Look(RunMessage, frozen=True, kw_only=True, tag="look"):
 
 class CancelRun(RunMessage, frozen=True, kw_only=True, tag="run.cancel"):
     actor: Actor
+    opening: Count = 0
+    """The opening that is meant, so that the same wish heard again later cannot mean the next one; 0: whichever is."""
     reason: Text = ""
 
 
@@ -108,12 +110,16 @@ class RetryRun(RunMessage, frozen=True, kw_only=True, tag="run.retry"):
     """Try an ended run again from its failed steps (or from the ones named)."""
 
     actor: Actor
+    opening: Count = 0
+    """The opening that ended; 0: whichever did."""
     steps: tuple[StepPath, ...] = ()
 
 
 class ResolveDoubt(RunMessage, frozen=True, kw_only=True, tag="doubt.resolve"):
     actor: Actor
     step: StepPath
+    attempt: Count = 0
+    """The attempt that is in doubt; 0: whichever is."""
     resolution: Literal["retry", "done", "failed"]
     output: Payload = field(default_factory=null)
 

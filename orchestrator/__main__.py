@@ -68,7 +68,12 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             clock=clock,
         )
         questions = Questions(
-            signals=js.signals, blobs=js.blobs, catalogue=js.catalogue, histories=histories, sources=sources
+            signals=js.signals,
+            blobs=js.blobs,
+            catalogue=js.catalogue,
+            histories=histories,
+            sources=sources,
+            language=language,
         )
         metrics.counters(
             "orchestrator_work_total", "What was done, by kind.", "kind", lambda: dict(orchestrator.counts)

@@ -194,6 +194,8 @@ def _cancel(run: Run, _graph: Graph | None, message: CancelRun, _at: datetime) -
 
 
 def _retry(run: Run, graph: Graph | None, message: RetryRun, _at: datetime) -> Accepted:
+    if message.opening not in (0, run.opening):
+        return ()
     if run.phase not in ("failed", "cancelled") or not run.opening:
         return _refuse("run.not_reopenable", f"The run is {run.status}.")
     again = tuple(path for path in _in_order(run, graph) if _fell(run, path))
@@ -218,6 +220,8 @@ def _resolve(run: Run, _graph: Graph | None, message: ResolveDoubt, _at: datetim
     if refused is not None:
         return refused
     attempt = run.doubts.get(message.step)
+    if message.attempt not in (0, attempt):
+        return ()
     if attempt is None:
         return _refuse("step.not_in_doubt", f"Step {message.step} is {run.step(message.step).status}.")
     return (

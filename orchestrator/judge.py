@@ -22,7 +22,7 @@ from orchestrator.consider import SYSTEM, Considered, actor_of, cause_of, consid
 from orchestrator.inputs import NotReady
 from orchestrator.memory import Known
 from orchestrator.run import Evaluate, Refusal, Run, accept, evolve
-from orchestrator.sources import Sources
+from orchestrator.sources import Programs, Sources, UnreadablePlan
 
 NO_PLAN: Final = cast("Evaluate", None)
 """A run whose plan is gone evaluates nothing: it stops."""
@@ -53,6 +53,8 @@ class Proposed(Struct, frozen=True, kw_only=True, eq=False):
     letters: Sequence[Letter] = ()
     verdicts: Sequence[Verdict] = ()
     sealed: Sealed | None = None
+    programs: Programs | None = None
+    """What was decided by: it may have left the sources when the commit is there."""
 
 
 class Judge:
@@ -76,13 +78,16 @@ class Judge:
                 cause = letter.message
         if cause is None:
             return Proposed(before=known, after=known, letters=letters, verdicts=verdicts)
-        after = structs.replace(known, run=run)
-        return _sealed(
-            Proposed(
-                before=known, after=after, cause=cause, events=events, letters=letters, verdicts=verdicts
-            ),
-            at,
+        proposed = Proposed(
+            before=known,
+            after=structs.replace(known, run=run),
+            cause=cause,
+            events=events,
+            letters=letters,
+            verdicts=verdicts,
+            programs=self._sources.at_hand(run.plan),
         )
+        return _sealed(proposed, at)
 
     def parked(
         self, known: Known, letters: Sequence[Letter], now: datetime, reason: str, needs: str | None = None
@@ -142,9 +147,18 @@ class Judge:
             return Considered(run=run)
         return self._with_plan(run, UnparkRun(org=message.org, run=message.run, actor=SYSTEM), at)
 
-    def _with_plan(self, run: Run, message: Message, at: datetime) -> Considered:
+    def _programs(self, run: Run, message: Message) -> Programs | None:
+        """What the run is decided by. Parked, it only records: that goes without a plan that nobody here can read."""
         plan = message.plan if isinstance(message, StartRun) and not run.plan else run.plan
-        programs = self._sources.programs(plan) if plan else None
+        try:
+            return self._sources.programs(plan) if plan else None
+        except UnreadablePlan:
+            if run.parked is None or isinstance(message, UnparkRun):
+                raise
+            return None
+
+    def _with_plan(self, run: Run, message: Message, at: datetime) -> Considered:
+        programs = self._programs(run, message)
         if programs is None:
             return consider(run, None, message, at, NO_PLAN)
         return consider(

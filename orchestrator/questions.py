@@ -24,6 +24,7 @@ from contracts.payloads import Inline, Payload
 from contracts.runs import RunEvent
 from contracts.subjects import COMPILE, INSPECT
 from orchestrator.compiler import compile_workflow, encoded
+from orchestrator.expressions import Language
 from orchestrator.history import replay, state_at
 from orchestrator.run import waiting_for
 from orchestrator.sources import PLAN_TYPE, Sources
@@ -53,13 +54,21 @@ class Questions:
     """Answers for every orchestrator of the group."""
 
     def __init__(
-        self, *, signals: Signals, blobs: Blobs, catalogue: Catalogue, histories: Histories, sources: Sources
+        self,
+        *,
+        signals: Signals,
+        blobs: Blobs,
+        catalogue: Catalogue,
+        histories: Histories,
+        sources: Sources,
+        language: Language,
     ) -> None:
         self._signals = signals
         self._blobs = blobs
         self._catalogue = catalogue
         self._histories = histories
         self._sources = sources
+        self._language = language
 
     async def serve(self) -> None:
         """Answer for ever, several at a time."""
@@ -99,6 +108,7 @@ class Questions:
             org=request.org,
             workflow=request.workflow,
             version=request.version,
+            language=self._language,
         )
         if isinstance(plan, list):
             return CompileAnswer(faults=tuple(plan))

@@ -292,7 +292,7 @@ class Orchestrator:
         scheduled = [event for event in proposed.events if isinstance(event, AttemptScheduled)]
         if scheduled:
             still_open = [attempt for attempt in scheduled if attempt in open_.attempts]
-            self._emission.attempts(known, still_open, self._sources.programs(known.run.plan))
+            self._emission.attempts(known, still_open, proposed.programs)
         if known.run.phase != "running" and open_.attempts:
             self._emission.let_go(known)
         opened = [event for event in proposed.events if isinstance(event, WaitOpened)]

@@ -4,6 +4,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Final, Generic, Protocol, TypeVar
 
+import structlog
+
 from chassis.ports import Blobs, Log, Stored
 from contracts.codec import Decoder, decode_envelope
 from contracts.limits import PREFETCH_BYTES
@@ -17,6 +19,7 @@ from orchestrator.memory import Known, fold
 from orchestrator.run import Evaluate, Graph
 
 T = TypeVar("T")
+log = structlog.get_logger()
 
 PLANS_KEPT: Final = 256
 VALUES_KEPT: Final = 64
@@ -49,6 +52,10 @@ class NoWorker:
 
     async def answer(self, job: Job) -> Answer:
         return Undone(message="expressions of this cost are not evaluated here")
+
+
+class UnreadablePlan(Exception):
+    """The plan is stored, but this release cannot read or compile it."""
 
 
 class _Kept(Generic[T]):
@@ -84,7 +91,7 @@ class Sources:
         self._log = log
         self._archive = archive
         self._compile_plan = compile_plan
-        self._plans: _Kept[Programs | None] = _Kept(PLANS_KEPT)
+        self._plans: _Kept[Programs | UnreadablePlan | None] = _Kept(PLANS_KEPT)
         self._values: _Kept[bytes | None] = _Kept(VALUES_KEPT)
         self._worker = worker or NoWorker()
         self._answers: _Kept[Answer] = _Kept(ANSWERS_KEPT)
@@ -104,16 +111,27 @@ class Sources:
         return fold(org, run_id, [*earlier, *history])
 
     def programs(self, plan: str) -> Programs | None:
-        """The compiled plan; None when no such plan is stored. Raises `NotReady` when nobody has looked yet."""
+        """The compiled plan; None when no such plan is stored. Raises `NotReady` when nobody has looked yet.
+
+        Raises `UnreadablePlan` where its run has to wait for another release.
+        """
         if plan not in self._plans.entries:
             raise NotReady(plan=plan)
-        return self._plans.get(plan)
+        found = self._plans.get(plan)
+        if isinstance(found, UnreadablePlan):
+            raise UnreadablePlan(str(found))
+        return found
+
+    def at_hand(self, plan: str) -> Programs | None:
+        """The compiled plan, when it was fetched and can be read."""
+        found = self._plans.entries.get(plan)
+        return None if isinstance(found, UnreadablePlan) else found
 
     async def fetched_programs(self, plan: str) -> Programs | None:
-        """The same, after looking."""
+        """The compiled plan after looking; None also when it cannot be read."""
         if plan not in self._plans.entries:
             await self.fetch(NotReady(plan=plan))
-        return self.programs(plan)
+        return self.at_hand(plan)
 
     @property
     def values(self) -> Mapping[str, bytes | None]:
@@ -134,12 +152,16 @@ class Sources:
         for blob in sorted(missing.values, key=lambda blob: blob.sha256):
             await self._fetch_value(blob)
 
-    async def _plan(self, plan: str) -> Programs | None:
+    async def _plan(self, plan: str) -> Programs | UnreadablePlan | None:
         try:
             body = await self.blobs.get(Blob(sha256=plan, size=0, content_type=PLAN_TYPE))
         except KeyError:
             return None
-        return self._compile_plan(_decode_plan(body))
+        try:
+            return self._compile_plan(_decode_plan(body))
+        except Exception as error:  # One plan from another release, or a defect of ours, stops no other run.
+            log.error("plan.unreadable", plan=plan, exc_info=error)
+            return UnreadablePlan(f"Plan {plan} cannot be read: {type(error).__name__}: {error}"[:500])
 
     async def _fetch_value(self, blob: Blob) -> None:
         try:

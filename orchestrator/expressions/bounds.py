@@ -27,7 +27,10 @@ from orchestrator.expressions.tree import (
     MapLiteral,
     Select,
     Tree,
+    appended,
+    builds_list,
     children,
+    is_binding,
     walk,
 )
 
@@ -78,27 +81,6 @@ def _depths(root: Expr) -> tuple[int, int]:
         else:
             waiting.extend((part, depth + 1, loops) for part in children(expr))
     return deepest, most
-
-
-def is_binding(loop: Comprehension) -> bool:
-    """`cel.bind` is written as a loop over nothing."""
-    return isinstance(loop.range, ListLiteral) and not loop.range.elements
-
-
-def builds_list(loop: Comprehension) -> bool:
-    """Whether a loop gathers items: `map` and `filter`."""
-    return isinstance(loop.start, ListLiteral) and not loop.start.elements and not is_binding(loop)
-
-
-def appended(step: Expr) -> tuple[Expr, ...]:
-    """The items that one round adds."""
-    match step:
-        case Call(function="_?_:_", args=(_, added, _)):
-            return appended(added)
-        case Call(function="_+_", args=(_, ListLiteral(elements=elements))):
-            return elements
-        case _:
-            return ()
 
 
 def cost(root: Expr, inputs: Mapping[str, Size]) -> Cost:
@@ -192,7 +174,7 @@ def _loop(loop: Comprehension, sizes: Mapping[str, Size]) -> _Found:
 def _rounds(loop: Comprehension, over: Size, sizes: Mapping[str, Size]) -> _Found:
     """All rounds together, by the law at the top of this page."""
     builds = builds_list(loop)
-    base_ns, base_memory = (1_000, 1_200) if builds else (150, 0)
+    base_ns, base_memory = (600, 1_600) if builds else (150, 0)
     empty, whole = (
         _round(loop, {**sizes, loop.variable: item, loop.accumulator: SCALAR})
         for item in (Size(0, 0), Size(over.bytes, over.parts))

@@ -24,6 +24,7 @@ from orchestrator.expressions.arithmetic import (
 )
 from orchestrator.expressions.faults import Failed, Flaw, OutOfMemory
 from orchestrator.expressions.references import ROOTS
+from orchestrator.expressions.shield import shielded
 from orchestrator.expressions.tree import Expr, Tree
 from orchestrator.expressions.wire import read, write
 from orchestrator.expressions.wording import flaws, sentence
@@ -32,6 +33,7 @@ _T: Final = cel.Type
 _EXTENSIONS: Final = ("bindings", "encoders", "lists", "math", "sets", "strings")
 IN_ORDER: Final = "@in_order"
 """Sorts a list of a map's names. Only trees made here can call it: no source can spell it."""
+CHOICE: Final = "_?_:_"
 _NO_MEMORY: Final = "the expression takes more memory than it may"
 
 
@@ -48,9 +50,9 @@ class Engine:
 
     def __init__(self) -> None:
         self._checks = cel.NewEnv(
-            config=cel.NewEnvConfigFromYaml(_environment(exclude=(*MIXED, *ORDERED))),
+            config=cel.NewEnvConfigFromYaml(_environment(exclude=(*MIXED, *ORDERED, CHOICE))),
             variables=dict.fromkeys(ROOTS, _T.DYN),
-            functions=[*arithmetic_types(), *order_types()],
+            functions=[*arithmetic_types(), *order_types(), _choice_type()],
         )
         self._runs = cel.NewEnv(
             config=cel.NewEnvConfigFromYaml(_environment()),
@@ -83,9 +85,14 @@ def _environment(exclude: Sequence[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _choice_type() -> Any:
+    """Standard CEL wants one type on both sides, so it refuses `paid ? total : null`."""
+    return cel.FunctionDecl(CHOICE, [overload(CHOICE, _T.DYN, _T.BOOL, _T.DYN, _T.DYN)])
+
+
 def _in_order() -> Any:
-    def in_order(names: list[Any]) -> list[Any]:
-        return sorted(names, key=lambda name: (type(name).__name__, name))
+    def in_order(names: list[Any]) -> Any:
+        return shielded(sorted(names, key=lambda name: (type(name).__name__, name)))
 
     return cel.FunctionDecl(IN_ORDER, [overload(IN_ORDER, _T.LIST, _T.LIST, does=in_order)])
 

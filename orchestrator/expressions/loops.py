@@ -9,7 +9,6 @@ from typing import Final
 
 from msgspec import structs
 
-from orchestrator.expressions.bounds import builds_list
 from orchestrator.expressions.engine import IN_ORDER
 from orchestrator.expressions.tree import (
     Call,
@@ -20,6 +19,7 @@ from orchestrator.expressions.tree import (
     ListLiteral,
     MapLiteral,
     Select,
+    builds_list,
     walk,
 )
 

@@ -1,7 +1,7 @@
 """One expression, compiled: what it reads, what it may cost, and its value in a context."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -114,11 +114,10 @@ class Program:
 
     def _affordable(self, inputs: _Inputs, budget: Budget) -> bool:
         """Whether the bound lets us evaluate on the spot. Raises `Failed` for a value that is too large."""
-        if inputs.short:
-            return budget.spend(self._cost(4 * _SHORT, 0))
+        if inputs.short and budget.spend(self._cost(4 * _SHORT, 0)):
+            return True
         sizes = {name: _roughly(value, inputs.within.get(name)) for name, value in inputs.values.items()}
-        most = max(size.bytes for size in sizes.values()), max(size.parts for size in sizes.values())
-        if budget.spend(self._cost(*most)):
+        if not inputs.short and budget.spend(self._cost(*_most(sizes.values()))):
             return True
         exact = {
             name: _exactly(inputs.values[name]) if name in inputs.within else size
@@ -217,6 +216,10 @@ def _exactly(value: object) -> Size:
     if len(raw) > CEL_VALUE_BYTES:
         raise _too_large()
     return Size(len(raw), raw.count(b"[") + raw.count(b"{") + raw.count(b","))
+
+
+def _most(sizes: Collection[Size]) -> tuple[float, float]:
+    return max(size.bytes for size in sizes), max(size.parts for size in sizes)
 
 
 def _too_large() -> Failed:

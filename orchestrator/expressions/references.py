@@ -112,7 +112,8 @@ class _Resolving:
 
     def _variable(self, expr: Expr, place: Place) -> Expr:
         tested = isinstance(expr, Select) and expr.test_only
-        start = min(self._offset(part) for part in walk(expr))
+        named = expr.operand if isinstance(expr, Select) and tested else expr
+        start = min(self._offset(part) for part in walk(named))
         if place[0] == "steps" and (message := _misused(place)) is not None:
             self.flaws.append(Flaw(code="reference", message=message, offset=start))
             return expr
@@ -142,6 +143,10 @@ class _Resolving:
         if literal.message:
             message = f"`{literal.message}` cannot be built here; maps are written {{…}}"
             self.flaws.append(Flaw(code="reference", message=message, offset=self._offset(literal)))
+        for entry in literal.entries:
+            if isinstance(entry.key, Const) and isinstance(entry.key.value, bool):
+                message = "a name in a map is a text or a whole number"
+                self.flaws.append(Flaw(code="type", message=message, offset=self._offset(entry.key)))
         entries = tuple(
             type(entry)(id=entry.id, key=self.expr(entry.key, local), value=self.expr(entry.value, local))
             for entry in literal.entries

@@ -12,7 +12,15 @@ from msgspec import Struct
 from contracts.limits import JSON_DEPTH
 from orchestrator.expressions.budget import Room
 from orchestrator.expressions.faults import Failed
-from orchestrator.expressions.tree import Const, Expr, ListLiteral, MapLiteral
+from orchestrator.expressions.tree import (
+    Comprehension,
+    Const,
+    Expr,
+    ListLiteral,
+    MapLiteral,
+    appended,
+    builds_list,
+)
 
 
 class Outline(Struct, frozen=True, kw_only=True):
@@ -35,6 +43,8 @@ def outline(expr: Expr) -> Outline:
             return Outline(names=tuple(members), members=members)
         case ListLiteral(elements=(only,)):
             return Outline(item=outline(only))
+        case Comprehension() if builds_list(expr):
+            return Outline(item=outline(appended(expr.step)[0]))
         case _:
             return UNKNOWN
 

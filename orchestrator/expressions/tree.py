@@ -111,3 +111,24 @@ def walk(expr: Expr) -> Iterator[Expr]:
         one = waiting.pop()
         yield one
         waiting.extend(reversed(children(one)))
+
+
+def is_binding(loop: Comprehension) -> bool:
+    """`cel.bind` is written as a loop over nothing."""
+    return isinstance(loop.range, ListLiteral) and not loop.range.elements
+
+
+def builds_list(loop: Comprehension) -> bool:
+    """Whether a loop gathers items: `map` and `filter`."""
+    return isinstance(loop.start, ListLiteral) and not loop.start.elements and not is_binding(loop)
+
+
+def appended(step: Expr) -> tuple[Expr, ...]:
+    """The items that one round adds."""
+    match step:
+        case Call(function="_?_:_", args=(_, added, _)):
+            return appended(added)
+        case Call(function="_+_", args=(_, ListLiteral(elements=elements))):
+            return elements
+        case _:
+            return ()

@@ -50,7 +50,7 @@ def _offset(source: str, line: int, column: int) -> int:
 
 
 _OVERLOAD: Final = re.compile(r"found no matching overload for '(.+?)' applied to '(.*?)\((.*)\)'")
-_NO_OVERLOAD: Final = re.compile(r"No matching overloads found : (\S+?)\((.*)\)")
+_NO_OVERLOAD: Final = re.compile(r"No matching overloads found : (?:\((.*?)\)\.)?([^\s(]+)\((.*)\)")
 
 
 def _compile_sentence(message: str) -> str:
@@ -63,6 +63,8 @@ def _compile_sentence(message: str) -> str:
         return (
             "the expression ends too early" if found[1] == "<EOF>" else f"`{found[1]}` does not belong here"
         )
+    if found := re.match(r"missing '(.*?)' at", message):
+        return f"`{found[1]}` is missing here"
     if found := re.match(r"token recognition error at: '(.*)'", message, re.DOTALL):
         return f"`{found[1][:20]}` cannot be read"
     return message
@@ -78,7 +80,7 @@ def _cannot_take(function: str, types: str) -> str:
 def sentence(said: str) -> str:
     said = _CODE.sub("", _CODE.sub("", said))
     if found := _NO_OVERLOAD.match(said):
-        return _cannot_take(found[1], found[2])
+        return _cannot_take(found[2], ", ".join(filter(None, (found[1], found[3]))))
     if found := re.match(r'Key not found in map : "?(.*?)"?$', said):
         return f"`{found[1]}` is not there"
     for known, sentence in _SENTENCES.items():

@@ -22,9 +22,9 @@ def written(value: object) -> str:
 
 def _number(value: float) -> str:
     """As JavaScript and RFC 8785 write it: 100 rather than 100.0, digits rather than an exponent from 1e-6 to 1e21."""
-    if abs(value) < 1e21 and value == int(value):
-        return str(int(value))
-    if abs(value) >= 1e-6 and abs(value) < 1e21:
-        return format(Decimal(repr(value)), "f")
-    digits, exponent = repr(value).split("e")
-    return f"{digits}e{int(exponent):+d}"
+    shortest = repr(value)
+    if value == 0 or 1e-6 <= abs(value) < 1e21:
+        digits = format(Decimal(shortest), "f").removesuffix(".0")
+        return "0" if value == 0 else digits
+    mantissa, exponent = shortest.split("e")
+    return f"{mantissa}e{int(exponent):+d}"

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 
 from contracts.messages import Message, RetryRun
 from contracts.runs import (
@@ -334,3 +335,13 @@ def test_what_a_parked_run_has_under_way_stays_outstanding() -> None:
 def test_a_run_that_ended_is_not_parked() -> None:
     told = started(LINE).when(broken("fetch")).given(PARKED)
     assert told.state.status == "failed"
+
+
+def test_a_wish_that_meant_an_earlier_opening_is_not_heard_in_the_next_one() -> None:
+    again = started(drawn("a")).when(broken("a")).when(structs.replace(RETRY, opening=1))
+    assert again.state.opening == 2
+    for late in (structs.replace(CANCEL, opening=1), structs.replace(RETRY, opening=1)):
+        heard = again.when(late)
+        assert heard.said == ()
+        assert heard.refusal is None
+        assert heard.state == again.state
