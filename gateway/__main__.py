@@ -3,7 +3,6 @@
 import asyncio
 import sys
 from contextlib import closing
-from importlib.metadata import version
 from pathlib import Path
 
 from msgspec import Struct
@@ -31,6 +30,7 @@ from gateway.keys.store import Keys
 from gateway.live.streams import Live
 from gateway.live.tail import Tail
 from gateway.places import Places, PostgresPositions
+from gateway.release import RELEASE
 from gateway.runs.histories import StoredHistories
 from gateway.runs.inspection import RemoteInspector
 from gateway.runs.queries import RunQueries
@@ -44,8 +44,6 @@ from gateway.triggers.store import Triggers
 from gateway.workflows.compiling import RemoteCompiler
 from gateway.workflows.queries import WorkflowQueries
 from gateway.workflows.store import Workflows
-
-RELEASE = version("automateos")
 
 
 class Gateway(Struct, frozen=True, kw_only=True):

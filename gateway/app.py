@@ -23,7 +23,7 @@ from gateway.keys.store import Keys
 from gateway.live.streams import Live
 from gateway.nodes.routes import ROUTES as NODE_ROUTES
 from gateway.nodes.routes import Catalogue
-from gateway.openapi import document
+from gateway.openapi import document, operations
 from gateway.orgs.routes import ROUTES as ORG_ROUTES
 from gateway.permissions import API
 from gateway.places import Places
@@ -108,13 +108,13 @@ class Probes:
         return Response(body, status_code=status, media_type=content_type.decode())
 
 
-def framework(parts: Parts, probes: Probes, release: str) -> Litestar:
-    """The routes alone, without the layers in front of them."""
+def framework(parts: Parts | None, probes: Probes | None, release: str) -> Litestar:
+    """The routes alone, without the layers in front of them. Without parts they can be looked at, but not asked."""
 
     @cache
     def told() -> docs.Reference:
         """Drawn when somebody first asks: a service that starts has better things to do."""
-        return docs.reference(document(app, release))
+        return docs.reference(document(operations(app), release))
 
     app = Litestar(
         route_handlers=[
@@ -128,7 +128,7 @@ def framework(parts: Parts, probes: Probes, release: str) -> Litestar:
             "caller": Provide(_caller, sync_to_thread=False),
             "probes": _provided(probes),
             "docs": Provide(told, sync_to_thread=False),
-            **{name: _provided(getattr(parts, name)) for name in parts.__struct_fields__},
+            **{name: _provided(getattr(parts, name, None)) for name in Parts.__struct_fields__},
         },
         guards=[permitted],
         exception_handlers=HANDLERS,
@@ -172,3 +172,8 @@ def _provided(value: object) -> Provide:
 def _caller(request: Request[Any, Any, Any]) -> Caller:
     caller: Caller = request.scope["state"]["caller"]
     return caller
+
+
+def contract(release: str) -> dict[str, Any]:
+    """The OpenAPI document of this code."""
+    return document(operations(framework(None, None, release)), release)

@@ -33,8 +33,15 @@ class Reference(Struct, frozen=True, kw_only=True):
     yaml: bytes
 
 
+class _Plain(yaml.SafeDumper):
+    """Writes a value that stands in two places twice: an alias is for programs."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def yaml_of(document: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=120)
+    return yaml.dump(dict(document), Dumper=_Plain, sort_keys=False, allow_unicode=True, width=120)
 
 
 def reference(document: Mapping[str, Any]) -> Reference:

@@ -3,7 +3,7 @@
 msgspec writes the schemas, so that tags, bounds and closed objects are told as they are decoded.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, get_args, get_origin
 
 import msgspec
@@ -24,10 +24,12 @@ from gateway.places import HEADER
 JSON: Final = "application/json"
 _REF: Final = "#/components/schemas/{name}"
 _HIDDEN: Final = frozenset({"OPTIONS", "HEAD"})
-_ABOUT: Final = f"""\
-Commands in, read models out. Every call needs an API key as `Authorization: Bearer ao_live_…` with the scope that stands at
-the operation. Every refusal is an RFC 9457 problem with a `code`. A write's answer carries `{HEADER}`; the same org's
-next read waits for it, and whoever reads from another address may send it along. {API_CALLS_PER_MINUTE} calls a minute and key."""
+_ABOUT: Final = (
+    "Commands in, read models out. Every call needs an API key as `Authorization: Bearer ao_live_…` with the scope that "
+    "stands at the operation. Every refusal is an RFC 9457 problem with a `code`. A write's answer carries "
+    f"`{HEADER}`; the same org's next read waits for it, and whoever reads from another address may send it along. "
+    f"{API_CALLS_PER_MINUTE} calls a minute and key."
+)
 
 
 class Operation(Struct, frozen=True, kw_only=True):
@@ -46,9 +48,9 @@ class Operation(Struct, frozen=True, kw_only=True):
         return self.path.removeprefix(API).split("/")[1]
 
 
-def document(app: Litestar, release: str) -> dict[str, Any]:
+def document(told: Iterable[Operation], release: str) -> dict[str, Any]:
     """The whole document as plain values."""
-    found = sorted(operations(app), key=lambda each: (each.path, each.method))
+    found = sorted(told, key=lambda each: (each.path, each.method))
     bodies = {kind for each in found for kind in (each.takes, each.gives) if kind is not None}
     kinds = [ProblemBody, *sorted(bodies - {LiveStream}, key=str)]
     schemas, components = msgspec.json.schema_components(kinds, schema_hook=_schema, ref_template=_REF)
@@ -117,6 +119,7 @@ def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
         told["requestBody"] = {"required": True, "content": {JSON: {"schema": schemas[operation.takes]}}}
     told["responses"] = {
         str(handler.status_code): _answer(operation.gives, schemas),
+        **({"200": _answer(operation.gives, schemas, _ALREADY)} if handler.status_code == 202 else {}),
         "default": {
             "description": "A problem.",
             "content": {CONTENT_TYPE: {"schema": schemas[ProblemBody]}},
@@ -128,12 +131,15 @@ def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     return told
 
 
-def _answer(gives: Any, schemas: dict[Any, Any]) -> dict[str, Any]:
+_ALREADY: Final = "It was so already: nothing was done again."
+
+
+def _answer(gives: Any, schemas: dict[Any, Any], words: str = "The answer.") -> dict[str, Any]:
     if gives is None:
         return {"description": "Done."}
     if gives is LiveStream:
         return {"description": "Events as they happen.", "content": {"text/event-stream": {}}}
-    return {"description": "The answer.", "content": {JSON: {"schema": schemas[gives]}}}
+    return {"description": words, "content": {JSON: {"schema": schemas[gives]}}}
 
 
 def _parameter(operation: Operation, field: FieldDefinition) -> dict[str, Any]:

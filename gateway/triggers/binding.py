@@ -61,14 +61,18 @@ class Binding:
         """For ever: what is not bound as it should be, is bound."""
         await self._directory.complete.wait()
         while True:
-            for org, workflow_id, trigger_id in list(self._directory.unbound()):
-                cause = Cause(org=org, actor="system", request=receipt())
-                try:
-                    await self.bind(cause, workflow_id, trigger_id)
-                    self.repaired += 1
-                except (Away, Rejected) as reason:
-                    log.warning("binding.later", org=org, trigger=trigger_id, reason=str(reason))
+            await self.repair()
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def repair(self) -> None:
+        """Bind whatever does not follow what its workflow has published."""
+        for org, workflow_id, trigger_id in list(self._directory.unbound()):
+            cause = Cause(org=org, actor="system", request=receipt())
+            try:
+                await self.bind(cause, workflow_id, trigger_id)
+                self.repaired += 1
+            except (Away, Rejected) as reason:
+                log.warning("binding.later", org=org, trigger=trigger_id, reason=str(reason))
 
     async def _change(self, cause: Cause, trigger_id: str, command: rules.Command) -> bool:
         """False when the trigger is gone: there is nothing to do then."""

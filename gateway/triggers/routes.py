@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final, Literal
 
-from litestar import delete, get, post, put
+from litestar import Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
@@ -12,6 +12,7 @@ from gateway.callers import Caller
 from gateway.pages import DEFAULT_ROWS, Page
 from gateway.parameters import Cursor, IdempotencyKey, Limit, checked_key
 from gateway.places import Places
+from gateway.runs.routes import told
 from gateway.runs.views import StartedRun
 from gateway.triggers.queries import TriggerQueries
 from gateway.triggers.redelivery import Redelivery
@@ -143,10 +144,11 @@ async def redeliver(
     trigger_id: FromPath[str],
     receipt: FromPath[str],
     idempotency_key: IdempotencyKey = None,
-) -> StartedRun:
+) -> Response[StartedRun]:
     """Start a new run with what that delivery brought, by the version that is published now."""
     await places.caught_up(caller, RUNS)
-    return await redelivery.redeliver(caller, trigger_id, receipt, checked_key(idempotency_key))
+    started = await redelivery.redeliver(caller, trigger_id, receipt, checked_key(idempotency_key))
+    return told(started, started.status, caller, places)
 
 
 ROUTES: Final[list[ControllerRouterHandler]] = [

@@ -31,6 +31,7 @@ from chassis.vault import (
     NoSuchSecret,
     OpenedSecret,
     SecretDescription,
+    VaultAway,
 )
 from contracts.codec import decode_message, encode
 from contracts.commits import FIRST_HASH, Commit
@@ -39,8 +40,9 @@ from contracts.nodes import NodeSpec
 from contracts.payloads import Blob
 from contracts.runs import RunEvent, RunStarted
 from contracts.subjects import run as run_subject
+from contracts.workflows import Fault
 from gateway.app import Parts, gateway_app
-from gateway.authentication import still_valid
+from gateway.authentication import Limits, still_valid
 from gateway.directory import Directory
 from gateway.domain import Domain
 from gateway.domain import Place as LogPlace
@@ -164,6 +166,7 @@ class MemoryVault:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.away = False
         self._keys: dict[bytes, ApiKey] = {}
         self._secrets: dict[tuple[str, str], tuple[SecretDescription, SecretValue]] = {}
         self._master = MasterKey(Secret(b"m" * 32))
@@ -196,6 +199,8 @@ class MemoryVault:
         return IssuedKey(id=key_id, text=Secret(text))
 
     async def find_key(self, digest: bytes) -> ApiKey | None:
+        if self.away:
+            raise VaultAway("in this test")
         key = self._keys.get(digest)
         if key is None or key.revoked or (key.expires is not None and key.expires <= self._clock.now()):
             return None
@@ -277,15 +282,21 @@ class Engine:
     def __init__(self, runs: MemoryLog) -> None:
         self._runs = runs
         self.away = False
+        self.broken = False
+        self.faults: tuple[Fault, ...] = ()
         self.compiled: list[Any] = []
         self.answer_with: Answer | None = None
         self.heard: list[Message] = []
         self.inbox: list[bytes] = []
 
     async def compile(self, request: Any) -> Compiled:
+        if self.broken:
+            raise RuntimeError(f"a defect that knows {request.definition}")
         if self.away:
             raise unavailable("No orchestrator answers.")
         self.compiled.append(request)
+        if self.faults:
+            return Compiled(plan=None, faults=self.faults)
         return Compiled(plan=digest(bytes(request.definition)), faults=())
 
     async def inspect(self, org: str, run_id: str, at: int | None) -> Inspected:
@@ -448,7 +459,7 @@ class Reply(Struct, frozen=True):
 class Office:
     """A gateway with one org's key, spoken to without a socket."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: Limits | None = None) -> None:
         self.clock = HandClock()
         self.domain_log, self.runs_log, self.hooks_log = MemoryLog(), MemoryLog(), MemoryLog()
         self.blobs = MemoryBlobs()
@@ -459,7 +470,7 @@ class Office:
         self.egress = Egress()
         self.parts, self.beside = self._parts()
         self.metrics = Metrics("gateway")
-        self.app = self._app()
+        self.app = self._app(limit)
         self.key = ""
 
     def _parts(self) -> tuple[Parts, list[Any]]:
@@ -514,7 +525,7 @@ class Office:
         beside = [dispatch.run, self.directory.follow, self.places.run, self.binding.run, self.tail.run]
         return parts, beside
 
-    def _app(self) -> Guard:
+    def _app(self, limit: Limits | None) -> Guard:
         async def ready() -> list[str]:
             return []
 
@@ -525,6 +536,7 @@ class Office:
             metrics=self.metrics,
             tracer=Tracer(),
             release="0.1.0",
+            limit=limit,
         )
 
     async def key_for(self, org: str, scopes: Sequence[str] = tuple(SCOPES)) -> str:
@@ -561,7 +573,7 @@ class Exchange:
 
     def __init__(self, body: bytes) -> None:
         self._body = body
-        self._given = False
+        self.asked = False
         self.left = asyncio.Event()
         self.status = 0
         self.headers: dict[str, str] = {}
@@ -570,10 +582,10 @@ class Exchange:
         self.ended = False
 
     async def receive(self) -> dict[str, Any]:
-        if self._given:
+        if self.asked:
             await self.left.wait()
             return {"type": "http.disconnect"}
-        self._given = True
+        self.asked = True
         return {"type": "http.request", "body": self._body, "more_body": False}
 
     async def send(self, message: Any) -> None:
@@ -609,9 +621,9 @@ def scope_of(method: str, path: str, headers: Mapping[str, str]) -> dict[str, An
 
 
 @asynccontextmanager
-async def open_office(org: str = "org_default") -> AsyncIterator[Office]:
+async def open_office(org: str = "org_default", limit: Limits | None = None) -> AsyncIterator[Office]:
     """A running gateway with a key that may do everything in its org."""
-    office = Office()
+    office = Office(limit)
     async with companions() as group:
         for work in office.beside:
             group.create_task(work())
