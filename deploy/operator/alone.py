@@ -7,6 +7,7 @@ from deploy.commands.here import Here
 from deploy.data_directory import open_data_directory
 from deploy.keys import Keys
 from deploy.operator.reach import settings_as
+from deploy.refusals import Refused
 from deploy.servers import EmbeddedServers, ServerOptions, Servers
 from deploy.servers.nats import NatsOptions
 from deploy.stack import running_stack
@@ -29,6 +30,8 @@ async def servers(here: Here) -> AsyncIterator[Servers]:
 async def started(here: Here) -> AsyncIterator[Servers]:
     """Start them. Refused while a stack runs or starts in the same data directory."""
     settings = here.settings()
+    if not here.data_dir().exists():
+        raise Refused(f"There is no data directory {here.data_dir()}.")
     with open_data_directory(here.data_dir()) as data:
         options = ServerOptions(
             nats=NatsOptions(accounts=accounts(data), max_file_store=settings.nats_max_file_store),

@@ -33,6 +33,7 @@ COMMANDS = [
     "dead-letters list",
     "dead-letters redrive",
     "projections rebuild",
+    "projections repair",
     "init keys",
     "init stores",
 ]
@@ -92,7 +93,8 @@ def test_help_imports_no_service_and_no_client_of_a_server() -> None:
         (["secrets", "put", "x", "--kind", "nonsense"], "Invalid value"),
         (["workflows", "validate", "/nonexistent/workflow.json"], "No such file"),
         (["dead-letters", "list"], "No stack is ready in"),
-        (["projections", "rebuild"], "No stack is ready in"),
+        (["projections", "rebuild"], "There is no data directory"),
+        (["projections", "repair", "RUNS"], "There is no data directory"),
     ],
 )
 def test_a_failure_is_one_line_and_exit_code_one(
