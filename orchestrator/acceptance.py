@@ -185,6 +185,8 @@ def _unknown_or_ended(run: Run) -> Refusal | None:
 
 
 def _cancel(run: Run, _graph: Graph | None, message: CancelRun, _at: datetime) -> Accepted:
+    if message.opening not in (0, run.opening):
+        return ()
     refused = _unknown_or_ended(run)
     if refused is not None:
         return refused

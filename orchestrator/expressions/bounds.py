@@ -179,7 +179,7 @@ def _rounds(loop: Comprehension, over: Size, sizes: Mapping[str, Size]) -> _Foun
         _round(loop, {**sizes, loop.variable: item, loop.accumulator: SCALAR})
         for item in (Size(0, 0), Size(over.bytes, over.parts))
     )
-    times = over.parts + 1
+    times = over.parts  # Every item is a part.
     nanoseconds = times * (empty[0] + base_ns) + whole[0] - empty[0]
     memory = times * (empty[1] + base_memory) + whole[1] - empty[1]
     if not builds:
