@@ -155,7 +155,7 @@ class Orchestrator:
 
     async def _fetch(self, run_id: str, org: str, missing: NotReady | None) -> None:
         if missing is not None:
-            await self._sources.fetch(missing)
+            await self._sources.fetch(missing, run_id)
             return
         reopening = any(isinstance(letter.message, RetryRun) for letter in self._preparing.get(run_id, ()))
         self._memory.keep(run_id, await self._sources.load(org, run_id, whole=reopening))
@@ -213,12 +213,15 @@ class Orchestrator:
             refuse(letters, Failure(code="poison", message=reason))
             return None
         try:
-            return self._judge.judge(known, letters, now)
+            judged = self._judge.judge(known, letters, now)
         except NotReady as missing:
             self._prepare(run_id, letters, missing)
+            return None
         except Stumbled as stumbled:
             self._stumble(run_id, letters, stumbled)
-        return None
+            return None
+        self._sources.release(run_id)
+        return judged
 
     async def _lightened(self, proposed: Proposed) -> Proposed:
         """Values over 64 KiB go to the object store before the commit that names them."""

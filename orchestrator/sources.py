@@ -1,7 +1,7 @@
 """What decisions need from outside: histories, plans and stored values. Fetched before a decision, never during one."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Collection, Mapping
 from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
@@ -65,10 +65,13 @@ class _Kept(Generic[T]):
         self.entries: OrderedDict[str, T] = OrderedDict()
         self._room = room
 
-    def keep(self, name: str, entry: T) -> None:
+    def keep(self, name: str, entry: T, held: Collection[str] = ()) -> None:
+        """What is held stays, however little room there is."""
         self.entries[name] = entry
         if len(self.entries) > self._room:
-            self.entries.popitem(last=False)
+            oldest = next((kept for kept in self.entries if kept not in held and kept != name), None)
+            if oldest is not None:
+                del self.entries[oldest]
 
     def get(self, name: str) -> T:
         self.entries.move_to_end(name)
@@ -95,6 +98,7 @@ class Sources:
         self._values: _Kept[bytes | None] = _Kept(VALUES_KEPT)
         self._worker = worker or NoWorker()
         self._answers: _Kept[Answer] = _Kept(ANSWERS_KEPT)
+        self._held: dict[str, set[str]] = defaultdict(set)
 
     async def load(self, org: str, run_id: str, *, whole: bool = False) -> Known:
         """The run as its history tells it. `whole`: also what only the archive has."""
@@ -143,14 +147,25 @@ class Sources:
         """What evaluations apart gave, by the names of their jobs."""
         return self._answers.entries
 
-    async def fetch(self, missing: NotReady) -> None:
-        """Get what a decision needed."""
+    async def fetch(self, missing: NotReady, run: str = "") -> None:
+        """Get what a decision needed. What was fetched for a run stays until `release`: it may need all of it at once."""
+        held = self._held[run] if run else set[str]()
         if missing.plan:
-            self._plans.keep(missing.plan, await self._plan(missing.plan))
+            held.add(missing.plan)
+            self._plans.keep(missing.plan, await self._plan(missing.plan), self._all_held())
         for job in missing.jobs:
-            self._answers.keep(job.name, await self._worker.answer(job))
+            held.add(job.name)
+            self._answers.keep(job.name, await self._worker.answer(job), self._all_held())
         for blob in sorted(missing.values, key=lambda blob: blob.sha256):
-            await self._fetch_value(blob)
+            held.add(blob.sha256)
+            self._values.keep(blob.sha256, await self._value(blob), self._all_held())
+
+    def release(self, run: str) -> None:
+        """The run was decided."""
+        self._held.pop(run, None)
+
+    def _all_held(self) -> set[str]:
+        return set().union(*self._held.values())
 
     async def _plan(self, plan: str) -> Programs | UnreadablePlan | None:
         try:
@@ -163,10 +178,8 @@ class Sources:
             log.error("plan.unreadable", plan=plan, exc_info=error)
             return UnreadablePlan(f"Plan {plan} cannot be read: {type(error).__name__}: {error}"[:500])
 
-    async def _fetch_value(self, blob: Blob) -> None:
+    async def _value(self, blob: Blob) -> bytes | None:
         try:
-            self._values.keep(
-                blob.sha256, await self.blobs.get(blob) if blob.size <= PREFETCH_BYTES else None
-            )
+            return await self.blobs.get(blob) if blob.size <= PREFETCH_BYTES else None
         except KeyError:
-            self._values.keep(blob.sha256, None)
+            return None

@@ -203,7 +203,8 @@ class _Folding:
         run.events = scene.number
         run.last_time, run.last_event = at, _tag(commit.events[-1])
         settle(run)
-        if run.ended != was_ended:
+        # Also when it ended at the very moment of its last end: time may stand still in a history.
+        if run.ended != was_ended or any(_tag(event) in ENDING for event in commit.events):
             self._note_end(run)
 
     def _usage(self, org: str, at: datetime) -> UsageRow:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from chassis.ids import digest
 from chassis.ports import Away, Full, Proposal, Stored
@@ -18,6 +18,8 @@ class MemoryLog:
         self._world = world
         self.messages: list[Stored] = []
         self._by_subject: dict[str, list[Stored]] = defaultdict(list)
+        self.ever: dict[str, list[Stored]] = defaultdict(list)
+        """Every history with what was purged from it: the memory of the simulation, not of the log."""
         self._grew = asyncio.Event()
         self.epoch = 1
         self.conflicts = 0
@@ -49,6 +51,7 @@ class MemoryLog:
             )
             self.messages.append(stored)
             before.append(stored)
+            self.ever[stored.subject].append(stored)
             self._grew.set()
             return stored.sequence
         following = next((stored for stored in before if stored.sequence > proposal.expected), None)
@@ -89,8 +92,18 @@ class MemoryLog:
     async def end(self) -> int:
         return len(self.messages)
 
+    def purge(self, fits: Callable[[str], bool], before: int | None = None) -> int:
+        """Remove the messages of some subjects, or only those before a sequence; how many went."""
+        gone = 0
+        for subject, found in self._by_subject.items():
+            if fits(subject):
+                left = [stored for stored in found if before is not None and stored.sequence >= before]
+                gone += len(found) - len(left)
+                found[:] = left
+        return gone
+
     def subjects(self) -> Mapping[str, Sequence[Stored]]:
-        """Every history, for the checker."""
+        """Every history as the log has it now."""
         return {subject: found for subject, found in self._by_subject.items() if found}
 
 

@@ -3,7 +3,8 @@
 import asyncio
 import itertools
 from collections.abc import Collection, Mapping
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import datetime
 from typing import Any, Final
 
 from msgspec import Struct
@@ -22,10 +23,9 @@ from chassis.vault import OpenedSecret, VaultAway
 from contracts.codec import encode
 from contracts.commits import DomainCommit
 from contracts.errors import Failure
-from contracts.messages import Look
 from contracts.payloads import Payload
 from contracts.plans import PlanNode
-from contracts.subjects import domain, partition
+from contracts.subjects import EFFECTS, RUNS, domain
 from contracts.triggers import TriggerBound, TriggerCreated, TriggerEvent
 from executor.attempt import Means
 from executor.effects import Effects
@@ -46,11 +46,13 @@ from orchestrator.memory import Known, Memory
 from orchestrator.run import Graph, Run
 from orchestrator.service import Orchestrator
 from orchestrator.sources import Sources
+from projections.archiver import Archiver
 from projections.figures import Figures, Progress
 from projections.projector import Projector
-from projections.rows import RunRow
 from projections.run_tables import RunTables
+from projections.sweeper import Sweeper
 from tests.orchestrator.stories import AsWritten
+from tests.simulation.archive import MemoryArchive, MemoryShelf, MemoryStragglers, MemoryStreams
 from tests.simulation.clients import SECRET, Entry, Web, deliver
 from tests.simulation.models import MemoryModels
 from tests.simulation.outside import Outside, nodes
@@ -60,8 +62,6 @@ from tests.simulation.workflows import Drawn, Story
 
 ORG: Final = "org"
 SLOTS: Final = 8
-IMPATIENCE: Final = timedelta(seconds=25)
-"""The simulated sweeper looks at still runs this much earlier than the real one, so that a schedule sees many looks."""
 
 
 class Fetched(AsWritten):
@@ -91,11 +91,6 @@ class Program(Struct, frozen=True):
 
     def evaluator(self, values: Mapping[str, bytes | None], _answers: object = None) -> Fetched:
         return Fetched(self.graph, values, self.installation)
-
-
-class NoArchive:
-    async def commits(self, _org: str, _run: str) -> list[bytes]:
-        return []
 
 
 class Vault:
@@ -133,8 +128,8 @@ class Unlimited:
 class Forgetful(Memory):
     """A memory that now and then believes what was so one commit earlier."""
 
-    def __init__(self, world: World) -> None:
-        super().__init__()
+    def __init__(self, world: World, room: int) -> None:
+        super().__init__(room)
         self._world = world
         self._earlier: dict[str, Known] = {}
 
@@ -173,13 +168,13 @@ class Installation:
         self.dead = MemoryLetters(world)
         self.hooks = MemoryLetters(world)
         self.models = MemoryModels(world)
+        self.archive = MemoryArchive(world, self.models.tables)
+        self.shelf = MemoryShelf(world, self.models.tables)
         self.outside = Outside(world)
         self.web = Web(world)
         self.vault = Vault(world)
         self.processes = Processes(world, self.clock)
-        self.person = Person(
-            world, story, self.runs.subjects, self.outside, Dispatch(self.signals, self.inbox)
-        )
+        self.person = Person(world, story, self.runs.ever, self.outside, Dispatch(self.signals, self.inbox))
         self.ledger: list[Entry] = []
         self.poison = 0
         """Letters that nobody can read, laid into INBOX by the simulation."""
@@ -191,7 +186,7 @@ class Installation:
             self._publish(drawn)
 
     def _publish(self, drawn: Drawn) -> None:
-        body = encode(drawn.plan)
+        body = encode(drawn.plan) if drawn.readable else b'{"format":2,"nodes":{}}'
         plan = digest(body)
         self.plans[plan] = drawn
         if drawn.stored:
@@ -248,15 +243,26 @@ class Installation:
         loop.call_in("", 1.0, self._second)
 
     def calm(self) -> None:
-        """No more faults; what was sent long ago is sent once more, and people deal with what waits for them."""
+        """No more faults, and people deal with what waits for them."""
         self.processes.calm()
         self.code_is_broken = False
         self.person.diligent = True
+
+    @property
+    def comes_back(self) -> bool:
+        """Whether something is sent or wished for long after the end."""
+        return self.story.retries_later > 0 or any(delivery.late for delivery in self.story.deliveries)
+
+    def much_later(self) -> None:
+        """Everything is over and has left the log. Now old deliveries are sent again, and old runs tried again."""
+        loop = self.world.loop
+        self.clients.append(loop.spawn("archiver", self.retire()))
         self.clients += [
-            self.world.loop.spawn(f"client{number}", self._client(number))
+            loop.spawn(f"client{number}", self._client(number))
             for number, delivery in enumerate(self.story.deliveries)
             if delivery.late
         ]
+        self.person.tries_again(self.story.retries_later)
 
     def _second(self) -> None:
         """What befalls the servers themselves."""
@@ -274,8 +280,7 @@ class Installation:
 
     async def _client(self, number: int) -> None:
         delivery = self.story.deliveries[number]
-        if not delivery.late:
-            await asyncio.sleep(delivery.at)
+        await asyncio.sleep(delivery.at)
         drawn = next(drawn for drawn in self.story.workflows if drawn.trigger == delivery.trigger)
         await deliver(self.web, drawn, delivery, self.ledger, self.world)
 
@@ -316,7 +321,7 @@ class Installation:
         sources = Sources(
             log=self.runs,
             blobs=self.blobs,
-            archive=NoArchive(),
+            archive=self.archive,
             compile_plan=lambda plan: Program(Graph.of(plan), self),
         )
         orchestrator = Orchestrator(
@@ -335,7 +340,9 @@ class Installation:
             dead_letters=self.dead,
             clock=self.clock,
         )
-        orchestrator._memory = Forgetful(self.world)
+        # Small rooms: what is rare with large ones happens in every schedule.
+        orchestrator._memory = Forgetful(self.world, room=2)
+        sources._plans._room = sources._values._room = 1
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(orchestrator.serve())
             await stop.wait()
@@ -380,28 +387,28 @@ class Installation:
             task.cancel()
 
     async def _sweeper(self, stop: Stop) -> None:
-        """Looks at every run that has been still, or whose wait is overdue, as the read models tell."""
+        stragglers = MemoryStragglers(self.world, self.models.tables)
+        sweeper = Sweeper(stragglers, Dispatch(self.signals, self.inbox), self.clock, Figures())
         async with asyncio.TaskGroup() as group:
-            sweeping = group.create_task(self._sweep())
+            sweeping = group.create_task(sweeper.run())
             await stop.wait()
             sweeping.cancel()
 
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(3 + self.world.random.random())
-            for row in list(self.models.tables.runs.values()):
-                if not self._to_be_looked_at(row):
-                    continue
-                try:
-                    await self.inbox.look(
-                        partition(row.id), row.org, row.id, encode(Look(org=row.org, run=row.id))
-                    )
-                except Away:
-                    continue  # The next round looks again.
-
-    def _to_be_looked_at(self, row: RunRow) -> bool:
-        impatience = IMPATIENCE if row.steps_running else timedelta(0)
-        return row.look_at is not None and row.look_at <= self.clock.now() + impatience
+    async def retire(self) -> None:
+        """Let every history that has ended leave the log."""
+        archiver = Archiver(
+            self.shelf,
+            MemoryStreams(self.world, {RUNS: self.runs, EFFECTS: self.effects}),
+            self.runs,
+            self.clock,
+            Figures(),
+            log_days=-1.0,  # Also what ended by a clock that was ahead.
+            archive_days="never",
+        )
+        ended = self.models.tables.ended
+        while any(self.shelf.purged.get(key) != row.hash for key, row in list(ended.items()) if row.ended):
+            with suppress(Away):
+                await archiver.round()
 
 
 EGRESS: Final = Egress([])

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 from msgspec import Raw, Struct
@@ -20,6 +20,7 @@ from tests.simulation.workflows import Story
 Kind: TypeAlias = Literal["cancel", "retry", "resolve", "unpark"]
 Resolution: TypeAlias = Literal["done", "retry", "failed"]
 PERSON: Final = "key:person"
+_PATIENCE: Final = 3
 _UNDONE: Final[tuple[Resolution, ...]] = ("retry", "retry", "failed")
 
 
@@ -40,7 +41,7 @@ class Person:
         self,
         world: World,
         story: Story,
-        histories: Callable[[], Mapping[str, Sequence[Stored]]],
+        histories: Mapping[str, Sequence[Stored]],
         outside: Outside,
         dispatch: Dispatch,
     ) -> None:
@@ -52,16 +53,21 @@ class Person:
         self._states: dict[str, tuple[int, Run]] = {}
         self._done: dict[str, int] = {}
         self._retries: Counter[str] = Counter()
+        self._may_retry = story.retries
         self.diligent = False
         """From now on everything that waits for a person is dealt with at every look."""
         self.wishes: list[Wish] = []
+
+    def tries_again(self, often: int) -> None:
+        """Runs that have not ended well may be tried again so many more times."""
+        self._may_retry += often
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._dispatch.run())
             while True:
                 await asyncio.sleep(0.5 + self._world.random.random() * 2)
-                for subject in list(self._histories()):
+                for subject in list(self._histories):
                     run = self._state(subject)
                     message = self._wanted(run, self._states[subject][0])
                     if message is not None:
@@ -79,7 +85,7 @@ class Person:
 
     def _state(self, subject: str) -> Run:
         _, org, run = subject.split(".")
-        history = self._histories()[subject]
+        history = self._histories[subject]
         count, state = self._states.get(subject, (0, Run.new(org, run)))
         for stored in history[count:]:
             commit = decode_commit(stored.body)
@@ -95,7 +101,8 @@ class Person:
         eager = self.diligent or chance < 0.3
         message: Message | None = None
         if run.status == "parked":
-            message = self._unpark(run) if self.diligent or (eager and not self._story.broken_code) else None
+            mended = self.diligent or not self._story.broken_code
+            message = self._unpark(run) if eager and mended else None
         elif run.phase in ("failed", "cancelled"):
             message = self._retry(run) if eager else None
         elif run.active and chance < self._story.cancels and not self.diligent:
@@ -112,11 +119,15 @@ class Person:
         self.wishes.append(Wish(at=at, run=run.id, kind=kind, step=step, resolution=resolution))
 
     def _unpark(self, run: Run) -> Message:
+        """A run that nobody here can go on with is given up in the end."""
+        if sum(wish.kind == "unpark" and wish.run == run.id for wish in self.wishes) > _PATIENCE:
+            self._wish(run, "cancel")
+            return CancelRun(org=run.org, run=run.id, actor=PERSON, reason="nobody can go on with it")
         self._wish(run, "unpark")
         return UnparkRun(org=run.org, run=run.id, actor=PERSON)
 
     def _retry(self, run: Run) -> Message | None:
-        if self._retries[run.id] >= self._story.retries:
+        if self._retries[run.id] >= self._may_retry:
             return None
         self._retries[run.id] += 1
         self._wish(run, "retry")

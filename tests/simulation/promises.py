@@ -26,8 +26,9 @@ from contracts.runs import TERMINAL, RunEvent, RunStarted
 from contracts.subjects import effect
 from orchestrator.history import replay, state_at
 from orchestrator.run import Graph, Run, waiting_for
+from projections.arrived import read
 from projections.models import Position, Step
-from projections.runs import Known, fold, read, touched
+from projections.runs import Known, fold, touched
 from tests.simulation.clients import Entry
 from tests.simulation.models import Tables
 from tests.simulation.outside import Effect

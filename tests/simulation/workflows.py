@@ -51,6 +51,8 @@ class Drawn(Struct, frozen=True, kw_only=True):
     plan: Plan
     stored: bool = True
     """Whether the plan is where plans are."""
+    readable: bool = True
+    """Whether this release can read the plan."""
 
 
 class Story(Struct, frozen=True, kw_only=True):
@@ -62,6 +64,8 @@ class Story(Struct, frozen=True, kw_only=True):
     """How often, per look at a run, somebody wants it to stop."""
     retries: int
     """How often a run that did not end well is tried again."""
+    retries_later: int
+    """How often once more, after its history has left the log."""
     broken_code: bool
     """The release has a defect until it is replaced."""
 
@@ -86,6 +90,7 @@ def story(seed: int) -> Story:
         deliveries=deliveries,
         cancels=chance.choice((0, 0, 0, 0.1, 0.3)),
         retries=chance.choice((0, 1, 2)),
+        retries_later=chance.choice((0, 0, 0, 0, 1)),
         broken_code=broken,
     )
 
@@ -111,6 +116,7 @@ def _workflow(chance: random.Random, number: int, *, broken: bool) -> Drawn:
         webhook=Webhook(dedupe=dedupe, **signed, **mode),
         plan=drawing.plan(f"flow{number}", chance.choice((None, None, None, 15.0))),
         stored=chance.random() > 0.03,
+        readable=chance.random() > 0.02,
     )
 
 
