@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 from chassis.ports import Blobs
 from contracts.errors import Failure
 from contracts.limits import COMMIT_BYTES, INLINE_BYTES
-from contracts.messages import Message, StartRun, UnparkRun
+from contracts.messages import Message, RetryRun, StartRun, UnparkRun
 from contracts.payloads import Inline
 from contracts.runs import RunEvent, RunParked
 from orchestrator.answers import Letter
@@ -148,12 +148,13 @@ class Judge:
         return self._with_plan(run, UnparkRun(org=message.org, run=message.run, actor=SYSTEM), at)
 
     def _programs(self, run: Run, message: Message) -> Programs | None:
-        """What the run is decided by. Parked, it only records: that goes without a plan that nobody here can read."""
+        """What the run is decided by. Where nothing is decided, it goes without a plan that nobody here can read."""
         plan = message.plan if isinstance(message, StartRun) and not run.plan else run.plan
         try:
             return self._sources.programs(plan) if plan else None
         except UnreadablePlan:
-            if run.parked is None or isinstance(message, UnparkRun):
+            goes_on = run.active and run.parked is None
+            if goes_on or not run.opening or isinstance(message, UnparkRun | RetryRun):
                 raise
             return None
 
