@@ -40,7 +40,7 @@ class _Options(Struct, frozen=True):
     max_chunk_size: int = CHUNK_BYTES
 
 
-class _Object(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class _Object(Struct, frozen=True, kw_only=True):
     """What a bucket knows about one object (ADR-20)."""
 
     name: str
