@@ -13,10 +13,13 @@ def demo(*, here: Asked) -> None:
     import asyncio
 
     from deploy.demo import a_stack, show
+    from deploy.stack import running_stack
 
     with a_stack(here) as running:
         shown = show(here, running)
         asyncio.run(_tell(here, shown))
+    first = "" if running_stack(here.data_dir()) else "`automateos up` starts it again; then "
+    here.say(f"To look again: {first}`automateos runs events {shown.run}`, or show, replay, verify.")
 
 
 async def _tell(here: Asked, shown: "Shown") -> None:
@@ -52,4 +55,3 @@ async def _tell(here: Asked, shown: "Shown") -> None:
     for answer in others:
         here.say(f"{answer.status} {answer.body.decode()}")
     here.say(f"\nOne delivery, one run: {shown.run}")
-    here.say(f"Look again: automateos runs events {shown.run}, or replay, show, verify.")

@@ -134,7 +134,9 @@ def run(second_demo: list[str]) -> str:
 
 def test_a_demo_without_a_stack_starts_one_and_stops_it(site: Site, first_demo: list[str]) -> None:
     assert first_demo[0].startswith("No stack is ready in")
-    assert first_demo[-1] == "stopped"
+    assert first_demo[-2] == "stopped"
+    assert first_demo[-1].startswith("To look again: `automateos up` starts it again")
+    assert running_stack(site.installed.data) is None
     assert any(" installed and published; " in line for line in first_demo)
 
 
