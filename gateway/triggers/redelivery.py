@@ -5,7 +5,6 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
-from chassis.edge.problems import Problem
 from chassis.ids import digest, run_id
 from chassis.ids import receipt as new_receipt
 from chassis.ports import Blobs, Log
@@ -101,7 +100,7 @@ class Redelivery:
         first = decode_commit(commits[0].body)
         started = first.events[0]
         if not isinstance(started, RunStarted):
-            raise Problem("payload.missing", "The beginning of the run's history is no longer kept.")
+            raise Rejected("not_found", "The beginning of the run's history is no longer kept.")
         return Recorded(started.input, run, first.key_id)
 
     async def _from_hooks(self, org: str, trigger_id: str, row: Any) -> Recorded:
@@ -110,7 +109,7 @@ class Redelivery:
             record = _hook(stored.body)
             if record.receipt == row["receipt"]:
                 return Recorded(record.body)
-        raise Problem("payload.missing", "The delivery is no longer kept.")
+        raise Rejected("not_found", "The delivery is no longer kept.")
 
     async def _resealed(self, recorded: Recorded, org: str, run: str) -> tuple[Payload, str]:
         """Values sealed for the old run, sealed for the new one; nobody sees them on the way."""
@@ -127,7 +126,7 @@ class Redelivery:
             key_id, sealer = await self._vault.sealer(org, run)
             data = encode(_moved(document, opener, sealer))
         except (Unsealable, Shredded):
-            raise Problem("payload.missing", "Sealed values of the delivery can no longer be read.") from None
+            raise Rejected("conflict", "Sealed values of the delivery can no longer be read.") from None
         return await payload_of(data, self._blobs), key_id
 
 

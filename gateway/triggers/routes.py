@@ -102,7 +102,7 @@ async def disable_trigger(
 
 
 @post("/triggers/{trigger_id:str}/rotate-token", status_code=200)
-async def rotate_token(
+async def rotate_trigger_token(
     caller: NamedDependency[Caller], triggers: NamedDependency[Triggers], trigger_id: FromPath[str]
 ) -> Address:
     """New addresses; the old ones answer 404 at once."""
@@ -110,7 +110,7 @@ async def rotate_token(
 
 
 @post("/triggers/{trigger_id:str}/rotate-secret", status_code=200)
-async def rotate_secret(
+async def rotate_trigger_secret(
     caller: NamedDependency[Caller],
     triggers: NamedDependency[Triggers],
     trigger_id: FromPath[str],
@@ -159,8 +159,8 @@ ROUTES: Final[list[ControllerRouterHandler]] = [
     delete_trigger,
     enable_trigger,
     disable_trigger,
-    rotate_token,
-    rotate_secret,
+    rotate_trigger_token,
+    rotate_trigger_secret,
     list_deliveries,
     redeliver,
 ]

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 from msgspec import Raw, Struct, structs
 
 from chassis.clock import Clock
@@ -309,7 +310,8 @@ class Engine:
     async def request(self, subject: str, body: bytes, timeout: float) -> bytes:
         if self.away:
             raise NobodyThere(subject)
-        return encode([await self._take(decode_message(Raw(each))) for each in _messages(body)])
+        messages = msgspec.json.decode(body, type=list[Raw])
+        return encode([await self._take(decode_message(each)) for each in messages])
 
     async def put(self, partition: int, bundle: bytes) -> None:
         self.inbox.append(bundle)
@@ -358,10 +360,6 @@ class Engine:
             receipt=event["receipt"],
             request=event["request"],
         )
-
-
-def _messages(body: bytes) -> list[bytes]:
-    return [encode(each) for each in json.loads(body)]
 
 
 def commit_of(

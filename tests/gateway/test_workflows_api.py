@@ -212,7 +212,14 @@ async def test_an_import_is_inert(office: Office) -> None:
     watching = True
 
     def audit(event: str, _: Any) -> None:
-        if watching and event.split(".", maxsplit=1)[0] in ("exec", "compile", "open", "socket", "subprocess", "os"):
+        if watching and event.split(".", maxsplit=1)[0] in (
+            "exec",
+            "compile",
+            "open",
+            "socket",
+            "subprocess",
+            "os",
+        ):
             seen.append(event)
 
     sys.addaudithook(audit)

@@ -1,0 +1,307 @@
+"""Runs over HTTP: started once per key, told what people want, shown from their history."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from chassis.ids import run_id
+from chassis.ports import Proposal
+from contracts.codec import decode_commit, encode
+from contracts.errors import Failure
+from contracts.limits import INLINE_BYTES
+from contracts.messages import Answer, CancelRun, ResolveDoubt, RetryRun, StartRun
+from contracts.payloads import Blob, Inline
+from contracts.runs import CancelRequested, RunStarted, RunStopping
+from contracts.subjects import run as run_subject
+from gateway.domain import Place
+from tests.gateway.fakes import Office, commit_of
+from tests.gateway.stories import published, started
+
+ORG = "org_default"
+
+
+def last_start(office: Office) -> StartRun:
+    start = office.engine.heard[-1]
+    assert isinstance(start, StartRun)
+    return start
+
+
+async def test_a_run_follows_the_published_plan_with_the_orgs_variables_of_now(office: Office) -> None:
+    await office.api("PUT", "/vars", {"vars": {"region": "eu"}})
+    workflow = await published(office)
+    await office.directory.reached(len(office.domain_log.messages))
+    reply = await office.api("POST", "/runs", {"workflow": workflow, "input": {"n": 1}})
+    assert (reply.status, reply.json["status"]) == (202, "accepted")
+    assert reply.headers["automateos-position"] == "RUNS:1-1"
+    start = last_start(office)
+    state = office.directory.workflow(ORG, workflow)
+    assert state is not None
+    assert (start.plan, start.version, start.workflow) == (state.plan, 1, workflow)
+    assert start.org_vars == {"region": "eu"}
+    assert (start.actor.split(":")[0], start.cause.kind) == ("key", "api")
+    assert isinstance(start.input, Inline)
+    trigger = json.loads(bytes(start.input.value))
+    assert (trigger["body"], trigger["method"], trigger["headers"]) == ({"n": 1}, "API", {})
+
+
+async def test_an_input_is_opaque_and_keeps_its_text(office: Office) -> None:
+    workflow = await published(office)
+    raw = b'{"workflow":"%s","input":{"n":1.10,"z":-0.0,"\\u0000":"\\u0000"}}' % workflow.encode()
+    assert (await office.api("POST", "/runs", raw=raw)).status == 202
+    given = last_start(office).input
+    assert isinstance(given, Inline)
+    assert b'{"n":1.10,"z":-0.0,"\\u0000":"\\u0000"}' in bytes(given.value)
+
+
+async def test_a_large_input_is_on_disk_before_the_run_is_accepted(office: Office) -> None:
+    workflow = await published(office)
+    await started(office, workflow, "x" * INLINE_BYTES)
+    given = last_start(office).input
+    assert isinstance(given, Blob)
+    assert given.sha256 in office.blobs.kept
+
+
+async def test_the_same_key_and_request_is_the_same_run(office: Office) -> None:
+    workflow = await published(office)
+    body = {"workflow": workflow, "input": 1}
+    first = await office.api("POST", "/runs", body, idempotency_key="order 7")
+    again = await office.api("POST", "/runs", body, idempotency_key="order 7")
+    assert (first.status, again.status) == (202, 200)
+    assert (again.json["run"], again.json["receipt"]) == (first.json["run"], first.json["receipt"])
+    assert first.json["run"] == run_id(ORG, f"api:{workflow}", "idempotency:order 7")
+    assert len(office.runs_log.messages) == 1
+
+
+async def test_the_same_key_with_another_request_is_refused(office: Office) -> None:
+    workflow = await published(office)
+    await office.api("POST", "/runs", {"workflow": workflow, "input": 1}, idempotency_key="k")
+    reply = await office.api("POST", "/runs", {"workflow": workflow, "input": 2}, idempotency_key="k")
+    assert (reply.status, reply.json["code"]) == (422, "idempotency_mismatch")
+    assert len(office.runs_log.messages) == 1
+
+
+async def test_a_thousand_equal_requests_at_once_are_one_run(office: Office) -> None:
+    workflow = await published(office)
+    body = {"workflow": workflow, "input": 1}
+    async with asyncio.TaskGroup() as group:
+        asked = [
+            group.create_task(office.api("POST", "/runs", body, idempotency_key="k")) for _ in range(1_000)
+        ]
+    replies = [each.result() for each in asked]
+    assert len({reply.json["run"] for reply in replies}) == 1
+    assert sorted(reply.status for reply in replies) == [200] * 999 + [202]
+    assert len(office.runs_log.messages) == 1
+
+
+async def test_keys_of_two_orgs_and_two_workflows_have_nothing_to_do_with_each_other(office: Office) -> None:
+    key = await office.key_for("other")
+    workflows = [await published(office), await published(office), await published(office, key=key)]
+    runs = set()
+    for workflow, more in zip(workflows, ({}, {}, {"key": key}), strict=True):
+        reply = await office.api("POST", "/runs", {"workflow": workflow}, idempotency_key="k", **more)
+        runs.add(reply.json["run"])
+    assert len(runs) == 3
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "é"])
+async def test_a_key_is_printable_and_bounded(office: Office, key: str) -> None:
+    workflow = await published(office)
+    reply = await office.api("POST", "/runs", {"workflow": workflow}, idempotency_key=key)
+    assert (reply.status, reply.json["code"]) == (400, "malformed")
+
+
+async def test_while_no_owner_answers_a_start_is_queued_on_disk(office: Office) -> None:
+    workflow = await published(office)
+    office.engine.away = True
+    reply = await office.api("POST", "/runs", {"workflow": workflow}, idempotency_key="k")
+    assert (reply.status, reply.json["status"]) == (202, "queued")
+    assert "automateos-position" not in reply.headers
+    assert len(office.engine.inbox) == 1
+
+
+async def test_a_queued_start_still_notices_that_its_key_was_used(office: Office) -> None:
+    workflow = await published(office)
+    body = {"workflow": workflow, "input": 1}
+    first = await office.api("POST", "/runs", body, idempotency_key="k")
+    office.engine.away = True
+    again = await office.api("POST", "/runs", body, idempotency_key="k")
+    assert (again.status, again.json["status"]) == (200, "duplicate")
+    assert again.json["receipt"] == first.json["receipt"]
+    other = await office.api("POST", "/runs", {**body, "input": 2}, idempotency_key="k")
+    assert (other.status, other.json["code"]) == (422, "idempotency_mismatch")
+
+
+async def test_while_the_log_is_nearly_full_no_run_starts(office: Office) -> None:
+    workflow = await published(office)
+    office.disk_is_full = True
+    reply = await office.api("POST", "/runs", {"workflow": workflow})
+    assert (reply.status, reply.json["code"], reply.headers["retry-after"]) == (503, "unavailable", "5")
+    assert office.engine.heard == []
+
+
+# --- Wishes -----------------------------------------------------------------------------------
+
+WISHES = [
+    ("cancel", {"reason": "wrong"}, CancelRun),
+    ("retry", {"steps": ["a"]}, RetryRun),
+    ("resolve", {"step": "a", "resolution": "done", "output": {"id": 7}}, ResolveDoubt),
+]
+
+
+@pytest.mark.parametrize(("verb", "body", "kind"), WISHES)
+async def test_a_wish_reaches_the_runs_owner_with_whoever_has_it(
+    office: Office, verb: str, body: dict[str, Any], kind: Any
+) -> None:
+    run = await started(office, await published(office))
+    reply = await office.api("POST", f"/runs/{run}/{verb}", body)
+    assert (reply.status, reply.json) == (202, {"run": run, "status": "accepted"})
+    heard: Any = office.engine.heard[-1]
+    assert type(heard) is kind
+    assert (heard.org, heard.run, heard.actor.split(":")[0]) == (ORG, run, "key")
+    for name, value in body.items():
+        given = getattr(heard, name)
+        assert json.loads(bytes(given.value)) == value if name == "output" else list(given) == list(value)
+
+
+@pytest.mark.parametrize(("verb", "body", "_"), WISHES)
+async def test_a_wish_that_the_runs_state_forbids_is_refused_by_name(
+    office: Office, verb: str, body: dict[str, Any], _: type
+) -> None:
+    run = await started(office, await published(office))
+    failure = Failure(code="run.ended", message="The run has ended: it is completed.")
+    office.engine.answer_with = Answer(run="", result="refused", epoch=1, sequence=1, error=failure)
+    reply = await office.api("POST", f"/runs/{run}/{verb}", body)
+    assert (reply.status, reply.json["code"], reply.json["detail"]) == (409, "run.ended", failure.message)
+
+
+async def test_a_wish_for_what_is_already_so_changes_nothing(office: Office) -> None:
+    run = await started(office, await published(office))
+    office.engine.answer_with = Answer(run="", result="nothing", epoch=1, sequence=1)
+    reply = await office.api("POST", f"/runs/{run}/cancel", {})
+    assert (reply.status, reply.json["status"]) == (200, "unchanged")
+
+
+async def test_a_wish_that_no_owner_hears_now_is_queued(office: Office) -> None:
+    run = await started(office, await published(office))
+    office.engine.away = True
+    reply = await office.api("POST", f"/runs/{run}/cancel", {})
+    assert (reply.status, reply.json["status"]) == (202, "queued")
+    assert len(office.engine.inbox) == 1
+
+
+# --- Reading ----------------------------------------------------------------------------------
+
+
+async def extended(office: Office, run: str, *events: Any) -> None:
+    """One more commit of a run."""
+    before = await office.runs_log.history(run_subject(ORG, run))
+    commit = commit_of(ORG, run, events, version=len(before) + 1, actor="key:k1")
+    proposal = Proposal(run_subject(ORG, run), encode(commit), before[-1].sequence)
+    await office.runs_log.append([proposal])
+
+
+async def test_a_history_is_told_event_by_event_with_numbers_and_live_ids(office: Office) -> None:
+    run = await started(office, await published(office))
+    await extended(office, run, CancelRequested(by="key:k1", reason="no"), RunStopping(outcome="cancelled"))
+    told = (await office.api("GET", f"/runs/{run}/events")).json
+    assert [(each["number"], each["id"], each["version"], each["type"]) for each in told["items"]] == [
+        (1, "1-1-0", 1, "run.started"),
+        (2, "1-2-0", 2, "run.cancel-requested"),
+        (3, "1-2-1", 2, "run.stopping"),
+    ]
+    assert told["items"][1]["event"]["reason"] == "no"
+    assert told["items"][1]["actor"] == "key:k1"
+    assert told["next"] is None
+
+
+async def test_a_long_history_comes_in_parts(office: Office) -> None:
+    run = await started(office, await published(office))
+    for _ in range(3):
+        await extended(office, run, CancelRequested(by="key:k1"))
+    first = (await office.api("GET", f"/runs/{run}/events?limit=3")).json
+    assert ([each["number"] for each in first["items"]], first["next"]) == ([1, 2, 3], 3)
+    rest = (await office.api("GET", f"/runs/{run}/events?limit=3&after=3")).json
+    assert ([each["number"] for each in rest["items"]], rest["next"]) == ([4], None)
+
+
+async def test_an_event_from_a_newer_release_is_told_like_any_other(office: Office) -> None:
+    run = await started(office, await published(office))
+    stored = office.runs_log.messages[-1]
+    body = json.loads(stored.body)
+    body["version"] = 2
+    body["events"] = [{"type": "run.teleported", "schema_version": 3, "where": "mars"}]
+    await office.runs_log.append([Proposal(stored.subject, json.dumps(body).encode(), stored.sequence)])
+    told = (await office.api("GET", f"/runs/{run}/events")).json["items"][-1]
+    assert (told["type"], told["event"]["where"]) == ("run.teleported", "mars")
+
+
+async def test_the_engine_tells_the_state_at_any_event_and_what_the_run_waits_for(office: Office) -> None:
+    run = await started(office, await published(office))
+    state = await office.api("GET", f"/runs/{run}/state?at=2")
+    assert state.json == {"run": run, "at": 2, "state": {"org": ORG, "run": run, "at": 2}}
+    waiting = await office.api("GET", f"/runs/{run}/waiting")
+    assert waiting.json == {"run": run, "waiting_for": [{"kind": "attempt"}]}
+
+
+# --- Read-your-writes -------------------------------------------------------------------------
+
+
+async def test_a_read_waits_until_the_read_model_has_what_the_org_wrote(office: Office) -> None:
+    office.positions.away = False
+    await started(office, await published(office))
+    reading = asyncio.ensure_future(office.api("GET", "/runs"))  # Watched while it waits.
+    while office.positions.asked < 2:
+        await asyncio.sleep(0.001)
+    assert not reading.done()
+    office.positions.at = {"RUNS": Place(1, 1)}
+    assert (await reading).status == 503  # It was let through to Postgres, which no unit test has.
+    assert office.places.gave_up == 0
+
+
+async def test_a_read_of_another_org_waits_for_nothing(office: Office) -> None:
+    office.positions.away = False
+    await started(office, await published(office))
+    assert (await office.api("GET", "/runs", key=await office.key_for("other"))).status == 503
+    assert office.positions.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "waits"),
+    [
+        ("RUNS:1-5", True),
+        ("DOMAIN:1-9, RUNS:1-5", True),
+        ("RUNS:2-1", True),
+        ("RUNS:1-3", False),
+        ("RUNS:0-9", False),
+        ("DOMAIN:1-5", False),
+        ("nonsense", False),
+        ("RUNS:" + "9" * 400, False),
+    ],
+)
+async def test_who_has_written_elsewhere_may_say_so(office: Office, said: str, waits: bool) -> None:
+    office.positions.away = False
+    office.positions.at = {"RUNS": Place(1, 3)}
+    reading = asyncio.ensure_future(office.api("GET", "/runs", automateos_position=said))
+    if waits:
+        while office.positions.asked < 3:
+            await asyncio.sleep(0.001)
+        assert not reading.done()
+        office.positions.at = {"RUNS": Place(2, 5)}
+    assert (await reading).status == 503
+    assert office.places.gave_up == 0
+
+
+async def test_while_postgres_is_away_nobody_is_kept_waiting(office: Office) -> None:
+    await started(office, await published(office))
+    reply = await office.api("GET", "/runs")
+    assert (reply.status, office.places.gave_up) == (503, 1)
+
+
+async def test_what_starts_a_run_is_what_the_log_says(office: Office) -> None:
+    run = await started(office, await published(office), {"n": 1})
+    (stored,) = office.runs_log.messages
+    (event,) = decode_commit(stored.body).events
+    assert isinstance(event, RunStarted)
+    assert stored.subject == f"run.{ORG}.{run}"
