@@ -121,16 +121,8 @@ def statuses_table() -> str:
     )
 
 
-def access_table() -> str:
-    """What each user at nats-server may say and hear, as the server is really configured."""
-    from chassis.access import table
-
-    return table()
-
-
 PAGES: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
     "docs/operations.md": {"limits": limits_table},
-    "docs/reference/access.md": {"access": access_table},
     "docs/run-states.md": {
         "statuses": statuses_table,
         "run": run_states_table,
