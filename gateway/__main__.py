@@ -4,6 +4,7 @@ import asyncio
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
@@ -22,7 +23,7 @@ from chassis.settings import Settings
 from chassis.telemetry import Metrics, tracer_for
 from chassis.vault import Vault
 from contracts.subjects import DOMAIN, HOOKS, RUNS
-from gateway.app import Parts, gateway_app
+from gateway.app import Parts, framework, gateway_app
 from gateway.authentication import still_valid
 from gateway.directory import Directory
 from gateway.domain import Domain
@@ -92,14 +93,15 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                 limit.run(),
             ):
                 beside.create_task(work)
+            routes: Any = framework(RELEASE)
             app = gateway_app(
+                routes,
                 gateway.parts,
                 find_key=vault.find_key,
                 ready=unready,
                 notes=notes_of(settings),
                 metrics=metrics,
                 tracer=tracer,
-                release=RELEASE,
                 limit=limit,
                 trusted_proxies=settings.trusted_proxies,
             )

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from chassis.edge.guard import Guard
 from chassis.edge.problems import Problem
-from chassis.http import Ready, health_answer
+from chassis.http import App, Ready, Receive, Scope, Send, health_answer
 from chassis.telemetry import Metrics, Tracer
 from gateway import docs
 from gateway.authentication import Authentication, FindKey, Limits, WholeBody, permitted
@@ -108,8 +108,21 @@ class Probes:
         return Response(body, status_code=status, media_type=content_type.decode())
 
 
-def framework(parts: Parts | None, probes: Probes | None, release: str) -> Litestar:
-    """The routes alone, without the layers in front of them. Without parts they can be looked at, but not asked."""
+class WithParts:
+    """Puts the parts beside each request, where the routes' parameters are filled from."""
+
+    def __init__(self, app: App, parts: Parts, probes: Probes) -> None:
+        self._app = app
+        self._given = {name: getattr(parts, name) for name in parts.__struct_fields__} | {"probes": probes}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["state"]["parts"] = self._given
+        await self._app(scope, receive, send)
+
+
+def framework(release: str) -> Litestar:
+    """The routes alone: what they work with comes with each request."""
 
     @cache
     def told() -> docs.Reference:
@@ -126,9 +139,8 @@ def framework(parts: Parts | None, probes: Probes | None, release: str) -> Lites
         ],
         dependencies={
             "caller": Provide(_caller, sync_to_thread=False),
-            "probes": _provided(probes),
             "docs": Provide(told, sync_to_thread=False),
-            **{name: _provided(getattr(parts, name, None)) for name in Parts.__struct_fields__},
+            **{name: _given(name) for name in (*Parts.__struct_fields__, "probes")},
         },
         guards=[permitted],
         exception_handlers=HANDLERS,
@@ -140,20 +152,20 @@ def framework(parts: Parts | None, probes: Probes | None, release: str) -> Lites
 
 
 def gateway_app(  # noqa: PLR0913  # The composition root names every part once.
+    routes: App,
     parts: Parts,
     *,
     find_key: FindKey,
     ready: Ready,
     metrics: Metrics,
     tracer: Tracer,
-    release: str,
     notes: Sequence[str] = (),
     limit: Limits | None = None,
     trusted_proxies: int = 0,
 ) -> Guard:
     """Everything, outermost first: guard, authentication, rate limit, the body, the routes."""
-    inner: Any = framework(parts, Probes(ready, metrics, notes), release)
-    authentication = Authentication(WholeBody(inner), find_key, limit)
+    inner = WithParts(WholeBody(routes), parts, Probes(ready, metrics, notes))
+    authentication = Authentication(inner, find_key, limit)
     guard = Guard(authentication, tracer=tracer, trusted_proxies=trusted_proxies)
     metrics.counters("gateway_answers_total", "Answers by class of status.", "status", lambda: guard.answers)
     metrics.gauge(
@@ -165,8 +177,11 @@ def gateway_app(  # noqa: PLR0913  # The composition root names every part once.
     return guard
 
 
-def _provided(value: object) -> Provide:
-    return Provide(lambda: value, sync_to_thread=False)
+def _given(name: str) -> Provide:
+    def part(request: Request[Any, Any, Any]) -> Any:
+        return request.scope["state"]["parts"][name]
+
+    return Provide(part, sync_to_thread=False)
 
 
 def _caller(request: Request[Any, Any, Any]) -> Caller:
@@ -176,4 +191,4 @@ def _caller(request: Request[Any, Any, Any]) -> Caller:
 
 def contract(release: str) -> dict[str, Any]:
     """The OpenAPI document of this code."""
-    return document(operations(framework(None, None, release)), release)
+    return document(operations(framework(release)), release)

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -42,7 +43,7 @@ from contracts.payloads import Blob
 from contracts.runs import RunEvent, RunStarted
 from contracts.subjects import run as run_subject
 from contracts.workflows import Fault
-from gateway.app import Parts, gateway_app
+from gateway.app import Parts, framework, gateway_app
 from gateway.authentication import Limits, still_valid
 from gateway.directory import Directory
 from gateway.domain import Domain
@@ -454,6 +455,12 @@ class Reply(Struct, frozen=True):
         return json.loads(self.body)
 
 
+@cache
+def routes() -> Any:
+    """The framework's part, made once: it knows no office."""
+    return framework("0.1.0")
+
+
 class Office:
     """A gateway with one org's key, spoken to without a socket."""
 
@@ -528,12 +535,12 @@ class Office:
             return []
 
         return gateway_app(
+            routes(),
             self.parts,
             find_key=self.vault.find_key,
             ready=ready,
             metrics=self.metrics,
             tracer=Tracer(),
-            release="0.1.0",
             limit=limit,
         )
 
