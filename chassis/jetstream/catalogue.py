@@ -1,6 +1,6 @@
 """The node types that executors announced, in the key-value bucket NODES: what compiler, gateway and builder see."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Final
 
 import structlog
@@ -47,7 +47,7 @@ class JetStreamCatalogue:
                 _enter(found, message.subject, message.body)
         return found
 
-    async def watch(self) -> AsyncIterator[Mapping[str, NodeSpec]]:
+    async def watch(self) -> AsyncGenerator[Mapping[str, NodeSpec], None]:
         """All that is known, each time that something new is announced."""
         found: dict[str, NodeSpec] = {}
         changed = True

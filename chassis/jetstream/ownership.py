@@ -8,7 +8,7 @@ told apart by the log.
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 import msgspec
@@ -53,7 +53,7 @@ class JetStreamOwnership:
 
     # --- The port -----------------------------------------------------------------------------
 
-    async def arrivals(self) -> AsyncIterator[Sequence[Arrival] | int]:
+    async def arrivals(self) -> AsyncGenerator[Sequence[Arrival] | int, None]:
         while True:
             await self._came.wait()
             self._came.clear()

@@ -7,7 +7,7 @@ acknowledgements, made anew whenever one delivery is missing.
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 import structlog
@@ -47,7 +47,7 @@ class JetStreamReader:
             raise Away(STREAM_GONE.format(self._stream))
         return int(information["state"]["last_seq"])
 
-    async def read(self, after: int, most: int = 2_000) -> AsyncIterator[Sequence[Stored]]:
+    async def read(self, after: int, most: int = 2_000) -> AsyncGenerator[Sequence[Stored], None]:
         while True:
             feed = None
             try:
@@ -108,7 +108,7 @@ class _Feed:
         connection.lost.append(self._lost)
         self._pull()
 
-    async def batches(self, most: int) -> AsyncIterator[Sequence[Stored]]:
+    async def batches(self, most: int) -> AsyncGenerator[Sequence[Stored], None]:
         """Batches, an empty one each time everything was read. Ends when a new consumer is needed."""
         if not self._pending:
             yield []

@@ -1,7 +1,7 @@
 """Both sides of TASKS: asking for attempts, and taking them under a lease."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -72,7 +72,7 @@ class JetStreamTaskSource:
     def connected_since(self) -> float:
         return self._connection.connected_since
 
-    async def take(self, room: Callable[[], int]) -> AsyncIterator[Sequence[TaskDelivery]]:
+    async def take(self, room: Callable[[], int]) -> AsyncGenerator[Sequence[TaskDelivery], None]:
         """A pull is open all the time that there is room, so that a task never waits for a question."""
         came = asyncio.Event()
         feeds: list[_Feed] = []

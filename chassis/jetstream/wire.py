@@ -26,17 +26,18 @@ class Refusal(Exception):
 
 
 @lru_cache(maxsize=256)
-def _name(name: str) -> bytes:
+def _name(name: str) -> str:
     if not _NAME.fullmatch(name) or name.startswith("Nats-"):
         raise ValueError(f"{name!r} is not a header name that a message may carry")
-    return name.encode()
+    return name
 
 
 def lines_of(headers: Mapping[str, str]) -> bytes:
     """Header lines without version line and end. A value can never end its line."""
-    return b"".join(
-        b"%s: %s\r\n" % (_name(name), value.translate(_NO_LINES).encode()) for name, value in headers.items()
-    )
+    text = "".join([f"{_name(name)}: {value}\r\n" for name, value in headers.items()])
+    if text.count("\n") != len(headers) or text.count("\r") != len(headers):
+        return lines_of({name: value.translate(_NO_LINES) for name, value in headers.items()})
+    return text.encode()
 
 
 def block(*lines: bytes) -> bytes:

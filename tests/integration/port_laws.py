@@ -230,7 +230,11 @@ async def one_of_a_group_hears(asker: Signals, listener: Signals, place: str) ->
     answers: list[bytes] = []
 
     def hearing(name: bytes) -> Callable[[str, bytes, Callable[[bytes], None]], None]:
-        return lambda _subject, body, answer: (answers.append(name + body), answer(name))[1]
+        def heard(_subject: str, body: bytes, answer: Callable[[bytes], None]) -> None:
+            answers.append(name + body)
+            answer(name)
+
+        return heard
 
     async with listener.listen(place, hearing(b"1"), "group"), asker.listen(place, hearing(b"2"), "group"):
         for number in range(10):

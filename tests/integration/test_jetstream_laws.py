@@ -11,7 +11,7 @@ from tests.integration import port_laws
 from tests.integration.conftest import OpenPorts
 
 
-def named(laws: tuple[Callable[..., Any], ...]) -> Any:
+def named(laws: tuple[Callable[..., Any], ...]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("law", laws, ids=lambda law: law.__name__)
 
 

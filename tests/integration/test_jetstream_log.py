@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -80,11 +81,11 @@ async def test_sixteen_writers_lose_and_double_nothing_when_the_server_is_killed
                 tasks.create_task(writer.work(ended))
             for kill in range(1, 4):
                 enough = 40 * kill
-                await until(lambda n=enough: all(w.counts["appended"] >= n for w in writers))
+                await until(partial(appended, writers, enough))
                 await streams.kill()
                 await streams.start()
             enough = 160
-            await until(lambda: all(w.counts["appended"] >= enough for w in writers))
+            await until(partial(appended, writers, enough))
             ended.set()
             await until(lambda: all(sum(w.counts.values()) for w in writers))
             end = 0
@@ -103,6 +104,10 @@ async def test_sixteen_writers_lose_and_double_nothing_when_the_server_is_killed
             assert len(set(bodies)) == len(bodies)
             assert [s.body for s in await first.log.history(run)] == bodies
         assert sum(writer.counts["lost races"] for writer in writers) > 0
+
+
+def appended(writers: list[Writer], enough: int) -> bool:
+    return all(writer.counts["appended"] >= enough for writer in writers)
 
 
 async def collected(reader: Any, seen: list[Any]) -> None:
@@ -288,7 +293,11 @@ async def test_a_reader_whose_consumer_vanishes_makes_another_and_skips_nothing(
             reading = tasks.create_task(collected(others.reader(subjects.RUNS), seen))
             for number in range(5):
                 await ports.log.append([commit(f"run-{number}-{part}") for part in range(20)])
-                await until(lambda n=number: len(seen) == 20 * (n + 1), within=LONG * 2)
+                end = await ports.log.end()
+                assert end == 20 * (number + 1)
+                async with asyncio.timeout(LONG * 2):
+                    while len(seen) < end:
+                        await asyncio.sleep(0.01)
                 names = (await ports.connection.api("CONSUMER.NAMES.RUNS"))["consumers"] or []
                 for name in names:
                     await ports.connection.api(f"CONSUMER.DELETE.RUNS.{name}")

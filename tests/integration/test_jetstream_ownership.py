@@ -41,6 +41,9 @@ class Other:
                 case ["arrived", number, body]:
                     self.arrived.append((int(number), body.strip()))
 
+    def has_its_share(self) -> bool:
+        return len(set(self.owned)) >= 4 and len(self.arrived) > 20
+
     def tell(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
@@ -200,7 +203,9 @@ async def test_a_partition_that_is_unpinned_is_owned_again(open_ports: OpenPorts
             for number in range(8):
                 await ports.inbox.put(number, b"[%d]" % turn)
             await until(lambda: set(owner.owned) == EVERY)
-            await until(lambda t=turn: len([a for a in owner.arrived if a.body == b"[%d]" % t]) == 8)
+            async with asyncio.timeout(LONG):
+                while [arrival.body for arrival in owner.arrived].count(b"[%d]" % turn) < 8:
+                    await asyncio.sleep(0.01)
         assert await called(ports, 5) == b"done:[]"
 
 
@@ -230,7 +235,7 @@ async def test_nothing_is_lost_while_owners_come_and_go(streams: NatsServer, ope
             heard: set[str] = set()
             for name in ("one", "two"):
                 async with other_process(streams, name) as other:
-                    await until(lambda o=other: len(set(o.owned)) >= 4 and len(o.arrived) > 20)
+                    await until(other.has_its_share)
                     other.tell(signal.SIGKILL if name == "one" else signal.SIGSTOP)
                     await asyncio.sleep(0.3)
                     heard |= {body for _, body in other.arrived}

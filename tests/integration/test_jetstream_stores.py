@@ -3,12 +3,13 @@
 import asyncio
 import random
 from contextlib import aclosing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
+from chassis.clock import Clock
 from chassis.disk import Disk
 from chassis.jetstream import JetStream
 from chassis.jetstream.blobs import CHUNK_BYTES, STREAM
@@ -214,11 +215,14 @@ async def test_an_object_that_is_stored_again_meanwhile_is_not_collected(open_po
 class Late:
     """A clock two hours ahead: what was stored just now is old."""
 
-    def __init__(self, clock: Any) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
-    def now(self) -> Any:
+    def now(self) -> datetime:
         return self._clock.now() + timedelta(hours=2)
+
+    def seconds(self) -> float:
+        return self._clock.seconds()
 
 
 async def test_chunks_whose_writer_died_are_collected(open_ports: OpenPorts) -> None:
