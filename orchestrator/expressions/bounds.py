@@ -88,7 +88,7 @@ def cost(root: Expr, inputs: Mapping[str, Size]) -> Cost:
     nanoseconds, memory, result = _visit(root, inputs)
     taken = sum(150 * size.parts + 0.2 * size.bytes for size in inputs.values())
     held = sum(100 * size.parts + size.bytes for size in inputs.values())
-    given = 1_200 * result.parts + 0.5 * result.bytes
+    given = 1_500 * result.parts + 0.5 * result.bytes
     return Cost(
         nanoseconds=2_000 + taken + nanoseconds + given,
         memory=held + memory + 200 * result.parts + 2 * result.bytes,
@@ -134,6 +134,7 @@ def _gathered(parts: Sequence[Expr], sizes: Mapping[str, Size]) -> _Found:
         Size(
             2 + sum(one[2].bytes + 1 for one in found),
             sum(one[2].parts + 1 for one in found),
+            items=len(parts),
         ),
     )
 
@@ -179,7 +180,7 @@ def _rounds(loop: Comprehension, over: Size, sizes: Mapping[str, Size]) -> _Foun
         _round(loop, {**sizes, loop.variable: item, loop.accumulator: SCALAR})
         for item in (Size(0, 0), Size(over.bytes, over.parts))
     )
-    times = over.parts  # Every item is a part.
+    times = over.count
     nanoseconds = times * (empty[0] + base_ns) + whole[0] - empty[0]
     memory = times * (empty[1] + base_memory) + whole[1] - empty[1]
     if not builds:
@@ -187,6 +188,7 @@ def _rounds(loop: Comprehension, over: Size, sizes: Mapping[str, Size]) -> _Foun
     size = Size(
         times * (empty[2].bytes + 1) + whole[2].bytes - empty[2].bytes + 2,
         times * (empty[2].parts + 1) + whole[2].parts - empty[2].parts,
+        items=times,
     )
     return nanoseconds, memory, size
 

@@ -20,6 +20,12 @@ class Size(Struct, frozen=True):
     parts: float = 0
     text: bool = False
     """Surely text (or a number), so that bytes are copied and compared at memory speed."""
+    items: float | None = None
+    """The items in it on the first level alone; None: not known, so all of its parts."""
+
+    @property
+    def count(self) -> float:
+        return self.parts if self.items is None else self.items
 
 
 SCALAR: Final = Size(32, text=True)
@@ -33,6 +39,10 @@ def _bytes(sizes: Sequence[Size]) -> float:
 
 def _parts(sizes: Sequence[Size]) -> float:
     return sum(size.parts for size in sizes)
+
+
+def _count(sizes: Sequence[Size]) -> float:
+    return sum(size.count for size in sizes)
 
 
 def _quick(_sizes: Sequence[Size]) -> tuple[float, Size]:
@@ -62,19 +72,24 @@ def _items(per_part: float) -> Rule:
     """Gives a list of what it got."""
 
     def rule(sizes: Sequence[Size]) -> tuple[float, Size]:
-        return 200 + per_part * _parts(sizes) + 4 * _bytes(sizes), Size(_bytes(sizes), _parts(sizes))
+        given = Size(_bytes(sizes), _parts(sizes), items=_count(sizes))
+        return 200 + per_part * given.count + 4 * given.bytes, given
 
     return rule
 
 
+def _flat(sizes: Sequence[Size]) -> tuple[float, Size]:
+    return 200 + 100 * sizes[0].parts, Size(sizes[0].bytes, sizes[0].parts)
+
+
 def _same(sizes: Sequence[Size]) -> tuple[float, Size]:
-    return 150, Size(_bytes(sizes), _parts(sizes))
+    return 150, Size(_bytes(sizes), _parts(sizes), items=_count(sizes))
 
 
 def _choice(sizes: Sequence[Size]) -> tuple[float, Size]:
     """One of two; their sum, because a greater of two would break the law of loops."""
     both = sizes[1:]
-    return 100, Size(_bytes(both), _parts(both), text=all(size.text for size in both))
+    return 100, Size(_bytes(both), _parts(both), text=all(size.text for size in both), items=_count(both))
 
 
 def _element(sizes: Sequence[Size]) -> tuple[float, Size]:
@@ -83,8 +98,8 @@ def _element(sizes: Sequence[Size]) -> tuple[float, Size]:
 
 def _plus(sizes: Sequence[Size]) -> tuple[float, Size]:
     text = any(size.text for size in sizes)
-    given = Size(_bytes(sizes), _parts(sizes), text=text)
-    return 150 + (0.2 * given.bytes if text else 20 * given.parts + 0.2 * given.bytes), given
+    given = Size(_bytes(sizes), _parts(sizes), text=text, items=_count(sizes))
+    return 150 + (0.2 * given.bytes if text else 20 * given.count + 0.2 * given.bytes), given
 
 
 def _equal(sizes: Sequence[Size]) -> tuple[float, Size]:
@@ -100,8 +115,8 @@ def _split(sizes: Sequence[Size]) -> tuple[float, Size]:
 
 def _join(sizes: Sequence[Size]) -> tuple[float, Size]:
     between = sizes[1].bytes if len(sizes) > 1 else 0
-    given = sizes[0].bytes + (sizes[0].parts + 1) * between
-    return 200 + 50 * sizes[0].parts + 5 * given, Size(given, text=True)
+    given = sizes[0].bytes + (sizes[0].count + 1) * between
+    return 200 + 50 * sizes[0].count + 5 * given, Size(given, text=True)
 
 
 def _replace(sizes: Sequence[Size]) -> tuple[float, Size]:
@@ -122,7 +137,9 @@ def formatting(pattern: Expr | None, sizes: Sequence[Size]) -> tuple[float, Size
 def _pairs(sizes: Sequence[Size]) -> tuple[float, Size]:
     """Compares everything with everything."""
     one, other = sizes[0], sizes[-1]
-    return 200 + 100 * (one.parts + 1) * (other.parts + 1), Size(one.bytes, one.parts)
+    # Comparing one with all others looks at every part of theirs.
+    compared = (one.count + 1) * (other.parts + 1) + (other.count + 1) * (one.parts + 1)
+    return 200 + 60 * compared, Size(one.bytes, one.parts, items=one.count)
 
 
 def _sets(sizes: Sequence[Size]) -> tuple[float, Size]:
@@ -207,7 +224,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "replace": _replace,
     "reverse": _items(100),
     "slice": _items(50),
-    "flatten": _items(100),
+    "flatten": _flat,
     "sort": _items(500),
     "@sortByAssociatedKeys": _items(500),
     "distinct": _pairs,

@@ -215,7 +215,8 @@ def _exactly(value: object) -> Size:
     raw = msgspec.json.encode(value)
     if len(raw) > CEL_VALUE_BYTES:
         raise _too_large()
-    return Size(len(raw), raw.count(b"[") + raw.count(b"{") + raw.count(b","))
+    items = len(value) if isinstance(value, dict | list) else None
+    return Size(len(raw), raw.count(b"[") + raw.count(b"{") + raw.count(b","), items=items)
 
 
 def _most(sizes: Collection[Size]) -> tuple[float, float]:
