@@ -88,6 +88,24 @@ class QuickClient(Client):
         self._abort()
         await self.force_reconnect()
 
+    @property
+    def deaf(self) -> bool:
+        """Connected, and nobody reads: nothing would ever notice."""
+        return self.is_connected and (self._reading_task is None or self._reading_task.done())
+
+    @property
+    def gave_up(self) -> bool:
+        """Nobody tries to reconnect any more."""
+        return self.is_reconnecting and (self._reconnection_task is None or self._reconnection_task.done())
+
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():
+            # Whoever pinged had stopped waiting; nats-py would raise, and end its read loop.
+            self._pongs.pop(0)
+            self._pings_outstanding = 0
+        else:
+            await super()._process_pong()
+
     async def _attempt_reconnect(self) -> None:
         # What was not sent when the connection went is not sent: whoever asked was told that nobody knows.
         self._pending, self._pending_data_size = [], 0

@@ -34,6 +34,8 @@ _RECONNECT_SECONDS: Final = 0.1
 _PING_SECONDS: Final = 5
 _PONG_SECONDS: Final = 1
 _UP_LOOK_SECONDS: Final = 0.02
+_LOOK_SECONDS: Final = 1.0
+_SAY_EVERY: Final = 50
 
 log = structlog.get_logger()
 
@@ -224,17 +226,30 @@ class Connection:
 
     async def _watch(self) -> None:
         while True:
-            await self._suspect.wait()
-            self._suspect.clear()
             try:
-                await self.client.rtt(timeout=_PONG_SECONDS)
-            except (nats.errors.Error, OSError):
-                self.counts["silent"] += 1
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._suspect.wait()
+            except TimeoutError:
+                if self.client.gave_up:
+                    raise Away(f"nats-py stopped reconnecting: {self.client.last_error}") from None
+                if not self.client.deaf:
+                    continue
+                kind = "deaf"
             else:
-                self.counts["wedged"] += 1
-            log.warning("nats.dropped", reason="acknowledgements do not come", time_outs=TIME_OUTS)
+                self._suspect.clear()
+                kind = await self._kind_of_silence()
+            self.counts[kind] += 1
+            log.warning("nats.dropped", reason=kind)
             self._time_outs = 0
             await self.client.drop()
+
+    async def _kind_of_silence(self) -> str:
+        """Either way the connection is no good; the figures tell a bad client from a bad server."""
+        try:
+            await self.client.rtt(timeout=_PONG_SECONDS)
+        except (nats.errors.Error, OSError):
+            return "silent"
+        return "wedged"
 
     def _timed_out(self, timeout: float) -> None:
         """Questions that were under way together count once: they share their fate."""
@@ -280,6 +295,8 @@ class Connection:
                 self.fail(NotAllowed(f"{self.name}: {error}"))  # It would be deaf and look alive.
         else:
             self.counts["errors"] += 1
+            if not self._since and self.counts["errors"] % _SAY_EVERY == 1:
+                log.warning("nats.away", reason=str(error))
 
     async def open(self, url: str, seed_file: str) -> None:
         await self.client.connect(

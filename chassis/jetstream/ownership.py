@@ -119,7 +119,7 @@ class JetStreamOwnership:
         return subjects.reply(_SERVICE, instance, _HERE)
 
     def _met(self, subject: bytes, _reply: bytes, _headers: bytes, body: bytes) -> None:
-        instance = subject.split(b".")[2].decode()
+        instance = subject.split(b".")[2].decode(errors="replace")
         if instance == self._connection.instance:
             return
         before = self._share()

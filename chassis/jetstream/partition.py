@@ -35,18 +35,20 @@ class JetStreamArrival:
 
     __slots__ = ("_publish", "_reply", "body", "deliveries", "direct", "partition")
 
-    def __init__(self, partition: int, body: bytes, reply: bytes, publish: Callable[..., bool]) -> None:
+    def __init__(
+        self, partition: int, body: bytes, reply: bytes, publish: Callable[..., bool], *, direct: bool
+    ) -> None:
         self.partition = partition
         self.body = body
-        self.direct = not reply.startswith(b"$JS.ACK.")
-        self.deliveries = 1 if self.direct else int(ack_words(reply)[0])
-        self._reply = reply
+        self.direct = direct
+        self.deliveries = 1 if direct else int(ack_words(reply)[0])
+        self._reply = reply.decode(errors="replace")
         self._publish = publish
 
     def answer(self, body: bytes) -> None:
         """Lost when the connection is down: a call is said again, a message of INBOX comes again."""
         if self._reply:
-            self._publish(self._reply.decode(), body if self.direct else b"+ACK")
+            self._publish(self._reply, body if self.direct else b"+ACK")
 
 
 def ack_words(reply: bytes) -> list[bytes]:
@@ -209,7 +211,7 @@ class Partition:
         return await self._ask("INFO")
 
     def _called(self, _subject: bytes, reply: bytes, _headers: bytes, body: bytes) -> None:
-        self._arrived(JetStreamArrival(self.number, body, reply, self._connection.publish))
+        self._arrived(JetStreamArrival(self.number, body, reply, self._connection.publish, direct=True))
 
     def _delivered(self, _subject: bytes, reply: bytes, headers: bytes, body: bytes) -> None:
         code = status(headers)
@@ -225,7 +227,7 @@ class Partition:
         if body == POKE:
             self._connection.publish(reply.decode(), b"+ACK")
         else:
-            self._arrived(JetStreamArrival(self.number, body, reply, self._connection.publish))
+            self._arrived(JetStreamArrival(self.number, body, reply, self._connection.publish, direct=False))
 
     # --- Asking the server --------------------------------------------------------------------
 

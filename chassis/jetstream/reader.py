@@ -192,7 +192,7 @@ class _Feed:
         self._pending = int(words[first + 6])
         self._waiting.append(
             Stored(
-                subject=subject.decode(),
+                subject=subject.decode(errors="replace"),
                 sequence=sequence,
                 body=body,
                 headers=Headers(headers),

@@ -28,9 +28,10 @@ class JetStreamSignals:
         def arrived(at: bytes, reply: bytes, _headers: bytes, body: bytes) -> None:
             def answer(answered: bytes) -> None:
                 if reply:
-                    publish(reply.decode(), answered)
+                    publish(reply.decode(errors="replace"), answered)
 
-            heard(at.decode(), body, answer)
+            # A subject is whatever its sender wrote: no byte in it may end the service.
+            heard(at.decode(errors="replace"), body, answer)
 
         sid = self._connection.hear(subject, arrived, group)
         try:

@@ -68,6 +68,40 @@ async def test_a_connection_that_answers_nothing_is_dropped_too(
         assert await ports.log.append([commit("after")]) != [None]
 
 
+async def test_a_connection_that_nobody_reads_is_made_anew(open_ports: OpenPorts) -> None:
+    async with open_ports() as ports:
+        assert ports.connection.client._reading_task is not None
+        ports.connection.client._reading_task.cancel()
+        await until(lambda: ports.connection.counts["deaf"] == 1)
+        await until(lambda: ports.connection.up)
+        assert await ports.log.append([commit("after")]) != [None]
+
+
+async def test_a_connection_that_nobody_makes_anew_ends_the_service(
+    streams: NatsServer, open_ports: OpenPorts
+) -> None:
+    with pytest.raises(Away, match="stopped reconnecting"):
+        async with open_ports() as ports:
+            await streams.kill()
+            await until(lambda: ports.connection.client.is_reconnecting)
+            assert ports.connection.client._reconnection_task is not None
+            ports.connection.client._reconnection_task.cancel()
+            await asyncio.Event().wait()
+    await streams.start()
+
+
+async def test_an_answer_to_a_ping_that_nobody_awaits_any_more_harms_nothing(
+    streams: NatsServer, open_ports: OpenPorts
+) -> None:
+    async with proxy_to(streams.url) as proxy, open_ports(url=proxy.url) as ports:
+        given_up: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        await ports.connection.client._send_ping(given_up)
+        given_up.cancel()
+        await ports.connection.flush()
+        assert await ports.log.append([commit("after")]) != [None]
+        assert ports.connection.counts["lost"] == 0
+
+
 # --- Losing the connection --------------------------------------------------------------------
 
 

@@ -193,6 +193,18 @@ async def test_a_released_owner_answers_what_had_arrived_and_hears_no_more(open_
         assert ownership.owned == []
 
 
+async def test_no_reply_subject_of_a_call_can_harm_its_owner(open_ports: OpenPorts) -> None:
+    async with open_ports() as ports, open_ports() as asking, owner_here(ports) as owner:
+        await until(lambda: set(owner.owned) == EVERY)
+        await ports.connection.flush()
+        for reply in ("", "$JS.ACK.x", "$JS.ACK.INBOX.orch-1.a.b.c.d.e", "$JS.API.STREAM.DELETE.NOTHING"):
+            asking.connection.publish(subjects.call(1), b"[]", reply=reply)
+        await until(lambda: len(owner.arrived) + asking.connection.counts["forbidden"] == 4)
+        assert all(arrival.direct for arrival in owner.arrived)
+        assert asking.connection.counts["forbidden"] == 2  # The server lets nobody pretend a delivery.
+        assert await called(asking, 1) == b"done:[]"
+
+
 async def test_a_partition_that_is_unpinned_is_owned_again(open_ports: OpenPorts) -> None:
     async with open_ports() as ports, owner_here(ports) as owner:
         await until(lambda: set(owner.owned) == EVERY)
