@@ -88,7 +88,8 @@ def run_service(service: str, main: Main, environ: Mapping[str, str] | None = No
         refusal = _refusal_in(error)
         if refusal is not None:
             return _refuse(service, refusal)
-        log.critical("service.failed", why=_why(error), exc_info=error)
+        first = _innermost(error)
+        log.critical("service.failed", why=f"{type(first).__name__}: {first}", exc_info=first)
         return 1
 
 
@@ -141,11 +142,11 @@ def _refusal_in(error: BaseException) -> CannotStart | InvalidSettings | None:
     return None
 
 
-def _why(error: BaseException) -> str:
+def _innermost(error: BaseException) -> BaseException:
     """The first thing that went wrong, without the groups around it."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return f"{type(error).__name__}: {error}"
+    return error
 
 
 def _refuse(service: str, reason: Exception) -> int:

@@ -10,16 +10,11 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import msgspec
 import structlog
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -32,6 +27,10 @@ from prometheus_client.registry import Collector
 
 from chassis.secret import redact
 from chassis.settings import Settings
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 # --- Log lines --------------------------------------------------------------------------------
 
@@ -124,7 +123,7 @@ class Tracer:
     them, so that a repeat has the same one and a simulation needs no chance.
     """
 
-    def __init__(self, ratio: float = 0.0, provider: TracerProvider | None = None) -> None:
+    def __init__(self, ratio: float = 0.0, provider: "TracerProvider | None" = None) -> None:
         self._provider = provider
         self._tracer = provider.get_tracer("automateos") if provider else None
         self._sampled_below = round(ratio * 2**64) if provider else 0
@@ -173,10 +172,17 @@ class Tracer:
         return f"00-{trace_hex}-{span_hex}-{'01' if sampled else '00'}"
 
 
-def tracer_for(service: str, settings: Settings, exporter: SpanExporter | None = None) -> Tracer:
+def tracer_for(service: str, settings: Settings, exporter: "SpanExporter | None" = None) -> Tracer:
     """Tracing as the settings say: off without a collector, else a share of all traces, sent in batches."""
     if not settings.otlp_endpoint:
         return Tracer()
+    # 7 MB that a service without a collector does not need.
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
     provider = TracerProvider(
         sampler=ParentBased(TraceIdRatioBased(settings.trace_ratio)),
         resource=Resource.create({"service.name": f"automateos-{service}"}),
