@@ -65,35 +65,31 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began = False
-        begin = asyncio.get_running_loop().time()
+        answer = _Answer(self, send)
         trace = self._tracer.accept(header(scope, b"traceparent"), receipt())
-
-        async def dressed(message: Any) -> None:
-            nonlocal began
-            if message["type"] == "http.response.start":
-                began = True
-                self._count(message["status"])
-                self.durations.observe(asyncio.get_running_loop().time() - begin)
-                message["headers"] = [*self._dress(message.get("headers", ())), *message.get("headers", ())]
-            await send(message)
-
         self.under_way += 1
         try:
-            await self._run(scope, receive, dressed, trace)
+            with self._tracer.span("http.request", trace, method=scope["method"]) as inner:
+                await self._answer(scope, receive, answer, inner)
         except Gone:
             return  # Nobody is there to be answered.
-        except Problem as problem:
-            if began:
-                raise
-            await answer_problem(dressed, problem, trace)
-        except Exception:
-            log.exception("edge.defect", trace=trace_id(trace), method=scope["method"])
-            if began:
-                raise
-            await answer_problem(dressed, Problem("internal"), trace)
         finally:
             self.under_way -= 1
+
+    async def _answer(self, scope: Scope, receive: Receive, answer: "_Answer", trace: str) -> None:
+        try:
+            await self._run(scope, receive, answer, trace)
+        except Problem as problem:
+            if answer.began:
+                raise
+            await answer_problem(answer, problem, trace)
+        except Gone:
+            raise
+        except Exception:
+            log.exception("edge.defect", trace=trace_id(trace), method=scope["method"])
+            if answer.began:
+                raise
+            await answer_problem(answer, Problem("internal"), trace)
 
     async def _run(self, scope: Scope, receive: Receive, send: Send, trace: str) -> None:
         check_framing(scope["headers"])
@@ -104,14 +100,31 @@ class Guard:
         state["address"] = client_address(peer, forwarded, self._trusted_proxies)
         await self._app(scope, receive, send)
 
-    def _dress(self, given: Headers) -> list[tuple[bytes, bytes]]:
-        """Ours, but for those that the app has set itself."""
-        names = {name for name, _ in given}
-        return [pair for pair in self._headers if pair[0] not in names]
-
-    def _count(self, status: int) -> None:
-        kind = f"{status // 100}xx"
+    def dress(self, message: Any, seconds: float) -> None:
+        """Count an answer that begins, and give it our headers, but for those that the app has set itself."""
+        kind = f"{message['status'] // 100}xx"
         self.answers[kind] = self.answers.get(kind, 0) + 1
+        self.durations.observe(seconds)
+        given = message.get("headers", ())
+        names = {name for name, _ in given}
+        message["headers"] = [*(pair for pair in self._headers if pair[0] not in names), *given]
+
+
+class _Answer:
+    """The way back to the client, and whether something has gone there."""
+
+    __slots__ = ("_begin", "_guard", "_send", "began")
+
+    def __init__(self, guard: Guard, send: Send) -> None:
+        self._guard, self._send = guard, send
+        self._begin = asyncio.get_running_loop().time()
+        self.began = False
+
+    async def __call__(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.began = True
+            self._guard.dress(message, asyncio.get_running_loop().time() - self._begin)
+        await self._send(message)
 
 
 def header(scope: Scope, name: bytes) -> str | None:

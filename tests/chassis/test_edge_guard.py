@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from chassis.edge.bodies import read_body
 from chassis.edge.connections import ConnectionCap
@@ -244,3 +247,29 @@ async def test_behind_a_trusted_proxy_the_client_is_who_the_proxy_says() -> None
         assert (await (await opened()).ask(get))[2] == b"203.0.113.9"
     async with wires() as opened:
         assert (await (await opened()).ask(get))[2] == b"127.0.0.1"
+
+
+async def test_what_a_request_causes_belongs_to_its_span() -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    seen: list[str] = []
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+            return
+        seen.append(scope["state"]["trace"])
+        raise Problem("not_found")
+
+    async with serving(Guard(inner, tracer=Tracer(1.0, provider)), "127.0.0.1", 0) as server:
+        opened = Open(server.port)
+        trace = "0af7651916cd43dd8448eb211c80319c"
+        head = f"GET / HTTP/1.1\r\nhost: x\r\ntraceparent: 00-{trace}-b7ad6b7169203331-00\r\n\r\n"
+        assert (await (await opened()).ask(head))[0] == 404
+        opened.all[0].writer.close()
+    (span,) = exporter.get_finished_spans()
+    assert seen == [f"00-{trace}-{span.context.span_id:016x}-01"]
+    assert span.parent is not None
+    assert f"{span.parent.span_id:016x}" == "b7ad6b7169203331"
+    assert span.status.is_ok or span.status.is_unset
