@@ -181,7 +181,8 @@ OWNERS: Final = tuple(
         name=subjects.owner(number),
         filter=subjects.inbox_filter(number),
         config={
-            "ack_wait": 30 * _SECOND,
+            # What a dead owner had taken comes to the next one after this; a living one acknowledges within moments.
+            "ack_wait": int(LEASE_SECONDS * _SECOND),
             "max_ack_pending": 5_000,
             "priority_groups": [subjects.OWNER_GROUP],
             "priority_policy": "pinned_client",

@@ -19,7 +19,7 @@ from chassis.dispatch import Dispatch
 from chassis.ports import Letters, Signals, TaskDelivery, TaskSource
 from contracts.codec import Decoder, Malformed
 from contracts.limits import HEARTBEAT_SECONDS, Id, OrgId
-from contracts.messages import CancelAttempts, Outcome, Task
+from contracts.messages import CancelAttempts, Look, Outcome, Task
 from contracts.subjects import CANCEL_ALL, NOBODY, TASKS, dead_letter
 from executor.attempt import Attempt, Means
 from executor.leases import AttemptId, Lease, Pool, Unwanted
@@ -159,7 +159,11 @@ class Executor:
             return
         lease.told = True
         if outcome is None:
+            # Whoever recorded the outcome may have died before it asked for what follows: have the owner look.
             self.counts["echoes"] += 1
+            task = lease.attempt.task
+            look = Look(org=task.org, run=task.run, trace=task.trace)
+            await insist(lambda: self._dispatch.send(look))
         else:
             answer = await insist(lambda: self._dispatch.send(outcome))
             self.counts[type(outcome).__name__] += 1

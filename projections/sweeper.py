@@ -20,6 +20,9 @@ from projections.figures import Figures
 log = structlog.get_logger()
 
 SWEEP_SECONDS: Final = 5.0
+FIRST_SWEEPS: Final = (1.0, 1.5, 2.0)
+AHEAD_AT_FIRST: Final = timedelta(seconds=28.5)
+"""At first a run is due that was still for 1.5 s. A look too many changes nothing."""
 PAGE: Final = 500
 FIRST_PAUSE: Final = 30.0
 LONGEST_PAUSE: Final = 300.0
@@ -79,17 +82,23 @@ class Sweeper:
         """Sweep for ever, and carry what is sent. A store that is away is tried again."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._sender.run())
+            # We start anew, so others may have died with us, and what they owed: look sooner than at other times.
+            for pause in FIRST_SWEEPS:
+                await self._sweep_after(pause, ahead=AHEAD_AT_FIRST)
             while True:
-                await asyncio.sleep(SWEEP_SECONDS)
-                try:
-                    await self.sweep()
-                except Away as away:
-                    log.warning("sweep.put-off", reason=str(away))
+                await self._sweep_after(SWEEP_SECONDS)
 
-    async def sweep(self) -> int:
-        """One round over all that are due; how many looks were sent."""
+    async def _sweep_after(self, pause: float, ahead: timedelta = timedelta()) -> None:
+        await asyncio.sleep(pause)
+        try:
+            await self.sweep(ahead)
+        except Away as away:
+            log.warning("sweep.put-off", reason=str(away))
+
+    async def sweep(self, ahead: timedelta = timedelta()) -> int:
+        """One round over all that are due, or will be `ahead` of now; how many looks were sent."""
         # While the rows are behind the log, runs look stiller than they are: judge by the time of the rows.
-        at = self._clock.now() - timedelta(seconds=self._lag())
+        at = self._clock.now() - timedelta(seconds=self._lag()) + ahead
         standing: dict[Key, _Looked] = {}
         sent, after = 0, None
         while page := await self._stragglers.due(at, after, PAGE):

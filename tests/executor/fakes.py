@@ -21,7 +21,7 @@ from chassis.vault import NoSuchSecret, OpenedSecret, Shredded
 from contracts.cloudevents import headers_of
 from contracts.codec import decode_bundle, encode
 from contracts.commits import Commit
-from contracts.messages import Answer, CancelAttempts, Outcome, StartRun, Task
+from contracts.messages import Answer, CancelAttempts, Look, Outcome, StartRun, Task
 from contracts.payloads import Blob, Inline, Payload
 from contracts.runs import AttemptScheduled, RunEvent
 from contracts.subjects import cancel, run
@@ -347,7 +347,12 @@ class World:
 
     @property
     def outcomes(self) -> list[Outcome]:
-        return self.owner.outcomes
+        return [told for told in self.owner.outcomes if not isinstance(told, Look)]
+
+    @property
+    def looks(self) -> list[Look]:
+        """What the owner was asked to look at."""
+        return [told for told in self.owner.outcomes if isinstance(told, Look)]
 
     @contextlib.contextmanager
     def means(self) -> Iterator[Means]:

@@ -107,7 +107,7 @@ def test_a_task_that_comes_again_while_it_is_worked_on_is_not_worked_on_twice() 
     assert len(world.outcomes) == 1
 
 
-def test_after_a_reconnect_a_finished_attempt_is_only_acknowledged() -> None:
+def test_after_a_reconnect_a_finished_attempt_is_not_made_again_and_its_run_is_looked_at() -> None:
     outside = Outside()
     world = World(outside.node)
     world.runs.commit(scheduled())
