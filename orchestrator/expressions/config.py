@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 from msgspec import Struct
 
 from contracts.limits import JSON_DEPTH
-from orchestrator.expressions.faults import ExpressionFault, Flaw, locate
+from orchestrator.expressions.faults import ExpressionFault, Flaw, brief, locate
 from orchestrator.expressions.language import Language
 from orchestrator.expressions.parts import CompiledConfig, Field, List, Literal, Object, Part, Text
 from orchestrator.expressions.program import Program
@@ -149,7 +149,7 @@ class _Compiling:
                 node=self._node,
                 field=self._at + pointer,
                 code=flaw.code,
-                message=flaw.message,
+                message=brief(flaw.message),
                 position=locate(text, offset + flaw.offset),
                 source=text,
             )

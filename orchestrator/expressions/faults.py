@@ -1,9 +1,10 @@
 """What can be wrong with an expression: before any run (a fault) or in one (an error), and where."""
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
+_LONGEST: Final = 500
 FaultCode: TypeAlias = Literal["syntax", "reference", "type", "limit"]
 
 
@@ -20,6 +21,11 @@ def locate(text: str, offset: int) -> Position:
     offset = max(0, min(offset, len(text)))
     before = text[:offset]
     return Position(offset=offset, line=before.count("\n") + 1, column=offset - (before.rfind("\n") + 1) + 1)
+
+
+def brief(message: str) -> str:
+    """A sentence in which names and texts of a stranger's data cannot make it endless."""
+    return message if len(message) <= _LONGEST else message[: _LONGEST - 1] + "…"
 
 
 class Flaw(Struct, frozen=True, kw_only=True):
@@ -61,9 +67,9 @@ class Failed(Exception):
     """An evaluation failed, told by the part that knows the source alone: `offset` is a place in it."""
 
     def __init__(self, message: str, offset: int = 0) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = brief(message)
         self.offset = offset
+        super().__init__(self.message)
 
 
 class OutOfMemory(Failed):

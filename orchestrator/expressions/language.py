@@ -13,7 +13,7 @@ from orchestrator.expressions.program import Program
 from orchestrator.expressions.references import Resolved, resolve
 from orchestrator.expressions.wire import Malformed
 
-_KEPT: Final = 4_096
+_KEPT: Final = 1_024
 
 
 class Language:

@@ -55,8 +55,6 @@ def _name(key: Expr) -> str | None:
 
 def plain(result: Any, shape: Outline, room: Room) -> Any:
     """The engine's result as JSON can hold it. Raises `Failed` for what JSON cannot hold and for what is too large."""
-    if result.type().name() == "NULL":
-        return None
     value = result.plain_value()
     _repay_nulls(value)
     return _plain(value, shape, room, 0)

@@ -18,7 +18,8 @@ from orchestrator.expressions import (
     compile_config,
     compile_template,
 )
-from orchestrator.expressions.bounds import MEMORY, NANOSECONDS
+from orchestrator.expressions.bounds import MEMORY, NANOSECONDS, Cost
+from orchestrator.expressions.budget import Budget
 from orchestrator.expressions.costs import Size
 from orchestrator.expressions.program import Program
 
@@ -184,6 +185,14 @@ def test_the_fields_of_a_configuration_share_one_budget(language: Language) -> N
     with pytest.raises(Apart) as caught:
         compile_config(fields, language, node="n").evaluate(context)
     assert 0 < len(caught.value.jobs) < len(fields)
+
+
+def test_a_budget_is_spent_by_time_and_by_memory() -> None:
+    for cost in (Cost(nanoseconds=0.6 * NANOSECONDS, memory=0), Cost(nanoseconds=0, memory=0.6 * MEMORY)):
+        budget = Budget()
+        assert budget.spend(cost)
+        assert not budget.spend(cost)
+        assert budget.spend(Cost(nanoseconds=0.3 * NANOSECONDS, memory=0.3 * MEMORY))
 
 
 def test_the_fields_of_a_configuration_share_the_room_for_results(language: Language) -> None:

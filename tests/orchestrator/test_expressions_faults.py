@@ -206,6 +206,15 @@ def test_an_error_value_is_never_a_true_condition(language: Language, context: C
             compile_condition(source, language, node="n", field="/when").evaluate(context)
 
 
+def test_a_message_is_short_whatever_it_quotes(language: Language) -> None:
+    context = Context.from_roots(trigger={"m": {}, "k": "x" * 100_000})
+    with pytest.raises(ExpressionError) as caught:
+        compile_template("{{ trigger.m[trigger.k] }}", language, node="n", field="/t").evaluate(context)
+    assert len(caught.value.message) == 500
+    faults = compile_template("{{ " + "x" * 4_000 + " }}", language, node="n", field="/t").faults
+    assert [len(fault.message) for fault in faults] == [500]
+
+
 @pytest.mark.parametrize(
     ("trigger", "message"),
     [
