@@ -16,8 +16,10 @@ import structlog
 from msgspec import Struct, field
 
 from chassis.clock import Clock
-from chassis.jetstream.connection import Connection, Question
-from chassis.jetstream.log import JetStreamLog, direct, leader_read
+from chassis.jetstream.connection import Connection
+from chassis.jetstream.log import JetStreamLog
+from chassis.jetstream.questions import Question
+from chassis.jetstream.reads import direct, leader_read
 from chassis.jetstream.wire import acknowledged, refused
 from chassis.ports import Ambiguous, Away, Proposal, Stored
 from contracts.limits import BLOB_BYTES, KIB

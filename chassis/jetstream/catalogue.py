@@ -7,8 +7,8 @@ import structlog
 
 from chassis.jetstream.connection import Connection
 from chassis.jetstream.inbox import store
-from chassis.jetstream.log import direct, leader_read
 from chassis.jetstream.reader import JetStreamReader
+from chassis.jetstream.reads import direct, leader_read
 from contracts.codec import Decoder, Malformed, encode
 from contracts.nodes import NodeSpec
 from contracts.subjects import NODES_BUCKET

@@ -9,7 +9,7 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 import nats.errors
@@ -18,13 +18,9 @@ import structlog
 from chassis.clock import Clock, SystemClock
 from chassis.jetstream.alongside import alongside
 from chassis.jetstream.client import Heard, QuickClient
+from chassis.jetstream.questions import Asked, Collected, Question, Questions, Reply, all_of
 from chassis.jetstream.wire import Complaint, Refusal, answered, refused, status
 from chassis.ports import Ambiguous, Away, NobodyThere
-
-Reply: TypeAlias = tuple[bytes, bytes]
-"""Headers and body of an answer."""
-Question: TypeAlias = tuple[str, bytes, bytes]
-"""Subject, body and headers of what is asked."""
 
 TIME_OUTS: Final = 3
 """So many acknowledgements in a row that did not come mean that the connection is none."""
@@ -44,43 +40,6 @@ class NotAllowed(Exception):
     """The server does not know this user, or the user may not do that."""
 
 
-class _Asked:
-    """Questions under way that wait for each other: one wake-up for all of them."""
-
-    __slots__ = ("done", "left", "replies")
-
-    def __init__(self, count: int, done: asyncio.Future[None]) -> None:
-        self.replies: list[Reply | None] = [None] * count
-        self.left = count
-        self.done = done
-
-    def take(self, place: int, reply: Reply) -> bool:
-        """Keep an answer; True when no other comes to this question."""
-        self.replies[place] = reply
-        self.left -= 1
-        if self.left == 0 and not self.done.done():
-            self.done.set_result(None)
-        return True
-
-
-class _Collected:
-    """One question with many answers, the last of which has a status."""
-
-    __slots__ = ("done", "replies")
-
-    def __init__(self, done: asyncio.Future[None]) -> None:
-        self.replies: list[Reply] = []
-        self.done = done
-
-    def take(self, _place: int, reply: Reply) -> bool:
-        self.replies.append(reply)
-        if not status(reply[0]):
-            return False
-        if not self.done.done():
-            self.done.set_result(None)
-        return True
-
-
 class Connection:
     """Made by `connect`. Whatever asks raises `Away` while the connection is down: nothing left."""
 
@@ -97,9 +56,7 @@ class Connection:
         self.client = QuickClient(self.fail, self._lost)
         self._clock = clock
         self._since = 0.0
-        self._inbox = f"{self.prefix}.a."
-        self._waiting: dict[bytes, tuple[_Asked | _Collected, int]] = {}
-        self._number = 0
+        self._questions = Questions(f"{self.prefix}.a.")
         self._time_outs = 0
         self._counted_at = 0.0
         self._suspect = asyncio.Event()
@@ -129,20 +86,20 @@ class Connection:
         for batch in batches:
             for subject, body, headers in batch[:-1]:
                 self.client.send(subject, body, "", headers)
-        asked = _Asked(len(batches), self._future())
+        asked = Asked(len(batches), self._future())
         return self._awaited(asked, self._send(asked, [batch[-1] for batch in batches]), timeout)
 
     async def collect(self, subject: str, body: bytes, timeout: float = ACK_SECONDS) -> list[Reply]:
         """Every answer to one question, up to the one with a status. Raises `Ambiguous` when that does not come."""
-        collected = _Collected(self._future())
+        collected = Collected(self._future())
         tokens = self._send(collected, [(subject, body, b"")])
         try:
-            await self._all_of(collected, timeout)
+            await all_of(collected, timeout)
         except TimeoutError:
             self._timed_out(timeout)
             raise Ambiguous(f"no answer from {subject}") from None
         finally:
-            self._forget(tokens)
+            self._questions.give_up(tokens)
         if not collected.replies or not status(collected.replies[-1][0]):
             raise Ambiguous("the connection was lost")
         self._time_outs = 0
@@ -163,7 +120,7 @@ class Connection:
 
     async def request(self, subject: str, body: bytes, timeout: float) -> bytes:
         """Ask a service. Its silence says nothing about the connection, so the watchdog does not count it."""
-        asked = _Asked(1, self._future())
+        asked = Asked(1, self._future())
         tokens = self._send(asked, [(subject, body, b"")])
         try:
             async with asyncio.timeout(timeout):
@@ -171,7 +128,7 @@ class Connection:
         except TimeoutError:
             raise Ambiguous(f"no answer from {subject} in {timeout} s") from None
         finally:
-            self._forget(tokens)
+            self._questions.give_up(tokens)
         reply = asked.replies[0]
         if reply is None:
             raise Ambiguous("the connection was lost")
@@ -266,10 +223,7 @@ class Connection:
         self.counts["lost"] += 1
         if not self._closing:
             log.warning("nats.lost")
-        for entry, _ in list(self._waiting.values()):
-            if not entry.done.done():
-                entry.done.set_result(None)
-        self._waiting.clear()
+        self._questions.lost()
         for tell in self.lost:
             tell()
 
@@ -314,7 +268,7 @@ class Connection:
             reconnected_cb=self._connected,
             closed_cb=self._closed,
         )
-        self.hear(f"{self._inbox}*", self._answered)
+        self.hear(f"{self._questions.inbox}*", self._questions.answered)
         await self._connected()
 
     async def close(self) -> None:
@@ -339,18 +293,11 @@ class Connection:
             if len(body) + len(headers) > limit:  # The server would end the connection.
                 raise Refusal(f"{len(body)} bytes for {subject} are more than a message may have")
 
-    def _send(self, entry: _Asked | _Collected, questions: Sequence[Question]) -> list[bytes]:
-        self._check()
-        tokens: list[bytes] = []
-        for place, (subject, body, headers) in enumerate(questions):
-            self._number += 1
-            token = b"%d" % self._number
-            tokens.append(token)
-            self._waiting[token] = (entry, place)
-            self.client.send(subject, body, f"{self._inbox}{self._number}", headers)
-        return tokens
+    def _send(self, entry: Asked | Collected, questions: Sequence[Question]) -> list[bytes]:
+        self._check(*questions)
+        return self._questions.ask(entry, questions, self.client.send)
 
-    async def _awaited(self, asked: _Asked, tokens: list[bytes], timeout: float) -> list[Reply | None]:
+    async def _awaited(self, asked: Asked, tokens: list[bytes], timeout: float) -> list[Reply | None]:
         try:
             async with asyncio.timeout(timeout):
                 await asked.done
@@ -360,29 +307,8 @@ class Connection:
             self._time_outs = 0
         finally:
             if asked.left:
-                self._forget(tokens)
+                self._questions.give_up(tokens)
         return asked.replies
-
-    async def _all_of(self, collected: _Collected, timeout: float) -> None:
-        """Raises `TimeoutError` when nothing came for so long; as long as answers come, the time begins anew."""
-        while True:
-            before = len(collected.replies)
-            try:
-                async with asyncio.timeout(timeout):
-                    return await asyncio.shield(collected.done)
-            except TimeoutError:
-                if len(collected.replies) == before:
-                    raise
-
-    def _forget(self, tokens: Sequence[bytes]) -> None:
-        for token in tokens:
-            self._waiting.pop(token, None)
-
-    def _answered(self, subject: bytes, _reply: bytes, headers: bytes, body: bytes) -> None:
-        token = subject[len(self._inbox) :]
-        waiting = self._waiting.get(token)
-        if waiting is not None and waiting[0].take(waiting[1], (headers, body)):
-            self._waiting.pop(token, None)
 
 
 def inbox_prefix(name: str) -> str:

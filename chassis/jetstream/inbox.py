@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from chassis.ids import receipt
-from chassis.jetstream.connection import Connection, Question, Reply
+from chassis.jetstream.connection import Connection
+from chassis.jetstream.questions import Question, Reply
 from chassis.jetstream.wire import acknowledged, block, lines_of, refused
 from chassis.ports import Ambiguous, Away, Full
 from contracts import subjects

@@ -15,8 +15,8 @@ import msgspec
 import structlog
 
 from chassis.jetstream.connection import Connection
-from chassis.jetstream.log import leader_read
 from chassis.jetstream.partition import Partition
+from chassis.jetstream.reads import leader_read
 from chassis.ports import Arrival, Away
 from contracts import subjects
 from contracts.limits import PARTITIONS
