@@ -43,6 +43,8 @@ class Known(Struct, frozen=True, kw_only=True):
     """The history behind that event says that the run is parked."""
     archived: bool = False
     """Only the tombstone is left in the log; the history lies in the archive."""
+    archive_asked: bool = False
+    """The archive was asked for the rest, and has nothing."""
 
 
 def add_commit(known: Known, commit: Commit[RunEvent], sequence: int, body_hash: str) -> Known:

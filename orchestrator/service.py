@@ -23,7 +23,7 @@ from chassis.ids import digest
 from chassis.ports import Ambiguous, Arrival, Away, Letters, Log, Ownership
 from contracts.codec import Malformed, decode_bundle, encode
 from contracts.errors import Failure
-from contracts.messages import Answer, Look, RetryRun, StartRun
+from contracts.messages import Answer, Look, Message, RetryRun, StartRun
 from contracts.runs import AttemptScheduled, WaitOpened
 from contracts.subjects import INBOX, NOBODY, dead_letter, partition
 from contracts.subjects import run as run_subject
@@ -157,8 +157,8 @@ class Orchestrator:
         if missing is not None:
             await self._sources.fetch(missing, run_id)
             return
-        reopening = any(isinstance(letter.message, RetryRun) for letter in self._preparing.get(run_id, ()))
-        self._memory.keep(run_id, await self._sources.load(org, run_id, whole=reopening))
+        whole = any(_needs_all(letter.message) for letter in self._preparing.get(run_id, ()))
+        self._memory.keep(run_id, await self._sources.load(org, run_id, whole=whole))
         self.counts["loads"] += 1
 
     # --- The cycle ----------------------------------------------------------------------------
@@ -211,6 +211,10 @@ class Orchestrator:
             return self._judge.parked(known, letters, now, reason=reason)
         if reason:
             refuse(letters, Failure(code="poison", message=reason))
+            return None
+        if known.archived and not known.archive_asked and any(_needs_all(each.message) for each in letters):
+            self._memory.drop(run_id)
+            self._prepare(run_id, letters, None)
             return None
         try:
             judged = self._judge.judge(known, letters, now)
@@ -468,6 +472,11 @@ class Orchestrator:
                 await asyncio.sleep(PAUSE)
             else:
                 return
+
+
+def _needs_all(message: Message) -> bool:
+    """Whether a tombstone is not enough: to go on with a run, or to say again what it once answered."""
+    return isinstance(message, RetryRun) or (isinstance(message, StartRun) and bool(message.reply))
 
 
 def refuse(letters: Sequence[Letter], error: Failure) -> None:

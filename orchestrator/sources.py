@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
+from msgspec import structs
 
 from chassis.ports import Blobs, Log, Stored
 from contracts.codec import Decoder, decode_envelope
@@ -112,7 +113,7 @@ class Sources:
             for body in await self._archive.commits(org, run_id)
             if decode_envelope(body).version < first
         ]
-        return fold(org, run_id, [*earlier, *history])
+        return structs.replace(fold(org, run_id, [*earlier, *history]), archive_asked=True)
 
     def programs(self, plan: str) -> Programs | None:
         """The compiled plan; None when no such plan is stored. Raises `NotReady` when nobody has looked yet.

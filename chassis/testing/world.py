@@ -38,10 +38,10 @@ class Rates(Struct, frozen=True, kw_only=True):
     signal_lost: float = 0.05
     stale: float = 0.05
     """A process remembers less than it knew."""
-    killed: float = 0.002
-    paused: float = 0.002
-    stopped: float = 0.0005
-    clock_jumped: float = 0.0004
+    killed: float = 0.006
+    paused: float = 0.006
+    stopped: float = 0.0015
+    clock_jumped: float = 0.001
     restarted: float = 0.03
     """The servers, and with them every connection."""
     unpinned: float = 0.05

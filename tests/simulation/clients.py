@@ -72,7 +72,14 @@ class Web:
         front.watchers.append(
             lambda happening: world.loop.call_in(life, 0.01, tell, None) if happening == "killed" else None
         )
-        world.loop.call_in(front, world.random.random() * 0.01, lambda: group.create_task(take()))
+
+        def arrive() -> None:
+            if any(place[0] is front for place in self._doors):
+                group.create_task(take())
+            else:
+                world.loop.call_in(life, 0.01, tell, None)
+
+        world.loop.call_in(front, world.random.random() * 0.01, arrive)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 return await answered

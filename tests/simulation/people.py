@@ -107,7 +107,7 @@ class Person:
             message = self._retry(run) if eager else None
         elif run.active and chance < self._story.cancels and not self.diligent:
             self._wish(run, "cancel")
-            message = CancelRun(org=run.org, run=run.id, actor=PERSON, reason="enough")
+            message = CancelRun(org=run.org, run=run.id, actor=PERSON, opening=run.opening, reason="enough")
         elif eager and run.doubts:
             message = self._resolve(run)
         if message is not None:
@@ -122,7 +122,9 @@ class Person:
         """A run that nobody here can go on with is given up in the end."""
         if sum(wish.kind == "unpark" and wish.run == run.id for wish in self.wishes) > _PATIENCE:
             self._wish(run, "cancel")
-            return CancelRun(org=run.org, run=run.id, actor=PERSON, reason="nobody can go on with it")
+            return CancelRun(
+                org=run.org, run=run.id, actor=PERSON, opening=run.opening, reason="nobody can go on with it"
+            )
         self._wish(run, "unpark")
         return UnparkRun(org=run.org, run=run.id, actor=PERSON)
 
@@ -131,7 +133,7 @@ class Person:
             return None
         self._retries[run.id] += 1
         self._wish(run, "retry")
-        return RetryRun(org=run.org, run=run.id, actor=PERSON)
+        return RetryRun(org=run.org, run=run.id, actor=PERSON, opening=run.opening)
 
     def _resolve(self, run: Run) -> Message:
         """Look at the world: what happened is marked done; what did not is tried again or given up."""
@@ -141,5 +143,11 @@ class Person:
         output: Payload = Inline(value=Raw(encode(known.result))) if known is not None else null()
         self._wish(run, "resolve", step, resolution)
         return ResolveDoubt(
-            org=run.org, run=run.id, actor=PERSON, step=step, resolution=resolution, output=output
+            org=run.org,
+            run=run.id,
+            actor=PERSON,
+            step=step,
+            attempt=run.doubts[step],
+            resolution=resolution,
+            output=output,
         )

@@ -9,6 +9,7 @@ from chassis.testing.world import SimulatedClock, World
 
 DRAIN_SECONDS: Final = 12.0
 HOUR: Final = 3600.0
+LONGEST_PAUSE: Final = 6.0
 
 
 class Stop:
@@ -77,7 +78,7 @@ class Processes:
                     self.kills += 1
                     self._kill(process.name)
                 case "paused":
-                    world.loop.pause(process.name, measure.random() ** 2 * 6)
+                    world.loop.pause(process.name, measure.random() ** 2 * LONGEST_PAUSE)
                 case "stopped":
                     self._stop(process.name, life)
                 case "clock_jumped":

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -27,7 +27,6 @@ from contracts.subjects import effect
 from orchestrator.history import replay, state_at
 from orchestrator.run import Graph, Run, waiting_for
 from projections.arrived import read
-from projections.models import Position, Step
 from projections.runs import Known, fold, touched
 from tests.simulation.clients import Entry
 from tests.simulation.models import Tables
@@ -238,23 +237,18 @@ def histories_are_whole(evidence: Evidence, histories: Sequence[History]) -> Ite
 
 def _one_end_per_opening(history: History) -> Iterator[Violation]:
     is_open = False
-    attempts = Counter[tuple[str, int]]()
     for event in history.events:
-        match event:
-            case runs.RunStarted() | runs.RunReopened():
-                if is_open:
-                    yield Violation("P4", "opened twice without an end between", history.run)
-                is_open = True
-            case runs.RunParked():
-                pass
-            case runs.AttemptScheduled():
-                attempts[event.step, event.attempt] += 1
-        if isinstance(event, _ENDS):
-            if not is_open:
-                yield Violation("P4", f"{type(event).__name__} although it had ended", history.run)
-            is_open = False
+        if isinstance(event, runs.RunStarted | runs.RunReopened):
+            if is_open:
+                yield Violation("P4", "opened twice without an end between", history.run)
+            is_open = True
         elif not is_open and not isinstance(event, runs.RunParked | runs.RunUnparked):
             yield Violation("P4", f"{type(event).__name__} although it was not open", history.run)
+        if isinstance(event, _ENDS):
+            is_open = False
+    attempts = Counter(
+        (event.step, event.attempt) for event in history.events if isinstance(event, runs.AttemptScheduled)
+    )
     for (step, attempt), count in attempts.items():
         if count > 1:
             yield Violation("P4", f"attempt {attempt} of {step} was scheduled {count} times", history.run)
@@ -404,6 +398,27 @@ def models_are_the_fold(evidence: Evidence, _histories: Sequence[History]) -> It
             yield Violation("P6", difference)
 
 
+def models_say_what_the_runs_say(evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
+    """A row shows the status that decisions are made by."""
+    if not evidence.everything_over:
+        return
+    for history in histories:
+        state, row = history.state, evidence.tables.runs.get((history.org, history.run))
+        if row is None or row.status != state.status:
+            shown = row.status if row is not None else "nothing"
+            yield Violation("P6", f"the row says {shown}, the run is {state.status}", history.run)
+        for path, step in state.steps.items():
+            shown_step = evidence.tables.steps.get((history.org, history.run, path))
+            if shown_step is None or shown_step.status != step.status:
+                shown = shown_step.status if shown_step is not None else "nothing"
+                yield Violation(
+                    "P6", f"the row of {path} says {shown}, the step is {step.status}", history.run
+                )
+        ended = evidence.tables.ended.get((history.org, history.run))
+        if state.status in TERMINAL and (ended is None or ended.version != history.commits[-1].version):
+            yield Violation("P6", "the archive does not know its last commit", history.run)
+
+
 def folded(messages: Sequence[Stored], cuts: random.Random | None) -> Tables:
     """The tables made anew from the log, cut into batches by chance, or in one."""
     tables, left = Tables(), list(messages)
@@ -445,7 +460,6 @@ PROMISES: Final[tuple[Promise, ...]] = (
     histories_are_whole,
     effects_happen_as_told,
     models_are_the_fold,
+    models_say_what_the_runs_say,
     poison_is_kept,
 )
-
-__all__ = ["PROMISES", "Evidence", "History", "Position", "Step", "Violation", "check", "folded", "Any"]

@@ -1,5 +1,6 @@
 """One seed, one schedule: faults first, then calm in which everything must end, then judgement. And how to narrow it down."""
 
+import gc
 import re
 import traceback
 from collections import Counter
@@ -16,6 +17,7 @@ from chassis.testing.loop import TooLong
 from chassis.testing.world import START, Fault, Rates
 from contracts.runs import TERMINAL
 from tests.simulation.installation import Installation
+from tests.simulation.processes import LONGEST_PAUSE
 from tests.simulation.promises import Evidence, Violation, check
 from tests.simulation.workflows import Story, story
 
@@ -46,13 +48,17 @@ class Played(Struct, kw_only=True):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Nobody logs: a storm would fill the screen, and building log lines costs more than the schedule."""
-    before = structlog.get_config()
+    """Nobody logs: a storm would fill the screen. The collector of garbage rests: what was imported stays anyway."""
+    logging, collecting = structlog.get_config(), gc.get_threshold()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    gc.freeze()
+    gc.set_threshold(10_000, 50, 50)
     try:
         yield
     finally:
-        structlog.configure(**before)
+        gc.unfreeze()
+        gc.set_threshold(*collecting)
+        structlog.configure(**logging)
 
 
 def play(
@@ -88,6 +94,8 @@ def _run(installation: Installation, violations: list[Violation]) -> None:
         installation.calm()
         _until_over(installation)
         if installation.comes_back:
+            much_later = loop.time() + LONGEST_PAUSE
+            loop.run_until(lambda: loop.time() > much_later, steps=PATIENCE_STEPS, seconds=60, every=64)
             installation.much_later()
             _until_over(installation)
     except TooLong as late:
