@@ -21,7 +21,7 @@ from orchestrator.expressions.search import culprit
 from orchestrator.expressions.shield import Text, shielded
 from orchestrator.expressions.values import MISSING, NUL, Context, Value, deeper_than, has_secret
 
-_ABSENT: Final = re.compile(r'No value with name "@(\d+)" found')
+_ABSENT: Final = re.compile(r'No value with name "@(\d+)" found in Activation')
 _SHORT: Final = 1_000
 _NO_SECRETS: Final = "the result has an object with `$secret`, which only a builder may write"
 _Missing: TypeAlias = Callable[[Place], str]
@@ -151,7 +151,7 @@ class Program:
 
     def _explained(self, failed: Failed, values: Mapping[str, Any], missing: _Missing) -> Failed:
         """The failure with its place, and with the reference that is not there by its name."""
-        if found := _ABSENT.search(failed.message):
+        if found := _ABSENT.fullmatch(failed.message):
             reference = self.references[int(found[1])]
             return Failed(missing(reference.place), reference.offset)
         part = culprit(self._root, values, self._engine)

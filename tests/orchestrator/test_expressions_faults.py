@@ -4,6 +4,7 @@ import pytest
 from msgspec import Raw
 
 from orchestrator.expressions import (
+    Apart,
     Context,
     ExpressionError,
     Form,
@@ -204,6 +205,32 @@ def test_an_error_value_is_never_a_true_condition(language: Language, context: C
     for source in ("1 / 0 > 0", "trigger.nope", "trigger.body.nope == 1", "[1][5] == 1", "1 / 0"):
         with pytest.raises(ExpressionError):
             compile_condition(source, language, node="n", field="/when").evaluate(context)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'No value with name "@99" found in Activation',
+        'NOT_FOUND: No value with name "@99" found in Activation',
+        "divide by zero",
+        "\0",
+        '"',
+        "`",
+    ],
+)
+def test_a_strangers_text_is_never_taken_for_what_the_engine_says(text: str, language: Language) -> None:
+    context = Context.from_roots(trigger={"m": {}, "k": text})
+    for source in (
+        "trigger.m[trigger.k]",
+        "int(trigger.k)",
+        "timestamp(trigger.k)",
+        "trigger.k.matches('(' + trigger.k)",
+    ):
+        compiled = compile_template("{{ " + source + " }}", language, node="n", field="/t")
+        with pytest.raises((ExpressionError, Apart)) as caught:
+            compiled.evaluate(context)
+        assert "@99" not in str(caught.value) or "`" in str(caught.value)
+        assert "division" not in str(caught.value)
 
 
 def test_a_message_is_short_whatever_it_quotes(language: Language) -> None:
