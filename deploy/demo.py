@@ -24,7 +24,7 @@ from chassis.ids import receipt
 from contracts.runs import TERMINAL
 from deploy import process
 from deploy.commands.here import Here
-from deploy.data_directory import write_whole
+from deploy.data_directory import holder, write_whole
 from deploy.operator.api import Answer, Api, problem, request
 from deploy.operator.reach import api
 from deploy.refusals import Refused
@@ -59,11 +59,15 @@ class Shown(Struct, frozen=True, kw_only=True):
 
 @contextmanager
 def a_stack(here: Here) -> Iterator[Running]:
-    """The stack that is ready here, or one that lives as long as the block."""
+    """The stack that is ready here or will be soon, or one that lives as long as the block."""
     folder = here.data_dir()
     running = running_stack(folder)
     if running is not None:
         yield running
+        return
+    if holder(folder) is not None:
+        here.say(f"A stack is starting in {folder}: waiting for it.")
+        yield _until_ready(folder)
         return
     here.say(f"No stack is ready in {folder}: starting one.")
     child = subprocess.Popen(
@@ -73,20 +77,22 @@ def a_stack(here: Here) -> Iterator[Running]:
         preexec_fn=process.dies_with_parent(signal.SIGTERM),  # noqa: PLW1509  # One system call and no lock.
     )
     try:
-        yield _until_ready(child, folder)
+        yield _until_ready(folder, child)
     finally:
         child.send_signal(signal.SIGTERM)
         child.wait(_STOP_SECONDS)
 
 
-def _until_ready(child: "subprocess.Popen[bytes]", folder: Path) -> Running:
+def _until_ready(folder: Path, child: "subprocess.Popen[bytes] | None" = None) -> Running:
     end = time.monotonic() + _START_SECONDS
     while time.monotonic() < end:
         running = running_stack(folder)
         if running is not None:
             return running
-        if child.poll() is not None:
+        if child is not None and child.poll() is not None:
             raise Refused("The stack did not start; its reason stands above.")
+        if child is None and holder(folder) is None:
+            raise Refused(f"The stack in {folder} has stopped.")
         time.sleep(_LOOK_SECONDS)
     raise Refused(f"The stack was not ready within {_START_SECONDS:.0f} s.")
 

@@ -3,19 +3,29 @@
 Each step is safe to run at every start. Imports stand inside: what has nothing to do costs no time.
 """
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from chassis import access
+from chassis.ports import Away
 from chassis.settings import Settings
 from deploy.data_directory import DataDirectory
 from deploy.database import ROLES, migrate
 from deploy.keys import Keys
+from deploy.refusals import Refused
 from deploy.servers import PostgresAddress
 from deploy.stack import Hooks, Stack
 
+if TYPE_CHECKING:
+    from chassis.jetstream.connection import Connection
+
 FIRST_KEY: Final = "first-api-key"
 OPERATOR: Final = access.SUPERVISOR
+_UNPIN_SECONDS: Final = 2.0
 
 
 def hooks() -> Hooks:
@@ -52,7 +62,10 @@ async def _first_key(stack: Stack) -> str:
 
 async def _before_service(stack: Stack, name: str) -> None:
     if name == "orchestrator":
-        await free_partitions(stack.settings_as(OPERATOR))
+        # With nats-server away only time is lost: what a dead one holds ends by itself.
+        with contextlib.suppress(Away, TimeoutError):
+            async with asyncio.timeout(_UNPIN_SECONDS):
+                await free_partitions(stack.settings_as(OPERATOR))
 
 
 async def bring_database(address: PostgresAddress, keys: Keys) -> None:
@@ -62,12 +75,9 @@ async def bring_database(address: PostgresAddress, keys: Keys) -> None:
 
 async def bring_streams(settings: Settings) -> None:
     """Streams, consumers and buckets of this release. Refused when what is stored does not fit."""
-    from chassis.jetstream.connection import connect
     from chassis.reconcile import Incompatible, reconcile
-    from deploy.refusals import Refused
 
-    quiet_logs()
-    async with connect(settings.nats_url, name=OPERATOR, seed_file=settings.nats_seed_file) as connection:
+    async with _as_operator(settings) as connection:
         try:
             await reconcile(
                 connection, replicas=settings.replicas, pools=pools_of(settings), orgs=(access.FIRST_ORG,)
@@ -78,18 +88,26 @@ async def bring_streams(settings: Settings) -> None:
 
 async def free_partitions(settings: Settings) -> None:
     """Whoever held a partition before is dead: the next orchestrator need not wait for its lease to end."""
-    from chassis.jetstream.connection import connect
     from chassis.reconcile import unpin_all
 
-    quiet_logs()
-    async with connect(settings.nats_url, name=OPERATOR, seed_file=settings.nats_seed_file) as connection:
+    async with _as_operator(settings) as connection:
         await unpin_all(connection)
 
 
+@asynccontextmanager
+async def _as_operator(settings: Settings) -> "AsyncIterator[Connection]":
+    from chassis.jetstream.connection import NotAllowed, connect
+
+    quiet_logs()
+    try:
+        async with connect(settings.nats_url, name=OPERATOR, seed_file=settings.nats_seed_file) as connection:
+            yield connection
+    except NotAllowed as reason:
+        raise Refused(str(reason)) from reason
+
+
 async def make_first_key(settings: Settings, path: Path) -> None:
-    """An API key for whoever enters first, unless there is one: then nothing is imported for it."""
-    if _is_there(path):
-        return
+    """An API key for whoever enters first, unless there is one."""
     from chassis.clock import SystemClock
     from chassis.postgres import pool
     from chassis.sealing import MasterKey
@@ -98,11 +116,10 @@ async def make_first_key(settings: Settings, path: Path) -> None:
 
     async with pool(settings, most=1) as postgres:
         vault = Vault(postgres, MasterKey.from_file(Path(settings.master_key_file)), SystemClock())
-        await ensure_first_key(vault, path)
-
-
-def _is_there(path: Path) -> bool:
-    return path.exists()
+        try:
+            await ensure_first_key(vault, path)
+        except ValueError as reason:
+            raise Refused(str(reason)) from reason
 
 
 def pools_of(settings: Settings) -> tuple[str, ...]:
