@@ -190,6 +190,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
+        self.looks: list[Look] = []
         self.inbox: list[bytes] = []
         self.deaf = False
         self.inbox_away = False
@@ -220,7 +221,10 @@ class Owner:
 
     def _hear(self, message: Any) -> Answer:
         assert not isinstance(message, StartRun | Exception), message
-        self.outcomes.append(message)
+        if isinstance(message, Look):
+            self.looks.append(message)
+        else:
+            self.outcomes.append(message)
         return Answer(run=message.run, result="accepted")
 
     async def put(self, partition: int, bundle: bytes) -> None:
@@ -347,12 +351,12 @@ class World:
 
     @property
     def outcomes(self) -> list[Outcome]:
-        return [told for told in self.owner.outcomes if not isinstance(told, Look)]
+        return self.owner.outcomes
 
     @property
     def looks(self) -> list[Look]:
         """What the owner was asked to look at."""
-        return [told for told in self.owner.outcomes if isinstance(told, Look)]
+        return self.owner.looks
 
     @contextlib.contextmanager
     def means(self) -> Iterator[Means]:
