@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from chassis.jetstream import JetStream
 from contracts.codec import Malformed, decode_message, encode
-from contracts.messages import Look, UnparkRun
+from contracts.messages import Look, Message, UnparkRun
 from contracts.subjects import DLQ, INBOX, TASKS, partition
 from deploy.refusals import Refused
 
@@ -56,25 +56,28 @@ async def letters(log: JetStream, org: str) -> list[Kept]:
 
 async def redrive(log: JetStream, letter: Kept) -> str:
     """What was done, in one line."""
-    number = partition(letter.run)
+    for message in messages_of(letter):
+        await log.inbox.look(partition(letter.run), letter.org, letter.run, encode(message))
+    gone = await log.connection.api(f"STREAM.MSG.DELETE.{DLQ}", {"seq": letter.number, "no_erase": True})
+    if "error" in gone:
+        raise Refused(f"Driven again, but letter {letter.number} stays: {gone['error'].get('description')}.")
+    return f"letter {letter.number} was said again to run {letter.run}"
+
+
+def messages_of(letter: Kept) -> tuple[Message, UnparkRun]:
+    """What is said to the run's owner: the message or what stands for it, then that the run is taken up."""
     if letter.stream == INBOX:
         try:
-            message = decode_message(letter.body.encode())
+            again = decode_message(letter.body.encode())
         except Malformed as malformed:
             raise Refused(
                 f"Letter {letter.number} cannot be read by this release either: {malformed}."
             ) from None
-        said = [encode(message)]
     elif letter.stream == TASKS:
-        said = [encode(Look(org=letter.org, run=letter.run))]
+        again = Look(org=letter.org, run=letter.run)
     else:
         raise Refused(
             f"Letter {letter.number} was a message of {letter.stream}, which is still there: "
             "`automateos projections rebuild` reads it again."
         )
-    for body in (*said, encode(UnparkRun(org=letter.org, run=letter.run, actor=ACTOR))):
-        await log.inbox.look(number, letter.org, letter.run, body)
-    gone = await log.connection.api(f"STREAM.MSG.DELETE.{DLQ}", {"seq": letter.number, "no_erase": True})
-    if "error" in gone:
-        raise Refused(f"Driven again, but letter {letter.number} stays: {gone['error'].get('description')}.")
-    return f"letter {letter.number} was said again to run {letter.run}"
+    return again, UnparkRun(org=letter.org, run=letter.run, actor=ACTOR)

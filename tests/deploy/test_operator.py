@@ -1,0 +1,193 @@
+"""What operators' commands say: a problem of the API, a state, a parting of history and decisions, a letter's fate."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+from typing import ClassVar
+
+import msgspec
+import pytest
+
+from chassis.testing.examples import MOMENT, examples
+from contracts.codec import encode
+from contracts.commits import Commit
+from contracts.messages import Look, UnparkRun
+from contracts.runs import RunEvent, StepSucceeded
+from contracts.subjects import partition
+from deploy.operator.api import Answer, Api, problem, request
+from deploy.operator.histories import decoded
+from deploy.operator.letters import Kept, messages_of
+from deploy.operator.replays import divergence_lines, state_lines
+from deploy.refusals import Refused
+from orchestrator.history import Divergence, state_at
+from orchestrator.state import Run
+
+
+class Listening(http.server.BaseHTTPRequestHandler):
+    """Answers with what the test wants, and remembers what it was asked."""
+
+    answers: ClassVar[list[tuple[int, bytes]]] = []
+    asked: ClassVar[list[tuple[str, str, bytes]]] = []
+
+    def do_GET(self) -> None:
+        size = int(self.headers.get("content-length", 0))
+        self.asked.append((self.command, self.path, self.rfile.read(size)))
+        status, body = self.answers.pop(0)
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def gateway() -> Iterator[str]:
+    Listening.answers.clear()
+    Listening.asked.clear()
+    with http.server.HTTPServer(("127.0.0.1", 0), Listening) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+# --- The API --------------------------------------------------------------------------------------
+
+
+def test_a_problem_is_one_line_with_its_code_and_every_fault() -> None:
+    body = encode(
+        {
+            "title": "The workflow has faults.",
+            "code": "invalid_workflow",
+            "faults": [{"pointer": "/nodes/0/type", "message": "Nobody has announced node type x."}],
+        }
+    )
+    told = problem(Answer(status=422, headers={}, body=body))
+    assert told == (
+        "The workflow has faults. (invalid_workflow 422) /nodes/0/type: Nobody has announced node type x."
+    )
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]"])
+def test_an_answer_that_is_no_problem_is_told_by_its_status(body: bytes) -> None:
+    assert problem(Answer(status=502, headers={}, body=body)) == "The server answered with status 502."
+
+
+def test_a_list_is_read_page_by_page_until_there_is_enough(gateway: str) -> None:
+    Listening.answers += [
+        (200, encode({"items": [{"id": number} for number in range(2)], "next": "further"})),
+        (200, encode({"items": [{"id": 2}], "next": None})),
+    ]
+    assert [each["id"] for each in Api(gateway, "key").pages("/runs", 5, status="failed")] == [0, 1, 2]
+    assert [path for _, path, _ in Listening.asked] == [
+        "/api/v1/runs?limit=5&status=failed",
+        "/api/v1/runs?cursor=further&limit=3&status=failed",
+    ]
+
+
+def test_what_the_api_refuses_is_refused_here(gateway: str) -> None:
+    Listening.answers.append((404, encode({"detail": "There is no such key.", "code": "not_found"})))
+    with pytest.raises(Refused, match=r"There is no such key\. \(not_found 404\)"):
+        Api(gateway, "key").post("/keys", {"name": "x"})
+    [(method, path, body)] = Listening.asked
+    assert (method, path, msgspec.json.decode(body)) == ("POST", "/api/v1/keys", {"name": "x"})
+
+
+def test_a_server_that_is_not_there_is_told_by_its_address() -> None:
+    with pytest.raises(Refused, match=r"http://127\.0\.0\.1:9 does not answer"):
+        request("http://127.0.0.1:9", "GET", "/")
+
+
+# --- States and replays ---------------------------------------------------------------------------
+
+
+def commit(*events: RunEvent) -> Commit[RunEvent]:
+    return Commit[RunEvent](
+        id="c",
+        org="org_default",
+        run="r",
+        version=1,
+        events=events,
+        time=MOMENT,
+        actor="system",
+        causation_id="",
+        correlation_id="",
+        engine_version="0.1.0",
+        key_id="",
+        prev_hash="",
+    )
+
+
+def test_a_state_tells_status_waits_and_steps() -> None:
+    history = [commit(examples()["run.started"], examples()["attempt.scheduled"])]
+    lines = state_lines(state_at("org_default", "r", history))
+    assert "status    running" in lines
+    assert "waits for attempt fetch/1" in lines
+    assert lines[-1].split()[:2] == ["fetch", "scheduled"]
+
+
+def test_a_run_that_has_not_begun_has_a_state_too() -> None:
+    assert "status    queued" in state_lines(Run.new("org_default", "r"))
+
+
+def test_a_replay_that_agrees_says_so() -> None:
+    assert divergence_lines("r", 12, None) == [
+        "run r replays: 12 events, every decision is the one that was recorded"
+    ]
+
+
+def test_a_parting_tells_what_was_decided_on_and_both_decisions() -> None:
+    parted = Divergence(
+        event=3,
+        version=2,
+        fact=examples()["step.reported"],
+        recorded=StepSucceeded(step="fetch", node="fetch", ports=("main",)),
+        recomputed=None,
+    )
+    first, fact, recorded, anew = divergence_lines("r", 12, parted)
+    assert first == "run r parts from its history at event 3 (commit 2)"
+    assert "step.reported fetch, attempt 1" in fact
+    assert '"type":"step.succeeded"' in recorded
+    assert anew.endswith("nothing")
+
+
+def test_a_history_from_a_newer_release_is_refused_with_the_release_that_it_needs() -> None:
+    body = encode(commit(examples()["run.started"])).replace(b'"run.started"', b'"run.teleported"')
+    with pytest.raises(Refused, match=r"run\.teleported 1 needs release ≥ 0\.1\.0"):
+        decoded([body])
+
+
+# --- Dead letters ---------------------------------------------------------------------------------
+
+
+def letter(stream: str, body: bytes) -> Kept:
+    return Kept(number=7, stream=stream, org="org_default", run="r", time="", reason="", body=body.decode())
+
+
+def test_a_message_of_the_inbox_is_said_again_and_its_run_taken_up() -> None:
+    said = Look(org="org_default", run="r")
+    again, taken_up = messages_of(letter("INBOX", encode(said)))
+    assert again == said
+    assert taken_up == UnparkRun(org="org_default", run="r", actor="system")
+    assert partition(again.run) == partition("r")
+
+
+def test_a_task_is_not_said_again_but_looked_for_by_the_owner_of_its_run() -> None:
+    first, _ = messages_of(letter("TASKS", b"{}"))
+    assert first == Look(org="org_default", run="r")
+
+
+def test_a_letter_that_this_release_cannot_read_either_stays() -> None:
+    with pytest.raises(Refused, match="Letter 7 cannot be read by this release either"):
+        messages_of(letter("INBOX", b"{"))
+
+
+def test_a_commit_that_no_projection_could_read_is_read_again_by_a_rebuild() -> None:
+    with pytest.raises(Refused, match="`automateos projections rebuild` reads it again"):
+        messages_of(letter("RUNS", b"{}"))
