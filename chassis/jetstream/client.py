@@ -42,11 +42,14 @@ class QuickClient(Client):
         return self._sid
 
     def deafen(self, sid: int) -> None:
-        """Unsubscribe: from here on nothing is heard of it, whatever is still on its way."""
-        if self._heard.pop(sid, None) is not None:
-            self._remove_sub(sid)
-            if self.is_connected:
-                self._queue(b"UNSUB %d\r\n" % sid)
+        """From here on nothing is heard of it, whatever is still on its way."""
+        self.unsubscribe(sid)
+        self._heard.pop(sid, None)
+
+    def unsubscribe(self, sid: int) -> None:
+        """What is still on its way is heard, until `deafen`; `flush` says when all of it has come."""
+        if self._subs.pop(sid, None) is not None and self.is_connected:
+            self._queue(b"UNSUB %d\r\n" % sid)
 
     def send(self, subject: str, body: bytes, reply: str = "", headers: bytes = b"") -> None:
         """Publish; the headers are whole, with their version line. The caller has checked that we are connected."""

@@ -151,7 +151,12 @@ class Connection:
         return self.client.hear(subject, heard, group)
 
     def deafen(self, sid: int) -> None:
+        """Hear no more of it, at once."""
         self.client.deafen(sid)
+
+    def unsubscribe(self, sid: int) -> None:
+        """Hear only what is on its way already, until `deafen`."""
+        self.client.unsubscribe(sid)
 
     async def flush(self) -> None:
         """Return when the server has seen all that was sent so far, and we all that it had sent by then."""

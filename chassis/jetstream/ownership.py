@@ -1,6 +1,6 @@
 """Which partitions this process owns, and what arrives for them.
 
-Processes share by meeting: each tells the others twice a second that it is there, keeps no more than its fair share of
+Processes share by meeting: each tells the others three times a second that it is there, keeps no more than its fair share of
 the partitions, and stands by for the ones it lacks. Nobody counts votes: two who think that they own one partition are
 told apart by the log.
 """
@@ -21,8 +21,8 @@ from chassis.ports import Arrival, Away
 from contracts import subjects
 from contracts.limits import PARTITIONS
 
-_BEAT_SECONDS: Final = 0.5
-_SILENCE_SECONDS: Final = 2.0
+_BEAT_SECONDS: Final = 0.3
+_SILENCE_SECONDS: Final = 1.5
 _PURGE_SECONDS: Final = 5.0
 _BUNCH: Final = 1_000
 _BYE: Final = b"bye"
@@ -152,9 +152,9 @@ class JetStreamOwnership:
             await asyncio.sleep(_BEAT_SECONDS)
 
     async def _hand_over(self, partitions: Sequence[Partition]) -> None:
-        """First no more calls, then what is under way is let in, then the next one may have them."""
+        """First no more calls, then what is under way is let in, then who waits is chosen."""
         for partition in partitions:
-            partition.deafen_calls()
+            partition.refuse_calls()
         try:
             await self._connection.flush()
             for partition in partitions:
@@ -165,6 +165,8 @@ class JetStreamOwnership:
                     for subject, body in (partition.unpin() for partition in partitions)
                 ]
             )
+            for partition in partitions:
+                partition.poke()
         except Away as away:
             log.warning("partitions.not-unpinned", reason=str(away))  # The pins run out by themselves.
         finally:

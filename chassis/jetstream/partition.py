@@ -21,11 +21,11 @@ _BATCH: Final = 500
 _PULL_SECONDS: Final = 0.5
 """A third of the time after which a silent owner loses its pin."""
 _EXPIRES: Final = int(1.2 * _NANO)
-_STAND_BY_SECONDS: Final = 1.0
+_STAND_BY_SECONDS: Final = 0.5
 _PAUSE_SECONDS: Final = 0.1
 _LOOK_SECONDS: Final = 0.02
 POKE: Final = b"[]"
-"""An empty bundle: makes the server choose an owner for a partition in which nothing lies."""
+"""An empty bundle, which nobody is told of."""
 
 log = structlog.get_logger()
 
@@ -129,7 +129,7 @@ class Partition:
             while self._wanted() and not pinned.done():
                 self._pull(inbox, batch=1, expires=int(_STAND_BY_SECONDS * _NANO))
                 if not _pinned_id(await self.information()):
-                    self._connection.publish(subjects.bundle(self.number), POKE)
+                    self.poke()
                 await _within(asyncio.shield(pinned), _STAND_BY_SECONDS)
             return pinned.result() if pinned.done() else ""
         finally:
@@ -195,8 +195,13 @@ class Partition:
         """The request that frees the partition for whoever waits."""
         return self._api("UNPIN"), {"group": subjects.OWNER_GROUP}
 
-    def deafen_calls(self) -> None:
-        self._connection.deafen(self._calls_sid)
+    def poke(self) -> None:
+        """The server chooses an owner when it has something to deliver."""
+        self._connection.publish(subjects.bundle(self.number), POKE)
+
+    def refuse_calls(self) -> None:
+        """Whoever calls from now on finds nobody; calls under way are let in."""
+        self._connection.unsubscribe(self._calls_sid)
 
     async def until_seen(self, sequence: int) -> None:
         while self.seen < sequence:
