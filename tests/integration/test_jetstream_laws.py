@@ -24,6 +24,17 @@ async def test_the_log_keeps_its_laws(
         await law(ports.log, "place")
 
 
+@named(port_laws.LOG_LAWS)
+async def test_the_log_keeps_its_laws_when_it_reads_from_the_leader_only(
+    open_ports: OpenPorts, law: Callable[..., Any]
+) -> None:
+    async with open_ports() as ports:
+        await ports.log.end()
+        ports.log._replicas = 3  # As in a cluster, where any copy may lag behind the leader.
+        await law(ports.log, "place")
+        assert ports.log._replicas == 3
+
+
 @pytest.mark.parametrize("count", [7, 40, 600])
 async def test_one_stale_proposal_stops_no_other(open_ports: OpenPorts, count: int) -> None:
     async with open_ports() as ports:
