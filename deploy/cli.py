@@ -16,7 +16,6 @@ from chassis.ports import Away
 from chassis.settings import InvalidSettings
 from contracts.reference import VERSION
 from deploy.commands.here import Here
-from deploy.local import line_printer
 from deploy.refusals import Refused
 
 app = App(
@@ -45,12 +44,18 @@ for _place_in_help, (_name, _place, _help) in enumerate(_COMMANDS):
 
 _MENDABLE: Final = (Refused, InvalidSettings, Away, CycloptsError, OSError)
 _INTERRUPTED: Final = 130
+_NO_READER: Final = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The entry point of the package."""
-    here = Here(environ=os.environ, say=line_printer())  # noqa: TID251  # The composition root of every command.
+    here = Here(environ=os.environ, say=_say)  # noqa: TID251  # The composition root of every command.
     return run(sys.argv[1:] if arguments is None else arguments, here)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def run(arguments: Sequence[str], here: Here) -> int:
@@ -59,6 +64,10 @@ def run(arguments: Sequence[str], here: Here) -> int:
         return _called(arguments, here)
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except BrokenPipeError:
+        # Nobody reads any more, as after `| head`. What is still to be flushed goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _NO_READER
     except Exception as error:
         reason = _mendable(error)
         if reason is None:

@@ -100,7 +100,8 @@ def environment_text() -> str:
     """A file for `cp .env.example .env`: every variable with its default, as a comment."""
     parts = [
         f"# Every setting of AutomateOS with its default. Written by `{_COMMAND}` from chassis/settings.py.",
-        "# Remove the # before a line to change it.",
+        "# Copy it to .env and remove the # before a line to change it. docker compose reads .env by itself;",
+        "# for `make up` say: set -a; . ./.env; set +a",
     ]
     group = ""
     for each in described():

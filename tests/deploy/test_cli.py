@@ -1,6 +1,7 @@
 """What the command line promises: help without weight, one clear line for every failure, JSON for programs."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,21 @@ def test_the_doctor_looks_at_the_machine_when_no_stack_runs(terminal: Terminal) 
     assert terminal("doctor") in {0, 1}  # The disk of this machine may be nearly full.
     assert terminal.lines[0].startswith("ok    Python 3.")
     assert terminal.lines[-1] == "note  no stack is ready here: only the machine was looked at"
+
+
+def test_a_command_ends_when_nobody_reads_what_it_says() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.cli", "workflows", "validate", "templates/github-push/workflow.json"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        cwd=CHECKOUT,
+        check=False,
+        timeout=60,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_what_somebody_stored_cannot_move_the_cursor_of_whoever_lists_it() -> None:
