@@ -8,6 +8,7 @@ from chassis import ids
 from chassis.clock import SystemClock
 from chassis.dispatch import Dispatch
 from chassis.edge.connections import ConnectionCap
+from chassis.expressions import Language
 from chassis.http import serve
 from chassis.jetstream import jetstream
 from chassis.lifecycle import Stopping, companions, run_service
@@ -50,6 +51,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             clock=clock,
             receipts=ids.receipt,
             disk_is_full=lambda: js.disk.state.stops_starts,
+            language=Language(),
         )
         show(metrics, door, hooks, limit)
 

@@ -12,6 +12,7 @@ from msgspec import Struct, structs
 from chassis.clock import Clock
 from chassis.dispatch import QUEUED, Dispatch
 from chassis.edge.problems import Problem
+from chassis.expressions import Language
 from chassis.ids import digest, run_id
 from chassis.ports import Away, Blobs, Log
 from chassis.rate_limit import RateLimit
@@ -37,6 +38,7 @@ from contracts.triggers import (
 from ingress.bodies import Body, parse
 from ingress.deliveries import Request, input_of, visible_headers
 from ingress.directory import Directory, Trigger
+from ingress.expression_keys import ExpressionKeys
 from ingress.histories import correlation_of, responded_in
 from ingress.hooks import UNKNOWN_TRIGGER, Hooks
 from ingress.replies import Reply, accepted, duplicate, run_says
@@ -54,12 +56,6 @@ class Keys(Protocol):
     async def open(self, org: str, secret_id: str) -> OpenedSecret: ...
 
     async def sealer(self, org: str, run: str) -> tuple[str, Sealer]: ...
-
-
-class Expressions(Protocol):
-    """Evaluates a dedupe key written as an expression."""
-
-    def key(self, expression: str, request: Request, body: Body) -> str | None: ...
 
 
 class Admitted(Struct, frozen=True, kw_only=True):
@@ -96,6 +92,7 @@ class Door:
         clock: Clock,
         receipts: Callable[[], str],
         disk_is_full: Callable[[], bool],
+        language: Language,
     ) -> None:
         self._directory = directory
         self._dispatch = dispatch
@@ -108,6 +105,7 @@ class Door:
         self._clock = clock
         self._receipts = receipts
         self._disk_is_full = disk_is_full
+        self._keys_by_expression = ExpressionKeys(language)
         self.accepted = 0
         self.duplicates = 0
         self.refused = 0
@@ -197,8 +195,8 @@ class Door:
                 return dedupe_key(preset, request.raw_headers, request.body)
             case HeaderKey(header=header):
                 return request.headers.get(header.lower()) or None
-            case ExpressionKey():
-                return None
+            case ExpressionKey(expression=expression):
+                return self._keys_by_expression.key(expression, request, body)
 
     async def _payload(
         self, admitted: Admitted, request: Request, named: Named, sealer: Sealer | None

@@ -7,6 +7,8 @@ from msgspec import Struct
 
 from chassis.archive import commits_of
 from chassis.clock import SystemClock
+from chassis.expressions import Language
+from chassis.expressions.worker import WorkerProcess
 from chassis.http import health_app, serve
 from chassis.jetstream import jetstream
 from chassis.lifecycle import Stopping, companions, run_service
@@ -18,8 +20,6 @@ from orchestrator.answers import Replies
 from orchestrator.catalogue import SPECS
 from orchestrator.emission import Emission
 from orchestrator.evaluation import Compiled
-from orchestrator.expressions import Language
-from orchestrator.expressions.worker import WorkerProcess
 from orchestrator.judge import Judge
 from orchestrator.questions import Questions
 from orchestrator.service import Orchestrator

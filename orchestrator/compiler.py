@@ -12,6 +12,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from chassis.expressions import Form as Fields
+from chassis.expressions import Language, Scope, compile_config
 from contracts.codec import encode
 from contracts.limits import ATTEMPT_SECONDS, PORTS_PER_NODE, NodeId, PoolName, PortName
 from contracts.nodes import NodeSpec
@@ -19,8 +21,6 @@ from contracts.plans import Plan, PlanEdge, PlanNode, Reads
 from contracts.workflows import Edge, Fault, Node, Retry, Workflow
 from orchestrator.catalogue import SPECS
 from orchestrator.drafts import Draft, read
-from orchestrator.expressions import Form as Fields
-from orchestrator.expressions import Language, Scope, compile_config
 from orchestrator.schemas import Form
 from orchestrator.state import ERROR_PORT
 from orchestrator.topology import Topology, examine

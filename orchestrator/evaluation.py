@@ -11,13 +11,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from contracts.codec import encode
-from contracts.errors import Failure
-from contracts.limits import NodeId
-from contracts.payloads import Inline, Payload
-from contracts.plans import Plan, PlanNode
-from orchestrator.control import Answered, Delayed, Passed, perform
-from orchestrator.expressions import (
+from chassis.expressions import (
     MISSING,
     NO_ANSWERS,
     Answers,
@@ -34,6 +28,12 @@ from orchestrator.expressions import (
     compile_condition,
     compile_config,
 )
+from contracts.codec import encode
+from contracts.errors import Failure
+from contracts.limits import NodeId
+from contracts.payloads import Inline, Payload
+from contracts.plans import Plan, PlanNode
+from orchestrator.control import Answered, Delayed, Passed, perform
 from orchestrator.inputs import Incoming, NotReady, Unreadable, Values, run_output
 from orchestrator.readiness import Graph
 from orchestrator.state import Run

@@ -6,13 +6,13 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct
 
+from chassis.expressions import Job
 from contracts.codec import encode
 from contracts.errors import Failure
 from contracts.limits import PREFETCH_BYTES, NodeId
 from contracts.payloads import NULL, Blob, Inline, Payload
 from contracts.plans import PlanNode
 from orchestrator.control import Unfit
-from orchestrator.expressions import Job
 from orchestrator.readiness import Graph, taken_from
 from orchestrator.state import Run, Step
 

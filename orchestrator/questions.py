@@ -13,6 +13,7 @@ import msgspec
 import structlog
 from msgspec import Raw
 
+from chassis.expressions import Language
 from chassis.ports import Away, Blobs, Signals
 from contracts.codec import Decoder, Malformed, Unknown, decode_commit, encode
 from contracts.commits import Commit
@@ -24,7 +25,6 @@ from contracts.payloads import Inline, Payload
 from contracts.runs import RunEvent
 from contracts.subjects import COMPILE, INSPECT
 from orchestrator.compiler import compile_workflow, encoded
-from orchestrator.expressions import Language
 from orchestrator.history import replay, state_at
 from orchestrator.run import waiting_for
 from orchestrator.sources import PLAN_TYPE, Sources

@@ -7,6 +7,7 @@ from typing import Final, Generic, Protocol, TypeVar
 import structlog
 from msgspec import structs
 
+from chassis.expressions.jobs import Answer, Answers, Job, Undone, Worker
 from chassis.ports import Blobs, Log, Stored
 from contracts.codec import Decoder, decode_envelope
 from contracts.limits import PREFETCH_BYTES
@@ -14,7 +15,6 @@ from contracts.payloads import Blob
 from contracts.plans import Plan
 from contracts.runs import TERMINAL
 from contracts.subjects import run as run_subject
-from orchestrator.expressions.jobs import Answer, Answers, Job, Undone, Worker
 from orchestrator.inputs import NotReady
 from orchestrator.memory import Known, fold
 from orchestrator.run import Evaluate, Graph

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from chassis.dispatch import Dispatch
+from chassis.expressions import Language
 from chassis.ids import digest
 from chassis.ports import Stored
 from chassis.secret import HmacSecret, Secret, SecretValue
@@ -110,6 +111,7 @@ class Room:
             clock=SimulatedClock(self.world),
             receipts=lambda: f"receipt-{next(numbers)}",
             disk_is_full=lambda: self.full,
+            language=Language(),
         )
 
     def _accepted(self, start: StartRun) -> Answer:

@@ -9,7 +9,7 @@ from chassis.edge.problems import Problem
 from contracts.codec import Decoder
 from contracts.messages import Answer, Responded, StartRun
 from contracts.payloads import Blob, Inline
-from contracts.triggers import Github, HeaderKey, Preset, Slack, Webhook
+from contracts.triggers import ExpressionKey, Github, HeaderKey, Preset, Slack, Webhook
 from tests.ingress.doors import PLAN, TEST_TOKEN, Room, responded, signed
 
 json = Decoder[Any](Any)
@@ -274,3 +274,24 @@ def test_a_run_that_does_not_answer_in_time_goes_on() -> None:
         assert problem.headers == {"automateos-run": room.starts[0].run}
 
     Room(RESPOND).run(story)
+
+
+BY_EXPRESSION = Webhook(dedupe=ExpressionKey(expression="trigger.body.order.id"))
+
+
+def test_a_key_may_be_an_expression_over_the_delivery() -> None:
+    async def story(room: Room) -> None:
+        replies = [await room.deliver(b'{"order":{"id":%d}}' % number) for number in (7, 7, 8)]
+        assert [reply.status for reply in replies] == [202, 200, 202]
+
+    Room(BY_EXPRESSION).run(story)
+
+
+def test_a_delivery_whose_key_cannot_be_evaluated_is_refused_and_kept() -> None:
+    async def story(room: Room) -> None:
+        assert (await refusal(room, b'{"order":{}}')).status == 400
+        assert (await refusal(room, b'{"order":{"id":[1]}}')).status == 400
+        await room.hooks.drained()
+        assert [result for result, _ in room.kept] == ["refused", "refused"]
+
+    Room(BY_EXPRESSION).run(story)

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from chassis.expressions import Language
 from contracts.codec import Decoder
 from contracts.limits import EDGES, NODES, VARS, WORKFLOW_BYTES
 from contracts.nodes import NodeSpec, Port
 from contracts.plans import Plan
 from contracts.workflows import Edge, Fault, Node, Retry, Workflow
 from orchestrator.compiler import compile_workflow, encoded
-from orchestrator.expressions import Language
 
 SAMPLES = sorted((Path(__file__).parent / "workflows").glob("*.json"))
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from chassis.expressions import Answer, Done, Job
 from chassis.ids import digest
 from chassis.testing.scenario import Scenario
 from contracts.codec import encode
@@ -27,7 +28,6 @@ from contracts.runs import (
 )
 from orchestrator.compiler import compile_workflow
 from orchestrator.evaluation import Compiled
-from orchestrator.expressions import Answer, Done, Job
 from orchestrator.inputs import NotReady
 from orchestrator.run import Run, accept, decide, evolve
 from tests.orchestrator.stories import NOON, START, broken, done, value

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec import Raw
 
-from orchestrator.expressions import (
+from chassis.expressions import (
     Answer,
     Apart,
     Context,
@@ -19,8 +19,8 @@ from orchestrator.expressions import (
     Value,
     compile_template,
 )
-from orchestrator.expressions.apart import answered
-from orchestrator.expressions.worker import WorkerProcess
+from chassis.expressions.apart import answered
+from chassis.expressions.worker import WorkerProcess
 
 EASY = Job(source="6 * 7", values=Raw(b"{}"))
 ANSWER = Done(value=Raw(b"42"))

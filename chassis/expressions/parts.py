@@ -5,13 +5,13 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from orchestrator.expressions.budget import Budget
-from orchestrator.expressions.faults import ExpressionError, ExpressionFault, Failed, locate
-from orchestrator.expressions.jobs import NO_ANSWERS, Answers, Apart, Job
-from orchestrator.expressions.program import Program
-from orchestrator.expressions.references import Reads
-from orchestrator.expressions.values import Context
-from orchestrator.expressions.written import written
+from chassis.expressions.budget import Budget
+from chassis.expressions.faults import ExpressionError, ExpressionFault, Failed, locate
+from chassis.expressions.jobs import NO_ANSWERS, Answers, Apart, Job
+from chassis.expressions.program import Program
+from chassis.expressions.references import Reads
+from chassis.expressions.values import Context
+from chassis.expressions.written import written
 
 
 class Turn(Struct, frozen=True):

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
-from orchestrator.expressions.tree import (
+from chassis.expressions.tree import (
     Call,
     Comprehension,
     Const,

@@ -9,8 +9,8 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-from orchestrator.expressions.faults import Flaw
-from orchestrator.expressions.tree import (
+from chassis.expressions.faults import Flaw
+from chassis.expressions.tree import (
     Call,
     Comprehension,
     Const,

@@ -9,10 +9,9 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from contracts.limits import JSON_DEPTH
-from orchestrator.expressions.budget import Room
-from orchestrator.expressions.faults import Failed
-from orchestrator.expressions.tree import (
+from chassis.expressions.budget import Room
+from chassis.expressions.faults import Failed
+from chassis.expressions.tree import (
     Comprehension,
     Const,
     Expr,
@@ -21,6 +20,7 @@ from orchestrator.expressions.tree import (
     appended,
     builds_list,
 )
+from contracts.limits import JSON_DEPTH
 
 
 class Outline(Struct, frozen=True, kw_only=True):

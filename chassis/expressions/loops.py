@@ -9,8 +9,8 @@ from typing import Final
 
 from msgspec import structs
 
-from orchestrator.expressions.engine import IN_ORDER
-from orchestrator.expressions.tree import (
+from chassis.expressions.engine import IN_ORDER
+from chassis.expressions.tree import (
     Call,
     Comprehension,
     Const,

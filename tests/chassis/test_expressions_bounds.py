@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from msgspec import Raw
 
-from orchestrator.expressions import (
+from chassis.expressions import (
     Apart,
     Context,
     Done,
@@ -18,10 +18,10 @@ from orchestrator.expressions import (
     compile_config,
     compile_template,
 )
-from orchestrator.expressions.bounds import MEMORY, NANOSECONDS, Cost
-from orchestrator.expressions.budget import Budget
-from orchestrator.expressions.costs import Size
-from orchestrator.expressions.program import Program
+from chassis.expressions.bounds import MEMORY, NANOSECONDS, Cost
+from chassis.expressions.budget import Budget
+from chassis.expressions.costs import Size
+from chassis.expressions.program import Program
 
 
 @pytest.fixture(scope="module")

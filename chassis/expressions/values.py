@@ -10,9 +10,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
+from chassis.expressions.faults import Failed
+from chassis.expressions.references import Place, spelled
 from contracts.limits import JSON_DEPTH
-from orchestrator.expressions.faults import Failed
-from orchestrator.expressions.references import Place, spelled
 
 INT64: Final = range(-(2**63), 2**63)
 SECRET: Final = "$secret"  # noqa: S105  # The name of a field, not a secret.

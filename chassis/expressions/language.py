@@ -3,15 +3,15 @@
 from collections import OrderedDict
 from typing import Final
 
+from chassis.expressions.bounds import too_complex
+from chassis.expressions.costs import KNOWN
+from chassis.expressions.engine import Engine, Refused
+from chassis.expressions.faults import Flaw
+from chassis.expressions.functions import MACROS
+from chassis.expressions.program import Program
+from chassis.expressions.references import Resolved, resolve
+from chassis.expressions.wire import Malformed
 from contracts.limits import CEL_SOURCE_BYTES
-from orchestrator.expressions.bounds import too_complex
-from orchestrator.expressions.costs import KNOWN
-from orchestrator.expressions.engine import Engine, Refused
-from orchestrator.expressions.faults import Flaw
-from orchestrator.expressions.functions import MACROS
-from orchestrator.expressions.program import Program
-from orchestrator.expressions.references import Resolved, resolve
-from orchestrator.expressions.wire import Malformed
 
 _KEPT: Final = 1_024
 

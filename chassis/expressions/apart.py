@@ -1,4 +1,4 @@
-"""The process in which evaluations are made that may have to be killed: `python -m orchestrator.expressions.apart`.
+"""The process in which evaluations are made that may have to be killed: `python -m chassis.expressions.apart`.
 
 It reads jobs from its input and writes replies to its output, each as JSON after its length in four bytes, one after the
 other, until its input ends. It bounds its own memory, and its processor time in case whoever would kill it is gone.
@@ -12,11 +12,11 @@ from typing import BinaryIO, Final
 import msgspec
 from msgspec import Raw, Struct
 
+from chassis.expressions.faults import Failed, OutOfMemory
+from chassis.expressions.jobs import Answer, Done, Job, Undone
+from chassis.expressions.language import Language
+from chassis.expressions.program import Program
 from contracts.limits import MIB
-from orchestrator.expressions.faults import Failed, OutOfMemory
-from orchestrator.expressions.jobs import Answer, Done, Job, Undone
-from orchestrator.expressions.language import Language
-from orchestrator.expressions.program import Program
 
 MEMORY: Final = 256 * MIB
 """What an evaluation may take, on top of what the process takes anyway."""

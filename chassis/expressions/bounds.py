@@ -14,10 +14,9 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct
 
-from contracts.limits import CEL_COMPREHENSIONS, CEL_SECONDS, MIB
-from orchestrator.expressions.costs import RULES, SCALAR, Size, formatting, matching
-from orchestrator.expressions.faults import Flaw
-from orchestrator.expressions.tree import (
+from chassis.expressions.costs import RULES, SCALAR, Size, formatting, matching
+from chassis.expressions.faults import Flaw
+from chassis.expressions.tree import (
     Call,
     Comprehension,
     Const,
@@ -33,6 +32,7 @@ from orchestrator.expressions.tree import (
     is_binding,
     walk,
 )
+from contracts.limits import CEL_COMPREHENSIONS, CEL_SECONDS, MIB
 
 NANOSECONDS: Final = CEL_SECONDS * 1e9
 MEMORY: Final = 32 * MIB

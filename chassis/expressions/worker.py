@@ -7,11 +7,11 @@ from typing import Final
 
 import msgspec
 
-from orchestrator.expressions.apart import Reply, framed
-from orchestrator.expressions.jobs import Answer, Job, Undone
+from chassis.expressions.apart import Reply, framed
+from chassis.expressions.jobs import Answer, Job, Undone
 
 SECONDS: Final = 1.0
-_COMMAND: Final = (sys.executable, "-m", "orchestrator.expressions.apart")
+_COMMAND: Final = (sys.executable, "-m", "chassis.expressions.apart")
 _decode: Final = msgspec.json.Decoder(Reply).decode
 
 

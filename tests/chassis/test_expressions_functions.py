@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from orchestrator.expressions import FUNCTIONS, Context, FunctionDoc, Language
-from orchestrator.expressions.costs import KNOWN
-from orchestrator.expressions.functions import MACROS
-from orchestrator.expressions.program import Program
+from chassis.expressions import FUNCTIONS, Context, FunctionDoc, Language
+from chassis.expressions.costs import KNOWN
+from chassis.expressions.functions import MACROS
+from chassis.expressions.program import Program
 
 LANGUAGE = Language()
 

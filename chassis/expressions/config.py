@@ -8,14 +8,14 @@ from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
+from chassis.expressions.faults import ExpressionFault, Flaw, brief, locate
+from chassis.expressions.language import Language
+from chassis.expressions.parts import CompiledConfig, Field, List, Literal, Object, Part, Text
+from chassis.expressions.program import Program
+from chassis.expressions.references import Reads, Scope, beyond, reads
+from chassis.expressions.template import parts
+from chassis.expressions.values import SECRET
 from contracts.limits import JSON_DEPTH
-from orchestrator.expressions.faults import ExpressionFault, Flaw, brief, locate
-from orchestrator.expressions.language import Language
-from orchestrator.expressions.parts import CompiledConfig, Field, List, Literal, Object, Part, Text
-from orchestrator.expressions.program import Program
-from orchestrator.expressions.references import Reads, Scope, beyond, reads
-from orchestrator.expressions.template import parts
-from orchestrator.expressions.values import SECRET
 
 EXPRESSIONS: Final = 500
 """In one configuration."""

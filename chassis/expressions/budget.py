@@ -1,8 +1,8 @@
 """What one evaluation of a configuration may still take, all its fields together."""
 
+from chassis.expressions.bounds import MEMORY, NANOSECONDS, Cost
+from chassis.expressions.faults import Failed
 from contracts.limits import CEL_VALUE_BYTES
-from orchestrator.expressions.bounds import MEMORY, NANOSECONDS, Cost
-from orchestrator.expressions.faults import Failed
 
 
 class Room:

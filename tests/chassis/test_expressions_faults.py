@@ -3,7 +3,7 @@
 import pytest
 from msgspec import Raw
 
-from orchestrator.expressions import (
+from chassis.expressions import (
     Apart,
     Context,
     ExpressionError,

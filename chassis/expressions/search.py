@@ -5,12 +5,12 @@ from typing import Any, Final
 
 import msgspec
 
-from orchestrator.expressions.bounds import cost
-from orchestrator.expressions.costs import Size
-from orchestrator.expressions.engine import Engine, run
-from orchestrator.expressions.faults import Failed
-from orchestrator.expressions.loops import rewritten
-from orchestrator.expressions.tree import Call, Comprehension, Const, Expr, Ident, children, is_binding, walk
+from chassis.expressions.bounds import cost
+from chassis.expressions.costs import Size
+from chassis.expressions.engine import Engine, run
+from chassis.expressions.faults import Failed
+from chassis.expressions.loops import rewritten
+from chassis.expressions.tree import Call, Comprehension, Const, Expr, Ident, children, is_binding, walk
 
 _PARTS: Final = 200
 _NANOSECONDS: Final = 500_000

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from orchestrator.expressions import (
+from chassis.expressions import (
     Apart,
     CompiledConfig,
     Context,
@@ -27,8 +27,8 @@ from orchestrator.expressions import (
     compile_config,
     compile_template,
 )
-from orchestrator.expressions.program import Program
-from orchestrator.expressions.worker import WorkerProcess
+from chassis.expressions.program import Program
+from chassis.expressions.worker import WorkerProcess
 
 SCRIPT = Path(__file__).with_name("hostile.py")
 CASES: dict[str, Any] = runpy.run_path(str(SCRIPT))["CASES"]

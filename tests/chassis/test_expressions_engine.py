@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from orchestrator.expressions import Context, Language
-from orchestrator.expressions.budget import Room
-from orchestrator.expressions.engine import Engine, Refused, run
-from orchestrator.expressions.faults import Failed
-from orchestrator.expressions.program import Program
-from orchestrator.expressions.results import UNKNOWN, plain
-from orchestrator.expressions.values import has_secret
-from orchestrator.expressions.wire import Malformed, read, write
+from chassis.expressions import Context, Language
+from chassis.expressions.budget import Room
+from chassis.expressions.engine import Engine, Refused, run
+from chassis.expressions.faults import Failed
+from chassis.expressions.program import Program
+from chassis.expressions.results import UNKNOWN, plain
+from chassis.expressions.values import has_secret
+from chassis.expressions.wire import Malformed, read, write
 
 
 def value(source: str, language: Language, **roots: Any) -> object:
@@ -133,7 +133,7 @@ def test_one_huge_number_does_not_spoil_the_rest(language: Language) -> None:
 
 
 _ORDERS = """
-from orchestrator.expressions import Context, Language
+from chassis.expressions import Context, Language
 language = Language()
 context = Context.from_roots(trigger={"m": {c: c for c in "qwertyuiopasdfgh"}, "l": [{"z": 1, "b": 2, "q": 3}]})
 for source in ("trigger.m.map(k, k)", "trigger.m.filter(k, k != 'q')", "[trigger.m, trigger.l][0]", "trigger.l.filter(x, true)",

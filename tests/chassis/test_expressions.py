@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from orchestrator.expressions import (
+from chassis.expressions import (
     Context,
     ExpressionError,
     Form,

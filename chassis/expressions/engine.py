@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from cel_expr_python import cel
 
-from orchestrator.expressions.arithmetic import (
+from chassis.expressions.arithmetic import (
     MIXED,
     ORDERED,
     arithmetic_types,
@@ -22,12 +22,12 @@ from orchestrator.expressions.arithmetic import (
     order_types,
     overload,
 )
-from orchestrator.expressions.faults import Failed, Flaw, OutOfMemory
-from orchestrator.expressions.references import ROOTS
-from orchestrator.expressions.shield import shielded
-from orchestrator.expressions.tree import Expr, Tree
-from orchestrator.expressions.wire import read, write
-from orchestrator.expressions.wording import flaws, sentence
+from chassis.expressions.faults import Failed, Flaw, OutOfMemory
+from chassis.expressions.references import ROOTS
+from chassis.expressions.shield import shielded
+from chassis.expressions.tree import Expr, Tree
+from chassis.expressions.wire import read, write
+from chassis.expressions.wording import flaws, sentence
 
 _T: Final = cel.Type
 _EXTENSIONS: Final = ("bindings", "encoders", "lists", "math", "sets", "strings")

@@ -10,14 +10,14 @@ Pure: no clock, no chance, no I/O. What may take too long raises `Apart` with jo
 `worker.WorkerProcess` and asks again with the answers.
 """
 
-from orchestrator.expressions.config import Form, compile_condition, compile_config, compile_template
-from orchestrator.expressions.faults import ExpressionError, ExpressionFault, Position
-from orchestrator.expressions.functions import FUNCTIONS, FunctionDoc
-from orchestrator.expressions.jobs import NO_ANSWERS, Answer, Answers, Apart, Done, Job, Undone, Worker
-from orchestrator.expressions.language import Language
-from orchestrator.expressions.parts import CompiledConfig
-from orchestrator.expressions.references import Reads, Scope
-from orchestrator.expressions.values import MISSING, Context, Settled, Value
+from chassis.expressions.config import Form, compile_condition, compile_config, compile_template
+from chassis.expressions.faults import ExpressionError, ExpressionFault, Position
+from chassis.expressions.functions import FUNCTIONS, FunctionDoc
+from chassis.expressions.jobs import NO_ANSWERS, Answer, Answers, Apart, Done, Job, Undone, Worker
+from chassis.expressions.language import Language
+from chassis.expressions.parts import CompiledConfig
+from chassis.expressions.references import Reads, Scope
+from chassis.expressions.values import MISSING, Context, Settled, Value
 
 __all__ = [
     "FUNCTIONS",

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from orchestrator.expressions.faults import FaultCode, Flaw
+from chassis.expressions.faults import FaultCode, Flaw
 
 _MISTAKE: Final = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
 _CODE: Final = re.compile(r"^[A-Z_]+: | \[[A-Z_]+\]$")

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct
 
-from orchestrator.expressions.faults import Flaw
+from chassis.expressions.faults import Flaw
 
 
 class Placeholder(Struct, frozen=True, kw_only=True):

@@ -7,19 +7,19 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from msgspec import Raw, Struct
 
+from chassis.expressions.bounds import Cost, cost
+from chassis.expressions.budget import Budget, Room
+from chassis.expressions.costs import Size
+from chassis.expressions.engine import Engine, run
+from chassis.expressions.faults import Failed, OutOfMemory
+from chassis.expressions.jobs import NO_ANSWERS, Answers, Apart, Done, Job, Undone
+from chassis.expressions.loops import rewritten
+from chassis.expressions.references import Place, Reference, Resolved, spelled
+from chassis.expressions.results import outline, plain
+from chassis.expressions.search import culprit
+from chassis.expressions.shield import Text, shielded
+from chassis.expressions.values import MISSING, NUL, Context, Value, deeper_than, has_secret
 from contracts.limits import CEL_VALUE_BYTES, JSON_DEPTH
-from orchestrator.expressions.bounds import Cost, cost
-from orchestrator.expressions.budget import Budget, Room
-from orchestrator.expressions.costs import Size
-from orchestrator.expressions.engine import Engine, run
-from orchestrator.expressions.faults import Failed, OutOfMemory
-from orchestrator.expressions.jobs import NO_ANSWERS, Answers, Apart, Done, Job, Undone
-from orchestrator.expressions.loops import rewritten
-from orchestrator.expressions.references import Place, Reference, Resolved, spelled
-from orchestrator.expressions.results import outline, plain
-from orchestrator.expressions.search import culprit
-from orchestrator.expressions.shield import Text, shielded
-from orchestrator.expressions.values import MISSING, NUL, Context, Value, deeper_than, has_secret
 
 _ABSENT: Final = re.compile(r'No value with name "@(\d+)" found in Activation')
 _SHORT: Final = 1_000

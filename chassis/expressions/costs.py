@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct
 
-from orchestrator.expressions.tree import Const, Expr
+from chassis.expressions.tree import Const, Expr
 
 
 class Size(Struct, frozen=True):
