@@ -2,10 +2,12 @@
 
 import asyncio
 import sys
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
+import redis.asyncio
 from msgspec import Struct
 
 from chassis.clock import Clock, SystemClock
@@ -66,12 +68,12 @@ async def main(settings: Settings, stopping: Stopping) -> None:
         egress_of(settings) as egress,
         jetstream(settings, "gateway", clock) as js,
         pool(settings) as postgres,
-        redis_client(settings.redis_url) as redis,
+        counting(settings.redis_url) as counts,
         companions() as beside,
     ):
         with closing(tracer_for("gateway", settings)) as tracer:
             vault = Vault(postgres, master, clock)
-            limit = RateLimit(redis, clock, prefix="api")
+            limit = RateLimit(counts, clock, prefix="api")
             gateway = gateway_of(js, postgres, vault, egress, clock, settings)
             show(metrics, gateway, limit)
 
@@ -118,6 +120,16 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                 await stopping.wait()
                 gateway.tail.close()
                 server.should_exit = True
+
+
+@asynccontextmanager
+async def counting(url: str) -> "AsyncIterator[redis.asyncio.Redis]":
+    """Redis, and none of its connections left behind."""
+    client = redis_client(url)
+    try:
+        yield client
+    finally:
+        await client.aclose(close_connection_pool=True)
 
 
 def gateway_of(  # What the world offers.

@@ -26,7 +26,7 @@ from gateway.nodes.routes import Catalogue
 from gateway.openapi import document, operations
 from gateway.orgs.routes import ROUTES as ORG_ROUTES
 from gateway.permissions import API
-from gateway.places import Places
+from gateway.places import HEADER, Places
 from gateway.problems import HANDLERS
 from gateway.runs.histories import Histories
 from gateway.runs.inspection import Inspector
@@ -108,17 +108,33 @@ class Probes:
         return Response(body, status_code=status, media_type=content_type.decode())
 
 
+_WRITES: Final = frozenset({"POST", "PUT", "DELETE"})
+_POSITION: Final = HEADER.lower().encode()
+
+
 class WithParts:
-    """Puts the parts beside each request, where the routes' parameters are filled from."""
+    """Puts the parts beside each request, where the routes' parameters are filled from; tells writers where they wrote."""
 
     def __init__(self, app: App, parts: Parts, probes: Probes) -> None:
-        self._app = app
+        self._app, self._places = app, parts.places
         self._given = {name: getattr(parts, name) for name in parts.__struct_fields__} | {"probes": probes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            scope["state"]["parts"] = self._given
-        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope["state"]["parts"] = self._given
+        if scope["method"] not in _WRITES or "caller" not in scope["state"]:
+            await self._app(scope, receive, send)
+            return
+        org = scope["state"]["caller"].org
+
+        async def telling(message: Any) -> None:
+            if message["type"] == "http.response.start" and (position := self._places.header(org)):
+                message["headers"] = [*message.get("headers", ()), (_POSITION, position.encode())]
+            await send(message)
+
+        await self._app(scope, receive, telling)
 
 
 def framework(release: str) -> Litestar:

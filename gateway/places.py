@@ -12,7 +12,6 @@ from typing import Final, Protocol
 from chassis.ports import Away
 from chassis.postgres import Pool, connected
 from contracts.limits import MAX_INTEGER
-from contracts.subjects import DOMAIN, RUNS
 from gateway.callers import Caller
 from gateway.domain import Place
 
@@ -71,6 +70,13 @@ class Places:
         while len(self._written) > REMEMBERED_ORGS:
             self._written.popitem(last=False)
 
+    def header(self, org: str) -> str:
+        """What a write's answer carries: the newest writes of the org that this process knows of."""
+        written = self._written.get(org, {})
+        return ", ".join(
+            f"{stream}:{place.epoch}-{place.sequence}" for stream, place in sorted(written.items())
+        )
+
     def written(self, org: str, stream: str) -> Place | None:
         return self._written.get(org, {}).get(stream)
 
@@ -119,17 +125,9 @@ class Places:
             await asyncio.sleep(POLL_SECONDS)
 
 
-def header_of(stream: str, place: Place) -> dict[str, str]:
-    """What a write's answer carries."""
-    return {HEADER: f"{stream}:{place.epoch}-{place.sequence}"}
-
-
 def _said(text: str | None, stream: str) -> Place | None:
     """A stranger's word about a position: bounded, and it costs them at most their own patience."""
     for found in _ONE.finditer(text or ""):
         if found[1] == stream and int(found[3]) <= MAX_INTEGER:
             return Place(int(found[2]), int(found[3]))
     return None
-
-
-STREAMS: Final = (RUNS, DOMAIN)

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from litestar import Response, get, put
+from litestar import get, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from litestar.types import ControllerRouterHandler
@@ -12,7 +12,7 @@ from contracts.subjects import DOMAIN
 from gateway.callers import Caller
 from gateway.domain import Domain, cause_of
 from gateway.orgs.rules import ORG, set_vars
-from gateway.places import Places, header_of
+from gateway.places import Places
 
 
 class Vars(Struct, frozen=True, kw_only=True):
@@ -34,11 +34,11 @@ async def put_vars(
     domain: NamedDependency[Domain],
     places: NamedDependency[Places],
     data: JSONBody[Vars],
-) -> Response[Vars]:
+) -> Vars:
     """Replace all of them."""
     changed = await domain.change(ORG, caller.org, lambda state: set_vars(state, data.vars), cause_of(caller))
     places.wrote(caller.org, DOMAIN, changed.place)
-    return Response(data, headers=header_of(DOMAIN, changed.place))
+    return data
 
 
 ROUTES: Final[list[ControllerRouterHandler]] = [get_vars, put_vars]

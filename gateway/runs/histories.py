@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from chassis.archive import archived_commits
-from chassis.ports import Away, Log, Stored
+from chassis.ports import Log, Stored
 from chassis.postgres import Pool
 from contracts.codec import decode_envelope
 from contracts.commits import Envelope
@@ -41,12 +41,7 @@ class StoredHistories:
         kept = [Kept(self._log.epoch, stored.sequence, stored.body) for stored in live]
         if live and _version(live[0]) == 1:
             return kept  # Nothing of it has moved to the archive.
-        try:
-            archived = await archived_commits(self._pool, org, run_id)
-        except Away:
-            if not live:
-                return []  # A run that is neither here nor known to be anywhere.
-            raise
+        archived = await archived_commits(self._pool, org, run_id)
         known = archived[-1].version if archived else 0
         newer = [each for each, stored in zip(kept, live, strict=True) if _version(stored) > known]
         return [Kept(commit.epoch, commit.sequence, commit.body) for commit in archived] + newer

@@ -18,7 +18,7 @@ from gateway.callers import Caller
 from gateway.live.streams import Live, LiveStream
 from gateway.pages import DEFAULT_ROWS, Page
 from gateway.parameters import Cursor, IdempotencyKey, LastEventId, Limit, checked_key, number
-from gateway.places import Places, header_of
+from gateway.places import Places
 from gateway.rejected import Rejected, absent
 from gateway.runs.histories import Histories, events_of
 from gateway.runs.inspection import Inspector
@@ -104,7 +104,7 @@ async def start_run(
     """Start the published version of a workflow. 202: it is on disk. 200: this key started it before."""
     key = checked_key(idempotency_key)
     started = await runs.start(caller, data.workflow, data.input, key, await request.body())
-    return told(started, started.status, caller, places)
+    return told(started, started.status)
 
 
 @get("/runs/{run_id:str}")
@@ -209,7 +209,7 @@ async def cancel_run(
 ) -> Response[Wished]:
     """Stop it: no new step begins, attempts under way are told to let go."""
     wished = await runs.cancel(caller, run_id, data.reason)
-    return told(wished, wished.status, caller, places)
+    return told(wished, wished.status)
 
 
 @post("/runs/{run_id:str}/retry", status_code=202)
@@ -222,7 +222,7 @@ async def retry_run(
 ) -> Response[Wished]:
     """Try an ended run again from the steps that failed."""
     wished = await runs.retry(caller, run_id, data.steps)
-    return told(wished, wished.status, caller, places)
+    return told(wished, wished.status)
 
 
 @post("/runs/{run_id:str}/resolve", status_code=202)
@@ -235,13 +235,11 @@ async def resolve_doubt(
 ) -> Response[Wished]:
     """Say what became of an effect that nobody knows about."""
     wished = await runs.resolve(caller, run_id, data.step, data.resolution, data.output)
-    return told(wished, wished.status, caller, places)
+    return told(wished, wished.status)
 
 
-def told(content: T, status: str, caller: Caller, places: Places) -> Response[T]:
-    place = places.written(caller.org, RUNS)
-    headers = header_of(RUNS, place) if place is not None and status != "queued" else {}
-    return Response(content, status_code=_STATUS[status], headers=headers)
+def told(content: T, status: str) -> Response[T]:
+    return Response(content, status_code=_STATUS[status])
 
 
 ROUTES: Final[list[ControllerRouterHandler]] = [

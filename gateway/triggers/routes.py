@@ -148,7 +148,7 @@ async def redeliver(
     """Start a new run with what that delivery brought, by the version that is published now."""
     await places.caught_up(caller, RUNS)
     started = await redelivery.redeliver(caller, trigger_id, receipt, checked_key(idempotency_key))
-    return told(started, started.status, caller, places)
+    return told(started, started.status)
 
 
 ROUTES: Final[list[ControllerRouterHandler]] = [

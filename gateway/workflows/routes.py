@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from litestar import Response, delete, get, post, put
+from litestar import delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from litestar.types import ControllerRouterHandler
@@ -12,7 +12,7 @@ from contracts.subjects import DOMAIN
 from gateway.callers import Caller
 from gateway.pages import DEFAULT_ROWS, Page
 from gateway.parameters import Cursor, Limit, number
-from gateway.places import Places, header_of
+from gateway.places import Places
 from gateway.workflows.compiling import Compiled
 from gateway.workflows.queries import WorkflowQueries
 from gateway.workflows.store import Workflows
@@ -47,11 +47,10 @@ async def list_workflows(
 @post("/workflows")
 async def create_workflow(
     caller: NamedDependency[Caller], workflows: NamedDependency[Workflows], data: JSONBody[CreateWorkflow]
-) -> Response[CreatedWorkflow]:
+) -> CreatedWorkflow:
     """Create or import a workflow. What comes in is stored and nothing more: no trigger, no run, no check of its nodes."""
     workflow_id, changed = await workflows.create(caller, data.name, data.definition)
-    created = CreatedWorkflow(id=workflow_id, name=data.name, latest_version=changed.state.latest)
-    return Response(created, headers=header_of(DOMAIN, changed.place))
+    return CreatedWorkflow(id=workflow_id, name=data.name, latest_version=changed.state.latest)
 
 
 @post("/workflows/validate", status_code=200)
@@ -80,19 +79,17 @@ async def rename_workflow(
     workflows: NamedDependency[Workflows],
     workflow_id: FromPath[str],
     data: JSONBody[RenameWorkflow],
-) -> Response[None]:
+) -> None:
     """Give it another name."""
-    changed = await workflows.rename(caller, workflow_id, data.name)
-    return Response(None, headers=header_of(DOMAIN, changed.place))
+    await workflows.rename(caller, workflow_id, data.name)
 
 
 @delete("/workflows/{workflow_id:str}")
 async def delete_workflow(
     caller: NamedDependency[Caller], workflows: NamedDependency[Workflows], workflow_id: FromPath[str]
-) -> Response[None]:
+) -> None:
     """Delete the workflow and its triggers. Runs under way go on; the history stays."""
-    changed = await workflows.delete(caller, workflow_id)
-    return Response(None, headers=header_of(DOMAIN, changed.place))
+    await workflows.delete(caller, workflow_id)
 
 
 @get("/workflows/{workflow_id:str}/versions")
@@ -115,11 +112,10 @@ async def save_version(
     workflows: NamedDependency[Workflows],
     workflow_id: FromPath[str],
     data: JSONBody[SaveVersion],
-) -> Response[SavedVersion]:
+) -> SavedVersion:
     """Save a new version. It is saved with its faults, and also while no orchestrator is there."""
     changed = await workflows.draft(caller, workflow_id, data.definition)
-    saved = SavedVersion(workflow=workflow_id, version=changed.state.latest)
-    return Response(saved, headers=header_of(DOMAIN, changed.place))
+    return SavedVersion(workflow=workflow_id, version=changed.state.latest)
 
 
 @get("/workflows/{workflow_id:str}/versions/{version:int}")
@@ -152,13 +148,10 @@ async def publish_version(
     workflows: NamedDependency[Workflows],
     workflow_id: FromPath[str],
     version: FromPath[int],
-) -> Response[PublishedVersion]:
+) -> PublishedVersion:
     """Compile the version and let the workflow's triggers follow it. Safe to repeat."""
     changed, triggers = await workflows.publish(caller, workflow_id, version)
-    published = PublishedVersion(
-        workflow=workflow_id, version=version, plan=changed.state.plan, triggers=triggers
-    )
-    return Response(published, headers=header_of(DOMAIN, changed.place))
+    return PublishedVersion(workflow=workflow_id, version=version, plan=changed.state.plan, triggers=triggers)
 
 
 def _validation(compiled: Compiled) -> Validation:

@@ -34,7 +34,7 @@ async def test_a_run_follows_the_published_plan_with_the_orgs_variables_of_now(o
     await office.directory.reached(len(office.domain_log.messages))
     reply = await office.api("POST", "/runs", {"workflow": workflow, "input": {"n": 1}})
     assert (reply.status, reply.json["status"]) == (202, "accepted")
-    assert reply.headers["automateos-position"] == "RUNS:1-1"
+    assert reply.headers["automateos-position"] == "DOMAIN:1-3, RUNS:1-1"
     start = last_start(office)
     state = office.directory.workflow(ORG, workflow)
     assert state is not None
@@ -117,7 +117,7 @@ async def test_while_no_owner_answers_a_start_is_queued_on_disk(office: Office) 
     office.engine.away = True
     reply = await office.api("POST", "/runs", {"workflow": workflow}, idempotency_key="k")
     assert (reply.status, reply.json["status"]) == (202, "queued")
-    assert "automateos-position" not in reply.headers
+    assert "RUNS" not in reply.headers["automateos-position"]
     assert len(office.engine.inbox) == 1
 
 
