@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from chassis.dispatch import Dispatch
 from chassis.egress import Egress
+from chassis.expressions import Language
 from chassis.ids import digest
 from chassis.ports import Away
 from chassis.secret import HmacSecret, Secret
@@ -68,14 +69,14 @@ class Fetched(AsWritten):
     """Every field of a configuration is its own value; stored values are read where a node passes them on."""
 
     def __init__(
-        self, graph: Graph, values: Mapping[str, bytes | None], installation: "Installation"
+        self, graph: Graph, values: Mapping[str, bytes | None], is_broken: Callable[[], bool] = lambda: False
     ) -> None:
         super().__init__(graph)
         self._values = Values(values)
-        self._installation = installation
+        self._is_broken = is_broken
 
     def control(self, run: Run, node: PlanNode, at: datetime) -> Passed | Delayed | Answered | Failure:
-        if self._installation.code_is_broken and node.config.get("raises"):
+        if node.config.get("raises") and self._is_broken():
             raise RuntimeError("a defect of this release")
         return perform(node, node.config, Incoming(self._graph, run, node, self._values), at)
 
@@ -87,10 +88,10 @@ class Program(Struct, frozen=True):
     """A plan whose configurations are what they say."""
 
     graph: Graph
-    installation: "Installation"
+    is_broken: Callable[[], bool]
 
-    def evaluator(self, values: Mapping[str, bytes | None], _answers: object = None) -> Fetched:
-        return Fetched(self.graph, values, self.installation)
+    def evaluator(self, values: Mapping[str, bytes | None], _answers: object) -> Fetched:
+        return Fetched(self.graph, values, self.is_broken)
 
 
 class Vault:
@@ -312,6 +313,7 @@ class Installation:
             clock=self.clock,
             receipts=lambda: f"receipt-{number}-{next(receipts)}",
             disk_is_full=lambda: False,
+            language=Language(),
         )
         async with waiting.listening(), asyncio.TaskGroup() as beside:
             running = [beside.create_task(main) for main in (directory.follow(), dispatch.run(), hooks.run())]
@@ -329,7 +331,7 @@ class Installation:
             log=self.runs,
             blobs=self.blobs,
             archive=self.archive,
-            compile_plan=lambda plan: Program(Graph.of(plan), self),
+            compile_plan=lambda plan: Program(Graph.of(plan), lambda: self.code_is_broken),
         )
         orchestrator = Orchestrator(
             history=self.runs,

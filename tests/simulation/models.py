@@ -6,9 +6,10 @@ from datetime import date
 from typing import Any
 
 from chassis.testing.world import World
+from projections.arrived import RunKey
 from projections.models import Moved, Position, Step
 from projections.rows import DeliveryRow, RunIdRow, RunRow, StepRow, UsageRow
-from projections.runs import Changes, RunKey, StepKey
+from projections.runs import Changes, StepKey
 
 
 class Tables:

@@ -102,7 +102,11 @@ class Evidence(Struct, kw_only=True):
         found: dict[str, list[Stored]] = defaultdict(list)
         for message in self.messages:
             found[message.subject].append(message)
-        return [History(*subject.split(".")[1:], stored) for subject, stored in found.items()]
+        histories: list[History] = []
+        for subject, stored in found.items():
+            _, org, run = subject.split(".")
+            histories.append(History(org, run, stored))
+        return histories
 
 
 Promise = Callable[[Evidence, Sequence[History]], Iterator[Violation]]
@@ -369,8 +373,8 @@ def _doubts_are_justified(evidence: Evidence, history: History) -> Iterator[Viol
 
 
 def _people_are_obeyed_once(evidence: Evidence, history: History) -> Iterator[Violation]:
-    wished = Counter(wish.kind for wish in evidence.wishes if wish.run == history.run)
-    granted = Counter(
+    wished = Counter[str](wish.kind for wish in evidence.wishes if wish.run == history.run)
+    granted = Counter[str](
         kind
         for event in history.events
         for kind, fact in (

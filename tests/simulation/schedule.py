@@ -39,7 +39,6 @@ class Played(Struct, kw_only=True):
     runs: int
     kills: int
     effects: int
-    crash: str = ""
 
     @property
     def failed(self) -> bool:
@@ -65,24 +64,31 @@ def play(
     seed: int, rates: Rates = STORM, only: Collection[Fault] | None = None, told: Story | None = None
 ) -> Played:
     """Play one schedule. `only`: with these faults and no others."""
-    installation = Installation(seed, told or story(seed), rates, only)
+    played, _ = lived(Installation(seed, told or story(seed), rates, only))
+    return played
+
+
+def lived(installation: Installation) -> tuple[Played, Evidence]:
+    """Play an installation to its end, and judge it."""
     world = installation.world
     violations: list[Violation] = []
     try:
         _run(installation, violations)
-        violations += check(evidence_of(installation))
+        evidence = evidence_of(installation)
+        violations += check(evidence)
     finally:
         world.loop.close()
-    return Played(
-        seed=seed,
+    played = Played(
+        seed=world.seed,
         violations=violations,
         struck=world.struck,
         steps=world.loop.steps,
         seconds=world.loop.time(),
-        runs=len(installation.runs.subjects()),
+        runs=len(installation.runs.ever),
         kills=installation.processes.kills,
         effects=len(installation.outside.effects),
     )
+    return played, evidence
 
 
 def _run(installation: Installation, violations: list[Violation]) -> None:

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from contracts.nodes import Repeat
 from contracts.plans import Plan, PlanEdge, PlanNode
-from contracts.triggers import Github, HeaderKey, NoDedupe, Preset, Webhook
+from contracts.triggers import Github, HeaderKey, NoAuthentication, NoDedupe, Preset, Webhook
 from contracts.workflows import Retry
 from tests.orchestrator.stories import control
 from tests.simulation.outside import NODE_TYPES, Behaviour
@@ -99,7 +99,7 @@ def _workflow(chance: random.Random, number: int, *, broken: bool) -> Drawn:
     dedupe = chance.choice(
         (HeaderKey(header="x-key"), HeaderKey(header="x-key"), Preset(preset="idempotency_key"), NoDedupe())
     )
-    signed = {"authentication": Github(secret="signing")} if chance.random() < 0.2 else {}
+    signed = Github(secret="signing") if chance.random() < 0.2 else NoAuthentication()
     responds = chance.random() < 0.25
     mode: dict[str, Any] = (
         {"mode": "respond", "respond_timeout_s": chance.choice((1.0, 5.0))} if responds else {}
@@ -113,7 +113,7 @@ def _workflow(chance: random.Random, number: int, *, broken: bool) -> Drawn:
     return Drawn(
         trigger=f"trigger{number}",
         token=f"token-{number}-{'t' * 22}",
-        webhook=Webhook(dedupe=dedupe, **signed, **mode),
+        webhook=Webhook(dedupe=dedupe, authentication=signed, **mode),
         plan=drawing.plan(f"flow{number}", chance.choice((None, None, None, 15.0))),
         stored=chance.random() > 0.03,
         readable=chance.random() > 0.02,
@@ -220,10 +220,8 @@ def _diamond(drawing: _Drawing) -> None:
 
 
 def _branches(drawing: _Drawing) -> None:
-    if drawing.chance.random() < 0.5:
-        fork, ports = drawing.put("if"), ("true", "false")
-    else:
-        fork, ports = drawing.put("switch"), ("default", "one", "two")
+    kind = drawing.chance.choice(("if", "switch"))
+    fork, ports = drawing.put(kind), ["true", "false"] if kind == "if" else ["default", "one", "two"]
     sides = [drawing.put(drawing.any(), f"{fork}.{port}") for port in ports]
     drawing.put(drawing.chance.choice(("merge", "merge_any", "call")), *sides)
 

@@ -1,0 +1,125 @@
+"""Two thousand schedules of the services' own code, with faults at every turn, keep the promises.
+
+A schedule that does not is shown with its seed and as few of its faults as it still fails with. The same again:
+`python -m tests.simulation.soak --seeds <seed>: --minimise`.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chassis.testing.world import CALM
+from tests.simulation.findings import OPEN, is_open
+from tests.simulation.installation import Installation
+from tests.simulation.promises import Violation
+from tests.simulation.schedule import STORM, Played, lived, minimised, play, quiet
+from tests.simulation.workflows import story
+
+BLOCKS, BLOCK = 8, 250
+REGRESSIONS = Path(__file__).with_name("regressions.txt")
+"""Seeds that have shown a defect once, and what it was. They mean less with every change of the code; each defect also
+has a test of its own in test_found.py."""
+
+
+def told(played: Played) -> str:
+    lines = [f"seed {played.seed}, {len(played.struck)} faults:"]
+    lines += [f"  {at:.3f} s  {fault}" for at, fault in played.struck]
+    return "\n".join([*lines, *(str(violation) for violation in played.violations)])
+
+
+def judged(seed: int) -> Played:
+    """Play a schedule; fail with its narrowed-down story when a promise is broken that is not an open finding."""
+    played = play(seed)
+    if not all(map(is_open, played.violations)):
+        pytest.fail(told(minimised(seed)))
+    return played
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_schedules_keep_the_promises(block: int) -> None:
+    with quiet():
+        played = [judged(seed) for seed in range(block * BLOCK, (block + 1) * BLOCK)]
+    kinds = {fault.kind for schedule in played for _, fault in schedule.struck}
+    assert kinds == set(STORM.__struct_fields__), "every kind of fault has struck"
+    assert sum(schedule.kills for schedule in played) > 2 * BLOCK
+    assert sum(schedule.runs for schedule in played) > 2 * BLOCK
+    assert sum(schedule.effects for schedule in played) > 3 * BLOCK
+
+
+def seeds_that_failed_once() -> list[int]:
+    lines = REGRESSIONS.read_text().splitlines()
+    return [int(line.split()[0]) for line in lines if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("seed", seeds_that_failed_once())
+def test_what_failed_once_keeps_the_promises(seed: int) -> None:
+    with quiet():
+        judged(seed)
+
+
+def test_without_faults_nothing_is_left_to_chance_or_to_a_sweeper() -> None:
+    with quiet():
+        for seed in range(40):
+            played = play(seed, CALM)
+            assert played.violations == [], told(played)
+            assert played.struck == []
+
+
+def test_a_schedule_is_the_same_every_time_and_with_all_of_its_faults_named() -> None:
+    with quiet():
+        for seed in (3, 14):
+            once, evidence = lived(Installation(seed, story(seed), STORM))
+            assert once == play(seed)
+            faults = [fault for _, fault in once.struck]
+            named, again = lived(Installation(seed, story(seed), STORM, faults))
+            assert named == once
+            assert [stored.body for stored in again.messages] == [stored.body for stored in evidence.messages]
+
+
+def test_a_schedule_is_the_same_in_every_process() -> None:
+    code = (
+        "from tests.simulation.schedule import play, quiet\n"
+        "with quiet():\n"
+        "    print([(p.steps, p.seconds, len(p.struck)) for p in map(play, range(5))])\n"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": number},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            check=True,
+            timeout=100,
+        ).stdout
+        for number in ("1", "2")
+    }
+    assert len(outputs) == 1
+
+
+def test_a_failure_is_narrowed_down_to_the_faults_that_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(installation: Installation) -> Installation:
+        installation.inbox._ack_all = True
+        return installation
+
+    made = Installation.__init__
+
+    def sabotaged(self: Installation, *arguments: object, **named: object) -> None:
+        made(self, *arguments, **named)  # type: ignore[arg-type]  # As they came.
+        forgetful(self)
+
+    monkeypatch.setattr(Installation, "__init__", sabotaged)
+    with quiet():
+        seed = next(seed for seed in range(400) if any(not is_open(v) for v in play(seed).violations))
+        whole, smallest = play(seed), minimised(seed)
+    assert smallest.failed
+    assert len(smallest.struck) < len(whole.struck)
+    assert smallest.violations[0].promise == whole.violations[0].promise
+
+
+def test_open_findings_are_told_apart_from_everything_else() -> None:
+    assert is_open(Violation("P5", "attempt 1 at a acted, and the history says that it failed", "run"))
+    assert not is_open(Violation("P5", "attempt 1 at a acted 2 times", "run"))
+    assert len(OPEN) == 1
