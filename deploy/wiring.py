@@ -75,12 +75,17 @@ async def bring_database(address: PostgresAddress, keys: Keys) -> None:
 
 async def bring_streams(settings: Settings) -> None:
     """Streams, consumers and buckets of this release. Refused when what is stored does not fit."""
+    from chassis.disk import Disk
     from chassis.reconcile import Incompatible, reconcile
 
     async with _as_operator(settings) as connection:
         try:
             await reconcile(
-                connection, replicas=settings.replicas, pools=pools_of(settings), orgs=(access.FIRST_ORG,)
+                connection,
+                replicas=settings.replicas,
+                pools=pools_of(settings),
+                orgs=(access.FIRST_ORG,),
+                quota=await Disk(connection, settings.nats_monitor_url).quota(),
             )
         except Incompatible as reason:
             raise Refused(str(reason)) from reason

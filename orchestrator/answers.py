@@ -1,13 +1,16 @@
 """What the owner of a run says to those who asked, and to those who wait for the run's own answer."""
 
 from collections import defaultdict
+from typing import Final
 
 from chassis.ports import Arrival, Signals
 from contracts.codec import encode
 from contracts.errors import Failure
 from contracts.messages import Answer, Message, Responded, StartRun
-from contracts.runs import TERMINAL
+from contracts.payloads import Inline
 from orchestrator.memory import Known
+
+CARRIED_BYTES: Final = 4 * 1024
 
 
 class Envelope:
@@ -103,9 +106,19 @@ def answer_for(letter: Letter, known: Known, epoch: int, *, changed: bool, refus
             answer,
             result="accepted" if known.receipt == message.receipt else "duplicate",
             request=known.run.request,
-            responded=responded_of(known) if message.reply or known.run.status in TERMINAL else None,
+            responded=responded_of(known) if message.reply else None,
         )
     return _with(answer, result="accepted") if changed else answer
+
+
+def fits(responded: Responded) -> bool:
+    """Whether a run's answer may travel in a bundle's answers: all of them together are one message."""
+    return not isinstance(responded.body, Inline) or len(responded.body.value) <= CARRIED_BYTES
+
+
+def without_response(answer: Answer) -> Answer:
+    """The same answer; the run's own goes another way."""
+    return _with(answer, responded=None)
 
 
 def _with(answer: Answer, **changes: object) -> Answer:

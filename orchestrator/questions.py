@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final, Protocol
 
-import msgspec
 import structlog
 from msgspec import Raw
 
@@ -98,6 +97,9 @@ class Questions:
         except Away as away:
             log.warning("question.unanswered", reason=str(away))
             return
+        except Exception:  # One question must not end everybody's runs: it stays unanswered.
+            log.exception("question.failed")
+            return
         answer(said)
 
     async def _compile(self, body: bytes) -> CompileAnswer:
@@ -134,7 +136,7 @@ class Questions:
 
     async def _told(self, request: InspectRequest, commits: Sequence[Commit[RunEvent]]) -> dict[str, Any]:
         run = state_at(request.org, request.run, commits, request.at)
-        told: dict[str, Any] = {"state": msgspec.to_builtins(run), "waiting_for": waiting_for(run)}
+        told: dict[str, Any] = {"state": Raw(encode(run)), "waiting_for": waiting_for(run)}
         if request.replay:
             programs = await self._sources.fetched_programs(run.plan) if run.plan else None
             graph = programs.graph if programs else None

@@ -27,7 +27,7 @@ from contracts.messages import Answer, Look, Message, RetryRun, StartRun
 from contracts.runs import AttemptScheduled, WaitOpened
 from contracts.subjects import INBOX, NOBODY, dead_letter, partition
 from contracts.subjects import run as run_subject
-from orchestrator.answers import Envelope, Letter, Replies, answer_for, responded_of
+from orchestrator.answers import Envelope, Letter, Replies, answer_for, fits, responded_of, without_response
 from orchestrator.commits import proposal
 from orchestrator.emission import Emission
 from orchestrator.inputs import NotReady
@@ -335,8 +335,10 @@ class Orchestrator:
             if isinstance(message, StartRun) and message.reply and responded_of(known) is None:
                 self._replies.await_answer(known.run.id, message.reply)
             answer = answer_for(letter, known, epoch, changed=verdict.changed, refused=verdict.refused)
-            if answer.responded is not None and isinstance(message, StartRun) and not letter.direct:
-                self._replies.tell(message.reply, answer.responded)
+            said = answer.responded
+            if isinstance(message, StartRun) and said is not None and not (letter.direct and fits(said)):
+                self._replies.tell(message.reply, said)
+                answer = without_response(answer)
             letter.answer(answer)
 
     def _nothing_new(self, proposed: Proposed) -> None:

@@ -15,6 +15,7 @@ from gateway.payloads import bytes_of
 
 SECONDS: Final = 5.0
 
+_NOTHING: Final = Raw(b"null")
 _payload: Final = Decoder[Payload](Payload)
 
 
@@ -26,7 +27,8 @@ class Inspected(Struct, frozen=True, kw_only=True):
 
 
 class _Told(Struct, frozen=True, kw_only=True):
-    state: Raw | None = None
+    state: Raw = _NOTHING
+    """Raw and null make no union that msgspec would decode."""
     waiting_for: Raw = Raw(b"[]")
     unknown: str = ""
     needs_release: str = ""
@@ -53,6 +55,6 @@ class RemoteInspector:
             raise unavailable("No orchestrator answers, so no state can be told.") from None
         except (Malformed, msgspec.DecodeError) as error:
             raise unavailable("The orchestrator answers in another release's words.") from error
-        if told.state is None:
+        if bytes(told.state) == bytes(_NOTHING):
             raise Problem("run.parked", f"{told.unknown} needs release ≥ {told.needs_release}.")
         return Inspected(state=told.state, waiting_for=told.waiting_for)

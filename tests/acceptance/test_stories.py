@@ -121,7 +121,7 @@ def test_an_interrupted_call_that_must_not_be_repeated_waits_for_a_person(
     os.kill(installed.pids()["executor"], signal.SIGKILL)
     end = time.monotonic() + 30
     while (
-        not (waiting := installed.call("GET", f"/runs/{run}/waiting")["items"])
+        not (waiting := installed.call("GET", f"/runs/{run}/waiting")["waiting_for"])
         or waiting[0]["kind"] != "decision"
     ):
         assert time.monotonic() < end, waiting
