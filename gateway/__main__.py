@@ -152,6 +152,7 @@ def gateway_of(  # What the world offers.
         places=places,
         clock=clock,
         queries=run_queries,
+        histories=histories,
         disk_is_full=lambda: js.disk.state.stops_starts,
     )
     secrets = Secrets(vault, domain, places, egress)

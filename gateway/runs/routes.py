@@ -208,7 +208,7 @@ async def cancel_run(
     data: JSONBody[CancelRun],
 ) -> Response[Wished]:
     """Stop it: no new step begins, attempts under way are told to let go."""
-    wished = await runs.cancel(caller, run_id, data.reason)
+    wished = await runs.cancel(caller, run_id, data)
     return told(wished, wished.status)
 
 
@@ -221,7 +221,7 @@ async def retry_run(
     data: JSONBody[RetryRun],
 ) -> Response[Wished]:
     """Try an ended run again from the steps that failed."""
-    wished = await runs.retry(caller, run_id, data.steps)
+    wished = await runs.retry(caller, run_id, data)
     return told(wished, wished.status)
 
 
@@ -234,7 +234,7 @@ async def resolve_doubt(
     data: JSONBody[ResolveDoubt],
 ) -> Response[Wished]:
     """Say what became of an effect that nobody knows about."""
-    wished = await runs.resolve(caller, run_id, data.step, data.resolution, data.output)
+    wished = await runs.resolve(caller, run_id, data)
     return told(wished, wished.status)
 
 

@@ -1,6 +1,6 @@
 """Says to runs' owners what people want: start, cancel, try again, settle a doubt."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from msgspec import Raw, Struct
@@ -10,7 +10,7 @@ from chassis.dispatch import QUEUED, Dispatch
 from chassis.edge.problems import Problem, unavailable
 from chassis.ids import digest, receipt, run_id
 from chassis.ports import Blobs, Log
-from contracts.codec import decode_commit, encode
+from contracts.codec import Decoder, decode_commit, encode
 from contracts.messages import Answer, CancelRun, ResolveDoubt, RetryRun, StartRun
 from contracts.payloads import Payload
 from contracts.runs import Cause, RunStarted
@@ -22,6 +22,8 @@ from gateway.domain import Place
 from gateway.payloads import payload_of
 from gateway.places import Places
 from gateway.rejected import Rejected, absent
+from gateway.runs import views
+from gateway.runs.histories import Histories, events_of
 from gateway.runs.queries import RunQueries
 from gateway.runs.views import StartedRun, Wished
 from gateway.workflows.rules import WorkflowState
@@ -58,6 +60,22 @@ class Wanted(Struct, frozen=True, kw_only=True):
     """`key_id` of the salt under which values of the input are sealed."""
 
 
+class Meant(Struct, frozen=True):
+    """What a run's newest events are about."""
+
+    opening: int
+    doubts: Mapping[str, int]
+    """The attempt in doubt, by step."""
+
+
+class _Doubted(Struct, frozen=True):
+    step: str
+    attempt: int
+
+
+_doubted: Final = Decoder[_Doubted](_Doubted)
+
+
 class Runs:
     """Every wish that a run can be told."""
 
@@ -71,11 +89,12 @@ class Runs:
         places: Places,
         clock: Clock,
         queries: RunQueries,
+        histories: Histories,
         disk_is_full: Callable[[], bool],
     ) -> None:
         self._dispatch, self._log, self._blobs = dispatch, log, blobs
         self._directory, self._places, self._clock = directory, places, clock
-        self._queries, self._disk_is_full = queries, disk_is_full
+        self._queries, self._histories, self._disk_is_full = queries, histories, disk_is_full
 
     async def start(
         self, caller: Caller, workflow_id: str, body: Raw, key: str | None, request: bytes
@@ -168,28 +187,60 @@ class Runs:
             return Place(self._log.epoch, last.sequence)
         return await self._queries.place_of(org, run)
 
-    async def cancel(self, caller: Caller, run: str, reason: str) -> Wished:
-        message = CancelRun(org=caller.org, run=run, trace=caller.trace, actor=caller.actor, reason=reason)
+    async def cancel(self, caller: Caller, run: str, wanted: views.CancelRun) -> Wished:
+        meant = await self._meant(caller.org, run)
+        message = CancelRun(
+            org=caller.org,
+            run=run,
+            trace=caller.trace,
+            actor=caller.actor,
+            opening=wanted.opening or meant.opening,
+            reason=wanted.reason,
+        )
         return await self._wish(caller, message)
 
-    async def retry(self, caller: Caller, run: str, steps: tuple[str, ...]) -> Wished:
-        message = RetryRun(org=caller.org, run=run, trace=caller.trace, actor=caller.actor, steps=steps)
+    async def retry(self, caller: Caller, run: str, wanted: views.RetryRun) -> Wished:
+        meant = await self._meant(caller.org, run)
+        message = RetryRun(
+            org=caller.org,
+            run=run,
+            trace=caller.trace,
+            actor=caller.actor,
+            opening=wanted.opening or meant.opening,
+            steps=wanted.steps,
+        )
         return await self._wish(caller, message)
 
-    async def resolve(self, caller: Caller, run: str, step: str, resolution: Any, output: Raw) -> Wished:
+    async def resolve(self, caller: Caller, run: str, wanted: views.ResolveDoubt) -> Wished:
+        meant = await self._meant(caller.org, run)
         message = ResolveDoubt(
             org=caller.org,
             run=run,
             trace=caller.trace,
             actor=caller.actor,
-            step=step,
-            resolution=resolution,
-            output=await payload_of(bytes(output), self._blobs),
+            step=wanted.step,
+            attempt=wanted.attempt or meant.doubts.get(wanted.step, 0),
+            resolution=wanted.resolution,
+            output=await payload_of(bytes(wanted.output), self._blobs),
         )
         return await self._wish(caller, message)
 
+    async def _meant(self, org: str, run: str) -> Meant:
+        """What a wish of now is about: it may be heard twice, and late, and must not mean what comes after."""
+        commits = await self._histories.commits(org, run)
+        if not commits:
+            raise absent("run")
+        opening, doubts = 0, dict[str, int]()
+        for told in events_of(commits):
+            match told.type:
+                case "run.started" | "run.reopened":
+                    opening += 1
+                case "attempt.doubted":
+                    doubted = _doubted(told.event)
+                    doubts[doubted.step] = doubted.attempt
+        return Meant(opening, doubts)
+
     async def _wish(self, caller: Caller, message: CancelRun | RetryRun | ResolveDoubt) -> Wished:
-        await self.place_of(message.org, message.run)
         answer = await self._dispatch.send(message)
         if answer is QUEUED:
             return Wished(run=message.run, status="queued")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Raw, Struct, field
 
-from contracts.limits import BUNDLE_MESSAGES, Id, StepPath, Text
+from contracts.limits import BUNDLE_MESSAGES, Id, Positive, StepPath, Text
 from contracts.runs import RunStatus, StepStatus
 from gateway.runs.histories import Told
 
@@ -29,19 +29,27 @@ class StartedRun(Struct, frozen=True, kw_only=True):
 
 
 class CancelRun(Struct, frozen=True, kw_only=True):
+    """`opening`: which one is meant, counted from 1; without it the one that is open now."""
+
     reason: Text = ""
+    opening: Positive | None = None
 
 
 class RetryRun(Struct, frozen=True, kw_only=True):
-    """Try an ended run again from its failed and cancelled steps. Naming steps makes sure that they are among them."""
+    """Try an ended run again from its failed and cancelled steps. Naming steps makes sure that they are among them.
 
+    `opening`: which end is meant, so that a call that is repeated cannot mean the next one; without it the last.
+    """
+
+    opening: Positive | None = None
     steps: Annotated[tuple[StepPath, ...], Meta(max_length=BUNDLE_MESSAGES)] = ()
 
 
 class ResolveDoubt(Struct, frozen=True, kw_only=True):
-    """Say what is so: do it again, it is done (with this output), or it failed."""
+    """Say what is so: do it again, it is done (with this output), or it failed. `attempt`: the one in doubt, if named."""
 
     step: StepPath
+    attempt: Positive | None = None
     resolution: Literal["retry", "done", "failed"]
     output: Raw = field(default_factory=_null)
 

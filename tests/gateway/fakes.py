@@ -496,6 +496,7 @@ class Office:
             places=self.places,
             clock=self.clock,
             queries=run_queries,
+            histories=histories,
             disk_is_full=lambda: self.disk_is_full,
         )
         secrets_ = Secrets(self.vault, domain, self.places, self.egress)

@@ -13,7 +13,7 @@ from contracts.errors import Failure
 from contracts.limits import INLINE_BYTES
 from contracts.messages import Answer, CancelRun, ResolveDoubt, RetryRun, StartRun
 from contracts.payloads import Blob, Inline
-from contracts.runs import CancelRequested, RunStarted, RunStopping
+from contracts.runs import AttemptDoubted, CancelRequested, RunReopened, RunStarted, RunStopping
 from contracts.subjects import run as run_subject
 from gateway.domain import Place
 from tests.gateway.fakes import Office, commit_of
@@ -181,6 +181,26 @@ async def test_a_wish_for_what_is_already_so_changes_nothing(office: Office) -> 
     office.engine.answer_with = Answer(run="", result="nothing", epoch=1, sequence=1)
     reply = await office.api("POST", f"/runs/{run}/cancel", {})
     assert (reply.status, reply.json["status"]) == (200, "unchanged")
+
+
+async def test_a_wish_names_the_opening_and_the_attempt_that_it_means(office: Office) -> None:
+    """Heard twice and late, it must not mean what came after."""
+    run = await started(office, await published(office))
+    error = Failure(code="unreachable", message="no answer")
+    await extended(office, run, AttemptDoubted(step="a", attempt=2, error=error))
+    await extended(office, run, RunReopened(by="key:k1", steps=("a",)))
+    await extended(office, run, AttemptDoubted(step="a", attempt=4, error=error))
+    for verb, body, named in (
+        ("cancel", {}, {"opening": 2}),
+        ("retry", {}, {"opening": 2}),
+        ("retry", {"opening": 1}, {"opening": 1}),
+        ("resolve", {"step": "a", "resolution": "retry"}, {"attempt": 4}),
+        ("resolve", {"step": "a", "resolution": "retry", "attempt": 2}, {"attempt": 2}),
+        ("resolve", {"step": "b", "resolution": "retry"}, {"attempt": 0}),
+    ):
+        await office.api("POST", f"/runs/{run}/{verb}", body)
+        heard = office.engine.heard[-1]
+        assert {name: getattr(heard, name) for name in named} == named
 
 
 async def test_a_wish_that_no_owner_hears_now_is_queued(office: Office) -> None:
