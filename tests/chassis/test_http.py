@@ -1,6 +1,7 @@
 """The HTTP server as a task, and the small app of services without a public port."""
 
 import asyncio
+import json
 import ssl
 from pathlib import Path
 
@@ -45,6 +46,13 @@ async def test_a_service_tells_whether_it_lives_is_ready_and_how_much_it_did() -
         assert (status, b"python_info" in figures) == (200, True)
         assert (await ask(server.port, "/other"))[0] == 404
         assert (await ask(server.port, "/healthz", "POST"))[0] == 404
+
+
+async def test_whoever_asks_for_readiness_is_told_what_they_should_know() -> None:
+    notes = ("unsafe-fast: a power cut loses what was accepted.",)
+    async with serving(health_app(Readiness(), Metrics("demo"), notes), "127.0.0.1", 0) as server:
+        status, body = await ask(server.port, "/readyz")
+    assert (status, json.loads(body)) == (200, {"status": "ready", "reasons": [], "notes": list(notes)})
 
 
 async def test_a_port_that_is_taken_is_told_in_one_line() -> None:
