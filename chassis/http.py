@@ -166,12 +166,10 @@ async def health_answer(
             return 200, b"application/json", b'{"status":"alive"}'
         case "/readyz":
             reasons = await ready()
-            status = "waiting" if reasons else "ready"
-            return (
-                503 if reasons else 200,
-                b"application/json",
-                encode({"status": status, "reasons": reasons}),
-            )
+            told: dict[str, object] = {"status": "waiting" if reasons else "ready", "reasons": reasons}
+            if notes:
+                told["notes"] = notes
+            return 503 if reasons else 200, b"application/json", encode(told)
         case "/metrics":
             return 200, b"text/plain; version=0.0.4; charset=utf-8", metrics.render()
         case _:
