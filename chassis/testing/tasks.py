@@ -152,6 +152,11 @@ class MemoryTasks:
             del self.tasks[task.subject]
             self._acknowledged.append(task)
 
+    def power_cut(self) -> None:
+        """TASKS is written to disk a little later than it says: the newest of it may be lost."""
+        for task in [task for task in self.tasks.values() if self._world.random.random() < 0.3]:
+            del self.tasks[task.subject]
+
     def _restarted(self) -> None:
         """Every process has a new connection; leases are forgotten, and some acknowledgements."""
         random = self._world.random

@@ -41,9 +41,11 @@ class Rates(Struct, frozen=True, kw_only=True):
     killed: float = 0.006
     paused: float = 0.006
     stopped: float = 0.0015
-    clock_jumped: float = 0.001
+    clock_jumped: float = 0.0006
     restarted: float = 0.03
     """The servers, and with them every connection."""
+    power_cut: float = 0.02
+    """A restart after which what was acknowledged before it was on disk (tasks, and their acknowledgements) is gone."""
     unpinned: float = 0.05
     """A partition is handed to another owner although this one lives."""
     poisoned: float = 0.02
@@ -72,7 +74,7 @@ _FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
     "signal": ("signal_lost",),
     "memory": ("stale",),
     "step": ("killed", "paused", "stopped", "clock_jumped"),
-    "second": ("restarted", "unpinned", "poisoned"),
+    "second": ("restarted", "power_cut", "unpinned", "poisoned"),
 }
 
 

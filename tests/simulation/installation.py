@@ -275,7 +275,9 @@ class Installation:
     def _second(self) -> None:
         """What befalls the servers themselves."""
         match self.world.strikes("second"):
-            case "restarted":
+            case "restarted" | "power_cut" as kind:
+                if kind == "power_cut":
+                    self.tasks.power_cut()
                 self.world.restart_servers(0.1 + 2 * self.world.measure().random())
             case "unpinned":
                 owned = sorted(self.inbox.owners)
@@ -313,7 +315,7 @@ class Installation:
             clock=self.clock,
             receipts=lambda: f"receipt-{number}-{next(receipts)}",
             disk_is_full=lambda: False,
-            language=Language(),
+            language=LANGUAGE,
         )
         async with waiting.listening(), asyncio.TaskGroup() as beside:
             running = [beside.create_task(main) for main in (directory.follow(), dispatch.run(), hooks.run())]
@@ -423,3 +425,4 @@ class Installation:
 EGRESS: Final = Egress([])
 RELAY: Final = Relay("127.0.0.1", 25, "a@b")
 TRACER: Final = Tracer()
+LANGUAGE: Final = Language()

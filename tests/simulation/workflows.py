@@ -77,7 +77,7 @@ def story(seed: int) -> Story:
     deliveries: list[Delivery] = []
     for drawn in workflows:
         has_key = not isinstance(drawn.webhook.dedupe, NoDedupe)
-        for number in range(chance.choice((1, 2, 2))):
+        for number in range(chance.choice((1, 1, 2))):
             key = f"key-{number}" if has_key else ""
             at = chance.random() * 2
             for copy in range(chance.choice((1, 1, 2, 3)) if has_key else 1):
