@@ -196,7 +196,7 @@ def installation(**settings: str) -> Iterator[Installation]:
     data = folder / "data"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AUTOMATEOS_")}
     environ |= {"AUTOMATEOS_DATA_DIR": str(data), "AUTOMATEOS_LOG_LEVEL": "warning"}
-    environ |= {f"AUTOMATEOS_{name.upper()}_PORT": str(_free_port()) for name in SERVICES}
+    environ |= {f"AUTOMATEOS_{name.upper()}_PORT": str(_free_port()) for name in (*SERVICES, "smtp")}
     environ |= {f"AUTOMATEOS_{name.upper()}": value for name, value in settings.items()}
     running = Installation(data, environ)
     try:
