@@ -24,7 +24,9 @@ def test_a_full_log_refuses_starts_and_ends_what_was_accepted() -> None:
             statuses[status] += 1
             if status == 503:
                 break
-            time.sleep(0.1)  # The disk is looked at every two seconds: what comes in between must fit into the rest.
+            time.sleep(
+                0.1
+            )  # The disk is looked at every two seconds: what comes in between must fit into the rest.
         assert statuses[503] == 1, statuses
         assert "retry-after" in headers
         wanted = statuses[202]

@@ -77,8 +77,7 @@ async def test_sixteen_writers_lose_and_double_nothing_when_the_server_is_killed
         seen: list[Any] = []
         async with asyncio.TaskGroup() as tasks:
             reader = tasks.create_task(collected(reading.reader(subjects.RUNS), seen))
-            for writer in writers:
-                tasks.create_task(writer.work(ended))
+            working = [tasks.create_task(writer.work(ended)) for writer in writers]
             for kill in range(1, 4):
                 enough = 40 * kill
                 await until(partial(appended, writers, enough))
@@ -87,7 +86,7 @@ async def test_sixteen_writers_lose_and_double_nothing_when_the_server_is_killed
             enough = 160
             await until(partial(appended, writers, enough))
             ended.set()
-            await until(lambda: all(sum(w.counts.values()) for w in writers))
+            await asyncio.wait(working)
             end = 0
             while not end or (seen[-1].sequence if seen else 0) < end:
                 end = await first.log.end()

@@ -373,17 +373,19 @@ def _doubts_are_justified(evidence: Evidence, history: History) -> Iterator[Viol
 
 
 def _people_are_obeyed_once(evidence: Evidence, history: History) -> Iterator[Violation]:
+    """However often a wish is told, it is granted once. To stop a run that was parked meanwhile is the same wish."""
     wished = Counter[str](wish.kind for wish in evidence.wishes if wish.run == history.run)
-    granted = Counter[str](
-        kind
-        for event in history.events
-        for kind, fact in (
-            ("cancel", runs.CancelRequested),
-            ("retry", runs.RunReopened),
-            ("resolve", runs.DoubtResolved),
-        )
-        if isinstance(event, fact)
-    )
+    granted, stopped_in, opening = Counter[str](), set[int](), 1
+    for event in history.events:
+        match event:
+            case runs.RunReopened():
+                granted["retry"] += 1
+                opening += 1
+            case runs.CancelRequested():
+                stopped_in.add(opening)
+            case runs.DoubtResolved():
+                granted["resolve"] += 1
+    granted["cancel"] = len(stopped_in)
     for kind, count in granted.items():
         if count > wished[kind]:
             yield Violation(
