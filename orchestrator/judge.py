@@ -153,8 +153,8 @@ class Judge:
         try:
             return self._sources.programs(plan) if plan else None
         except UnreadablePlan:
-            goes_on = run.active and run.parked is None
-            if goes_on or not run.opening or isinstance(message, UnparkRun | RetryRun):
+            goes_on = run.phase == "queued" or (run.active and run.parked is None)
+            if goes_on or isinstance(message, UnparkRun | RetryRun):
                 raise
             return None
 

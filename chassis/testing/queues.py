@@ -1,119 +1,34 @@
-"""Simulated messaging: signals, and the partitioned inbox with its owners and timers.
+"""The simulated inbox: what lies in each partition, who owns it, and which timers are set.
 
-They lose, double and reorder as the real ones may: an inbox message comes again unless it was acknowledged, a signal is
-heard at most once, an owner who was paused or lost its pin goes on believing for a while that it owns.
+It loses, doubles and reorders as the real one may: a message comes again unless it was acknowledged, and an owner who was
+paused or lost its pin goes on believing for a while that it owns.
 """
 
 import asyncio
 import itertools
-from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Final
 
 from msgspec import Struct
 
-from chassis.ports import Ambiguous, Arrival, Away, NobodyThere
-from chassis.testing.loop import Happening, Life, current
+from chassis.ports import Arrival, Away
+from chassis.testing.loop import Happening, current
+from chassis.testing.signals import MemorySignals
 from chassis.testing.world import START, World
 from contracts.codec import encode
 from contracts.limits import PARTITIONS
 from contracts.messages import Wake
 from contracts.subjects import call, partition, timer
 
-Heard = Callable[[str, bytes, Callable[[bytes], None]], None]
+__all__ = ["MemoryInbox", "MemoryOwnership", "MemorySignals"]
 
 PIN_SECONDS: Final = 1.5
 REDELIVERY_SECONDS: Final = 5.0
 """Shorter than the real inbox's, so that a schedule sees many."""
 _NOTICES_SECONDS: Final = 0.5
 """By when an owner whose pin is gone has been told so."""
-
-
-class _Listener(Struct, eq=False):
-    subject: str
-    group: str
-    life: Life
-    heard: Heard
-
-
-class MemorySignals:
-    """Core NATS: whoever listens hears it, once, if at all."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._plain: dict[str, list[_Listener]] = defaultdict(list)
-        self._wild: list[_Listener] = []
-
-    def publish(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
-        if not self._world.down and not self._world.strikes("signal"):
-            self._send(subject, body, lambda _: None)
-
-    async def request(self, subject: str, body: bytes, timeout: float) -> bytes:
-        world = self._world
-        life = current()
-        await world.moment()
-        if world.down or not self._hearers(subject):
-            raise NobodyThere(subject)
-        answered: asyncio.Future[bytes] = world.loop.create_future()
-
-        def tell(reply: bytes) -> None:
-            if not answered.done():
-                answered.set_result(reply)
-
-        def answer(reply: bytes) -> None:
-            if not world.down and not world.strikes("signal"):
-                world.loop.call_in(life, world.random.random() * 0.01, tell, reply)
-
-        if not world.strikes("signal"):
-            self._send(subject, body, answer)
-            if world.strikes("delivery"):
-                self._send(subject, body, answer)
-        try:
-            async with asyncio.timeout(timeout):
-                return await answered
-        except TimeoutError:
-            raise Ambiguous(f"no answer on {subject}") from None
-
-    @asynccontextmanager
-    async def listen(self, subject: str, heard: Heard, group: str = "") -> AsyncIterator[None]:
-        stop = self.subscribe(subject, heard, group)
-        try:
-            yield
-        finally:
-            stop()
-
-    def subscribe(self, subject: str, heard: Heard, group: str = "") -> Callable[[], None]:
-        """Listen until the result is called."""
-        listener = _Listener(subject, group, current(), heard)
-        listeners = self._wild if "*" in subject or ">" in subject else self._plain[subject]
-        listeners.append(listener)
-        return lambda: listeners.remove(listener) if listener in listeners else None
-
-    def _hearers(self, subject: str) -> list[_Listener]:
-        found = [listener for listener in self._plain.get(subject, ()) if listener.life.alive]
-        found += [
-            listener for listener in self._wild if listener.life.alive and _matches(listener.subject, subject)
-        ]
-        grouped = [listener for listener in found if listener.group]
-        if grouped:
-            return [self._world.random.choice(grouped), *(other for other in found if not other.group)]
-        return found
-
-    def _send(self, subject: str, body: bytes, answer: Callable[[bytes], None]) -> None:
-        for listener in self._hearers(subject):
-            delay = self._world.random.random() * 0.01
-            self._world.loop.call_in(listener.life, delay, listener.heard, subject, body, answer)
-
-
-def _matches(pattern: str, subject: str) -> bool:
-    wanted, words = pattern.split("."), subject.split(".")
-    if wanted[-1] == ">":
-        return len(words) >= len(wanted) and all(
-            w in ("*", s) for w, s in zip(wanted[:-1], words, strict=False)
-        )
-    return len(wanted) == len(words) and all(w in ("*", s) for w, s in zip(wanted, words, strict=True))
 
 
 class _Letter:

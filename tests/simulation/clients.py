@@ -4,10 +4,9 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
 
 from chassis.edge.problems import Problem
 from chassis.testing.loop import Life, current
@@ -16,25 +15,11 @@ from contracts.triggers import Github
 from ingress.accept import Door
 from ingress.deliveries import Request
 from ingress.replies import Reply
+from tests.simulation.evidence import Entry
 from tests.simulation.workflows import Delivery, Drawn
 
 SECRET: Final = "whsec-of-the-simulation"
 PATIENCE_SECONDS: Final = 8.0
-
-
-class Entry(Struct, frozen=True, kw_only=True):
-    """One line of the ledger: a delivery was sent, and this came of it."""
-
-    at: float
-    trigger: str
-    key: str
-    result: Literal["accepted", "duplicate", "refused", "unknown"]
-    """`unknown`: no answer came; the run may be there or not."""
-    status: int = 0
-    run: str = ""
-    receipt: str = ""
-    answer: bytes | None = None
-    """What the run answered, in respond mode."""
 
 
 class Web:

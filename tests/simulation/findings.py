@@ -5,7 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from tests.simulation.promises import Violation
+from tests.simulation.evidence import Violation
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -17,15 +17,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     seeds: tuple[int, ...]
 
 
-OPEN: Final[tuple[Finding, ...]] = (
-    Finding(
-        what="An executor says that an attempt which must not be repeated blindly did nothing (let go, or out of time "
-        "before its call) although another executor has claimed it in EFFECTS. The step is then made again "
-        "without doubt.",
-        looks_like=r"P5 .* (acted, and the history says that it (did not|failed)|both acted, and nobody said so)",
-        seeds=(154, 186),
-    ),
-)
+OPEN: Final[tuple[Finding, ...]] = ()
 
 
 def is_open(violation: Violation) -> bool:

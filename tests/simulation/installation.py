@@ -2,30 +2,22 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
-from datetime import datetime
-from typing import Any, Final
-
-from msgspec import Struct
+from typing import Final
 
 from chassis.dispatch import Dispatch
 from chassis.egress import Egress
 from chassis.expressions import Language
 from chassis.ids import digest
 from chassis.ports import Away
-from chassis.secret import HmacSecret, Secret
 from chassis.telemetry import Tracer
 from chassis.testing.queues import MemoryInbox, MemoryOwnership, MemorySignals
 from chassis.testing.stores import MemoryBlobs, MemoryLetters, MemoryLog
 from chassis.testing.tasks import MemoryTasks
 from chassis.testing.world import START, Fault, Rates, SimulatedClock, World
-from chassis.vault import OpenedSecret, VaultAway
 from contracts.codec import encode
 from contracts.commits import DomainCommit
-from contracts.errors import Failure
-from contracts.payloads import Payload
-from contracts.plans import PlanNode
 from contracts.subjects import EFFECTS, RUNS, domain
 from contracts.triggers import TriggerBound, TriggerCreated, TriggerEvent
 from executor.attempt import Means
@@ -36,15 +28,11 @@ from executor.relay import Relay
 from executor.service import Executor
 from ingress.accept import Door
 from ingress.directory import Directory
-from ingress.hooks import Hooks
 from ingress.waiting import Waiting
 from orchestrator.answers import Replies
-from orchestrator.control import Answered, Delayed, Passed, perform
 from orchestrator.emission import Emission
-from orchestrator.inputs import Incoming, Values
 from orchestrator.judge import Judge
-from orchestrator.memory import Known, Memory
-from orchestrator.run import Graph, Run
+from orchestrator.run import Graph
 from orchestrator.service import Orchestrator
 from orchestrator.sources import Sources
 from projections.archiver import Archiver
@@ -52,111 +40,18 @@ from projections.figures import Figures, Progress
 from projections.projector import Projector
 from projections.run_tables import RunTables
 from projections.sweeper import Sweeper
-from tests.orchestrator.stories import AsWritten
 from tests.simulation.archive import MemoryArchive, MemoryShelf, MemoryStragglers, MemoryStreams
-from tests.simulation.clients import SECRET, Entry, Web, deliver
+from tests.simulation.clients import Web, deliver
+from tests.simulation.evidence import Entry
 from tests.simulation.models import MemoryModels
 from tests.simulation.outside import Outside, nodes
 from tests.simulation.people import Person
 from tests.simulation.processes import Processes, Stop
+from tests.simulation.surroundings import FewHooks, Forgetful, Program, Unlimited, Vault
 from tests.simulation.workflows import Drawn, Story
 
 ORG: Final = "org"
 SLOTS: Final = 8
-
-
-class Fetched(AsWritten):
-    """Every field of a configuration is its own value; stored values are read where a node passes them on."""
-
-    def __init__(
-        self, graph: Graph, values: Mapping[str, bytes | None], is_broken: Callable[[], bool] = lambda: False
-    ) -> None:
-        super().__init__(graph)
-        self._values = Values(values)
-        self._is_broken = is_broken
-
-    def control(self, run: Run, node: PlanNode, at: datetime) -> Passed | Delayed | Answered | Failure:
-        if node.config.get("raises") and self._is_broken():
-            raise RuntimeError("a defect of this release")
-        return perform(node, node.config, Incoming(self._graph, run, node, self._values), at)
-
-    def passed_on(self, run: Run, node: PlanNode) -> Payload | Failure:
-        return Incoming(self._graph, run, node, self._values).payload()
-
-
-class Program(Struct, frozen=True):
-    """A plan whose configurations are what they say."""
-
-    graph: Graph
-    is_broken: Callable[[], bool]
-
-    def evaluator(self, values: Mapping[str, bytes | None], _answers: object) -> Fetched:
-        return Fetched(self.graph, values, self.is_broken)
-
-
-class Vault:
-    """One secret that signs webhooks; now and then it cannot be read."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._secret = OpenedSecret(
-            kind="hmac", values=(HmacSecret(key=Secret(SECRET)),), allowed_hosts=(), revision=1
-        )
-
-    async def open(self, org: str, secret_id: str) -> OpenedSecret:
-        await self._world.moment()
-        if self._world.strikes("operation"):
-            raise VaultAway
-        return self._secret
-
-    async def sealer(self, org: str, run: str) -> Any:
-        raise VaultAway
-
-    async def opener(self, org: str, run: str, key_id: str) -> Any:
-        raise VaultAway
-
-
-class FewHooks(Hooks):
-    """Stores one record after the other: sixty-four tasks in every life of an ingress would be most of a schedule."""
-
-    async def run(self) -> None:
-        await self._store_each()
-
-
-class Unlimited:
-    """A rate limit that nobody reaches."""
-
-    async def allow(self, key: str, per_minute: int) -> bool:
-        return True
-
-    def seconds_left(self) -> int:
-        return 1
-
-
-class Forgetful(Memory):
-    """A memory that now and then believes what was so one commit earlier."""
-
-    def __init__(self, world: World, room: int) -> None:
-        super().__init__(room)
-        self._world = world
-        self._earlier: dict[str, Known] = {}
-
-    def keep(self, run_id: str, known: Known) -> None:
-        before = super().get(run_id)
-        if before is not None and before.sequence < known.sequence:
-            self._earlier[run_id] = before
-        super().keep(run_id, known)
-
-    def drop(self, run_id: str) -> None:
-        self._earlier.pop(run_id, None)
-        super().drop(run_id)
-
-    def get(self, run_id: str) -> Known | None:
-        known = super().get(run_id)
-        earlier = self._earlier.get(run_id)
-        if known is not None and earlier is not None and self._world.strikes("memory"):
-            return earlier
-        return known
 
 
 class Installation:

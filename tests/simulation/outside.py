@@ -13,6 +13,7 @@ from contracts.nodes import NodeSpec, Repeat
 from executor.errors import Refused, StepError, Unreachable
 from executor.node import Context, Result
 from executor.registry import Installed, installed
+from tests.simulation.evidence import Effect
 
 Behaviour = Literal["ok", "slow", "big", "busy", "refuse", "early", "hang", "vanish", "drop", "lose", "raise"]
 BIG: Final = 70_000
@@ -25,19 +26,6 @@ class Call(Struct, frozen=True, kw_only=True):
 
     def at(self, attempt: int) -> Behaviour:
         return self.script[attempt - 1] if attempt <= len(self.script) else "ok"
-
-
-class Effect(Struct, frozen=True, kw_only=True):
-    """Something that happened in the world."""
-
-    at: float
-    run: str
-    step: str
-    attempt: int
-    key: str
-    repeat: Repeat
-    process: str
-    result: str
 
 
 class Outside:

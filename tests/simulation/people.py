@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from chassis.dispatch import Dispatch
 from chassis.ports import Away, Stored
@@ -14,24 +14,14 @@ from contracts.codec import decode_commit, encode
 from contracts.messages import CancelRun, Message, ResolveDoubt, RetryRun, UnparkRun
 from contracts.payloads import Inline, Payload, null
 from orchestrator.run import Run, evolve
+from tests.simulation.evidence import Kind, Wish
 from tests.simulation.outside import Outside
 from tests.simulation.workflows import Story
 
-Kind: TypeAlias = Literal["cancel", "retry", "resolve", "unpark"]
 Resolution: TypeAlias = Literal["done", "retry", "failed"]
 PERSON: Final = "key:person"
 _PATIENCE: Final = 3
 _UNDONE: Final[tuple[Resolution, ...]] = ("retry", "retry", "failed")
-
-
-class Wish(Struct, frozen=True, kw_only=True):
-    """Something that a person asked for, once."""
-
-    at: float
-    run: str
-    kind: Kind
-    step: str = ""
-    resolution: str = ""
 
 
 class Person:

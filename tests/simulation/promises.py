@@ -5,111 +5,25 @@ same functions can judge what real servers have stored.
 """
 
 import hashlib
-import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
-from functools import cached_property
-from itertools import pairwise
-from typing import Final
+from typing import Final, TypeAlias
 
-import msgspec
-from msgspec import Struct
-
-from chassis.ports import Stored
 from contracts import runs
-from contracts.codec import decode_commit, encode
-from contracts.commits import FIRST_HASH, Commit
+from contracts.commits import FIRST_HASH
 from contracts.payloads import Inline, Payload
-from contracts.plans import Plan
-from contracts.runs import TERMINAL, RunEvent, RunStarted
-from contracts.subjects import effect
-from orchestrator.history import replay, state_at
-from orchestrator.run import Graph, Run, waiting_for
-from projections.arrived import read
-from projections.runs import Known, fold, touched
-from tests.simulation.clients import Entry
-from tests.simulation.models import Tables
-from tests.simulation.outside import Effect
-from tests.simulation.people import Wish
+from contracts.runs import TERMINAL, RunStarted
+from orchestrator.history import replay
+from orchestrator.run import Graph, waiting_for
+from tests.simulation.evidence import Entry, Evidence, History, Violation
+from tests.simulation.promised_effects import effects_happen_as_told
+from tests.simulation.promised_models import models_are_the_fold, models_say_what_the_runs_say
 
 OVERDUE: Final = timedelta(seconds=5)
 _ENDS: Final = (runs.RunCompleted, runs.RunFailed, runs.RunCancelled)
 
-
-class Violation(Struct, frozen=True):
-    """A promise that was not kept."""
-
-    promise: str
-    what: str
-    run: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.promise} {self.run}: {self.what}"
-
-
-class History:
-    """One run as the log tells it."""
-
-    def __init__(self, org: str, run: str, stored: Sequence[Stored]) -> None:
-        self.org = org
-        self.run = run
-        self.stored = stored
-
-    @cached_property
-    def commits(self) -> list[Commit[RunEvent]]:
-        return [decode_commit(message.body) for message in self.stored]
-
-    @cached_property
-    def events(self) -> list[RunEvent]:
-        return [event for commit in self.commits for event in commit.events]
-
-    @cached_property
-    def state(self) -> Run:
-        return state_at(self.org, self.run, self.commits)
-
-    @property
-    def start(self) -> RunStarted | None:
-        return next((event for event in self.events if isinstance(event, RunStarted)), None)
-
-    def of_step(self, step: str) -> list[RunEvent]:
-        """What was said about a step, and what was said about the whole run."""
-        return [event for event in self.events if getattr(event, "step", step) == step]
-
-
-class Evidence(Struct, kw_only=True):
-    """Everything that the promises are judged by."""
-
-    messages: Sequence[Stored]
-    """RUNS, in its order."""
-    ledger: Sequence[Entry]
-    effects: Sequence[Effect]
-    claims: Mapping[str, int]
-    """How many messages lie on each subject of EFFECTS."""
-    wishes: Sequence[Wish]
-    plans: Mapping[str, Plan]
-    tables: Tables
-    now: datetime
-    everything_over: bool = True
-    """Faults have stopped long ago and people have done what they were asked: nothing may be left."""
-    left: Sequence[str] = ()
-    """What still lies in INBOX and TASKS."""
-    poison: int = 0
-    dead_letters: Sequence[str] = ()
-    seed: int = 0
-
-    def histories(self) -> list[History]:
-        found: dict[str, list[Stored]] = defaultdict(list)
-        for message in self.messages:
-            found[message.subject].append(message)
-        histories: list[History] = []
-        for subject, stored in found.items():
-            _, org, run = subject.split(".")
-            histories.append(History(org, run, stored))
-        return histories
-
-
-Promise = Callable[[Evidence, Sequence[History]], Iterator[Violation]]
+Promise: TypeAlias = Callable[[Evidence, Sequence[History]], Iterator[Violation]]
 
 
 def check(evidence: Evidence) -> list[Violation]:
@@ -264,186 +178,6 @@ def _decided_again(evidence: Evidence, history: History) -> Iterator[Violation]:
     divergence = replay(history.org, history.run, history.commits, graph)
     if divergence is not None:
         yield Violation("P4", f"decided anew it diverges: {divergence}", history.run)
-
-
-# --- P5: an effect repeats only under the same key ----------------------------------------------
-
-
-def effects_happen_as_told(evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
-    by_run = {history.run: history for history in histories}
-    by_step = defaultdict[tuple[str, str], list[Effect]](list)
-    for happened in evidence.effects:
-        by_step[happened.run, happened.step].append(happened)
-    for (run, step), happenings in by_step.items():
-        history = by_run.get(run)
-        if history is None:
-            yield Violation("P5", f"step {step} had an effect, but there is no such run", run)
-            continue
-        yield from _under_its_key(history, step, happenings)
-        if happenings[0].repeat == "no":
-            yield from _once(history, step, happenings)
-    for history in histories:
-        yield from _results_are_the_worlds(history, by_step)
-        yield from _doubts_are_justified(evidence, history)
-        yield from _people_are_obeyed_once(evidence, history)
-
-
-def _under_its_key(history: History, step: str, happenings: Sequence[Effect]) -> Iterator[Violation]:
-    scheduled = {
-        event.attempt: event.key
-        for event in history.events
-        if isinstance(event, runs.AttemptScheduled) and event.step == step
-    }
-    if len(set(scheduled.values())) > 1:
-        yield Violation("P5", f"attempts at {step} have different keys: {scheduled}", history.run)
-    for happened in happenings:
-        if scheduled.get(happened.attempt) != happened.key:
-            yield Violation(
-                "P5", f"attempt {happened.attempt} at {step} acted under key {happened.key}, decided was "
-                f"{scheduled.get(happened.attempt)}", history.run
-            )  # fmt: skip
-
-
-def _once(history: History, step: str, happenings: Sequence[Effect]) -> Iterator[Violation]:
-    """What must not be repeated blindly happened once per attempt, and again only because a person said so."""
-    counts = Counter(happened.attempt for happened in happenings)
-    for attempt, count in counts.items():
-        if count > 1:
-            yield Violation("P5", f"attempt {attempt} at {step} acted {count} times", history.run)
-        said = [e for e in history.of_step(step) if getattr(e, "attempt", 0) == attempt]
-        if any(isinstance(event, runs.AttemptFailed) for event in said):
-            yield Violation(
-                "P5", f"attempt {attempt} at {step} acted, and the history says that it failed", history.run
-            )
-        if any(isinstance(event, runs.AttemptCancelled) and event.effect == "none" for event in said):
-            yield Violation(
-                "P5", f"attempt {attempt} at {step} acted, and the history says that it did not", history.run
-            )
-    for earlier, later in pairwise(sorted(counts)):
-        if not _allowed_again(history.of_step(step), earlier, later):
-            yield Violation(
-                "P5", f"attempts {earlier} and {later} at {step} both acted, and nobody said so", history.run
-            )
-
-
-def _allowed_again(events: Sequence[RunEvent], earlier: int, later: int) -> bool:
-    """Whether between two attempts a person decided that the first one does not count."""
-    between = False
-    for event in events:
-        if isinstance(event, runs.AttemptScheduled):
-            between = earlier <= event.attempt < later
-        elif between and isinstance(event, runs.DoubtResolved):
-            return event.resolution in ("retry", "failed")
-    return False
-
-
-def _results_are_the_worlds(
-    history: History, by_step: Mapping[tuple[str, str], Sequence[Effect]]
-) -> Iterator[Violation]:
-    for event in history.events:
-        if not isinstance(event, runs.StepReported):
-            continue
-        results = {encode(happened.result) for happened in by_step.get((history.run, event.step), ())}
-        if not any(_is(event.output, result) for result in results):
-            yield Violation(
-                "P5",
-                f"the world never answered {event.step} what attempt {event.attempt} reports",
-                history.run,
-            )
-
-
-def _is(payload: Payload, value: bytes) -> bool:
-    if isinstance(payload, Inline):
-        return bool(msgspec.json.decode(payload.value) == msgspec.json.decode(value))
-    return payload.sha256 == hashlib.sha256(value).hexdigest()
-
-
-def _doubts_are_justified(evidence: Evidence, history: History) -> Iterator[Violation]:
-    """In doubt only where a call was claimed: the world may have been touched."""
-    for event in history.events:
-        if isinstance(event, runs.AttemptDoubted):
-            subject = effect(history.org, history.run, event.step, event.attempt)
-            if not evidence.claims.get(subject):
-                yield Violation(
-                    "P5", f"attempt {event.attempt} at {event.step} is in doubt without a claim", history.run
-                )
-    for subject, count in evidence.claims.items():
-        if count > 1 and f".{history.run}." in subject:
-            yield Violation("P5", f"{count} claims on {subject}", history.run)
-
-
-def _people_are_obeyed_once(evidence: Evidence, history: History) -> Iterator[Violation]:
-    """However often a wish is told, it is granted once. To stop a run that was parked meanwhile is the same wish."""
-    wished = Counter[str](wish.kind for wish in evidence.wishes if wish.run == history.run)
-    granted, stopped_in, opening = Counter[str](), set[int](), 1
-    for event in history.events:
-        match event:
-            case runs.RunReopened():
-                granted["retry"] += 1
-                opening += 1
-            case runs.CancelRequested():
-                stopped_in.add(opening)
-            case runs.DoubtResolved():
-                granted["resolve"] += 1
-    granted["cancel"] = len(stopped_in)
-    for kind, count in granted.items():
-        if count > wished[kind]:
-            yield Violation(
-                "P5", f"{kind} happened {count} times and was wished {wished[kind]} times", history.run
-            )
-
-
-# --- P6: read models are a fold of the log -------------------------------------------------------
-
-
-def models_are_the_fold(evidence: Evidence, _histories: Sequence[History]) -> Iterator[Violation]:
-    if not evidence.everything_over:
-        return
-    for cut in (random.Random(evidence.seed), None):
-        for difference in evidence.tables.differences(folded(evidence.messages, cut)):
-            yield Violation("P6", difference)
-
-
-def models_say_what_the_runs_say(evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
-    """A row shows the status that decisions are made by."""
-    if not evidence.everything_over:
-        return
-    for history in histories:
-        state, row = history.state, evidence.tables.runs.get((history.org, history.run))
-        if row is None or row.status != state.status:
-            shown = row.status if row is not None else "nothing"
-            yield Violation("P6", f"the row says {shown}, the run is {state.status}", history.run)
-        for path, step in state.steps.items():
-            shown_step = evidence.tables.steps.get((history.org, history.run, path))
-            if shown_step is None or shown_step.status != step.status:
-                shown = shown_step.status if shown_step is not None else "nothing"
-                yield Violation(
-                    "P6", f"the row of {path} says {shown}, the step is {step.status}", history.run
-                )
-        ended = evidence.tables.ended.get((history.org, history.run))
-        if state.status in TERMINAL and (ended is None or ended.version != history.commits[-1].version):
-            yield Violation("P6", "the archive does not know its last commit", history.run)
-
-
-def folded(messages: Sequence[Stored], cuts: random.Random | None) -> Tables:
-    """The tables made anew from the log, cut into batches by chance, or in one."""
-    tables, left = Tables(), list(messages)
-    while left:
-        size = cuts.randint(1, 4) if cuts is not None else len(left)
-        batch = [read(stored, 1) for stored in left[:size]]
-        del left[:size]
-        paths = touched(batch)
-        known = Known(
-            runs={key: tables.runs[key] for key in paths if key in tables.runs},
-            steps={
-                (*key, path): tables.steps[*key, path]
-                for key, of_run in paths.items()
-                for path in of_run
-                if (*key, path) in tables.steps
-            },
-        )
-        tables.apply(fold(known, batch))
-    return tables
 
 
 # --- Poison -------------------------------------------------------------------------------------

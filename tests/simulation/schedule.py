@@ -16,9 +16,10 @@ from msgspec import Struct
 from chassis.testing.loop import TooLong
 from chassis.testing.world import START, Fault, Rates
 from contracts.runs import TERMINAL
+from tests.simulation.evidence import Evidence, Violation
 from tests.simulation.installation import Installation
 from tests.simulation.processes import HOUR, LONGEST_PAUSE
-from tests.simulation.promises import Evidence, Violation, check
+from tests.simulation.promises import check
 from tests.simulation.workflows import Story, story
 
 STORM: Final = Rates()

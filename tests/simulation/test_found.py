@@ -11,9 +11,11 @@ from chassis.ports import Away
 from chassis.telemetry import Tracer
 from chassis.testing.stores import MemoryBlobs, MemoryLog
 from chassis.testing.world import SimulatedClock, World
+from contracts.codec import encode
+from contracts.commits import Commit
 from contracts.messages import Look, StepInDoubt, StepLetGo, Task
 from contracts.payloads import Blob
-from contracts.runs import AttemptFailed, AttemptScheduled, WaitEnded, WaitOpened
+from contracts.runs import AttemptFailed, AttemptScheduled, RunEvent, RunStopping, WaitEnded, WaitOpened
 from contracts.subjects import run as run_subject
 from executor.attempt import Attempt, Means
 from executor.effects import Effects
@@ -27,6 +29,7 @@ from projections.arrived import read
 from projections.runs import Known, fold
 from tests.orchestrator.stories import (
     CANCEL,
+    NOON,
     PATIENT,
     RETRY,
     TRY_AGAIN,
@@ -36,13 +39,14 @@ from tests.orchestrator.stories import (
     done,
     doubted,
     drawn,
+    scheduled,
     started,
     value,
     wake,
 )
 from tests.orchestrator.test_service import TO, Room, told
-from tests.simulation.installation import Fetched
 from tests.simulation.outside import Outside, nodes
+from tests.simulation.surroundings import Fetched
 
 SUBJECT = run_subject("org", "run-1")
 
@@ -142,6 +146,9 @@ def test_a_plan_that_cannot_be_read_parks_its_run_and_a_duplicate_is_told_so_for
         assert room.events[-1] == "run.failed"
         [again] = await room.say(structs.replace(start, receipt="receipt-2"))
         assert (again.result, again.receipt) == ("duplicate", "receipt-1")
+        retired(room)
+        [later] = await room.say(structs.replace(start, receipt="receipt-3"))
+        assert (later.result, later.receipt) == ("duplicate", "receipt-1")
 
 
 def test_a_run_that_has_ended_is_not_parked_by_poison_that_comes_late() -> None:
@@ -211,6 +218,25 @@ def outcome_of_an_attempt_that_another_has_claimed(*, unwanted: bool) -> object:
         scheduled_at=0.0,
     )
 
+    happened: list[RunEvent] = [scheduled("a", node_type="call.once")]
+    if unwanted:
+        happened.append(RunStopping(outcome="cancelled"))
+    commit = Commit[RunEvent](
+        id="commit-1",
+        org="org",
+        run="run-1",
+        version=1,
+        events=tuple(happened),
+        time=NOON,
+        actor="system",
+        causation_id="",
+        correlation_id="",
+        engine_version="",
+        key_id="",
+        prev_hash="",
+    )
+    runs.put(SUBJECT, encode(commit))
+
     async def attempt() -> object:
         assert await Effects(effects, clock, "executor:1").claim(task)
         means = Means(
@@ -235,17 +261,15 @@ def outcome_of_an_attempt_that_another_has_claimed(*, unwanted: bool) -> object:
     return asked.result()
 
 
-@pytest.mark.xfail(strict=True, reason="open: tests/simulation/findings.py")
 def test_an_attempt_that_is_let_go_does_not_answer_for_another_executor() -> None:
     outcome = outcome_of_an_attempt_that_another_has_claimed(unwanted=True)
     assert isinstance(outcome, StepLetGo)
     assert outcome.effect == "possible", "whoever claimed it may have made the call"
 
 
-@pytest.mark.xfail(strict=True, reason="open: tests/simulation/findings.py")
 def test_an_attempt_that_fails_before_its_call_does_not_answer_for_another_executor() -> None:
     outcome = outcome_of_an_attempt_that_another_has_claimed(unwanted=False)
-    assert outcome is None or isinstance(outcome, StepInDoubt)
+    assert isinstance(outcome, StepInDoubt)
 
 
 # --- The projections -----------------------------------------------------------------------------

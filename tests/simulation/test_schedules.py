@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from chassis.testing.world import CALM
-from tests.simulation.findings import OPEN, is_open
+from tests.simulation.findings import is_open
 from tests.simulation.installation import Installation
-from tests.simulation.promises import Violation
 from tests.simulation.schedule import STORM, Played, lived, minimised, play, quiet
 from tests.simulation.workflows import story
 
@@ -117,9 +116,3 @@ def test_a_failure_is_narrowed_down_to_the_faults_that_matter(monkeypatch: pytes
     assert smallest.failed
     assert len(smallest.struck) < len(whole.struck)
     assert smallest.violations[0].promise == whole.violations[0].promise
-
-
-def test_open_findings_are_told_apart_from_everything_else() -> None:
-    assert is_open(Violation("P5", "attempt 1 at a acted, and the history says that it failed", "run"))
-    assert not is_open(Violation("P5", "attempt 1 at a acted 2 times", "run"))
-    assert len(OPEN) == 1

@@ -1,0 +1,131 @@
+"""What is left after a schedule, for the promises to be judged by. Nothing here knows of the simulator."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from chassis.ports import Stored
+from contracts.codec import decode_commit
+from contracts.commits import Commit
+from contracts.nodes import Repeat
+from contracts.plans import Plan
+from contracts.runs import RunEvent, RunStarted
+from orchestrator.history import state_at
+from orchestrator.run import Run
+from tests.simulation.tables import Tables
+
+Kind: TypeAlias = Literal["cancel", "retry", "resolve", "unpark"]
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One line of the ledger: a delivery was sent, and this came of it."""
+
+    at: float
+    trigger: str
+    key: str
+    result: Literal["accepted", "duplicate", "refused", "unknown"]
+    """`unknown`: no answer came; the run may be there or not."""
+    status: int = 0
+    run: str = ""
+    receipt: str = ""
+    answer: bytes | None = None
+    """What the run answered, in respond mode."""
+
+
+class Effect(Struct, frozen=True, kw_only=True):
+    """Something that happened in the world."""
+
+    at: float
+    run: str
+    step: str
+    attempt: int
+    key: str
+    repeat: Repeat
+    process: str
+    result: str
+
+
+class Wish(Struct, frozen=True, kw_only=True):
+    """Something that a person asked for, once."""
+
+    at: float
+    run: str
+    kind: Kind
+    step: str = ""
+    resolution: str = ""
+
+
+class Violation(Struct, frozen=True):
+    """A promise that was not kept."""
+
+    promise: str
+    what: str
+    run: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.promise} {self.run}: {self.what}"
+
+
+class History:
+    """One run as the log tells it."""
+
+    def __init__(self, org: str, run: str, stored: Sequence[Stored]) -> None:
+        self.org = org
+        self.run = run
+        self.stored = stored
+
+    @cached_property
+    def commits(self) -> list[Commit[RunEvent]]:
+        return [decode_commit(message.body) for message in self.stored]
+
+    @cached_property
+    def events(self) -> list[RunEvent]:
+        return [event for commit in self.commits for event in commit.events]
+
+    @cached_property
+    def state(self) -> Run:
+        return state_at(self.org, self.run, self.commits)
+
+    @property
+    def start(self) -> RunStarted | None:
+        return next((event for event in self.events if isinstance(event, RunStarted)), None)
+
+    def of_step(self, step: str) -> list[RunEvent]:
+        """What was said about a step, and what was said about the whole run."""
+        return [event for event in self.events if getattr(event, "step", step) == step]
+
+
+class Evidence(Struct, kw_only=True):
+    """Everything that the promises are judged by."""
+
+    messages: Sequence[Stored]
+    """RUNS, in its order."""
+    ledger: Sequence[Entry]
+    effects: Sequence[Effect]
+    claims: Mapping[str, int]
+    """How many messages lie on each subject of EFFECTS."""
+    wishes: Sequence[Wish]
+    plans: Mapping[str, Plan]
+    tables: Tables
+    now: datetime
+    everything_over: bool = True
+    """Faults have stopped long ago and people have done what they were asked: nothing may be left."""
+    left: Sequence[str] = ()
+    """What still lies in INBOX and TASKS."""
+    poison: int = 0
+    dead_letters: Sequence[str] = ()
+    seed: int = 0
+
+    def histories(self) -> list[History]:
+        found: dict[str, list[Stored]] = defaultdict(list)
+        for message in self.messages:
+            found[message.subject].append(message)
+        histories: list[History] = []
+        for subject, stored in found.items():
+            _, org, run = subject.split(".")
+            histories.append(History(org, run, stored))
+        return histories

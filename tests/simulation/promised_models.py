@@ -1,0 +1,61 @@
+"""P6: read models are a fold of the log, however it was cut into batches, and say what decisions are made by."""
+
+import random
+from collections.abc import Iterator, Sequence
+
+from chassis.ports import Stored
+from contracts.runs import TERMINAL
+from projections.arrived import read
+from projections.runs import Known, fold, touched
+from tests.simulation.evidence import Evidence, History, Violation
+from tests.simulation.tables import Tables
+
+
+def models_are_the_fold(evidence: Evidence, _histories: Sequence[History]) -> Iterator[Violation]:
+    if not evidence.everything_over:
+        return
+    for cut in (random.Random(evidence.seed), None):
+        for difference in evidence.tables.differences(folded(evidence.messages, cut)):
+            yield Violation("P6", difference)
+
+
+def models_say_what_the_runs_say(evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
+    """A row shows the status that decisions are made by."""
+    if not evidence.everything_over:
+        return
+    for history in histories:
+        state, row = history.state, evidence.tables.runs.get((history.org, history.run))
+        if row is None or row.status != state.status:
+            shown = row.status if row is not None else "nothing"
+            yield Violation("P6", f"the row says {shown}, the run is {state.status}", history.run)
+        for path, step in state.steps.items():
+            shown_step = evidence.tables.steps.get((history.org, history.run, path))
+            if shown_step is None or shown_step.status != step.status:
+                shown = shown_step.status if shown_step is not None else "nothing"
+                yield Violation(
+                    "P6", f"the row of {path} says {shown}, the step is {step.status}", history.run
+                )
+        ended = evidence.tables.ended.get((history.org, history.run))
+        if state.status in TERMINAL and (ended is None or ended.version != history.commits[-1].version):
+            yield Violation("P6", "the archive does not know its last commit", history.run)
+
+
+def folded(messages: Sequence[Stored], cuts: random.Random | None) -> Tables:
+    """The tables made anew from the log, cut into batches by chance, or in one."""
+    tables, left = Tables(), list(messages)
+    while left:
+        size = cuts.randint(1, 4) if cuts is not None else len(left)
+        batch = [read(stored, 1) for stored in left[:size]]
+        del left[:size]
+        paths = touched(batch)
+        known = Known(
+            runs={key: tables.runs[key] for key in paths if key in tables.runs},
+            steps={
+                (*key, path): tables.steps[*key, path]
+                for key, of_run in paths.items()
+                for path in of_run
+                if (*key, path) in tables.steps
+            },
+        )
+        tables.apply(fold(known, batch))
+    return tables
