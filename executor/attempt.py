@@ -16,7 +16,7 @@ from msgspec import Struct, field
 
 from chassis.clock import Clock
 from chassis.egress import Credential, Egress, EgressError
-from chassis.ports import Blobs, Log
+from chassis.ports import Blobs, Log, Proposal
 from chassis.telemetry import Histogram, Tracer, trace_id
 from contracts.codec import Malformed
 from contracts.messages import Outcome, StepBroken, StepDone, StepInDoubt, StepLetGo, Task
@@ -90,6 +90,7 @@ class Attempt:
         self._stage: Literal["before", "during", "after"] = "before"
         self._promise: Repeat = task.repeat
         self._claimed = False
+        self._claiming: Proposal | None = None
         self._elsewhere = False
         self._running: asyncio.Task[Any] | None = None
         self._must_end = float("inf")
@@ -110,9 +111,24 @@ class Attempt:
         with self._means.tracer.span("attempt", task.trace, node=task.node, type=task.node_type) as trace:
             outcome = await self._outcome(trace, began)
         if not self._elsewhere:
+            outcome = await self._vouched_for(outcome)
+        if not self._elsewhere:
             return outcome
         # The claim may be our own and its outcome known: then only the task came again.
-        return self._judged(Unheard(touched=True), 0, trace) if await self._still_open() else None
+        if not await self._still_open():
+            return None
+        if isinstance(outcome, StepLetGo):
+            return StepLetGo(**self._address(trace), effect="possible", detail=_LET_GO["during"][1])
+        return self._judged(Unheard(touched=True), 0, trace)
+
+    async def _vouched_for(self, outcome: Outcome) -> Outcome:
+        """That a call did not happen is ours to say only when nobody else may begin it: our claim keeps it so."""
+        denies = isinstance(outcome, StepBroken) or (
+            isinstance(outcome, StepLetGo) and outcome.effect == "none"
+        )
+        if denies and self._promise == "no" and not self._claimed:
+            self._elsewhere = not await self._claim()
+        return outcome
 
     def let_go(self) -> None:
         """Nobody wants this attempt any more: stop it where it is."""
@@ -179,13 +195,19 @@ class Attempt:
     @asynccontextmanager
     async def effect(self) -> AsyncIterator[None]:
         if self._promise == "no" and not self._claimed:
-            if not await self._means.effects.claim(self.task):
+            if not await self._claim():
                 self._elsewhere = True
                 raise ClaimedElsewhere
             self._claimed = True
         self._stage = "during"
         yield
         self._stage = "after"
+
+    async def _claim(self) -> bool:
+        """The same claim however often it is made."""
+        if self._claiming is None:
+            self._claiming = self._means.effects.prepare(self.task)
+        return await self._means.effects.claim(self._claiming)
 
     async def open(self, reference: SecretReference) -> Credential:
         return await self._means.opening.credential(self.task, self.config, reference)

@@ -23,10 +23,10 @@ class Effects:
         self._owner = owner
         self._claims = count(1)
 
-    async def claim(self, task: Task) -> bool:
-        """Whether the call is ours to begin. Waits while the ledger is away: nothing has left yet.
+    def prepare(self, task: Task) -> Proposal:
+        """The claim of one delivery of a task.
 
-        Every claim has a body of its own, so that only a repeat of this very append counts as ours: not what an earlier
+        Every one has a body of its own, so that only a repeat of this very append counts as ours: not what an earlier
         life of this process, or an earlier delivery of the task, has written.
         """
         claim = EffectClaim(
@@ -37,7 +37,10 @@ class Effects:
             executor=f"{self._owner}.{next(self._claims)}",
             at=self._clock.now().timestamp(),
         )
-        proposal = Proposal(effect(task.org, task.run, task.step, task.attempt), encode(claim), expected=0)
+        return Proposal(effect(task.org, task.run, task.step, task.attempt), encode(claim), expected=0)
+
+    async def claim(self, proposal: Proposal) -> bool:
+        """Whether the call is ours to begin. Waits while the ledger is away: nothing has left yet."""
         # Also when nobody knows whether it was stored: the same claim again finds out.
         [sequence] = await insist(lambda: self._log.append([proposal]))
         return sequence is not None

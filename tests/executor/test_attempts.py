@@ -221,10 +221,10 @@ def test_an_effect_that_may_be_repeated_is_not_claimed(repeat: str) -> None:
     assert not world.ledger.stored
 
 
-def test_the_ledger_being_away_delays_the_call_and_leaves_no_doubt() -> None:
+def test_the_ledger_being_away_delays_the_call_and_what_is_said_of_it_and_leaves_no_doubt() -> None:
     outside = Outside()
     world = World(outside.node)
-    world.ledger.failing = [(Ambiguous("?"), True)] * 1_000
+    world.ledger.failing = [(Ambiguous("?"), True)] * 18
 
     outcome = made(None, world, repeat="no", timeout_s=20.0)
 
