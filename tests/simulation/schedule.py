@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from chassis.testing.loop import TooLong
 from chassis.testing.world import START, Fault, Rates
@@ -19,7 +19,7 @@ from contracts.runs import TERMINAL
 from tests.simulation.evidence import Evidence, Violation
 from tests.simulation.installation import Installation
 from tests.simulation.processes import HOUR, LONGEST_PAUSE
-from tests.simulation.promises import check
+from tests.simulation.promises import check, every_run_ends_or_waits
 from tests.simulation.workflows import Story, story
 
 STORM: Final = Rates()
@@ -99,6 +99,8 @@ def _run(installation: Installation, violations: list[Violation]) -> None:
         installation.start()
         with suppress(TooLong):  # A storm that takes many steps is one that is long enough.
             loop.run_until(lambda: loop.time() > STORM_SECONDS, steps=STORM_STEPS, seconds=60, every=64)
+        in_the_storm = structs.replace(evidence_of(installation), everything_over=False)
+        violations += every_run_ends_or_waits(in_the_storm, in_the_storm.histories())
         installation.calm()
         _until_over(installation)
         if installation.comes_back:

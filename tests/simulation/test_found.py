@@ -16,6 +16,7 @@ from contracts.commits import Commit
 from contracts.messages import Look, StepInDoubt, StepLetGo, Task
 from contracts.payloads import Blob
 from contracts.runs import AttemptFailed, AttemptScheduled, RunEvent, RunStopping, WaitEnded, WaitOpened
+from contracts.subjects import effect
 from contracts.subjects import run as run_subject
 from executor.attempt import Attempt, Means
 from executor.effects import Effects
@@ -236,10 +237,9 @@ def outcome_of_an_attempt_that_another_has_claimed(*, unwanted: bool) -> object:
         prev_hash="",
     )
     runs.put(SUBJECT, encode(commit))
+    effects.put(effect("org", "run-1", "a", 1), b"another executor begins this call")
 
     async def attempt() -> object:
-        ledger = Effects(effects, clock, "executor:1")
-        assert await ledger.claim(ledger.prepare(task))
         means = Means(
             actor="executor:2",
             registry=Registry(nodes(Outside(world))),
