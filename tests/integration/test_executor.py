@@ -327,7 +327,10 @@ async def test_an_executor_killed_before_an_unsafe_call_leaves_no_doubt(
     assert isinstance(outcome, StepLetGo)
     assert outcome.effect == "none"
     assert not outside.asked
-    assert not await ports.effects.last([effect(ORG, wanted.run, "call", 1)])
+    [claim] = (await ports.effects.last([effect(ORG, wanted.run, "call", 1)])).values()
+    assert outcome.executor.encode() in claim.body, (
+        "who says that nothing happened keeps everybody else from it"
+    )
 
 
 async def test_a_call_that_takes_longer_than_a_lease_is_made_once(
