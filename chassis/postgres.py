@@ -21,7 +21,13 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 CONNECT_SECONDS: Final = 3.0
 STATEMENT_SECONDS: Final = 30.0
 _SET_ORG: Final = "select set_config('app.org', $1, true)"
-_LOST: Final = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InvalidCachedStatementError)
+_LOST: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.InternalClientError,  # A connection that the server ended while nobody used it.
+)
 _PASSING: Final = ("08", "40", "53", "55", "57", "58")
 """Classes of errors that say something about Postgres and nothing about what it was asked: trying again helps."""
 
