@@ -36,6 +36,8 @@ class Processes:
         self._clock = clock
         self._mains: dict[str, Main] = {}
         self._stops: dict[str, Stop] = {}
+        self._must_end: dict[str, float] = {}
+        """By when a process that was asked to stop must have done so; time in which it was paused does not count."""
         self.kills = 0
         self.stops = 0
         self.cut_off: list[str] = []
@@ -53,6 +55,7 @@ class Processes:
 
     def _spawn(self, name: str) -> None:
         stop = self._stops[name] = Stop()
+        self._must_end.pop(name, None)
         self._world.loop.spawn(name, self._run(name, stop))
         self._world.plan_misfortune(self._world.loop.process(name))
 
@@ -78,7 +81,10 @@ class Processes:
                     self.kills += 1
                     self._kill(process.name)
                 case "paused":
-                    world.loop.pause(process.name, measure.random() ** 2 * LONGEST_PAUSE)
+                    seconds = measure.random() ** 2 * LONGEST_PAUSE
+                    world.loop.pause(process.name, seconds)
+                    if process.name in self._must_end:
+                        self._must_end[process.name] += seconds
                 case "stopped":
                     self._stop(process.name, life)
                 case "clock_jumped":
@@ -87,11 +93,16 @@ class Processes:
 
     def _stop(self, name: str, life: Life) -> None:
         self.stops += 1
+        self._must_end[name] = self._world.loop.time() + DRAIN_SECONDS
         self._world.loop.call_in(life, 0.0, self._stops[name].request)
         self._world.loop.call_in("", DRAIN_SECONDS, self._cut_off, name, life)
 
     def _cut_off(self, name: str, life: Life) -> None:
-        if life.alive and self._world.loop.process(name).life is life:
-            if life.paused_until <= self._world.loop.time():
-                self.cut_off.append(name)
-            self._kill(name)
+        if not life.alive:
+            return
+        left = self._must_end[name] - self._world.loop.time()
+        if left > 0:
+            self._world.loop.call_in("", left, self._cut_off, name, life)
+            return
+        self.cut_off.append(name)
+        self._kill(name)
