@@ -1,6 +1,6 @@
 # Every verb of the project. `make up` is all that a fresh machine needs: Python 3.11 or newer, and make.
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo dev test lint build bench lock
+.PHONY: help setup up demo dev test lint build bench soak mutants chaos chaos-cluster lock
 
 # The first Python that is new enough; `make PYTHON=/path/to/python3 up` chooses another one.
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -10,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.1
 	--no-emit-index-url --no-header --quiet
 
 help: ## Show these verbs
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.dev ## Make .venv with all that developing needs
 
@@ -37,6 +37,18 @@ build: .venv/.dev ## Build the wheel into dist/
 
 bench: .venv/.run ## Measure the main path; QUICK=1 ends within 50 s
 	@$(BIN)/python -m bench
+
+soak: .venv/.dev ## Simulate a million schedules of faults; QUICK=1 ends within 50 s
+	@$(BIN)/python -m tests.simulation.soak $(ARGS)
+
+mutants: .venv/.dev ## Break our own code on purpose; the simulation must notice
+	@$(BIN)/python -m tests.mutants $(ARGS)
+
+chaos: .venv/.dev ## Strike real processes under load and judge what is left
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
+chaos-cluster: .venv/.dev ## The same with three nats-servers in network namespaces (Linux, root)
+	@$(BIN)/python -m tests.chaos.cluster $(ARGS)
 
 lock: .venv/.dev ## Resolve the dependencies anew into requirements/
 	$(COMPILE) --extra embedded -o requirements/run.txt

@@ -9,7 +9,7 @@ from chassis.testing.world import World
 from projections.shelf import EndedRun
 from projections.streams import StreamFacts
 from projections.sweeper import Key, Straggler
-from tests.simulation.tables import Tables
+from tests.promises.tables import Tables
 
 IMPATIENCE: Final = timedelta(seconds=25)
 """Still runs are found this much earlier than the real tables find them, so that a schedule sees many looks."""

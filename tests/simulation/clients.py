@@ -15,7 +15,7 @@ from contracts.triggers import Github
 from ingress.accept import Door
 from ingress.deliveries import Request
 from ingress.replies import Reply
-from tests.simulation.evidence import Entry
+from tests.promises.evidence import Entry
 from tests.simulation.workflows import Delivery, Drawn
 
 SECRET: Final = "whsec-of-the-simulation"

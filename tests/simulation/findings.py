@@ -5,7 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from tests.simulation.evidence import Violation
+from tests.promises.evidence import Violation
 
 
 class Finding(Struct, frozen=True, kw_only=True):

@@ -40,9 +40,9 @@ from projections.figures import Figures, Progress
 from projections.projector import Projector
 from projections.run_tables import RunTables
 from projections.sweeper import Sweeper
+from tests.promises.evidence import Entry
 from tests.simulation.archive import MemoryArchive, MemoryShelf, MemoryStragglers, MemoryStreams
 from tests.simulation.clients import Web, deliver
-from tests.simulation.evidence import Entry
 from tests.simulation.models import MemoryModels
 from tests.simulation.outside import Outside, nodes
 from tests.simulation.people import Person

@@ -8,7 +8,7 @@ from projections.arrived import RunKey
 from projections.models import Moved, Position, Step
 from projections.rows import RunRow, StepRow
 from projections.runs import Changes, StepKey
-from tests.simulation.tables import Tables
+from tests.promises.tables import Tables
 
 
 class MemoryModels:

@@ -13,7 +13,7 @@ from contracts.nodes import NodeSpec, Repeat
 from executor.errors import Refused, StepError, Unreachable
 from executor.node import Context, Result
 from executor.registry import Installed, installed
-from tests.simulation.evidence import Effect
+from tests.promises.evidence import Effect
 
 Behaviour = Literal["ok", "slow", "big", "busy", "refuse", "early", "hang", "vanish", "drop", "lose", "raise"]
 BIG: Final = 70_000

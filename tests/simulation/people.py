@@ -14,7 +14,7 @@ from contracts.codec import decode_commit, encode
 from contracts.messages import CancelRun, Message, ResolveDoubt, RetryRun, UnparkRun
 from contracts.payloads import Inline, Payload, null
 from orchestrator.run import Run, evolve
-from tests.simulation.evidence import Kind, Wish
+from tests.promises.evidence import Kind, Wish
 from tests.simulation.outside import Outside
 from tests.simulation.workflows import Story
 

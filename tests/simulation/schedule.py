@@ -16,10 +16,10 @@ from msgspec import Struct, structs
 from chassis.testing.loop import TooLong
 from chassis.testing.world import START, Fault, Rates
 from contracts.runs import TERMINAL
-from tests.simulation.evidence import Evidence, Violation
+from tests.promises.checker import check, every_run_ends_or_waits
+from tests.promises.evidence import Evidence, Violation
 from tests.simulation.installation import Installation
 from tests.simulation.processes import HOUR, LONGEST_PAUSE
-from tests.simulation.promises import check, every_run_ends_or_waits
 from tests.simulation.workflows import Story, story
 
 STORM: Final = Rates()

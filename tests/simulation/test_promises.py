@@ -23,10 +23,10 @@ from contracts.triggers import HeaderKey, Webhook
 from projections.models import Step
 from projections.runs import Changes
 from tests.orchestrator.stories import action, control, drawn
-from tests.simulation.evidence import Evidence
+from tests.promises.checker import check
+from tests.promises.evidence import Evidence
 from tests.simulation.installation import Installation
 from tests.simulation.outside import Behaviour
-from tests.simulation.promises import check
 from tests.simulation.schedule import STORM, lived, quiet
 from tests.simulation.workflows import Delivery, Drawn, Story, story
 

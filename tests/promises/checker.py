@@ -16,9 +16,9 @@ from contracts.payloads import Inline, Payload
 from contracts.runs import TERMINAL, RunStarted
 from orchestrator.history import replay
 from orchestrator.run import Graph, waiting_for
-from tests.simulation.evidence import Entry, Evidence, History, Violation
-from tests.simulation.promised_effects import effects_happen_as_told
-from tests.simulation.promised_models import models_are_the_fold, models_say_what_the_runs_say
+from tests.promises.effects import effects_happen_as_told
+from tests.promises.evidence import Entry, Evidence, History, Violation
+from tests.promises.models import models_are_the_fold, models_say_what_the_runs_say
 
 OVERDUE: Final = timedelta(seconds=5)
 _ENDS: Final = (runs.RunCompleted, runs.RunFailed, runs.RunCancelled)

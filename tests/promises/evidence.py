@@ -16,7 +16,7 @@ from contracts.plans import Plan
 from contracts.runs import RunEvent, RunStarted
 from orchestrator.history import state_at
 from orchestrator.run import Run
-from tests.simulation.tables import Tables
+from tests.promises.tables import Tables
 
 Kind: TypeAlias = Literal["cancel", "retry", "resolve", "unpark"]
 

@@ -7,8 +7,8 @@ from chassis.ports import Stored
 from contracts.runs import TERMINAL
 from projections.arrived import read
 from projections.runs import Known, fold, touched
-from tests.simulation.evidence import Evidence, History, Violation
-from tests.simulation.tables import Tables
+from tests.promises.evidence import Evidence, History, Violation
+from tests.promises.tables import Tables
 
 
 def models_are_the_fold(evidence: Evidence, _histories: Sequence[History]) -> Iterator[Violation]:

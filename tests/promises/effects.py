@@ -12,7 +12,7 @@ from contracts.codec import encode
 from contracts.payloads import Inline, Payload
 from contracts.runs import RunEvent
 from contracts.subjects import effect
-from tests.simulation.evidence import Effect, Evidence, History, Violation
+from tests.promises.evidence import Effect, Evidence, History, Violation
 
 
 def effects_happen_as_told(evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
