@@ -45,6 +45,9 @@ WORKFLOW_BYTES: Final = 1 * MIB
 VARS: Final = 200
 NAME_CHARS: Final = 200
 PORTS_PER_NODE: Final = 64
+LIST_ITEMS: Final = 100_000
+"""Items of one list in a data node."""
+LIST_RULES: Final = 50
 
 # --- Attempts ---------------------------------------------------------------------------------
 RETRIES: Final = 20

@@ -21,6 +21,19 @@ from executor.registry import GROUP, Registry, UnusableNode, installed, registry
 from tests.executor.fakes import World, simulated, task, until
 from tests.executor.nodes import Outside, Scripted
 
+OURS = {
+    "echo",
+    "email.send",
+    "http.request",
+    "list.dedupe",
+    "list.edit",
+    "list.filter",
+    "list.group",
+    "list.join",
+    "list.limit",
+    "list.sort",
+    "list.split",
+}
 _PLUGIN = """
 from typing import ClassVar
 from msgspec import Struct
@@ -93,7 +106,7 @@ def test_an_installed_plugin_is_found_by_its_entry_point_and_runs(plugins: Path)
 def test_plugins_that_cannot_be_used_are_reported_and_left_out(plugins: Path) -> None:
     found = registry()
 
-    assert {"echo", "http.request", "email.send", "acme.shout"} == set(found.nodes)
+    assert {*OURS, "acme.shout"} == set(found.nodes)
     assert found.nodes["echo"].node is echo
     faults = {fault.plugin: fault.reason for fault in found.faults}
     assert set(faults) == {"object", "broken", "quits", "empty", "double", "missing", "text"}
@@ -102,7 +115,7 @@ def test_plugins_that_cannot_be_used_are_reported_and_left_out(plugins: Path) ->
 
 
 def test_without_plugins_there_are_the_node_types_of_our_own() -> None:
-    assert set(registry([]).nodes) == {"echo", "http.request", "email.send"}
+    assert set(registry([]).nodes) == OURS
 
 
 @pytest.mark.parametrize(
