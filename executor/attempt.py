@@ -78,6 +78,10 @@ class ClaimedElsewhere(Exception):
     """Somebody has begun this attempt's call before us."""
 
 
+class GivenUp(Exception):
+    """The outcome of this attempt was told without its node: too late to begin a call."""
+
+
 class Attempt:
     """One attempt under way. It is also the `Context` that its node is given."""
 
@@ -92,6 +96,7 @@ class Attempt:
         self._claimed = False
         self._claiming: Proposal | None = None
         self._elsewhere = False
+        self._given_up = False
         self._running: asyncio.Task[Any] | None = None
         self._must_end = float("inf")
 
@@ -110,25 +115,24 @@ class Attempt:
         self._must_end = min(self._must_end, began + task.timeout_s)
         with self._means.tracer.span("attempt", task.trace, node=task.node, type=task.node_type) as trace:
             outcome = await self._outcome(trace, began)
-        if not self._elsewhere:
-            outcome = await self._vouched_for(outcome)
-        if not self._elsewhere:
-            return outcome
+        vouched = await self._vouched_for(outcome, trace)
         # The claim may be our own and its outcome known: then only the task came again.
-        if not await self._still_open():
+        if self._elsewhere and not await self._still_open():
             return None
-        if isinstance(outcome, StepLetGo):
-            return StepLetGo(**self._address(trace), effect="possible", detail=_LET_GO["during"][1])
-        return self._judged(Unheard(touched=True), 0, trace)
+        return vouched
 
-    async def _vouched_for(self, outcome: Outcome) -> Outcome:
+    async def _vouched_for(self, outcome: Outcome, trace: str = "") -> Outcome:
         """That a call did not happen is ours to say only when nobody else may begin it: our claim keeps it so."""
         denies = isinstance(outcome, StepBroken) or (
             isinstance(outcome, StepLetGo) and outcome.effect == "none"
         )
-        if denies and self._promise == "no" and not self._claimed:
+        if denies and self._promise == "no" and not self._claimed and not self._elsewhere:
             self._elsewhere = not await self._claim()
-        return outcome
+        if not self._elsewhere:
+            return outcome
+        if isinstance(outcome, StepLetGo):
+            return StepLetGo(**self._address(trace), effect="possible", detail=_LET_GO["during"][1])
+        return self._judged(Unheard(touched=True), 0, trace)
 
     def let_go(self) -> None:
         """Nobody wants this attempt any more: stop it where it is."""
@@ -149,17 +153,22 @@ class Attempt:
         effect, detail = _LET_GO[self._stage]
         return StepLetGo(**self._address(), effect=effect, detail=detail)
 
-    def given_up(self) -> Outcome:
-        """What is known about an attempt that was told to stop and goes on."""
-        return (
-            self.stopped()
-            if self.unwanted
-            else self._judged(self._late(), int(self.task.timeout_s * 1000), "")
+    async def given_up(self) -> Outcome:
+        """What is known about an attempt that was told to stop and goes on. From now on it may begin no call."""
+        self._given_up = True
+        took_ms = int(self.task.timeout_s * 1000)
+        return await self._vouched_for(
+            self.stopped() if self.unwanted else self._judged(self._late(), took_ms, "")
         )
 
-    def crashed(self, error: Exception) -> Outcome:
-        """What is known about an attempt in which our own code failed."""
-        return self._judged(self._crashed(error), 0, "")
+    async def crashed(self, error: Exception) -> Outcome:
+        """What is known about an attempt in which our own code failed. Never raises for that code."""
+        try:
+            return await self._vouched_for(self._judged(self._crashed(error), 0, ""))
+        except Exception as again:
+            # Not even the ledger can be asked: then nobody knows.
+            self._crashed(again)
+            return self._judged(Unheard(touched=True), 0, "")
 
     def names(self) -> dict[str, Any]:
         """What a log line says about which attempt it is."""
@@ -199,6 +208,8 @@ class Attempt:
                 self._elsewhere = True
                 raise ClaimedElsewhere
             self._claimed = True
+        if self._given_up:
+            raise GivenUp
         self._stage = "during"
         yield
         self._stage = "after"
@@ -258,7 +269,7 @@ class Attempt:
             if current is not None and current.cancelling() > self._told:
                 raise  # The executor ends, not the attempt.
             brought = None if self._told else self._crashed(cancelled)
-        except ClaimedElsewhere:
+        except (ClaimedElsewhere, GivenUp):
             brought = Unheard(touched=True)
         except StepError as error:
             brought = error

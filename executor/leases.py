@@ -44,7 +44,7 @@ class Lease:
         self.deliveries = [delivery]
         self.work: list[asyncio.Task[None]] = []
         self.told = False
-        """An outcome is on its way; another one is not heard."""
+        """An outcome is on its way. The first one counts; another is not heard."""
 
     def working(self) -> None:
         for delivery in self.deliveries:

@@ -140,13 +140,17 @@ class Executor:
         try:
             outcome = await attempt.make(doubtful=self._may_be_an_echo(lease))
         except Malformed as error:
-            await self._bury(lease.deliveries, f"The run's history cannot be read: {error}")
-            self._end(name, lease)
+            if not lease.told:
+                lease.told = True
+                await self._bury(lease.deliveries, f"The run's history cannot be read: {error}")
+                self._end(name, lease)
             return
         except Exception as error:
             # One attempt must not end its neighbours; it is logged and told.
-            outcome = attempt.crashed(error)
-        await self._settle(name, lease, outcome)
+            outcome = await attempt.crashed(error)
+        if not lease.told:
+            lease.told = True
+            await self._settle(name, lease, outcome)
 
     def _may_be_an_echo(self, lease: Lease) -> bool:
         """Whether the task was there before we last connected: then it may have been done meanwhile."""
@@ -154,10 +158,7 @@ class Executor:
         return lease.attempt.task.scheduled_at < known_since + CLOCKS_APART_SECONDS
 
     async def _settle(self, name: AttemptId, lease: Lease, outcome: Outcome | None) -> None:
-        """Tell the outcome until it is accepted; only then is the task done. The first outcome of a lease counts."""
-        if lease.told:
-            return
-        lease.told = True
+        """Tell the outcome until it is accepted; only then is the task done."""
         if outcome is None:
             # Whoever recorded the outcome may have died before it asked for what follows: have the owner look.
             self.counts["echoes"] += 1
@@ -201,13 +202,14 @@ class Executor:
             for name, lease in list(self._leases.items()):
                 lease.working()
                 if lease.attempt.overdue_by(now) > STUBBORN_SECONDS and not lease.told:
+                    lease.told = True
                     lease.work.append(self._tasks.create_task(self._give_up_on(name, lease)))
 
     async def _give_up_on(self, name: AttemptId, lease: Lease) -> None:
         """The node does not stop: tell the outcome without it. Whatever it still brings is not heard."""
         log.error("attempt.stubborn", **lease.attempt.names())
         self.counts["stubborn"] += 1
-        await self._settle(name, lease, lease.attempt.given_up())
+        await self._settle(name, lease, await lease.attempt.given_up())
 
     def _heard(self, _subject: str, body: bytes, _answer: object) -> None:
         try:

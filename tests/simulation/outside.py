@@ -1,6 +1,7 @@
 """The outside of a simulated installation: a world that does what it is asked, and sometimes does not say so."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Final, Literal
 
 from msgspec import Struct
@@ -15,7 +16,11 @@ from executor.node import Context, Result
 from executor.registry import Installed, installed
 from tests.promises.evidence import Effect
 
-Behaviour = Literal["ok", "slow", "big", "busy", "refuse", "early", "hang", "vanish", "drop", "lose", "raise"]
+Behaviour = Literal[
+    "ok", "slow", "big", "busy", "refuse", "early", "deaf", "hang", "vanish", "drop", "lose", "raise"
+]
+DEAF_SECONDS: Final = 7.0
+"""Longer than an attempt may take, shorter than a process that is asked to stop may take."""
 BIG: Final = 70_000
 
 
@@ -109,9 +114,20 @@ class CallNode:
         behaviour = config.at(task.attempt)
         if behaviour == "early":
             raise Refused("No, and nothing was asked of the world.")
+        if behaviour == "deaf":
+            await _deaf(DEAF_SECONDS)
         async with context.effect():
             answer = await self._outside.call(task, context.key, behaviour)
         return Result(output=answer)
+
+
+async def _deaf(seconds: float) -> None:
+    """Code that does not hear that it is told to stop."""
+    loop = asyncio.get_running_loop()
+    over = loop.time() + seconds
+    while loop.time() < over:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(over - loop.time())
 
 
 NODE_TYPES: Final[dict[Repeat, str]] = {"no": "call.once", "yes": "call.again", "by-key": "call.keyed"}

@@ -1,6 +1,8 @@
 """What schedules have found, told once each without chance, so that it stays mended whatever seeds mean later."""
 
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import pytest
 from msgspec import structs
@@ -13,7 +15,7 @@ from chassis.testing.stores import MemoryBlobs, MemoryLog
 from chassis.testing.world import SimulatedClock, World
 from contracts.codec import encode
 from contracts.commits import Commit
-from contracts.messages import Look, StepInDoubt, StepLetGo, Task
+from contracts.messages import Look, Outcome, StepBroken, StepInDoubt, StepLetGo, Task
 from contracts.payloads import Blob
 from contracts.runs import AttemptFailed, AttemptScheduled, RunEvent, RunStopping, WaitEnded, WaitOpened
 from contracts.subjects import effect
@@ -48,6 +50,8 @@ from tests.orchestrator.stories import (
 from tests.orchestrator.test_service import TO, Room, told
 from tests.simulation.outside import Outside, nodes
 from tests.simulation.surroundings import Fetched
+
+T = TypeVar("T")
 
 SUBJECT = run_subject("org", "run-1")
 
@@ -201,8 +205,10 @@ def test_an_archived_run_is_tried_again_although_its_tombstone_is_remembered() -
 # --- The executor --------------------------------------------------------------------------------
 
 
-def outcome_of_an_attempt_that_another_has_claimed(*, unwanted: bool) -> object:
-    """An attempt that must not be repeated blindly, at a node that fails before its call."""
+def attempted(
+    story: Callable[[Attempt], Awaitable[T]], script: str = "early", *, elsewhere: bool = True
+) -> T:
+    """What comes of an attempt that must not be repeated blindly; `elsewhere`: another executor has claimed it."""
     world = World(1)
     effects, runs, clock = MemoryLog(world), MemoryLog(world), SimulatedClock(world)
     task = Task(
@@ -215,19 +221,16 @@ def outcome_of_an_attempt_that_another_has_claimed(*, unwanted: bool) -> object:
         key="run-1/a",
         repeat="no",
         timeout_s=4,
-        config=value({"script": ["early"]}),
+        config=value({"script": [script]}),
         scheduled_at=0.0,
     )
-
-    happened: list[RunEvent] = [scheduled("a", node_type="call.once")]
-    if unwanted:
-        happened.append(RunStopping(outcome="cancelled"))
+    happened: tuple[RunEvent, ...] = (scheduled("a", node_type="call.once"), RunStopping(outcome="cancelled"))
     commit = Commit[RunEvent](
         id="commit-1",
         org="org",
         run="run-1",
         version=1,
-        events=tuple(happened),
+        events=happened,
         time=NOON,
         actor="system",
         causation_id="",
@@ -237,9 +240,10 @@ def outcome_of_an_attempt_that_another_has_claimed(*, unwanted: bool) -> object:
         prev_hash="",
     )
     runs.put(SUBJECT, encode(commit))
-    effects.put(effect("org", "run-1", "a", 1), b"another executor begins this call")
+    if elsewhere:
+        effects.put(effect("org", "run-1", "a", 1), b"another executor begins this call")
 
-    async def attempt() -> object:
+    async def attempt() -> T:
         means = Means(
             actor="executor:2",
             registry=Registry(nodes(Outside(world))),
@@ -252,9 +256,7 @@ def outcome_of_an_attempt_that_another_has_claimed(*, unwanted: bool) -> object:
             clock=clock,
             tracer=Tracer(),
         )
-        made = Attempt(task, means)
-        made.unwanted = unwanted
-        return await made.make(doubtful=False)
+        return await story(Attempt(task, means))
 
     asked = world.loop.spawn("executor", attempt())
     world.loop.run_until(asked.done, steps=10_000, seconds=60)
@@ -263,14 +265,38 @@ def outcome_of_an_attempt_that_another_has_claimed(*, unwanted: bool) -> object:
 
 
 def test_an_attempt_that_is_let_go_does_not_answer_for_another_executor() -> None:
-    outcome = outcome_of_an_attempt_that_another_has_claimed(unwanted=True)
-    assert outcome is None or isinstance(outcome, StepLetGo)
-    assert outcome is None or outcome.effect == "possible", "whoever claimed it may have made the call"
+    async def story(attempt: Attempt) -> Outcome | None:
+        attempt.unwanted = True
+        return await attempt.make(doubtful=False)
+
+    outcome = attempted(story)
+    assert isinstance(outcome, StepLetGo)
+    assert outcome.effect == "possible", "whoever claimed it may have made the call"
 
 
 def test_an_attempt_that_fails_before_its_call_does_not_answer_for_another_executor() -> None:
-    outcome = outcome_of_an_attempt_that_another_has_claimed(unwanted=False)
-    assert isinstance(outcome, StepInDoubt)
+    assert isinstance(attempted(lambda attempt: attempt.make(doubtful=False)), StepInDoubt)
+
+
+def test_an_attempt_that_is_given_up_does_not_answer_for_another_executor() -> None:
+    assert isinstance(attempted(lambda attempt: attempt.given_up()), StepInDoubt)
+
+
+def test_an_attempt_in_which_our_own_code_fails_does_not_answer_for_another_executor() -> None:
+    defect = ValueError("a defect")
+    assert isinstance(attempted(lambda attempt: attempt.crashed(defect)), StepInDoubt)
+    assert isinstance(attempted(lambda attempt: attempt.crashed(defect), elsewhere=False), StepBroken)
+
+
+def test_an_attempt_that_was_given_up_begins_no_call() -> None:
+    async def story(attempt: Attempt) -> tuple[Outcome, Outcome | None]:
+        made = asyncio.create_task(attempt.make(doubtful=False))
+        await asyncio.sleep(5)
+        return await attempt.given_up(), await made
+
+    told, brought = attempted(story, "deaf", elsewhere=False)
+    assert isinstance(told, StepBroken), "the claim is ours, and no byte has left"
+    assert isinstance(brought, StepInDoubt), "the node wanted to begin its call, and was stopped"
 
 
 # --- The projections -----------------------------------------------------------------------------

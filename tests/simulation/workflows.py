@@ -20,6 +20,7 @@ BADLY: Final[tuple[Behaviour, ...]] = (
     "busy",
     "refuse",
     "early",
+    "deaf",
     "hang",
     "vanish",
     "drop",
