@@ -15,6 +15,7 @@ import structlog
 from msgspec import Struct, field
 
 from chassis.clock import Clock
+from chassis.crash import crash
 from chassis.egress import Credential, Egress, EgressError
 from chassis.ports import Blobs, Log, Proposal
 from chassis.telemetry import Histogram, Tracer, trace_id
@@ -211,7 +212,9 @@ class Attempt:
         if self._given_up:
             raise GivenUp
         self._stage = "during"
+        crash("effect.after_claim")
         yield
+        crash("effect.after_call")
         self._stage = "after"
 
     async def _claim(self) -> bool:

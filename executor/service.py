@@ -15,6 +15,7 @@ import structlog
 from msgspec import Struct
 
 from chassis.clock import Clock
+from chassis.crash import crash
 from chassis.dispatch import Dispatch
 from chassis.ports import Letters, Signals, TaskDelivery, TaskSource
 from contracts.codec import Decoder, Malformed
@@ -170,6 +171,7 @@ class Executor:
             self.counts[type(outcome).__name__] += 1
             if answer.result == "refused":
                 log.warning("outcome.refused", **lease.attempt.names(), reason=answer.error)
+        crash("outcome.after_told")
         lease.done()
         self._end(name, lease)
 

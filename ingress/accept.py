@@ -10,6 +10,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 from msgspec import Struct, structs
 
 from chassis.clock import Clock
+from chassis.crash import crash
 from chassis.dispatch import QUEUED, Dispatch
 from chassis.edge.problems import Problem
 from chassis.expressions import Language
@@ -234,7 +235,9 @@ class Door:
 
     async def _say(self, start: StartRun, named: Named) -> Answer:
         """The owner's answer; through INBOX nobody told us yet whether the run was there before, so we look."""
+        crash("accept.before_dispatch")
         answer = await self._dispatch.send(start)
+        crash("accept.after_dispatch")
         if answer is not QUEUED:
             return answer
         known = start.receipt

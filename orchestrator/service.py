@@ -19,6 +19,7 @@ import structlog
 from msgspec import structs
 
 from chassis.clock import Clock
+from chassis.crash import crash
 from chassis.ids import digest
 from chassis.ports import Ambiguous, Arrival, Away, Letters, Log, Ownership
 from contracts.codec import Malformed, decode_bundle, encode
@@ -269,6 +270,7 @@ class Orchestrator:
 
     def _settle(self, proposals: Sequence[Proposed], placed: Sequence[int | None]) -> None:
         """Remember, emit, then answer: an answer means that all of it is done."""
+        crash("cycle.before_emit")
         settled: list[tuple[Proposed, Known]] = []
         waits: list[tuple[Known, WaitOpened]] = []
         for proposed, sequence in zip(proposals, placed, strict=True):
@@ -279,6 +281,7 @@ class Orchestrator:
             self._memory.keep(known.run.id, known)
             settled.append((proposed, known))
             waits += self._emit(proposed, known)
+        crash("cycle.after_emit")
         if waits:
             self._tasks.create_task(self._arm_then_answer(waits, settled))
         else:

@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias
 import structlog
 
 from chassis.clock import Clock
+from chassis.crash import crash
 from chassis.ports import Away, Log, Stored
 from contracts import subjects
 from projections.figures import Figures
@@ -113,6 +114,7 @@ class Archiver:
                 return False
             await self._streams.purge(subjects.RUNS, last.subject, before=last.sequence)
         await self._streams.purge(subjects.EFFECTS, _effects_of(run))
+        crash("archive.after_purge")
         return True
 
 

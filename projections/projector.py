@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import structlog
 
 from chassis.clock import Clock
+from chassis.crash import crash
 from chassis.ports import Away, Reader, Stored
 from projections.figures import Progress
 from projections.models import Moved, Position, Step
@@ -118,6 +119,7 @@ async def advance(
             middle = len(batch) // 2
             position = await advance(projection, batch[:middle], position, epoch, progress)
             return await advance(projection, batch[middle:], position, epoch, progress)
+    crash("project.after_batch")
     progress.messages += len(batch)
     progress.transactions += 1
     return step.after()

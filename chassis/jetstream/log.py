@@ -9,6 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
+from chassis.crash import crash
 from chassis.jetstream.connection import ACK_SECONDS, Connection
 from chassis.jetstream.questions import Question, Reply
 from chassis.jetstream.reads import direct, leader_read
@@ -188,10 +189,15 @@ class JetStreamLog:
         self, proposals: Sequence[_Open], batches: Sequence[Sequence[Question]]
     ) -> list[Reply | None]:
         """Send all; only the last of each batch is answered."""
+        crash("append.before_send")
         asking = self._connection.ask_last(batches, ACK_SECONDS)  # Raises `Away` before anything has left.
         for each in proposals:
             each.clear = False
-        return await asking
+        # Behind the bytes, which leave at the end of this turn of the loop.
+        asyncio.get_running_loop().call_soon(crash, "append.after_send")
+        answers = await asking
+        crash("append.after_ack")
+        return answers
 
     async def _look(self, unsure: Sequence[_Open]) -> None:
         """Read what follows `expected`: our own bytes, another's, or nothing."""
