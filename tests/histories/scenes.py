@@ -1,0 +1,171 @@
+"""The recorded scenes: one for each thing that a workflow can do, with expressions, waits, people and misfortunes."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from msgspec import Raw
+
+from contracts.errors import Failure
+from contracts.messages import Message, StepInDoubt
+from contracts.payloads import Inline
+from tests.histories.stage import Scene
+from tests.orchestrator.stories import (
+    CANCEL,
+    LOOK,
+    RETRY,
+    TO,
+    TRY_AGAIN,
+    broken,
+    done,
+    let_go,
+    resolve,
+)
+
+_PATIENT: Final = {"attempts": 3, "first_pause_s": 1, "factor": 2, "jitter": 0.2}
+HOSTILE: Final = (
+    r'{"nul":"\u0000","minus":-0.0,"big":123456789012345678901234567890,"tiny":1e-400,'
+    r'"deep":[[[[[[[[[[[[[[[[{"a":[]}]]]]]]]]]]]]]]]],"text":"\u202eab\r\n{{ trigger.body }}","e":1.0e2}'
+)
+"""What JSON allows and what many a reader trips over."""
+
+
+def node(name: str, kind: str = "echo", config: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    return {"id": name, "type": kind, "config": config or {}, **more}
+
+
+def flow(arrows: str, *nodes: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A workflow from arrows such as `a>b b.error>c`. Nodes that are not given are echoes."""
+    edges, given = [], {each["id"]: each for each in nodes}
+    for arrow in arrows.split():
+        left, _, target = arrow.partition(">")
+        source, _, port = left.partition(".")
+        for name in filter(None, (source, target)):
+            given.setdefault(name, node(name))
+        if target:
+            edges.append({"source": source, "target": target, "port": port or "main"})
+    return {"nodes": list(given.values()), "edges": edges, **more}
+
+
+def get(name: str, **more: Any) -> dict[str, Any]:
+    """A call that must not be repeated blindly."""
+    config = {"method": "POST", "url": "https://example.com/{{ trigger.body.id }}"}
+    return node(name, "http.request", config, **more)
+
+
+def unsure(step: str, attempt: int = 1) -> StepInDoubt:
+    error = Failure(code="unreachable", message="No answer came.")
+    return StepInDoubt(**TO, step=step, attempt=attempt, executor="executor:1", error=error)
+
+
+def _raw(text: str) -> Inline:
+    return Inline(value=Raw(text.encode()))
+
+
+def _hostile_done(step: str) -> Message:
+    reported = done(step)
+    return type(reported)(
+        **TO, step=step, attempt=1, executor="executor:1", output=_raw(HOSTILE), ports=("main",)
+    )
+
+
+_LINEAR: Final = flow(
+    "a>b b>c",
+    node("a", config={"value": "{{ trigger.body }}"}),
+    node("b", config={"value": "{{ steps.a.output.id + 1 }} of {{ run.id }}"}),
+    node("c", config={"value": {"all": ["{{ steps.b.output }}", "{{ vars.place }}"]}}),
+    vars={"place": "Berlin"},
+)
+_IF: Final = flow(
+    "check.true>big check.false>small big>last small>last",
+    node("check", "if", {"condition": "trigger.body.amount > 100"}),
+)
+_SWITCH: Final = flow(
+    "route.eu>berlin route.us>boston route.default>elsewhere",
+    node(
+        "route",
+        "switch",
+        {
+            "cases": [
+                {"name": "eu", "when": "trigger.body.region == 'eu'"},
+                {"name": "us", "when": "trigger.body.region.startsWith('us')"},
+            ]
+        },
+    ),
+)
+_RESPOND: Final = flow(
+    "keep>name name>more more>answer",
+    node("keep", "filter", {"condition": "trigger.body.event == 'push'"}),
+    node(
+        "name",
+        "set",
+        {"fields": {"greeting": "Hello {{ trigger.body.name }}", "count": "{{ size(trigger.body.items) }}"}},
+    ),
+    node("more", "set", {"fields": {"next": "{{ steps.name.output.count + 1 }}"}, "keep_input": True}),
+    node(
+        "answer",
+        "respond",
+        {"status": 201, "headers": {"X-Kind": "greeting"}, "body": "{{ steps.more.output }}"},
+    ),
+)
+_ERROR_PATH: Final = flow(
+    "call>next call.error>mend",
+    node("call", retry=_PATIENT),
+    node("mend", config={"value": "{{ steps.call.error.message }}"}),
+)
+_MERGES: Final = flow(
+    "a>all b>all c>first d>first all>pair first>pair",
+    node("all", "merge", {"mode": "all", "output": "list"}),
+    node("first", "merge", {"mode": "any"}),
+    node("pair", "merge", {"mode": "all", "output": "object"}),
+)
+_DELAYS: Final = flow(
+    "now>pause pause>until until>after",
+    node("now", "set", {"fields": {"wait": "{{ trigger.body.seconds }}"}}),
+    node("pause", "delay", {"seconds": "{{ steps.now.output.wait }}"}),
+    node("until", "delay", {"until": "2026-01-01T00:00:00Z"}),
+    node("after", "set", {"fields": {"done": True}}),
+)
+_CALL: Final = flow("call>after", get("call"))
+_TWO_CALLS: Final = flow("one>join two>join", get("one"), get("two"), node("join", "merge"))
+
+
+def _said(*messages: Message | float) -> Sequence[Message | float]:
+    return messages
+
+
+SCENES: Final[Sequence[Scene]] = (
+    Scene(name="three in a row", workflow=_LINEAR, body='{"id":41}', said=_said(done("a", output={"id": 41}), done("b", output="42"), done("c"))),
+    Scene(name="a large value travels apart", workflow=_LINEAR, body='{"id":1}', said=_said(done("a", output={"id": 1, "x": "y" * 70_000}), done("b"), done("c"))),
+    Scene(name="the org's variables", workflow=flow("a", node("a", "set", {"fields": {"v": "{{ vars.place }} {{ vars.more }}"}}), vars={"place": "Berlin"}), org_vars={"place": "Rome", "more": [1, None]}),
+    Scene(name="the branch that holds", workflow=_IF, body='{"amount":101}', said=_said(done("big"), done("last"))),
+    Scene(name="the branch that does not", workflow=_IF, body='{"amount":-0.5}', said=_said(done("small"), done("last"))),
+    Scene(name="a condition about nothing", workflow=_IF, body="{}"),
+    Scene(name="the first case", workflow=_SWITCH, body='{"region":"eu"}', said=_said(done("berlin"))),
+    Scene(name="the second case", workflow=_SWITCH, body='{"region":"us-east"}', said=_said(done("boston"))),
+    Scene(name="no case", workflow=_SWITCH, body='{"region":""}', said=_said(done("elsewhere"))),
+    Scene(name="an answer", workflow=_RESPOND, body='{"event":"push","name":"Ada","items":[1,2]}'),
+    Scene(name="an answer with everything odd in it", workflow=_RESPOND, body='{"event":"push","name":"\\u202e\\u0001é","items":[]}'),
+    Scene(name="filtered away", workflow=_RESPOND, body='{"event":"ping"}'),
+    Scene(name="hostile values", workflow=flow("a>b b>c", node("b", "set", {"fields": {"in": "{{ steps.a.output.deep }}"}}), node("c", "respond", {})), body=HOSTILE, said=_said(_hostile_done("a"))),
+    Scene(name="the error path", workflow=_ERROR_PATH, said=_said(broken("call", 1, TRY_AGAIN), 2, broken("call", 2, TRY_AGAIN, 5.0), 7, broken("call", 3), done("mend"))),
+    Scene(name="well at the second attempt", workflow=_ERROR_PATH, said=_said(broken("call", 1, TRY_AGAIN), 2, done("call", 2), done("next"))),
+    Scene(name="nobody handles it", workflow=flow("a>b", node("a", retry=_PATIENT)), said=_said(broken("a"))),
+    Scene(name="tried again after it failed", workflow=flow("a>b a>c b>d c>d"), said=_said(done("a"), done("b"), broken("c"), RETRY, done("c", 2), done("d"))),
+    Scene(name="all joins", workflow=_MERGES, said=_said(done("a", output=1), done("d", output="d"), done("b", output=[2]), done("c"))),
+    Scene(name="a join behind what failed", workflow=flow("a>m b>m a.error>e", node("m", "merge", {"mode": "all"})), said=_said(done("b"), broken("a"), done("e"))),
+    Scene(name="delays", workflow=_DELAYS, body='{"seconds":90.5}', said=_said(95)),
+    Scene(name="a delay that is cancelled", workflow=_DELAYS, body='{"seconds":3600}', said=_said(5, CANCEL)),
+    Scene(name="in doubt, and it was done", workflow=_CALL, body='{"id":7}', said=_said(unsure("call"), resolve("call", "done", {"status": 200}), done("after"))),
+    Scene(name="in doubt, and again", workflow=_CALL, body='{"id":"a/b"}', said=_said(unsure("call"), resolve("call", "retry"), done("call", 2), done("after"))),
+    Scene(name="in doubt, and given up", workflow=_CALL, body='{"id":7}', said=_said(unsure("call"), resolve("call", "failed"))),
+    Scene(name="a late outcome ends the doubt", workflow=_CALL, body='{"id":7}', said=_said(unsure("call"), done("call"), done("after"))),
+    Scene(name="two doubts", workflow=_TWO_CALLS, body='{"id":7}', said=_said(unsure("one"), unsure("two"), resolve("two", "done"), resolve("one", "done"))),
+    Scene(name="cancelled while it calls", workflow=_TWO_CALLS, body='{"id":7}', said=_said(CANCEL, let_go("one", 1, "possible"), let_go("two", 1, "none"))),
+    Scene(name="cancelled, and it was done nevertheless", workflow=_CALL, body='{"id":7}', said=_said(CANCEL, done("call"))),
+    Scene(name="cancelled, and nobody lets go", workflow=_CALL, body='{"id":7}', said=_said(CANCEL, 30)),
+    Scene(name="no time left", workflow=flow("a>b", timeout_s=20), said=_said(done("a"), 25, LOOK, let_go("b"))),
+    Scene(name="no time left, and then more", workflow=flow("a>b", timeout_s=20), said=_said(25, LOOK, 10, RETRY, done("a", 2), done("b"))),
+    Scene(name="an expression that fails", workflow=flow("a>b", node("a", config={"value": "{{ trigger.body.missing.field }}"})), body='{"id":1}'),
+    Scene(name="an expression that fails, handled", workflow=flow("a>b a.error>c", node("a", config={"value": "{{ 1 / trigger.body.zero }}"})), body='{"zero":0}', said=_said(done("c"))),
+    Scene(name="a plan that is lost", workflow=_LINEAR, body='{"id":1}', plan_is_lost=True),
+)  # fmt: skip

@@ -1,0 +1,127 @@
+"""Runs on the real compiler, the real expressions and the orchestrator's own shell, in simulated stores and time."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from chassis.expressions import Language
+from chassis.testing.queues import MemoryInbox, MemoryOwnership, MemorySignals
+from chassis.testing.stores import MemoryBlobs, MemoryLetters, MemoryLog
+from chassis.testing.tasks import MemoryTasks
+from chassis.testing.world import SimulatedClock, World
+from contracts.codec import decode_answers, encode, encode_bundle
+from contracts.messages import Message
+from contracts.payloads import Inline
+from contracts.plans import Plan
+from contracts.subjects import call, partition
+from contracts.subjects import run as run_subject
+from executor.registry import registry
+from orchestrator.answers import Replies
+from orchestrator.compiler import compile_workflow, encoded
+from orchestrator.emission import Emission
+from orchestrator.evaluation import Compiled
+from orchestrator.history import state_at
+from orchestrator.judge import Judge
+from orchestrator.service import Orchestrator
+from orchestrator.sources import Sources
+from tests.histories.corpus import Recorded
+from tests.orchestrator.stories import START
+
+ORG: Final = "org"
+_NO_LONGER_THAN: Final = 400_000.0
+_language: Final = Language()
+
+
+class Scene(Struct, frozen=True, kw_only=True):
+    """A workflow, what starts it, and what is said to the run, in order; a number is a pause in seconds."""
+
+    name: str
+    workflow: dict[str, Any]
+    body: str = "null"
+    """The start's body, as JSON text."""
+    said: Sequence[Message | float] = ()
+    org_vars: dict[str, Any] = {}
+    plan_is_lost: bool = False
+
+
+class _NoArchive:
+    async def commits(self, _org: str, _run: str) -> list[bytes]:
+        return []
+
+
+def play(number: int, scene: Scene) -> Recorded:
+    """What the history says after the scene."""
+    plan = compiled(scene.workflow)
+    body, plan_hash = encoded(plan)
+    world, run = World(number), f"run-{number}"
+    log, signals, inbox = MemoryLog(world), MemorySignals(world), MemoryInbox(world)
+    blobs = MemoryBlobs(world)
+    if not scene.plan_is_lost:
+        blobs.kept[plan_hash] = body
+    started = Raw(b'{"body":%s,"headers":{"x-kind":"test"},"query":{},"method":"POST"}' % scene.body.encode())
+    start = msgspec.structs.replace(
+        START, run=run, plan=plan_hash, input=Inline(value=started), org_vars=scene.org_vars
+    )
+
+    async def story() -> None:
+        await asyncio.sleep(1)  # Until every partition has its owner.
+        for said in (start, *scene.said):
+            if isinstance(said, float | int):
+                await asyncio.sleep(said)
+                continue
+            letter = encode_bundle([encode(msgspec.structs.replace(said, run=run))])
+            decode_answers(await signals.request(call(partition(run)), letter, 30))
+            await asyncio.sleep(0.25)
+
+    world.loop.spawn("orchestrator", _orchestrator(world, (log, signals, inbox, blobs)))
+    told = world.loop.spawn("story", story())
+    try:
+        world.loop.run_until(told.done, steps=2_000_000, seconds=_NO_LONGER_THAN)
+        told.result()
+    finally:
+        world.loop.close()
+    bodies = [stored.body for stored in log.subjects()[run_subject(ORG, run)]]
+    kept = Recorded(
+        name=scene.name,
+        org=ORG,
+        run=run,
+        status="",
+        plan=None if scene.plan_is_lost else body.decode(),
+        commits=[each.decode() for each in bodies],
+        expressions=not scene.plan_is_lost and set(blobs.kept) <= {plan_hash},
+    )
+    return msgspec.structs.replace(kept, status=state_at(ORG, run, kept.decoded()).status)
+
+
+async def _orchestrator(
+    world: World, stores: tuple[MemoryLog, MemorySignals, MemoryInbox, MemoryBlobs]
+) -> None:
+    log, signals, inbox, blobs = stores
+    clock = SimulatedClock(world)
+    ownership = MemoryOwnership(world, inbox, signals)
+    sources = Sources(
+        log=log, blobs=blobs, archive=_NoArchive(), compile_plan=lambda plan: Compiled(plan, _language)
+    )
+    await Orchestrator(
+        history=log,
+        ownership=ownership,
+        emission=Emission(
+            tasks=MemoryTasks(world), inbox=inbox, signals=signals, ownership=ownership, clock=clock
+        ),
+        sources=sources,
+        judge=Judge(sources),
+        replies=Replies(signals),
+        dead_letters=MemoryLetters(world),
+        clock=clock,
+    ).serve()
+
+
+def compiled(workflow: dict[str, Any]) -> Plan:
+    """The plan, by the compiler and the node types of this release."""
+    specs = {name: node.spec for name, node in registry().nodes.items()}
+    plan = compile_workflow(encode(workflow), specs, org=ORG, workflow="flow", version=1, language=_language)
+    assert isinstance(plan, Plan), plan
+    return plan
