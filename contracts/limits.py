@@ -48,6 +48,9 @@ PORTS_PER_NODE: Final = 64
 LIST_ITEMS: Final = 100_000
 """Items of one list in a data node."""
 LIST_RULES: Final = 50
+FILE_BYTES: Final = 8 * MIB
+"""A file that a data node reads or writes in memory."""
+ARCHIVE_FILES: Final = 1_000
 
 # --- Attempts ---------------------------------------------------------------------------------
 RETRIES: Final = 20

@@ -22,9 +22,17 @@ from tests.executor.fakes import World, simulated, task, until
 from tests.executor.nodes import Outside, Scripted
 
 OURS = {
+    "crypto.hash",
+    "crypto.hmac",
+    "csv.build",
+    "csv.read",
     "echo",
     "email.send",
+    "file.compress",
+    "file.extract",
     "http.request",
+    "json.build",
+    "json.read",
     "list.dedupe",
     "list.edit",
     "list.filter",

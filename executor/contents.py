@@ -1,0 +1,42 @@
+"""A field that takes a text or a stored file, as bytes."""
+
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from contracts.payloads import Blob
+from executor.errors import BadConfig, TooLarge
+from executor.node import Context
+
+Content: TypeAlias = Annotated[
+    Raw, Meta(title="Content", description="A text, or a file as {{ steps.fetch.output.body }}.")
+]
+
+
+class _Stored(Struct, frozen=True, forbid_unknown_fields=True):
+    blob: Blob
+
+
+_decoder: Final[msgspec.json.Decoder[str | _Stored]] = msgspec.json.Decoder(str | _Stored)
+
+
+async def data_of(content: Raw, context: Context, *, most: int, field: str = "/content") -> bytes:
+    """The bytes; a text's in UTF-8. Raises `BadConfig` for anything else, `TooLarge` beyond `most` bytes."""
+    try:
+        found = _decoder.decode(content)
+    except msgspec.DecodeError:
+        raise BadConfig("This is neither a text nor a stored file.", field=field) from None
+    size = found.blob.size if isinstance(found, _Stored) else len(found.encode())
+    if size > most:
+        raise TooLarge(f"The content has more than {most:,} bytes.", field=field)
+    return await context.fetch(found.blob) if isinstance(found, _Stored) else found.encode()
+
+
+async def text_of(content: Raw, context: Context, *, most: int, field: str = "/content") -> str:
+    """The text; a file's is read as UTF-8, with or without its mark at the beginning."""
+    data = await data_of(content, context, most=most, field=field)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadConfig(f"This is not a text in UTF-8: byte {error.start} is wrong.", field=field) from None
