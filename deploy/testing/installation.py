@@ -11,25 +11,36 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
+from msgspec import Struct
 
-from deploy import stack
+from deploy import process, stack
 
 SERVICES: Final = ("ingress", "orchestrator", "executor", "projections", "gateway")
 READY_SECONDS: Final = 60.0
 
 
+class Opened(Struct, frozen=True, kw_only=True):
+    """A published workflow and the webhook that starts it."""
+
+    workflow: str
+    trigger: str
+    url: str
+
+
 class Installation:
     """A running installation and how to speak to it."""
 
-    def __init__(self, data: Path, environ: dict[str, str]) -> None:
+    def __init__(self, data: Path, environ: dict[str, str], up: Sequence[str] = ()) -> None:
         self.data = data
         self.environ = environ
+        self.up_log = data.parent / "up.log"
+        self._up = tuple(up) or (str(Path(sys.executable).with_name("automateos")), "up")
         self.ingress = f"http://127.0.0.1:{environ['AUTOMATEOS_INGRESS_PORT']}"
         self.gateway = f"http://127.0.0.1:{environ['AUTOMATEOS_GATEWAY_PORT']}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -37,24 +48,30 @@ class Installation:
     def start(self) -> float:
         """Seconds until every service is ready."""
         began = time.perf_counter()
-        with (self.data.parent / "up.log").open("ab") as log:
+        with self.up_log.open("ab") as log:
             self._process = subprocess.Popen(
-                [Path(sys.executable).with_name("automateos"), "up"], env=self.environ, stdout=log, stderr=log
+                self._up,
+                env=self.environ,
+                stdout=log,
+                stderr=log,
+                preexec_fn=process.dies_with_parent(signal.SIGTERM),  # noqa: PLW1509  # One system call and no lock.
             )
         while time.perf_counter() - began < READY_SECONDS:
             if self._process.poll() is not None:
-                raise RuntimeError((self.data.parent / "up.log").read_text()[-2_000:])
+                raise RuntimeError(self.up_log.read_text()[-2_000:])
             if self.ready():
                 return time.perf_counter() - began
             time.sleep(0.02)
-        raise RuntimeError(
-            f"not ready in {READY_SECONDS} s: " + (self.data.parent / "up.log").read_text()[-2_000:]
-        )
+        raise RuntimeError(f"not ready in {READY_SECONDS} s: " + self.up_log.read_text()[-2_000:])
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
-            self._process.wait(60)
+            try:
+                self._process.wait(60)
+            except subprocess.TimeoutExpired:
+                self._process.send_signal(signal.SIGINT)  # The second one ends everything at once.
+                self._process.wait(30)
         self._process = None
 
     def _is_ready(self, name: str) -> bool:
@@ -66,7 +83,10 @@ class Installation:
             return False
 
     def ready(self) -> bool:
-        return all(self._is_ready(name) for name in SERVICES)
+        return self.are_ready(SERVICES)
+
+    def are_ready(self, names: Sequence[str]) -> bool:
+        return all(self._is_ready(name) for name in names)
 
     def command(self, *arguments: str) -> str:
         """What a command of the command line prints; raises when it fails."""
@@ -105,6 +125,10 @@ class Installation:
 
     def install(self, name: str, definition: Any, webhook: dict[str, Any]) -> str:
         """Create, publish and open to the world; the webhook's address."""
+        return self.open(name, definition, webhook).url
+
+    def open(self, name: str, definition: Any, webhook: dict[str, Any]) -> Opened:
+        """The same, with the names that both were given."""
         workflow = self.call("POST", "/workflows", {"name": name, "definition": definition})
         trigger = self.call(
             "POST", "/triggers", {"name": name, "workflow": workflow["id"], "webhook": webhook}
@@ -112,7 +136,7 @@ class Installation:
         self.call("POST", f"/workflows/{workflow['id']}/versions/1/publish")
         url: str = trigger["address"]["url"]
         self._until_open(url)
-        return url
+        return Opened(workflow=workflow["id"], trigger=trigger["id"], url=url)
 
     def _until_open(self, url: str) -> None:
         """Ingress follows what the gateway wrote within moments."""
@@ -140,16 +164,26 @@ class Installation:
         """Resident megabytes of each process."""
         return {name: _rss(pid) for name, pid in self.pids().items()}
 
-    async def rows(self, sql: str, *arguments: Any) -> list[Any]:
-        """Ask Postgres as its superuser: both ends of every figure are counted."""
-        facts = json.loads((self.data / "run" / "stack.json").read_text())["servers"]["postgres"]
-        connection = await asyncpg.connect(
+    @property
+    def servers(self) -> dict[str, Any]:
+        """Where the servers of the running stack are."""
+        found: dict[str, Any] = json.loads((self.data / "run" / "stack.json").read_text())["servers"]
+        return found
+
+    async def postgres(self) -> asyncpg.Connection:
+        """A connection as the superuser."""
+        facts = self.servers["postgres"]
+        return await asyncpg.connect(
             host=facts["host"],
             port=facts["port"],
             database=facts["database"],
             user=facts["user"],
             password=Path(facts["password_file"]).read_text().strip(),
         )
+
+    async def rows(self, sql: str, *arguments: Any) -> list[Any]:
+        """Ask Postgres as its superuser: both ends of every figure are counted."""
+        connection = await self.postgres()
         try:
             return list(await connection.fetch(sql, *arguments))
         finally:
@@ -189,8 +223,13 @@ def _free_port() -> int:
 
 
 @contextmanager
-def installation(**settings: str) -> Iterator[Installation]:
-    """A stack of its own in a temporary data directory; stopped and removed afterwards."""
+def installation(
+    up: Sequence[str] = (), environ_too: Mapping[str, str] | None = None, **settings: str
+) -> Iterator[Installation]:
+    """A stack of its own in a temporary data directory; stopped and removed afterwards.
+
+    `up`: what to start in place of `automateos up`, and `environ_too` what else it is told.
+    """
     folder = Path(tempfile.mkdtemp(prefix="automateos-trial-"))
     folder.chmod(0o755)
     data = folder / "data"
@@ -198,7 +237,7 @@ def installation(**settings: str) -> Iterator[Installation]:
     environ |= {"AUTOMATEOS_DATA_DIR": str(data), "AUTOMATEOS_LOG_LEVEL": "warning"}
     environ |= {f"AUTOMATEOS_{name.upper()}_PORT": str(_free_port()) for name in (*SERVICES, "smtp")}
     environ |= {f"AUTOMATEOS_{name.upper()}": value for name, value in settings.items()}
-    running = Installation(data, environ)
+    running = Installation(data, environ | dict(environ_too or {}), up)
     try:
         yield running
     finally:

@@ -1,0 +1,110 @@
+"""Which attempt a call of the world belonged to, and what a run's history lets one expect of the next commit."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from contracts import runs
+from contracts.nodes import Repeat
+from contracts.subjects import effect
+from tests.chaos.record import Call
+from tests.promises.evidence import Effect, History
+
+_SKEW_SECONDS: Final = 0.05
+_PROMISES: Final[Mapping[str, Repeat]] = {"put": "yes", "keyed": "by-key", "flaky": "by-key", "post": "no"}
+
+
+def effects_of(history: History, calls: Sequence[Call], claimed: Mapping[str, float]) -> Iterator[Effect]:
+    """What happened in the world for one run.
+
+    The world knows a step's key and not the attempt. Where it matters (calls that must not be made twice), each call is
+    given to an attempt that was claimed, in the way that speaks best for us: what is still wrong then is wrong.
+    """
+    by_step: dict[str, list[Call]] = defaultdict(list)
+    for call in calls:
+        if call.acted:
+            by_step[call.step].append(call)
+    for step, acted in by_step.items():
+        repeat = _PROMISES[acted[0].manner]
+        given = _claimed(history, step, claimed) if repeat == "no" else []
+        for number, call in enumerate(sorted(acted, key=lambda each: each.t)):
+            attempt = given[min(number, len(given) - 1)] if given else _latest(history, step, call.t)
+            yield Effect(
+                at=call.t,
+                run=history.run,
+                step=step,
+                attempt=attempt,
+                key=call.key,
+                repeat=repeat,
+                process="",
+                result=call.result(),
+            )
+
+
+def _claimed(history: History, step: str, claimed: Mapping[str, float]) -> list[int]:
+    """The attempts at a step that were claimed, those first that may have acted by what the history says."""
+    scheduled = [e.attempt for e in history.events if isinstance(e, runs.AttemptScheduled) and e.step == step]
+    found = [n for n in scheduled if effect(history.org, history.run, step, n) in claimed]
+    denied = {
+        event.attempt
+        for event in history.events
+        if (isinstance(event, runs.AttemptFailed) and event.step == step)
+        or (isinstance(event, runs.AttemptCancelled) and event.step == step and event.effect == "none")
+    }
+    return [n for n in found if n not in denied] + [n for n in found if n in denied]
+
+
+def _latest(history: History, step: str, moment: float) -> int:
+    latest = 0
+    for commit in history.commits:
+        for event in commit.events:
+            if isinstance(event, runs.AttemptScheduled) and event.step == step:
+                if latest and commit.time.timestamp() > moment + _SKEW_SECONDS:
+                    return latest
+                latest = event.attempt
+    return latest
+
+
+class Span:
+    """From one commit to the next: what was under way, and when something had to happen at the latest."""
+
+    __slots__ = ("begin", "end", "expected")
+
+    def __init__(self, begin: float, end: float, expected: float | None) -> None:
+        self.begin, self.end, self.expected = begin, end, expected
+
+    def late(self, moment: float) -> float | None:
+        """Seconds from a moment (or from when it was due, if that was later) to the next commit; None: nothing to do."""
+        if self.expected is None or not self.begin <= moment < self.end:
+            return None
+        return self.end - max(moment, self.expected)
+
+
+def spans(history: History) -> Iterator[Span]:
+    """Every stretch between two commits in which the run had something under way that nobody must decide about."""
+    attempts: set[tuple[str, int]] = set()
+    waits: dict[str, datetime] = {}
+    for commit, following in zip(history.commits, history.commits[1:], strict=False):
+        for event in commit.events:
+            _follow(event, attempts, waits)
+        begin = commit.time.timestamp()
+        if attempts:
+            yield Span(begin, following.time.timestamp(), begin)
+        elif waits:
+            due = min(waits.values()).timestamp()
+            yield Span(begin, following.time.timestamp(), due)
+
+
+def _follow(event: runs.RunEvent, attempts: set[tuple[str, int]], waits: dict[str, datetime]) -> None:
+    match event:
+        case runs.AttemptScheduled():
+            attempts.add((event.step, event.attempt))
+        case runs.StepReported() | runs.AttemptFailed() | runs.AttemptDoubted() | runs.AttemptCancelled():
+            attempts.discard((event.step, event.attempt))
+        case runs.WaitOpened():
+            waits[event.wait] = event.due
+        case runs.WaitEnded() | runs.WaitDropped():
+            waits.pop(event.wait, None)
+        case _:
+            return

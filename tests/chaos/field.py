@@ -1,0 +1,177 @@
+"""The field of a campaign: a real installation behind proxies, a world, and every process of it stopped at the end."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from deploy import process
+from deploy.testing.installation import SERVICES, Installation, installation
+from tests.chaos.load import Order, Target
+from tests.chaos.shapes import shapes
+
+_ROOT: Final = Path(__file__).parents[2]
+BACK_SECONDS: Final = 60.0
+
+
+class Process:
+    """A helper of ours that speaks in lines."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=_ROOT,
+            preexec_fn=process.dies_with_parent(signal.SIGKILL),  # noqa: PLW1509  # One system call and no lock.
+        )
+
+    def line(self) -> str:
+        """What it says next; empty when it has ended."""
+        return self._popen.stdout.readline().decode().strip() if self._popen.stdout else ""
+
+    def tell(self, value: Any) -> None:
+        if self._popen.stdin:
+            self._popen.stdin.write(json.dumps(value).encode() + b"\n")
+            self._popen.stdin.flush()
+
+    @property
+    def running(self) -> bool:
+        return self._popen.poll() is None
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    def stop(self, seconds: float = 10) -> None:
+        if self.running:
+            self._popen.send_signal(signal.SIGCONT)
+            self._popen.terminate()
+            try:
+                self._popen.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self._popen.kill()
+                self._popen.wait()
+        for pipe in (self._popen.stdin, self._popen.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+class Field:
+    """What a round is played on."""
+
+    def __init__(self, installed: Installation, folder: Path, seed: str) -> None:
+        self.installed = installed
+        self.folder = folder
+        self.seed = seed
+        self.targets: tuple[Target, ...] = ()
+        self._stack = ExitStack()
+        self.links: tuple[str, ...] = ()
+        self._world_port = 0
+
+    def pids(self) -> dict[str, int]:
+        return self.installed.pids()
+
+    def helper(self, *arguments: str) -> Process:
+        found = Process(*arguments)
+        self._stack.callback(found.stop)
+        return found
+
+    def open(self) -> float:
+        """World, proxies, installation, workflows; the seconds until it was ready."""
+        self.world = self.helper("tests.chaos.world", str(self.folder / "world.jsonl"), self.seed)
+        self._world_port = int(self.world.line())
+        self.proxy = self.helper("tests.chaos.proxy", str(self.folder), str(self._world_port))
+        said = json.loads(self.proxy.line())
+        self.links = tuple(said["links"])
+        seconds = self.installed.start()
+        self.targets = tuple(self._target(shape) for shape in shapes(f"http://127.0.0.1:{said['world']}"))
+        return seconds
+
+    def _target(self, shape: Any) -> Target:
+        opened = self.installed.open(shape.name, shape.definition, shape.webhook)
+        return Target(
+            shape=shape.name,
+            weight=shape.weight,
+            url=opened.url,
+            trigger=opened.trigger,
+            workflow=opened.workflow,
+            people=shape.people,
+        )
+
+    def senders(self, label: str, runs: int, rate: float) -> Process:
+        """Begin to send."""
+        order = Order(
+            targets=self.targets,
+            label=label,
+            runs=runs,
+            rate=rate,
+            seed=self.seed,
+            ledger=self.folder / "ledger.jsonl",
+            wishes=self.folder / "wishes.jsonl",
+            gateway=self.installed.gateway,
+            key=self.installed.key,
+            world=f"http://127.0.0.1:{self._world_port}",
+        )
+        path = self.folder / f"order-{label}.json"
+        path.write_bytes(msgspec.json.encode(order, enc_hook=str))
+        return self.helper("tests.chaos.load", str(path))
+
+    def manners(self, link: str, **manners: Any) -> None:
+        self.proxy.tell({"link": link, **manners})
+
+    def strike(self, name: str, number: signal.Signals) -> int:
+        """Send a signal to one process of the stack; its pid, 0 when it does not run at this moment."""
+        pid = self.pids().get(name, 0)
+        if pid:
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                return 0
+        return pid
+
+    async def back(self, names: tuple[str, ...] = SERVICES) -> float:
+        """Seconds until these are ready; -1 when they are not within reason."""
+        began = time.monotonic()
+        while time.monotonic() - began < BACK_SECONDS:
+            if await asyncio.to_thread(self.installed.are_ready, names):
+                return time.monotonic() - began
+            await asyncio.sleep(0.1)
+        return -1.0
+
+    def close(self) -> None:
+        for pid in self.pids().values():  # Nobody may be left standing still.
+            try:
+                os.kill(pid, signal.SIGCONT)
+            except ProcessLookupError:
+                continue
+        self._stack.close()
+
+
+@contextmanager
+def field(seed: str, **settings: str) -> Iterator[Field]:
+    """A field of its own; everything on it is stopped and removed afterwards, also after Ctrl-C."""
+    environ = {"PYTHONPATH": str(_ROOT)}
+    with installation(
+        up=(sys.executable, "-m", "tests.chaos.stack"),
+        environ_too=environ,
+        egress_allow="127.0.0.1/32:*",
+        **settings,
+    ) as installed:
+        folder = installed.data.parent / "chaos"
+        folder.mkdir()
+        installed.environ["CHAOS_FOLDER"] = str(folder)
+        played = Field(installed, folder, seed)
+        try:
+            yield played
+        finally:
+            played.close()

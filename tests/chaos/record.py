@@ -1,0 +1,107 @@
+"""What the senders and the world wrote down, by run."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from tests.chaos.world import result_of
+from tests.promises.evidence import Entry, Wish
+
+_RESULTS: Final[Mapping[str, Literal["accepted", "duplicate", "refused", "unknown"]]] = {
+    "ok": "accepted",
+    "dup": "duplicate",
+    "no": "refused",
+    "fail": "refused",
+    "unknown": "unknown",
+}
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """One call that the world heard."""
+
+    t: float
+    key: str
+    n: int
+    path: str
+    method: str
+    did: str
+    acted: bool
+    status: int
+    body: str
+
+    @property
+    def run(self) -> str:
+        return self.key.partition("/")[0]
+
+    @property
+    def step(self) -> str:
+        return self.key.partition("/")[2]
+
+    @property
+    def manner(self) -> str:
+        return self.path.split("/")[1]
+
+    def result(self) -> Any:
+        return result_of(self.body)
+
+
+class Record:
+    """Everything outside the installation that a campaign knows."""
+
+    def __init__(self, folder: Path, triggers: Mapping[str, str]) -> None:
+        """`triggers`: their ids by shape."""
+        self.entries: dict[str, list[Entry]] = defaultdict(list)
+        """Entries of the ledger by run; those that were told no run under the empty name."""
+        self.calls: dict[str, list[Call]] = defaultdict(list)
+        self.wishes: dict[str, list[Wish]] = defaultdict(list)
+        self.shapes: dict[str, str] = {}
+        self.outcomes: dict[str, int] = defaultdict(int)
+        self.seconds: list[float] = []
+        for line in _lines(folder / "ledger.jsonl"):
+            self._entry(line, triggers)
+        for line in _lines(folder / "world.jsonl"):
+            call = msgspec.convert(line, Call)
+            self.calls[call.run].append(call)
+        for line in _lines(folder / "wishes.jsonl"):
+            wish = Wish(
+                at=line["t"],
+                run=line["run"],
+                kind=line["kind"],
+                step=line["step"],
+                resolution=line["resolution"],
+            )
+            self.wishes[wish.run].append(wish)
+
+    def _entry(self, line: dict[str, Any], triggers: Mapping[str, str]) -> None:
+        self.outcomes[line["w"]] += 1
+        if line["w"] == "invoke":
+            return
+        run = line.get("run", "")
+        answer = line.get("a")
+        self.entries[run].append(
+            Entry(
+                at=line["t"],
+                trigger=triggers[line["h"]],
+                key=line["k"],
+                result=_RESULTS[line["w"]],
+                status=line.get("c", 0),
+                run=run,
+                receipt=line.get("receipt", ""),
+                answer=answer.encode() if answer is not None else None,
+            )
+        )
+        if run:
+            self.shapes[run] = line["h"]
+            self.seconds.append(line["s"])
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    if path.exists():
+        with path.open("rb") as file:
+            for line in file:
+                yield json.loads(line)
