@@ -14,6 +14,7 @@ from chassis.clock import Clock, SystemClock
 from chassis.dispatch import Dispatch
 from chassis.edge.connections import ConnectionCap
 from chassis.egress import BadAllowList, Egress, parse_allowed
+from chassis.expressions import Language
 from chassis.http import serve
 from chassis.jetstream import JetStream, jetstream
 from chassis.jetstream.log import JetStreamLog
@@ -156,7 +157,7 @@ def gateway_of(  # What the world offers.
         disk_is_full=lambda: js.disk.state.stops_starts,
     )
     secrets = Secrets(vault, domain, places, egress)
-    triggers = Triggers(domain, binding, secrets, places, settings.public_url)
+    triggers = Triggers(domain, binding, secrets, places, Language(kept=16), settings.public_url)
 
     parts = Parts(
         domain=domain,

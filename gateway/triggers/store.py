@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from chassis.expressions import Language
 from chassis.ids import digest, receipt
 from chassis.sealing import BadPointer, parse_pointer
 from chassis.secret import SecretValue
@@ -18,6 +19,7 @@ from gateway.rejected import Rejected, absent
 from gateway.secrets.store import Secrets
 from gateway.triggers import rules
 from gateway.triggers.binding import Binding
+from gateway.triggers.dedupe import checked
 from gateway.triggers.generated import GENERATE, generate, secret_of, with_secret
 from gateway.triggers.rules import TRIGGER, TriggerState
 from gateway.triggers.views import (
@@ -52,10 +54,16 @@ class Triggers:
     """Every change of a trigger."""
 
     def __init__(
-        self, domain: Domain, binding: Binding, secrets: Secrets, places: Places, public_url: str
+        self,
+        domain: Domain,
+        binding: Binding,
+        secrets: Secrets,
+        places: Places,
+        language: Language,
+        public_url: str,
     ) -> None:
         self._domain, self._binding, self._secrets = domain, binding, secrets
-        self._places, self._public_url = places, public_url.rstrip("/")
+        self._places, self._language, self._public_url = places, language, public_url.rstrip("/")
 
     async def create(self, caller: Caller, wanted: CreateTrigger) -> CreatedTrigger:
         if not (await self._domain.load(WORKFLOW, caller.org, wanted.workflow)).exists:
@@ -116,6 +124,7 @@ class Triggers:
         self, cause: Cause, trigger_id: str, webhook: Webhook
     ) -> tuple[Webhook, NewSecret | None]:
         """The settings with everything they name really there."""
+        checked(webhook, self._language)
         for pointer in webhook.sensitive:
             try:
                 parse_pointer(pointer)

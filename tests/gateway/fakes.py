@@ -20,6 +20,7 @@ from chassis.dispatch import Dispatch
 from chassis.edge.guard import Guard
 from chassis.edge.problems import unavailable
 from chassis.egress import Egress
+from chassis.expressions import Language
 from chassis.ids import digest
 from chassis.lifecycle import companions
 from chassis.ports import Ambiguous, Away, NobodyThere, Proposal, Stored
@@ -500,7 +501,9 @@ class Office:
             disk_is_full=lambda: self.disk_is_full,
         )
         secrets_ = Secrets(self.vault, domain, self.places, self.egress)
-        triggers = Triggers(domain, self.binding, secrets_, self.places, "https://hooks.example.com/")
+        triggers = Triggers(
+            domain, self.binding, secrets_, self.places, Language(), "https://hooks.example.com/"
+        )
         self.live = Live(self.tail, histories, self.runs_log.filtered, still_valid(self.vault.find_key), 0.05)
         parts = Parts(
             domain=domain,

@@ -163,3 +163,63 @@ async def test_a_trigger_is_disabled_enabled_and_deleted(office: Office) -> None
     assert (await office.api("DELETE", f"/triggers/{trigger}")).status == 204
     for method, path in (("DELETE", ""), ("POST", "/enable"), ("POST", "/rotate-token")):
         assert (await office.api(method, f"/triggers/{trigger}{path}")).status == 404
+
+
+async def keyed_by(office: Office, expression: str, trigger: str = "") -> Any:
+    webhook = {"dedupe": {"by": "expression", "expression": expression}}
+    if trigger:
+        return await office.api("PUT", f"/triggers/{trigger}", {"name": "push", "webhook": webhook})
+    body = {"name": "push", "workflow": await published(office), "webhook": webhook}
+    return await office.api("POST", "/triggers", body)
+
+
+@pytest.mark.parametrize(
+    ("expression", "position", "said"),
+    [
+        ("trigger.body.order.", 19, "at input '.'"),
+        ("", None, "length >= 1"),
+        ("   ", 0, "the expression is empty"),
+        ("nonsense(trigger.body)", 8, "no function `nonsense`"),
+        ("trigger.body.id + steps.a.output", 18, "`steps` is not there"),
+        ("vars.id", 0, "`vars` is not there"),
+        ("string(trigger.received_at)", 7, "`trigger.received_at` is not there"),
+        ("'always the same'", 0, "reads nothing of the delivery"),
+        ("trigger.body." + "x" * 4090, None, "length <= 4096"),
+    ],
+)
+async def test_a_dedupe_key_that_cannot_work_is_refused_when_it_is_written(
+    office: Office, expression: str, position: int | None, said: str
+) -> None:
+    trigger = await triggered(office, await published(office))
+    before = len(recorded(office))
+    for reply in (await keyed_by(office, expression), await keyed_by(office, expression, trigger["id"])):
+        if position is None:
+            assert reply.status == 400
+            (error,) = reply.json["errors"]
+            assert (error["pointer"], said in error["message"]) == ("/webhook/dedupe/expression", True)
+            continue
+        assert reply.status == 422
+        assert reply.json["code"] == "workflow.bad_expression"
+        fault = reply.json["faults"][0]
+        assert (fault["code"], fault["pointer"]) == ("workflow.bad_expression", "/webhook/dedupe/expression")
+        assert said in fault["message"]
+        assert fault["position"] == position
+    assert len(recorded(office)) == before
+
+
+async def test_every_fault_of_a_dedupe_key_is_told_at_once(office: Office) -> None:
+    reply = await keyed_by(office, "vars.a == run.id ? trigger.body.id : item")
+    assert [fault["position"] for fault in reply.json["faults"]] == [0, 10, 37]
+
+
+async def test_a_dedupe_key_that_works_is_taken(office: Office) -> None:
+    for expression in (
+        "trigger.body.order.id",
+        "trigger.headers['x-id'] + trigger.query.part",
+        "trigger.body",
+    ):
+        reply = await keyed_by(office, expression)
+        assert reply.status == 201, reply.body
+        assert (
+            await keyed_by(office, "trigger.method + trigger.content_type", reply.json["id"])
+        ).status == 200
