@@ -37,7 +37,7 @@ class Stream(Struct, frozen=True, kw_only=True):
 
     def settings(self, replicas: int = 1) -> dict[str, Any]:
         """The JSON that JetStream takes."""
-        return {
+        config = {
             "name": self.name,
             "subjects": list(self.subjects),
             "storage": "file",
@@ -45,6 +45,9 @@ class Stream(Struct, frozen=True, kw_only=True):
             "duplicate_window": _DEDUPE_WINDOW,
             **self.config,
         }
+        if replicas > 1:
+            config.pop("persist_mode", None)  # JetStream has it for single copies only.
+        return config
 
 
 class Consumer(Struct, frozen=True, kw_only=True):

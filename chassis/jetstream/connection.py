@@ -257,9 +257,14 @@ class Connection:
             if not self._since and self.counts["errors"] % _SAY_EVERY == 1:
                 log.warning("nats.away", reason=str(error))
 
-    async def open(self, url: str, seed_file: str) -> None:
+    async def open(self, urls: str, seed_file: str) -> None:
+        """`urls`: one, or those of a cluster's nodes separated by commas."""
+        nodes = [url.strip() for url in urls.split(",")]
+        # Each process in an order of its own, so that they spread; one that answers no more is then tried last.
+        secrets.SystemRandom().shuffle(nodes)
         await self.client.connect(
-            url,
+            nodes,
+            dont_randomize=True,
             name=self.name,
             nkeys_seed=seed_file or None,
             inbox_prefix=f"{self.prefix}.n",
@@ -327,7 +332,7 @@ async def connect(
 ) -> AsyncIterator[Connection]:
     """A connection that heals itself while the context is open. Waits for a server that is not there yet.
 
-    What no reconnect can heal (an unknown user, a callback that raised) cancels the body and is raised from here.
+    `url`: one, or several separated by commas. What no reconnect can heal (an unknown user, a callback that raised) cancels the body and is raised from here.
     """
     connection = Connection(name, clock or SystemClock())
     try:

@@ -2,6 +2,8 @@
 
 Rule: an answer that did not come is not an answer. Whatever is unclear is looked up in the stream itself: the message
 that follows `expected` on its subject is either ours (the same bytes), or another's, or not there.
+
+In a cluster "not there" proves nothing: a leader that is cut off answers too, and does not know what the others stored.
 """
 
 import asyncio
@@ -17,6 +19,7 @@ from chassis.jetstream.wire import (
     CONFLICTS,
     EPOCH,
     EXPECTED,
+    IN_FLIGHT,
     acknowledged,
     block,
     lines_of,
@@ -44,7 +47,7 @@ class _Unclear(Exception):
 class _Open:
     """One proposal on its way to a verdict."""
 
-    __slots__ = ("clear", "head", "lost_race", "proposal", "reason", "sequence")
+    __slots__ = ("clear", "doubted", "head", "lost_race", "proposal", "reason", "sequence")
 
     def __init__(self, proposal: Proposal, more: bytes) -> None:
         self.proposal = proposal
@@ -53,11 +56,18 @@ class _Open:
         self.lost_race = False
         self.clear = True
         """False: it may have been stored, and no look has said otherwise since."""
+        self.doubted = False
+        """It was sent to several copies and no answer came: only finding what follows `expected` ends this doubt."""
         self.reason: Away = Away("not connected to nats-server")
 
     @property
     def settled(self) -> bool:
         return self.sequence > 0 or self.lost_race
+
+    def refused(self, reason: Away) -> None:
+        """Stored nothing, this time. What an earlier try did is another matter."""
+        self.clear = not self.doubted
+        self.reason = reason
 
     def question(self, *more: bytes) -> Question:
         proposal = self.proposal
@@ -176,11 +186,11 @@ class JetStreamLog:
         replies = await self._asked(to_send, [[each.question()] for each in to_send])
         for each, reply in zip(to_send, replies, strict=True):
             try:
-                each.sequence = _stored(reply)
+                each.sequence = _stored(reply, in_flight=self._replicas > 1)
             except _Unclear:
                 continue
             except Away as away:
-                _nothing_stored([each], away)
+                each.refused(away)
                 continue
             each.clear = True
             each.lost_race = each.sequence == 0
@@ -207,7 +217,9 @@ class JetStreamLog:
             [{"seq": each.proposal.expected + 1, "next_by_subj": each.proposal.subject} for each in unsure]
         )
         for each, message in zip(unsure, found, strict=True):
-            if message is None:
+            if message is None and self._replicas > 1 and not each.lost_race:
+                each.doubted = True
+            elif message is None:
                 each.clear = True  # Not there. Where it was refused, its expectation is wrong.
             elif message.body == each.proposal.body:
                 each.sequence, each.lost_race = message.sequence, False
@@ -286,17 +298,21 @@ def _questions(batch: Sequence[_Open]) -> list[Question]:
 
 def _nothing_stored(proposals: Sequence[_Open], reason: Away) -> None:
     for each in proposals:
-        each.clear = True
-        each.reason = reason
+        each.refused(reason)
 
 
-def _stored(reply: Reply | None) -> int:
-    """The sequence of an acknowledgement, 0 for a conflict. Raises `_Unclear`, `Away` (nothing stored), `Refusal`."""
+def _stored(reply: Reply | None, *, in_flight: bool = False) -> int:
+    """The sequence of an acknowledgement, 0 for a conflict. Raises `_Unclear`, `Away` (nothing stored), `Refusal`.
+
+    `in_flight`: somebody's undecided proposal is not a conflict yet.
+    """
     if reply is None:
         raise _Unclear
     acknowledgement = acknowledged(*reply)
     if acknowledgement.error is None:
         return acknowledgement.seq
+    if in_flight and acknowledgement.error.err_code == IN_FLIGHT:
+        raise Away("another proposal for the subject is in flight")
     if acknowledgement.error.err_code in CONFLICTS:
         return 0
     raise refused(acknowledgement.error)

@@ -14,6 +14,7 @@ import structlog
 
 from chassis.jetstream.connection import Connection
 from chassis.jetstream.log import STREAM_GONE
+from chassis.jetstream.reads import not_alone
 from chassis.jetstream.wire import Headers, status
 from chassis.ports import Away, Stored
 from contracts.limits import MIB
@@ -68,6 +69,7 @@ class JetStreamReader:
         """A consumer that begins behind `after`."""
         end = await self.end()
         if end < after:
+            await not_alone(self._connection, self._stream)
             raise WentBackwards(f"{self._stream} ends at {end}, and {after} was read")
         name = f"reader-{self._connection.name}-{secrets.token_hex(8)}"
         create = f"CONSUMER.CREATE.{self._stream}.{name}" + (f".{self._filter}" if self._filter else "")

@@ -1,9 +1,13 @@
-"""Reading messages that lie in a stream: many at once from any copy, or single ones from the leader."""
+"""Reading messages that lie in a stream: many at once from any copy, or single ones from the leader.
+
+A leader that is cut off from the other copies leads on for some seconds, answers, and does not know what they stored
+since. Where an absence would be believed for ever, ask `not_alone` behind it.
+"""
 
 import base64
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -11,6 +15,10 @@ from chassis.jetstream.connection import Connection
 from chassis.jetstream.questions import Reply
 from chassis.jetstream.wire import NOT_FOUND, Complaint, Headers, header, refused, status, unix_seconds
 from chassis.ports import Ambiguous, Away, Stored
+
+_NANO: Final = 1_000_000_000
+_TOUCH_SECONDS: Final = 3.0
+"""No copy elects another leader before it has heard nothing of the present one for four."""
 
 
 async def direct(connection: Connection, stream: str, request: dict[str, Any]) -> tuple[list[Stored], bool]:
@@ -47,6 +55,17 @@ async def leader_read(
         [(f"$JS.API.STREAM.MSG.GET.{stream}", msgspec.json.encode(request), b"") for request in requests]
     )
     return [_leader_message(reply) for reply in replies]
+
+
+async def not_alone(connection: Connection, stream: str) -> None:
+    """Raises `Away` unless whoever answers for the stream is in touch with a majority of its copies."""
+    information = await connection.api(f"STREAM.INFO.{stream}")
+    others = (information.get("cluster") or {}).get("replicas") or ()
+    touched = sum(
+        not each.get("offline") and each.get("active", 0) < _TOUCH_SECONDS * _NANO for each in others
+    )
+    if 2 * (1 + touched) <= 1 + len(others):
+        raise Away(f"the leader of {stream} is alone: what it does not know may be there")
 
 
 def _leader_message(reply: Reply | None) -> Stored | None:

@@ -110,6 +110,8 @@ class Acknowledgement(Struct, frozen=True):
 _acknowledgement: Final = msgspec.json.Decoder(Acknowledgement)
 _any: Final = msgspec.json.Decoder(dict[str, Any])
 
+IN_FLIGHT: Final = 10164
+"""Alone: somebody's proposal for the subject waits for its majority. It may win or never be stored."""
 CONFLICTS: Final = frozenset({10071, 10164, 10201})
 """Another was first, or we were ourselves: wrong last sequence, the same in a batch, an exact repeat in a batch."""
 _FULL: Final = frozenset({10002, 10023, 10028, 10047, 10077})

@@ -35,6 +35,8 @@ _BROKEN: Final = re.compile(
 _FULL: Final = re.compile(
     rb"\[(?:ERR|WRN|FTL)\].*(?:no space left on device|disk quota exceeded)", re.IGNORECASE
 )
+_ROUTE_PING: Final = "5s"
+"""Nodes notice within three of these that a route is dead; the usual two minutes are long for a cluster."""
 _PROBE_BYTES: Final = 64 * 1024 * 1024
 _PROBE_SECONDS: Final = 2.0
 
@@ -49,6 +51,19 @@ class NatsOptions(Struct, frozen=True, kw_only=True):
     max_file_store: str = ""
     """Bytes, or a number with a unit; empty: 80 % of what the volume could give."""
     sync_interval: str = "always"
+
+
+class ClusterNode(Struct, frozen=True, kw_only=True):
+    """One of the nats-servers that keep the same streams together."""
+
+    name: str
+    """Its own name, which no other node has and which stays when it is started anew."""
+    listen: str
+    """Host and port for the other nodes, on a network that only they reach."""
+    peers: tuple[str, ...]
+    """Hosts and ports of the others."""
+    password: str
+    """By which the nodes know one another."""
 
 
 class Ports(Struct, frozen=True, kw_only=True):
@@ -145,15 +160,11 @@ class Nats:
             raise Refused(
                 f"AUTOMATEOS_NATS_MAX_FILE_STORE is {size!r}: give bytes, or a number with a unit such as 20GB."
             )
-        return (
-            f'listen: "127.0.0.1:{self._ports.client}"\n'
-            f'http: "127.0.0.1:{self._ports.monitor}"\n'
-            f"ports_file_dir: {_quoted(self._folder)}\n"
-            "server_name: automateos\n"
-            "max_payload: 1MB\n"
-            f"jetstream {{ store_dir: {_quoted(self._store)}, max_file_store: {size}, "
-            f"sync_interval: {self._options.sync_interval} }}\n"
-            f"{self._options.accounts}\n"
+        return f"ports_file_dir: {_quoted(self._folder)}\n" + configuration(
+            client=f"127.0.0.1:{self._ports.client}",
+            monitor=f"127.0.0.1:{self._ports.monitor}",
+            store=self._store,
+            options=msgspec.structs.replace(self._options, max_file_store=size),
         )
 
     async def _ready(self, pid: int) -> None:
@@ -193,6 +204,33 @@ class Nats:
             whole = file.read().rpartition(b"\n")[0]
         self._log_seen += len(whole) + bool(whole)
         return whole.split(b"\n") if whole else []
+
+
+def configuration(
+    *, client: str, monitor: str, store: Path, options: NatsOptions, node: ClusterNode | None = None
+) -> str:
+    """What nats-server reads; `client` and `monitor` are hosts with ports. `node`: it is one of a cluster."""
+    return (
+        f"listen: {json.dumps(client)}\n"
+        f"http: {json.dumps(monitor)}\n"
+        f"server_name: {node.name if node else 'automateos'}\n"
+        "max_payload: 1MB\n"
+        f"jetstream {{ store_dir: {_quoted(store)}, max_file_store: {options.max_file_store}, "
+        f"sync_interval: {options.sync_interval} }}\n"
+        f"{_cluster_text(node) if node else ''}"
+        f"{options.accounts}\n"
+    )
+
+
+def _cluster_text(node: ClusterNode) -> str:
+    """Clients are told of no other node: what the nodes call one another need not be reachable for them."""
+    routes = ", ".join(json.dumps(f"nats-route://node:{node.password}@{peer}") for peer in node.peers)
+    return (
+        f"cluster {{ name: automateos, listen: {json.dumps(node.listen)}, no_advertise: true,\n"
+        f"  ping_interval: {json.dumps(_ROUTE_PING)}, ping_max: 2,\n"
+        f"  authorization {{ user: node, password: {json.dumps(node.password)}, timeout: 2 }}\n"
+        f"  routes: [{routes}] }}\n"
+    )
 
 
 def nats_binary() -> Path:

@@ -1,0 +1,99 @@
+"""The ports keep their laws on three nats-servers, and go on when one of them is gone."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from chassis.clock import SystemClock
+from chassis.jetstream import JetStream, jetstream
+from chassis.jetstream.alongside import alongside
+from chassis.jetstream.connection import connect
+from chassis.ports import Away, Proposal
+from chassis.reconcile import drift, reconcile
+from chassis.settings import Settings
+from contracts import subjects
+from contracts.streams import STREAMS
+from deploy.testing.cluster import REPLICAS, Cluster, on_loopback
+from tests.integration import port_laws
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    """Three nodes in which every stream is made, in three copies."""
+    cluster = Cluster(tmp_path, on_loopback())
+    try:
+        await cluster.start()
+        async with connect(cluster.url, name="reconciler") as connection:
+            await reconcile(connection, replicas=REPLICAS)
+        yield cluster
+    finally:
+        await cluster.close()
+
+
+@asynccontextmanager
+async def ports_on(cluster: Cluster) -> AsyncIterator[JetStream]:
+    settings = Settings(nats_url=cluster.url, replicas=REPLICAS)
+    async with (
+        jetstream(settings, "tests", SystemClock()) as opened,
+        alongside(opened.run()),
+    ):
+        yield opened
+
+
+async def test_every_declared_stream_has_three_copies_and_nothing_drifts(cluster: Cluster) -> None:
+    async with connect(cluster.url, name="tests") as connection:
+        for stream in STREAMS:
+            information = await connection.api(f"STREAM.INFO.{stream.name}")
+            assert information["config"]["num_replicas"] == REPLICAS
+            assert len(information["cluster"]["replicas"]) == REPLICAS - 1
+        assert await drift(connection, replicas=REPLICAS) == []
+        assert await reconcile(connection, replicas=REPLICAS) == []
+
+
+async def test_the_ports_keep_their_laws_in_a_cluster(cluster: Cluster) -> None:
+    async with ports_on(cluster) as ports:
+        for number, law in enumerate(port_laws.LOG_LAWS):
+            await law(ports.log, f"log{number}")
+        for number, reading in enumerate(port_laws.READER_LAWS):
+            await reading(ports.log, ports.reader(subjects.RUNS), f"read{number}")
+
+
+async def test_what_was_acknowledged_is_there_when_the_leader_is_killed(cluster: Cluster) -> None:
+    async with ports_on(cluster) as ports:
+        subject = subjects.run("org_a", "run")
+        [first] = await ports.log.append([Proposal(subject, b"1", 0)])
+        assert first is not None
+        await cluster.nodes[await cluster.leader_of(subjects.RUNS)].kill()
+        second = await _until_stored(ports, Proposal(subject, b"2", first))
+        assert [stored.body for stored in await ports.log.history(subject)] == [b"1", b"2"]
+        assert second > first
+
+
+async def test_without_a_majority_nothing_is_accepted_and_nothing_is_said_to_be_stored(
+    cluster: Cluster,
+) -> None:
+    async with ports_on(cluster) as ports:
+        blob = await ports.blobs.put(b"x" * 100_000)
+        leader = await cluster.leader_of(subjects.RUNS)
+        for name in cluster.nodes:
+            if name != leader:
+                await cluster.nodes[name].kill()
+        with pytest.raises(Away):
+            await ports.log.append([Proposal(subjects.run("org_a", "run"), b"1", 0)])
+        for node in cluster.nodes.values():
+            node.start()
+        await cluster.start()
+        assert await _until_stored(ports, Proposal(subjects.run("org_a", "run"), b"1", 0))
+        assert await ports.blobs.get(blob) == b"x" * 100_000
+
+
+async def _until_stored(ports: JetStream, proposal: Proposal) -> int:
+    while True:
+        try:
+            [sequence] = await ports.log.append([proposal])
+        except Away:
+            continue
+        assert sequence is not None
+        return sequence
