@@ -1,5 +1,7 @@
 """What a replay found, as lines for people: a state, or the first place where history and decisions part."""
 
+from typing import TYPE_CHECKING
+
 from contracts.codec import encode
 from contracts.runs import RunEvent
 from deploy.commands.here import table
@@ -7,6 +9,9 @@ from deploy.operator.timeline import preview, tag, words
 from orchestrator.history import Divergence
 from orchestrator.state import Run
 from orchestrator.waiting import waiting_for
+
+if TYPE_CHECKING:
+    from deploy.operator.redeciding import Parting
 
 
 def state_lines(run: Run) -> list[str]:
@@ -37,6 +42,15 @@ def divergence_lines(run: str, events: int, divergence: Divergence | None) -> li
         f"  recorded      {_told(divergence.recorded)}",
         f"  decided anew  {_told(divergence.recomputed)}",
     ]
+
+
+def parting_lines(parting: "Parting") -> list[str]:
+    """A run that this release decides differently, or cannot decide at all."""
+    name = f"{parting.org}/{parting.run}"
+    lines = [f"run {name}: {parting.reason}"] if parting.reason else []
+    if parting.divergence is not None:
+        lines += divergence_lines(name, 0, parting.divergence)
+    return lines
 
 
 def _told(event: RunEvent | None) -> str:

@@ -57,7 +57,9 @@ def test_this_release_has_its_histories() -> None:
 
 
 def test_they_show_every_event_and_every_control_node() -> None:
-    events = Counter(type(e) for run in of(VERSION) for commit in run.decoded() for e in commit.events)
+    events: Counter[type] = Counter(
+        type(e) for run in of(VERSION) for commit in run.decoded() for e in commit.events
+    )
     missing = [kind.__name__ for kind in event_types(RunEvent) if not events[kind]]
     assert not missing, "record runs that show them: python -m tests.histories.record --name …"
     graphs = [graph for run in of(VERSION) if (graph := run.graph()) is not None]
@@ -201,10 +203,10 @@ def with_events(
     return rewritten
 
 
-def _altered(event: RunEvent) -> RunEvent:
+def _altered(event: RunEvent) -> Any:
     """The same decision with one thing in it that is not so. Results of expressions are served from the record."""
     changed: Any = event
-    match event:
+    match changed:
         case runs.WaitDropped() | runs.WaitOpened():
             return structs.replace(changed, wait="another")
         case runs.RunStopping():
