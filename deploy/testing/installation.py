@@ -59,7 +59,7 @@ class Installation:
         while time.perf_counter() - began < READY_SECONDS:
             if self._process.poll() is not None:
                 raise RuntimeError(self.up_log.read_text()[-2_000:])
-            if self.ready():
+            if self._facts.exists() and self.ready():
                 return time.perf_counter() - began
             time.sleep(0.02)
         raise RuntimeError(f"not ready in {READY_SECONDS} s: " + self.up_log.read_text()[-2_000:])
@@ -88,8 +88,8 @@ class Installation:
     def are_ready(self, names: Sequence[str]) -> bool:
         return all(self._is_ready(name) for name in names)
 
-    def command(self, *arguments: str) -> str:
-        """What a command of the command line prints; raises when it fails."""
+    def command(self, *arguments: str, failing: bool = False) -> str:
+        """What a command of the command line prints; raises when it fails, unless it may (by exit code 1)."""
         done = subprocess.run(
             [str(Path(sys.executable).with_name("automateos")), *arguments],
             env=self.environ,
@@ -98,7 +98,7 @@ class Installation:
             timeout=300,
             check=False,
         )
-        if done.returncode:
+        if done.returncode > failing or done.returncode < 0:
             raise RuntimeError(f"{arguments}: {done.stdout[-1_000:]}{done.stderr[-1_000:]}")
         return done.stdout
 
@@ -167,8 +167,13 @@ class Installation:
     @property
     def servers(self) -> dict[str, Any]:
         """Where the servers of the running stack are."""
-        found: dict[str, Any] = json.loads((self.data / "run" / "stack.json").read_text())["servers"]
+        found: dict[str, Any] = json.loads(self._facts.read_text())["servers"]
         return found
+
+    @property
+    def _facts(self) -> Path:
+        """Written when the whole stack is ready, removed when it stops."""
+        return self.data / "run" / "stack.json"
 
     async def postgres(self) -> asyncpg.Connection:
         """A connection as the superuser."""

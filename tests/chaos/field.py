@@ -21,6 +21,7 @@ from tests.chaos.shapes import shapes
 
 _ROOT: Final = Path(__file__).parents[2]
 BACK_SECONDS: Final = 60.0
+_TRIES: Final = 20
 
 
 class Process:
@@ -98,7 +99,14 @@ class Field:
         return seconds
 
     def _target(self, shape: Any) -> Target:
-        opened = self.installed.open(shape.name, shape.definition, shape.webhook)
+        for _ in range(_TRIES):
+            try:
+                opened = self.installed.open(shape.name, shape.definition, shape.webhook)
+                break
+            except RuntimeError as error:
+                if ": 503 " not in str(error):
+                    raise
+                time.sleep(1.0)  # A busy machine.
         return Target(
             shape=shape.name,
             weight=shape.weight,
@@ -116,14 +124,14 @@ class Field:
             runs=runs,
             rate=rate,
             seed=self.seed,
-            ledger=self.folder / "ledger.jsonl",
-            wishes=self.folder / "wishes.jsonl",
+            ledger=str(self.folder / "ledger.jsonl"),
+            wishes=str(self.folder / "wishes.jsonl"),
             gateway=self.installed.gateway,
             key=self.installed.key,
             world=f"http://127.0.0.1:{self._world_port}",
         )
         path = self.folder / f"order-{label}.json"
-        path.write_bytes(msgspec.json.encode(order, enc_hook=str))
+        path.write_bytes(msgspec.json.encode(order))
         return self.helper("tests.chaos.load", str(path))
 
     def manners(self, link: str, **manners: Any) -> None:

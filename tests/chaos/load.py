@@ -48,8 +48,8 @@ class Order(Struct, frozen=True, kw_only=True):
     runs: int
     rate: float
     seed: str
-    ledger: Path
-    wishes: Path
+    ledger: str
+    wishes: str
     gateway: str
     key: str
     world: str
@@ -58,7 +58,7 @@ class Order(Struct, frozen=True, kw_only=True):
 class Ledger:
     """The senders' own file: what was sent, what came of it. Unbuffered."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def write(self, **line: Any) -> None:

@@ -162,34 +162,41 @@ class RealLink(Link):
         return await asyncio.open_unix_connection(f"{folder}/.s.PGSQL.{port}")
 
 
-async def open_all(folder: Path, world: int) -> tuple[dict[str, Link], dict[str, dict[str, str]], int]:
+async def open_all(
+    folder: Path, world: int, servers: list[asyncio.Server]
+) -> tuple[dict[str, Link], dict[str, dict[str, str]], int]:
     """The ways by name, what each service is told, and the world's port."""
     links: dict[str, Link] = {}
     told: dict[str, dict[str, str]] = {}
     for number, service in enumerate(SERVICES):
         nats = RealLink(folder, service, "nats", number)
-        server = await asyncio.start_server(nats.serve, "127.0.0.1", 0)
-        told[service] = {"AUTOMATEOS_NATS_URL": f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"}
+        servers.append(await asyncio.start_server(nats.serve, "127.0.0.1", 0))
+        told[service] = {"AUTOMATEOS_NATS_URL": f"nats://127.0.0.1:{_port(servers[-1])}"}
         postgres = RealLink(folder, service, "postgres", number)
         place = folder / f"pg-{service}"
         place.mkdir(exist_ok=True)
-        await asyncio.start_unix_server(postgres.serve, place / ".s.PGSQL.5432")
+        servers.append(await asyncio.start_unix_server(postgres.serve, place / ".s.PGSQL.5432"))
         told[service]["AUTOMATEOS_POSTGRES_HOST"] = str(place)
         links |= {nats.name: nats, postgres.name: postgres}
         if service not in WITHOUT_REDIS:
             redis = RealLink(folder, service, "redis", number)
-            await asyncio.start_unix_server(redis.serve, folder / f"redis-{service}.sock")
+            servers.append(await asyncio.start_unix_server(redis.serve, folder / f"redis-{service}.sock"))
             told[service]["AUTOMATEOS_REDIS_URL"] = f"unix://{folder}/redis-{service}.sock"
             links[redis.name] = redis
     outside = FixedLink("executor-world", 99, world)
-    server = await asyncio.start_server(outside.serve, "127.0.0.1", 0)
+    servers.append(await asyncio.start_server(outside.serve, "127.0.0.1", 0))
     links[outside.name] = outside
-    return links, told, int(server.sockets[0].getsockname()[1])
+    return links, told, _port(servers[-1])
+
+
+def _port(server: asyncio.Server) -> int:
+    return int(server.sockets[0].getsockname()[1])
 
 
 async def main() -> None:
     folder = Path(sys.argv[1])
-    links, told, world = await open_all(folder, int(sys.argv[2]))
+    servers: list[asyncio.Server] = []  # Held: a server that nobody holds is closed.
+    links, told, world = await open_all(folder, int(sys.argv[2]), servers)
     (folder / "links.json").write_text(json.dumps(told))
     said: dict[str, Any] = {"world": world, "links": sorted(links)}
     os.write(1, json.dumps(said).encode() + b"\n")

@@ -1,0 +1,158 @@
+"""One round: load and faults on a field, then peace, then the verdict."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+
+from chassis.lifecycle import companions
+from chassis.ports import Away
+from tests.chaos import stores
+from tests.chaos.field import Field, Process
+from tests.chaos.record import Record
+from tests.chaos.striker import Striker, Struck
+from tests.chaos.verdict import Expected, Found, Verdict
+from tests.promises.evidence import Violation
+
+Say = Callable[[str], None]
+PEACE_SECONDS: Final = 120.0
+"""How long everything may take to be over after the last fault."""
+_OPEN: Final = "select count(*) from read.runs where ended is null"
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What a round shall be."""
+
+    label: str
+    seed: str
+    runs: int
+    faults: int
+    rate: float
+    only: tuple[str, ...] = ()
+
+
+class Round(Struct, kw_only=True):
+    """What came of it."""
+
+    plan: Plan
+    struck: list[Struck]
+    found: Found
+    record: Record
+    left_over: list[str]
+    peace_s: float
+    lasted_s: float
+    rebuilt: dict[str, Any]
+
+    @property
+    def violations(self) -> list[Violation]:
+        return self.found.violations
+
+
+async def play(field: Field, plan: Plan, say: Say) -> Round:
+    """Load and faults, peace, verdict. The field is open."""
+    began = time.monotonic()
+    witness = stores.Witness(field.installed)
+    striker = Striker(field, plan.seed, faults=plan.faults, seconds=plan.runs / plan.rate, only=plan.only)
+    async with companions() as beside:
+        beside.create_task(witness.run())
+        senders = field.senders(plan.label, plan.runs, plan.rate)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.to_thread(_until_sent, senders))
+            group.create_task(striker.run())
+        say(f"{plan.label}: sent after {time.monotonic() - began:.0f} s, {len(striker.struck)} faults; peace")
+        peace = time.monotonic()
+        left_over = await until_over(field, say)
+        peace_s = time.monotonic() - peace
+        await asyncio.to_thread(senders.stop)
+        say(f"{plan.label}: over {peace_s:.1f} s later; the verdict")
+        record = Record(field.folder, {target.shape: target.trigger for target in field.targets})
+        found = await _judge(field, record, witness)
+    found.violations += [Violation("P3", f"after {PEACE_SECONDS} s: {each}") for each in left_over]
+    rebuilt = await asyncio.to_thread(_rebuilt, field)
+    if rebuilt["differences"]:
+        found.violations.append(Violation("P6", f"rebuilt tables differ: {rebuilt['different']}"))
+    return Round(
+        plan=plan,
+        struck=striker.struck,
+        found=found,
+        record=record,
+        left_over=left_over,
+        peace_s=peace_s,
+        lasted_s=time.monotonic() - began,
+        rebuilt=rebuilt,
+    )
+
+
+def _until_sent(senders: Process) -> None:
+    if senders.line() != "sent":
+        raise RuntimeError("the senders ended before they were done")
+
+
+async def _judge(field: Field, record: Record, witness: stores.Witness) -> Found:
+    postgres = await field.installed.postgres()
+    try:
+        async with stores.operator(field.installed) as log:
+            return await Verdict(postgres, log, record, witness, Expected()).judge()
+    finally:
+        await postgres.close()
+
+
+async def until_over(field: Field, say: Say) -> list[str]:
+    """Wait until every run has ended and nothing lies anywhere; what is left when patience ends."""
+    end = time.monotonic() + PEACE_SECONDS
+    left, quiet = ["nobody has looked"], 0
+    async with stores.operator(field.installed) as log:
+        while time.monotonic() < end and quiet < 3:
+            try:
+                left = await _left(field, log)
+            except (OSError, Away) as away:
+                left = [str(away)]
+            quiet = 0 if left else quiet + 1
+            await asyncio.sleep(0.3)
+    if left:
+        say(f"left over: {left}")
+    return left
+
+
+async def _left(field: Field, log: Any) -> list[str]:
+    left: list[str] = []
+    if not await asyncio.to_thread(field.installed.ready):
+        left.append("a service is not ready")
+    [[open_runs]] = await field.installed.rows(_OPEN)
+    if open_runs:
+        left.append(f"{open_runs} open runs")
+    behind = await _behind(field, log)
+    return left + behind + await stores.left(log)
+
+
+async def _behind(field: Field, log: Any) -> list[str]:
+    """Projections that have not read their stream to its end."""
+    found: list[str] = []
+    for row in await field.installed.rows("select projection, stream, sequence from read.positions"):
+        state = (await log.api(f"STREAM.INFO.{row['stream']}"))["state"]
+        if state["last_seq"] > row["sequence"]:
+            found.append(
+                f"{row['projection']} is {state['last_seq'] - row['sequence']} behind {row['stream']}"
+            )
+    return found
+
+
+def _rebuilt(field: Field) -> dict[str, Any]:
+    said = field.installed.command("projections", "rebuild", "--verify", "--json", failing=True)
+    told: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
+    return told
+
+
+def moved_on(struck: Sequence[Struck], found: Found) -> list[float]:
+    """For each kill: seconds until the last of the runs then in flight had moved on."""
+    kills = [each.began for each in struck if each.kills]
+    lates = [[late for span in found.spans if (late := span.late(kill)) is not None] for kill in kills]
+    return sorted(max(0.0, *each) if len(each) > 1 else max(0.0, each[0]) for each in lates if each)
+
+
+def by_kind(struck: Sequence[Struck]) -> dict[str, int]:
+    return dict(sorted(Counter(each.kind for each in struck).items()))

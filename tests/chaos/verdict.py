@@ -1,0 +1,293 @@
+"""Judges what a round has left: every run by the promises of tests/promises, the stores by one another.
+
+Histories come from the archive, which has all of them, a few hundred runs at a time; what crosses runs is judged on small
+indexes. The log is compared with the archive message by message.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import asyncpg
+from msgspec import Struct, structs
+
+from chassis.jetstream.connection import Connection
+from chassis.ports import Stored
+from contracts import runs
+from contracts.plans import Plan
+from contracts.subjects import DLQ, RUNS, effect
+from contracts.subjects import run as run_subject
+from projections.rows import RunIdRow, RunRow, StepRow
+from tests.chaos import stores
+from tests.chaos.attempts import Span, effects_of, spans
+from tests.chaos.record import Record
+from tests.promises.checker import PROMISES, check, poison_is_kept
+from tests.promises.evidence import Evidence, History, Violation
+from tests.promises.models import models_are_the_fold
+from tests.promises.tables import Tables
+
+_CHUNK: Final = 250
+_FETCH: Final = 2_000
+_PER_RUN: Final = [each for each in PROMISES if each not in (models_are_the_fold, poison_is_kept)]
+R = TypeVar("R", bound=Struct)
+
+
+class Found(Struct, kw_only=True):
+    """What was found, to be added up over rounds."""
+
+    runs: int = 0
+    commits: int = 0
+    events: int = 0
+    purged: int = 0
+    """Runs whose history had left the log but for its last commit."""
+    violations: list[Violation] = []
+    by_status: Counter[str] = Counter()
+    doubts: int = 0
+    doubts_touched: int = 0
+    """In doubt, and the world had heard the call."""
+    effects: int = 0
+    spans: list[Span] = []
+
+
+class Expected(Struct, frozen=True, kw_only=True):
+    """What the faults put into the installation on purpose."""
+
+    poison: int = 0
+    """Unreadable messages."""
+    strange_runs: frozenset[str] = frozenset()
+    """Names under `run.<org>.…` on which something lies that is no commit."""
+
+
+class Verdict:
+    """One round's evidence, judged as it is read."""
+
+    def __init__(
+        self,
+        postgres: asyncpg.Connection,
+        log: Connection,
+        record: Record,
+        witness: stores.Witness,
+        expected: Expected,
+    ) -> None:
+        self._postgres, self._log = postgres, log
+        self._record, self._witness, self._expected = record, witness, expected
+        self._plans: dict[str, Plan] = {}
+        self._claims: dict[str, list[str]] = defaultdict(list)
+        for subject in witness.claims:
+            self._claims[subject.split(".")[2]].append(subject)
+        self._started: Counter[tuple[str, str, str]] = Counter()
+        self._receipts: Counter[str] = Counter()
+        self._commit_ids: Counter[str] = Counter()
+        self._seen: set[str] = set()
+        self.found = Found(violations=[], by_status=Counter(), spans=[])
+
+    async def judge(self) -> Found:
+        in_log = await stores.digests(self._log, RUNS)
+        async for histories in self._histories(in_log):
+            await self._judge(histories)
+        for sequence, (subject, _) in in_log.items():
+            if subject.split(".")[2] not in self._expected.strange_runs:
+                self._say("P4", f"{subject} at {sequence} is in the log and not in the archive")
+        self._across_runs()
+        await self._dead_letters()
+        return self.found
+
+    def _say(self, promise: str, what: str, run: str = "") -> None:
+        self.found.violations.append(Violation(promise, what, run))
+
+    # --- Reading ------------------------------------------------------------------------------
+
+    async def _histories(self, in_log: dict[int, tuple[str, bytes]]) -> AsyncIterator[list[History]]:
+        """Every run of the archive; its commits are struck off the log on the way."""
+        sql = "select org, run, version, sequence, body from archive.commits where version > 0 order by org, run, version"
+        purged = {
+            (row["org"], row["run"])
+            for row in await self._postgres.fetch(
+                "select org, run from archive.run_ids where purged is not null"
+            )
+        }
+        chunk: list[History] = []
+        async with self._postgres.transaction():
+            stored: list[Stored] = []
+            owner = ("", "")
+            async for row in self._postgres.cursor(sql, prefetch=_FETCH):
+                if (row["org"], row["run"]) != owner:
+                    chunk += self._history(owner, stored, in_log, owner in purged)
+                    owner, stored = (row["org"], row["run"]), []
+                    if len(chunk) >= _CHUNK:
+                        yield chunk
+                        chunk = []
+                stored.append(
+                    Stored(subject=run_subject(*owner), sequence=row["sequence"], body=bytes(row["body"]))
+                )
+            chunk += self._history(owner, stored, in_log, owner in purged)
+        yield chunk
+
+    def _history(
+        self, owner: tuple[str, str], stored: list[Stored], in_log: dict[int, tuple[str, bytes]], purged: bool
+    ) -> list[History]:
+        """One run, compared with what the log has of it."""
+        org, run = owner
+        if not stored or run in self._expected.strange_runs:
+            return []
+        gone = 0
+        for message in stored:
+            there = in_log.pop(message.sequence, None)
+            if there is None:
+                gone += 1
+            elif there != (message.subject, hashlib.sha256(message.body).digest()):
+                self._say("P4", f"log and archive differ at {message.sequence}", run)
+        if gone and not (purged and gone == len(stored) - 1):
+            self._say("P4", f"{gone} of {len(stored)} commits are missing in the log (purged: {purged})", run)
+        self.found.purged += bool(gone)
+        return [History(org, run, stored)]
+
+    async def _tables(self, names: Sequence[str]) -> Tables:
+        """The rows of these runs."""
+        tables = Tables()
+        for row in await self._rows("select * from read.runs where id = any($1)", RunRow, names):
+            tables.runs[row.org, row.id] = row
+        for step in await self._rows("select * from read.steps where run = any($1)", StepRow, names):
+            tables.steps[step.org, step.run, step.path] = step
+        for ended in await self._rows("select * from archive.run_ids where run = any($1)", RunIdRow, names):
+            tables.ended[ended.org, ended.run] = ended
+        return tables
+
+    async def _rows(self, sql: str, kind: type[R], names: Sequence[str]) -> list[R]:
+        fields = {each.name for each in structs.fields(kind)}
+        return [
+            kind(**{name: value for name, value in row.items() if name in fields})
+            for row in await self._postgres.fetch(sql, names)
+        ]
+
+    # --- Judging ------------------------------------------------------------------------------
+
+    async def _judge(self, histories: list[History]) -> None:
+        if not histories:
+            return
+        await self._fetch_plans(histories)
+        names = [history.run for history in histories]
+        subjects = [subject for name in names for subject in self._claims.get(name, ())]
+        times = {subject: self._witness.times[subject] for subject in subjects}
+        effects = [
+            happened
+            for history in histories
+            for happened in effects_of(history, self._record.calls.get(history.run, ()), times)
+        ]
+        evidence = Evidence(
+            messages=(),
+            ledger=[entry for name in names for entry in self._record.entries.get(name, ())],
+            effects=effects,
+            claims={subject: self._witness.claims[subject] for subject in subjects},
+            wishes=[wish for name in names for wish in self._record.wishes.get(name, ())],
+            plans=self._plans,
+            tables=await self._tables(names),
+            now=datetime.now(UTC),
+        )
+        self.found.effects += len(effects)
+        for promise in _PER_RUN:
+            self.found.violations += promise(evidence, histories)
+        for history in histories:
+            self._count(history)
+
+    async def _fetch_plans(self, histories: Iterable[History]) -> None:
+        for history in histories:
+            start = history.start
+            if start is not None and start.plan not in self._plans:
+                self._plans[start.plan] = await stores.plan_of(self._log, start.plan)
+
+    def _count(self, history: History) -> None:
+        found = self.found
+        found.runs += 1
+        found.commits += len(history.commits)
+        found.events += len(history.events)
+        found.by_status[history.state.status] += 1
+        found.spans += spans(history)
+        self._seen.add(history.run)
+        for commit in history.commits:
+            self._commit_ids[commit.id] += 1
+        start = history.start
+        if start is not None:
+            self._receipts[start.receipt] += 1
+            if start.dedupe is not None and start.trigger is not None:
+                self._started[history.org, start.trigger, start.dedupe] += 1
+        self._doubts(history)
+
+    def _doubts(self, history: History) -> None:
+        """In doubt exactly where a call had begun; and no call that happened is told as nothing."""
+        calls = Counter(call.step for call in self._record.calls.get(history.run, ()))
+        acted = Counter(
+            call.step
+            for call in self._record.calls.get(history.run, ())
+            if call.acted and call.manner == "post"
+        )
+        may_have = Counter[str]()
+        for event in history.events:
+            match event:
+                case runs.AttemptDoubted():
+                    self.found.doubts += 1
+                    self.found.doubts_touched += bool(calls[event.step])
+                    may_have[event.step] += 1
+                case runs.StepReported():
+                    may_have[event.step] += 1
+                case runs.AttemptCancelled() if event.effect != "none":
+                    may_have[event.step] += 1
+                case _:
+                    continue
+        for step, times in acted.items():
+            if times > may_have[step]:
+                self._say(
+                    "P5",
+                    f"{step} happened {times} times; the history leaves room for {may_have[step]}",
+                    history.run,
+                )
+
+    # --- Across runs --------------------------------------------------------------------------
+
+    def _across_runs(self) -> None:
+        for (_, trigger, dedupe), count in self._started.items():
+            if count > 1:
+                self._say("P2", f"{count} runs of {trigger} for one key (sha256 {dedupe})")
+        for receipt, count in self._receipts.items():
+            if count > 1:
+                self._say("P2", f"{count} runs for receipt {receipt}")
+        for name, count in self._commit_ids.items():
+            if count > 1:
+                self._say("P4", f"{count} commits have the id {name}")
+        # What was told of runs that are nowhere: the checker says what that means.
+        lost = [
+            entry for run, told in self._record.entries.items() if run not in self._seen for entry in told
+        ]
+        strange = [
+            happened
+            for run, calls in self._record.calls.items()
+            if run not in self._seen
+            for happened in effects_of(History("", run, []), calls, {})
+        ]
+        for run, subjects in self._claims.items():
+            if run not in self._seen and subjects[0] != effect("", run, "", 1):
+                self._say("P5", f"{len(subjects)} claims for a run that is nowhere", run)
+        self.found.violations += check(self._empty(ledger=lost, effects=strange))
+
+    async def _dead_letters(self) -> None:
+        letters = [stored.subject async for stored in stores.all_of(self._log, DLQ)]
+        known = [each for each in letters if each.split(".")[-1] not in self._expected.strange_runs]
+        evidence = self._empty(
+            dead_letters=known, poison=self._expected.poison, left=await stores.left(self._log)
+        )
+        self.found.violations += check(evidence)
+
+    def _empty(self, **what: Any) -> Evidence:
+        nothing: dict[str, Any] = {
+            "messages": (),
+            "ledger": (),
+            "effects": (),
+            "claims": {},
+            "wishes": (),
+            "plans": {},
+            "tables": Tables(),
+            "now": datetime.now(UTC),
+        }
+        return Evidence(**(nothing | what))
