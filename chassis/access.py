@@ -27,8 +27,11 @@ _NODES: Final = f"KV_{subjects.NODES_BUCKET}"
 _CALLS: Final = ("orch.*", "inbox.*.bundle")
 """Saying something to a run's owner: directly, or by way of INBOX."""
 _PUT_BLOBS: Final = (f"$O.{subjects.BLOBS_BUCKET}.>",)
+_MARKS: Final = f"KV_{subjects.MARKS_BUCKET}"
+_MARK: Final = (f"$KV.{subjects.MARKS_BUCKET}.>",)
 _ANNOUNCE: Final = (f"$KV.{subjects.NODES_BUCKET}.>",)
 _DEAD: Final = ("dlq.>",)
+_BACKLOG: Final = f"$JS.API.CONSUMER.LIST.{subjects.TASKS}"
 
 
 class Access(Struct, frozen=True, kw_only=True):
@@ -51,13 +54,28 @@ def outsider(org: str) -> str:
 def access() -> dict[str, Access]:
     """What each of our own users may do."""
     said = {
-        SUPERVISOR: ("$JS.API.>", *_CALLS, "inbox.*.*.*", "run.*.*", "evt.*.*.*", "svc.orchestrator.*"),
-        "ingress": (*_CALLS, "hook.*.*", *_PUT_BLOBS, *_reads("RUNS", _BLOBS), *_follows("DOMAIN")),
+        SUPERVISOR: (
+            "$JS.API.>",
+            *_CALLS,
+            "inbox.*.*.*",
+            "run.*.*",
+            "evt.*.*.*",
+            *_MARK,
+            "svc.orchestrator.*",
+        ),
+        "ingress": (
+            *_CALLS,
+            "hook.*.*",
+            *_PUT_BLOBS,
+            *_reads("RUNS", _BLOBS, _MARKS),
+            *_follows("DOMAIN"),
+            _BACKLOG,
+        ),
         "orchestrator": (
             *("run.*.*", "task.>", "timer.*.*.*", "inbox.*.bundle", "cancel.*.*", "reply.*.*.*"),
             *(*_DEAD, *_PUT_BLOBS, *_ANNOUNCE),
             *(f"{inbox_prefix(asker)}.>" for asker in (*SERVICES, SUPERVISOR)),
-            *_reads("RUNS", "TASKS", "INBOX", _BLOBS, _NODES),
+            *_reads("RUNS", "TASKS", "INBOX", _BLOBS, _NODES, _MARKS),
             *(f"$JS.API.CONSUMER.{verb}.INBOX.*" for verb in ("MSG.NEXT", "INFO", "RESET", "UNPIN")),
             *_acknowledges("INBOX"),
             "$JS.API.STREAM.PURGE.INBOX",
@@ -70,8 +88,8 @@ def access() -> dict[str, Access]:
             *_acknowledges("TASKS"),
         ),
         "projections": (
-            *(*_CALLS, "anchor.*", *_DEAD, *_PUT_BLOBS),
-            *_reads("RUNS", "DOMAIN", "ANCHORS", _BLOBS, _NODES),
+            *(*_CALLS, "anchor.*", *_DEAD, *_PUT_BLOBS, *_MARK),
+            *_reads("RUNS", "DOMAIN", "ANCHORS", _BLOBS, _NODES, _MARKS),
             *_follows("RUNS", "DOMAIN", "HOOKS", "DLQ", "LOGS"),
             # The archiver lets go of what Postgres has; the collector of what no history names.
             *(f"$JS.API.STREAM.PURGE.{stream}" for stream in ("RUNS", "DOMAIN", "EFFECTS", _BLOBS)),

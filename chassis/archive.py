@@ -66,8 +66,8 @@ async def archived_commits(pool: Pool, org: str, run: str) -> list[ArchivedCommi
 
 
 def _from_the_log_alone(history: Sequence[Stored], away: Away) -> list[bytes]:
-    if history and _version(history[0]) > 1:
-        raise away
+    if not history or _version(history[0]) > 1:
+        raise away  # Moved to the archive, or never there: only the archive knows.
     return [stored.body for stored in history if _version(stored)]
 
 

@@ -13,6 +13,15 @@ def receipt() -> str:
     return str(uuid_utils.uuid7())
 
 
+def received_at(name: str) -> float | None:
+    """The Unix seconds in which a receipt was made; None when it is not one of ours."""
+    plain = name.replace("-", "")
+    try:
+        return int(plain[:12], 16) / 1000 if len(plain) == 32 and plain[12] == "7" else None
+    except ValueError:
+        return None
+
+
 def run_id(org: str, source: str, key: str) -> str:
     """The id of the one run that this key may start (UUIDv5 of org, trigger and key).
 

@@ -25,6 +25,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename=lambda name: PREFIX + n
     data_dir: str = "data"
     """Where the embedded stack keeps its state."""
     nats_url: str = "nats://127.0.0.1:4222"
+    """Of a cluster the nodes, separated by commas."""
     nats_seed_file: str = ""
     """File with this service's nkey seed; empty: no authentication (tests only)."""
     nats_monitor_url: str = ""
@@ -60,6 +61,13 @@ class Settings(Struct, frozen=True, kw_only=True, rename=lambda name: PREFIX + n
     ingress_processes: Annotated[int, Meta(ge=1, le=1000)] = 1
     """How many ingress processes share a trigger's rate limit while Redis is away."""
 
+    most_starts: Annotated[int, Meta(ge=1, le=10_000)] = 256
+    """Deliveries per ingress process that may be on their way into the history at once; what is beyond is refused with 503, and fewer are let in until that stops."""
+    most_waiting: Annotated[int, Meta(ge=1, le=100_000)] = 2_000
+    """Deliveries per ingress process that may wait for their run's own answer (mode `respond`)."""
+    most_backlog: Annotated[int, Meta(ge=1, le=10_000_000)] = 5_000
+    """Attempts that may wait for an executor before starts are refused with 503."""
+
     # How the services work
     pools: str = "default"
     """The pools this executor takes tasks from, separated by commas."""
@@ -74,6 +82,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename=lambda name: PREFIX + n
     """Days that an ended run stays in JetStream after it is in the archive."""
     archive_days: Annotated[float, Meta(ge=0)] | Literal["never"] = 90.0
     """Days that an ended run stays in the archive."""
+    tombstones: Annotated[int, Meta(ge=0)] | Literal["never"] = 500_000
+    """So many ended runs with a dedupe key keep their last commit in JetStream (350-860 B of RAM each). Past that the oldest leave, and a start with a key asks Postgres first. `never`: all stay."""
     batch_from: Annotated[int, Meta(ge=2, le=256)] = 16
     """From how many commits at once they go as one atomic batch; 3 where nats-server stages batches in memory."""
     nats_max_file_store: str = ""

@@ -351,6 +351,9 @@ RUN_IDS: Final = Table(
     _long("sequence"),
     _time("purged", null=True),
     _time("dropped", null=True),
+    _flag("keyed"),
+    _text("request", null=True),
+    _time("forgotten", null=True),
     schema="archive",
 )
 

@@ -170,6 +170,8 @@ class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     request: str | None = None
     error: Failure | None = None
     responded: Responded | None = None
+    gone: bool = False
+    """Nothing is left of the run but its id: nobody knows any more what it answered."""
 
 
 Bundle: TypeAlias = Annotated[list[Raw], Meta(max_length=BUNDLE_MESSAGES)]

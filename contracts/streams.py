@@ -211,4 +211,9 @@ BUCKETS: Final = (
     Bucket(
         name=subjects.BLOBS_BUCKET, kind="objects", what="Values over 64 KiB and plans, named by their hash."
     ),
+    Bucket(
+        name=subjects.MARKS_BUCKET,
+        kind="values",
+        what="What holds for the whole installation from some moment on, such as that tombstones have left RUNS.",
+    ),
 )

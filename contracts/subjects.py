@@ -19,6 +19,7 @@ DLQ = "DLQ"
 
 NODES_BUCKET = "NODES"
 BLOBS_BUCKET = "BLOBS"
+MARKS_BUCKET = "MARKS"
 
 NOBODY = "_"
 """The reserved org of what belongs to none."""
@@ -108,6 +109,14 @@ def owner(number: int) -> str:
 def pool_durable(pool: str) -> str:
     return f"exec-{pool}"
 
+
+def mark(name: str) -> str:
+    """One thing that holds for the whole installation from some moment on."""
+    return f"$KV.{MARKS_BUCKET}.{name}"
+
+
+HORIZON = mark("horizon")
+"""There when tombstones of runs with a dedupe key may have left RUNS: from then on the archive is asked before a start."""
 
 OWNER_GROUP = "owner"
 LIVE = "live"

@@ -12,6 +12,7 @@ from chassis.expressions import Language
 from chassis.http import serve
 from chassis.jetstream import jetstream
 from chassis.lifecycle import Stopping, companions, run_service
+from chassis.past import Horizon, PastRuns, PostgresRunIds
 from chassis.postgres import pool
 from chassis.rate_limit import RateLimit, redis_client
 from chassis.sealing import MasterKey
@@ -35,7 +36,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
         redis_client(settings.redis_url) as redis,
         companions() as beside,
     ):
-        directory = Directory(js.reader(DOMAIN))
+        directory, horizon = Directory(js.reader(DOMAIN)), Horizon(js.marks, clock)
         dispatch, hooks = Dispatch(js.signals, js.inbox), Hooks(js.letters)
         waiting = Waiting(js.signals, ids.receipt().replace("-", ""))
         limit = RateLimit(redis, clock, prefix="hooks", processes=settings.ingress_processes)
@@ -52,6 +53,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             receipts=ids.receipt,
             disk_is_full=lambda: js.disk.state.stops_starts,
             language=Language(),
+            past=PastRuns(PostgresRunIds(postgres), horizon).of,
         )
         show(metrics, door, hooks, limit)
 
@@ -59,7 +61,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             reasons = [] if directory.complete.is_set() else ["The triggers are not read yet."]
             return [*reasons, *js.unready()]
 
-        for work in (js.run(), directory.follow(), dispatch.run(), hooks.run(), limit.run()):
+        for work in (js.run(), directory.follow(), dispatch.run(), hooks.run(), limit.run(), horizon.run()):
             beside.create_task(work)
         app = ingress_app(
             door=door,

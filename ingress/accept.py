@@ -4,9 +4,10 @@
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Literal, Protocol, TypeAlias
 
+import structlog
 from msgspec import Struct, structs
 
 from chassis.clock import Clock
@@ -15,6 +16,7 @@ from chassis.dispatch import QUEUED, Dispatch
 from chassis.edge.problems import Problem
 from chassis.expressions import Language
 from chassis.ids import digest, run_id
+from chassis.past import PastRun
 from chassis.ports import Away, Blobs, Log
 from chassis.rate_limit import RateLimit
 from chassis.sealing import Sealer
@@ -45,6 +47,8 @@ from ingress.hooks import UNKNOWN_TRIGGER, Hooks
 from ingress.replies import Reply, accepted, duplicate, run_says
 from ingress.signature import Refused, dedupe_key, url_verification_challenge, verify
 from ingress.waiting import Waiting
+
+log = structlog.get_logger()
 
 HookResult: TypeAlias = Literal["duplicate", "refused", "unmatched", "captured"]
 RETRY_SECONDS: Final = 5
@@ -94,7 +98,9 @@ class Door:
         receipts: Callable[[], str],
         disk_is_full: Callable[[], bool],
         language: Language,
+        past: Callable[[str, str], Awaitable[PastRun | None]] | None = None,
     ) -> None:
+        """`past`: what the archive knows of a run whose history has left the log; raises `Away`."""
         self._directory = directory
         self._dispatch = dispatch
         self._log = history
@@ -106,6 +112,7 @@ class Door:
         self._clock = clock
         self._receipts = receipts
         self._disk_is_full = disk_is_full
+        self._past = past
         self._keys_by_expression = ExpressionKeys(language)
         self.accepted = 0
         self.duplicates = 0
@@ -240,14 +247,25 @@ class Door:
         crash("accept.after_dispatch")
         if answer is not QUEUED:
             return answer
-        known = start.receipt
+        known, gone = start.receipt, False
         if named.key is not None:
             found = await self._log.last([run_subject(start.org, start.run)])
             for stored in found.values():
                 known = correlation_of(stored.body)
-        return Answer(
-            run=start.run, result="accepted" if known == start.receipt else "duplicate", receipt=known
-        )
+            if not found and (past := await self._past_of(start)) is not None:
+                known, gone = past.receipt, True
+        result: Literal["accepted", "duplicate"] = "accepted" if known == start.receipt else "duplicate"
+        return Answer(run=start.run, result=result, receipt=known, gone=gone)
+
+    async def _past_of(self, start: StartRun) -> PastRun | None:
+        """What the archive knows. With Postgres away nobody is told of a duplicate: INBOX has the start under its id."""
+        if self._past is None:
+            return None
+        try:
+            return await self._past(start.org, start.run)
+        except Away as reason:
+            log.warning("delivery.past-unknown", run=start.run, reason=str(reason))
+            return None
 
     def _accepted(self, admitted: Admitted, request: Request, answer: Answer) -> Reply:
         if answer.result == "duplicate":
@@ -268,6 +286,8 @@ class Door:
             answer = await self._say(structs.replace(start, reply=subject), named)
             settled = self._accepted(admitted, request, answer)
             responded = answer.responded
+            if responded is None and answer.gone:
+                return settled
             if responded is None:
                 try:
                     async with asyncio.timeout(hook.respond_timeout_s):

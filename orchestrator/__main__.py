@@ -12,6 +12,7 @@ from chassis.expressions.worker import WorkerProcess
 from chassis.http import health_app, serve
 from chassis.jetstream import jetstream
 from chassis.lifecycle import Stopping, companions, run_service
+from chassis.past import Horizon, PostgresRunIds
 from chassis.ports import Log
 from chassis.postgres import Pool, pool
 from chassis.settings import Settings
@@ -21,6 +22,7 @@ from orchestrator.catalogue import SPECS
 from orchestrator.emission import Emission
 from orchestrator.evaluation import Compiled
 from orchestrator.judge import Judge
+from orchestrator.past import Past
 from orchestrator.questions import Questions
 from orchestrator.service import Orchestrator
 from orchestrator.sources import Sources
@@ -46,13 +48,14 @@ async def main(settings: Settings, stopping: Stopping) -> None:
         companions() as beside,
     ):
         language = Language()
-        histories = Histories(postgres, js.log)
+        histories, horizon = Histories(postgres, js.log), Horizon(js.marks, clock)
         sources = Sources(
             log=js.log,
             blobs=js.blobs,
             archive=histories,
             compile_plan=lambda plan: Compiled(plan, language),
             worker=worker,
+            past=Past(PostgresRunIds(postgres), horizon, clock),
         )
         ownership = js.ownership()
         orchestrator = Orchestrator(
@@ -84,6 +87,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
 
         beside.create_task(js.run())
         beside.create_task(questions.serve())
+        beside.create_task(horizon.run())
         for spec in SPECS.values():
             await js.catalogue.announce(spec)
         async with asyncio.TaskGroup() as group:

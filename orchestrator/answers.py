@@ -107,6 +107,7 @@ def answer_for(letter: Letter, known: Known, epoch: int, *, changed: bool, refus
             result="accepted" if known.receipt == message.receipt else "duplicate",
             request=known.run.request,
             responded=responded_of(known) if message.reply else None,
+            gone=known.gone,
         )
     return _with(answer, result="accepted") if changed else answer
 

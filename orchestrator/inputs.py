@@ -20,15 +20,22 @@ JSON: Final = "application/json"
 
 
 class NotReady(Exception):
-    """A decision needs what is not at hand: a plan, stored values, or evaluations that another process makes.
+    """A decision needs what is not at hand: a plan, stored values, evaluations made apart, what the archive knows.
 
     Nothing was decided. Get it and ask again.
     """
 
     def __init__(
-        self, *, plan: str = "", values: frozenset[Blob] = frozenset(), jobs: Sequence[Job] = ()
+        self,
+        *,
+        plan: str = "",
+        values: frozenset[Blob] = frozenset(),
+        jobs: Sequence[Job] = (),
+        past: tuple[str, str] | None = None,
     ) -> None:
+        """`past`: the org and the run of which the archive must say whether it ended once."""
         super().__init__(plan or f"{len(values)} stored values and {len(jobs)} evaluations")
+        self.past = past
         self.plan = plan
         self.values = values
         self.jobs = tuple(jobs)

@@ -45,6 +45,8 @@ class Known(Struct, frozen=True, kw_only=True):
     """Only the tombstone is left in the log; the history lies in the archive."""
     archive_asked: bool = False
     """The archive was asked for the rest, and has nothing."""
+    gone: bool = False
+    """Nothing is left of the run but its id in the archive."""
 
 
 def add_commit(known: Known, commit: Commit[RunEvent], sequence: int, body_hash: str) -> Known:

@@ -13,6 +13,7 @@ Rules that hold here:
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -24,7 +25,7 @@ from chassis.ids import digest
 from chassis.ports import Ambiguous, Arrival, Away, Letters, Log, Ownership
 from contracts.codec import Malformed, decode_bundle, encode
 from contracts.errors import Failure
-from contracts.messages import Answer, Look, Message, RetryRun, StartRun
+from contracts.messages import Answer, CancelRun, Look, Message, ResolveDoubt, RetryRun, StartRun
 from contracts.runs import AttemptScheduled, WaitOpened
 from contracts.subjects import INBOX, NOBODY, dead_letter, partition
 from contracts.subjects import run as run_subject
@@ -42,6 +43,8 @@ log = structlog.get_logger()
 PATIENCE: Final = 5
 """How often code may raise on one message before the message is a dead letter and its run is parked."""
 PAUSE: Final = 0.2
+PATIENCE_SECONDS: Final = 300.0
+"""How long a decision waits to be stored before it is made anew."""
 UNREADABLE: Final = "unreadable"
 
 
@@ -113,7 +116,11 @@ class Orchestrator:
     def _route(self, letter: Letter) -> None:
         run_id = letter.message.run
         if run_id in self._preparing:
-            self._preparing[run_id].append(letter)
+            waiting = self._preparing[run_id]
+            if not letter.direct:
+                # INBOX brings again what is not answered for long: one of each is enough.
+                waiting[:] = [each for each in waiting if each.direct or each.message != letter.message]
+            waiting.append(letter)
         elif (
             run_id in self._ready
             or self._memory.get(run_id) is not None
@@ -158,8 +165,9 @@ class Orchestrator:
         if missing is not None:
             await self._sources.fetch(missing, run_id)
             return
-        whole = any(_needs_all(letter.message) for letter in self._preparing.get(run_id, ()))
-        self._memory.keep(run_id, await self._sources.load(org, run_id, whole=whole))
+        letters = self._preparing.get(run_id, [])
+        whole, wished = any(_needs_all(letter.message) for letter in letters), _is_wished_of(letters)
+        self._memory.keep(run_id, await self._sources.load(org, run_id, whole=whole, wished=wished))
         self.counts["loads"] += 1
 
     # --- The cycle ----------------------------------------------------------------------------
@@ -174,6 +182,7 @@ class Orchestrator:
 
     async def _cycle(self, taken: dict[str, list[Letter]]) -> None:
         self.counts["cycles"] += 1
+        began = self._clock.seconds()
         judged: list[Proposed] = []
         for run_id, letters in taken.items():
             proposed = self._judged(run_id, letters)
@@ -188,7 +197,7 @@ class Orchestrator:
         if not proposals:
             return
         try:
-            placed = await self._append(proposals)
+            placed = await self._append(proposals, began)
         except Ambiguous as ambiguous:
             log.warning("append.ambiguous", runs=len(proposals), reason=str(ambiguous))
             await self._start_over()
@@ -197,10 +206,15 @@ class Orchestrator:
 
     def _judged(self, run_id: str, letters: list[Letter]) -> Proposed | None:
         """What these letters change in the run; None while it gets ready, or is looked at again later."""
-        org = letters[0].message.org
-        known = self._memory.get(run_id) or Known(run=Run.new(org, run_id))
         now = self._clock.now()
+        try:
+            known = self._known(run_id, letters, now)
+        except NotReady as missing:
+            self._prepare(run_id, letters, missing)
+            return None
         reason = self._to_park.pop(run_id, "")
+        if reason:
+            self._sources.release(run_id)
         if known.needs_release:
             self._refuse_unreadable(known, letters)
             if known.said_so:
@@ -213,7 +227,7 @@ class Orchestrator:
         if reason:
             refuse(letters, Failure(code="poison", message=reason))
             return None
-        if known.archived and not known.archive_asked and any(_needs_all(each.message) for each in letters):
+        if not known.archive_asked and _is_for_the_archive(known, letters):
             self._memory.drop(run_id)
             self._prepare(run_id, letters, None)
             return None
@@ -228,6 +242,12 @@ class Orchestrator:
         self._sources.release(run_id)
         return judged
 
+    def _known(self, run_id: str, letters: list[Letter], now: datetime) -> Known:
+        """What is remembered, or that there is nothing. Before a run begins: whether it once was and has left the log."""
+        known = self._memory.get(run_id) or Known(run=Run.new(letters[0].message.org, run_id))
+        start = start_in(letters)
+        return known if start is None else self._sources.known(known, start[1], now)
+
     async def _lightened(self, proposed: Proposed) -> Proposed:
         """Values over 64 KiB go to the object store before the commit that names them."""
         if not too_large(proposed):
@@ -239,12 +259,15 @@ class Orchestrator:
                 log.warning("blob.not-stored", run=proposed.after.run.id, reason=str(away))
                 await asyncio.sleep(PAUSE)
 
-    async def _append(self, proposals: Sequence[Proposed]) -> Sequence[int | None]:
-        """Where each commit lies. Raises `Ambiguous` when nobody knows."""
+    async def _append(self, proposals: Sequence[Proposed], began: float) -> Sequence[int | None]:
+        """Where each commit lies. Raises `Ambiguous` when nobody knows, or when it was decided too long ago."""
         entries = [
             proposal(p.sealed, p.before.sequence, p.after.trace) for p in proposals if p.sealed is not None
         ]
         while True:
+            if self._clock.seconds() - began > PATIENCE_SECONDS:
+                # A first commit expects nothing to be there. That a run never was, nobody knows for ever (chassis.past).
+                raise Ambiguous("decided too long ago")
             try:
                 placed = await self._log.append(entries)
             except Ambiguous:
@@ -482,6 +505,19 @@ class Orchestrator:
 def _needs_all(message: Message) -> bool:
     """Whether a tombstone is not enough: to go on with a run, or to say again what it once answered."""
     return isinstance(message, RetryRun) or (isinstance(message, StartRun) and bool(message.reply))
+
+
+def _is_wished_of(letters: Sequence[Letter]) -> bool:
+    """Whether something is wanted of a run that somebody saw: when the log has nothing of it, the archive has."""
+    wishes = any(isinstance(letter.message, RetryRun | CancelRun | ResolveDoubt) for letter in letters)
+    return wishes and start_in(letters) is None
+
+
+def _is_for_the_archive(known: Known, letters: Sequence[Letter]) -> bool:
+    """Whether the log alone cannot say what these letters change."""
+    if known.version:
+        return known.archived and any(_needs_all(letter.message) for letter in letters)
+    return _is_wished_of(letters)
 
 
 def refuse(letters: Sequence[Letter], error: Failure) -> None:

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
 from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
@@ -11,12 +12,14 @@ from chassis.expressions.jobs import Answer, Answers, Job, Undone, Worker
 from chassis.ports import Blobs, Log, Stored
 from contracts.codec import Decoder, decode_envelope
 from contracts.limits import PREFETCH_BYTES
+from contracts.messages import StartRun
 from contracts.payloads import Blob
 from contracts.plans import Plan
 from contracts.runs import TERMINAL
 from contracts.subjects import run as run_subject
 from orchestrator.inputs import NotReady
 from orchestrator.memory import Known, fold
+from orchestrator.past import Past
 from orchestrator.run import Evaluate, Graph
 
 T = TypeVar("T")
@@ -90,21 +93,29 @@ class Sources:
         archive: Archive,
         compile_plan: Callable[[Plan], Programs],
         worker: Worker | None = None,
+        past: Past | None = None,
     ) -> None:
+        """`past`: asked before a run begins; None where no history leaves the log whole."""
         self.blobs = blobs
         self._log = log
         self._archive = archive
         self._compile_plan = compile_plan
+        self._past = past
         self._plans: _Kept[Programs | UnreadablePlan | None] = _Kept(PLANS_KEPT)
         self._values: _Kept[bytes | None] = _Kept(VALUES_KEPT)
         self._worker = worker or NoWorker()
         self._answers: _Kept[Answer] = _Kept(ANSWERS_KEPT)
         self._held: dict[str, set[str]] = defaultdict(set)
 
-    async def load(self, org: str, run_id: str, *, whole: bool = False) -> Known:
-        """The run as its history tells it. `whole`: also what only the archive has."""
+    async def load(self, org: str, run_id: str, *, whole: bool = False, wished: bool = False) -> Known:
+        """The run as its history tells it. `whole`: also what only the archive has.
+
+        `wished`: somebody wants something of a run that exists. Where the log has nothing of it, it has left whole.
+        """
         history = await self._log.history(run_subject(org, run_id))
         known = fold(org, run_id, history)
+        if not history and (wished or (whole and self._past is not None and self._past.is_past(run_id))):
+            return await self._load_gone(org, run_id, known)
         if not known.archived or not (whole or known.run.status not in TERMINAL):
             return known
         first = decode_envelope(history[0].body).version
@@ -114,6 +125,19 @@ class Sources:
             if decode_envelope(body).version < first
         ]
         return structs.replace(fold(org, run_id, [*earlier, *history]), archive_asked=True)
+
+    async def _load_gone(self, org: str, run_id: str, unknown: Known) -> Known:
+        """What the archive has, to be gone on with at the beginning of an empty subject."""
+        subject = run_subject(org, run_id)
+        bodies = await self._archive.commits(org, run_id)
+        known = fold(org, run_id, [Stored(subject=subject, sequence=0, body=body) for body in bodies])
+        if not bodies and self._past is not None:
+            known = await self._past.remembered(unknown)
+        return structs.replace(known, archive_asked=True)
+
+    def known(self, known: Known, start: StartRun, now: datetime) -> Known:
+        """What is known of a run that somebody wants started. Raises `NotReady` when the archive must be asked."""
+        return known if self._past is None else self._past.known(known, start, now)
 
     def programs(self, plan: str) -> Programs | None:
         """The compiled plan; None when no such plan is stored. Raises `NotReady` when nobody has looked yet.
@@ -151,6 +175,8 @@ class Sources:
     async def fetch(self, missing: NotReady, run: str = "") -> None:
         """Get what a decision needed. What was fetched for a run stays until `release`: it may need all of it at once."""
         held = self._held[run] if run else set[str]()
+        if missing.past is not None and self._past is not None:
+            await self._past.ask(*missing.past)
         if missing.plan:
             held.add(missing.plan)
             self._plans.keep(missing.plan, await self._plan(missing.plan), self._all_held())
@@ -164,6 +190,8 @@ class Sources:
     def release(self, run: str) -> None:
         """The run was decided."""
         self._held.pop(run, None)
+        if self._past is not None:
+            self._past.release(run)
 
     def _all_held(self) -> set[str]:
         return set().union(*self._held.values())

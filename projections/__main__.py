@@ -21,7 +21,7 @@ from chassis.settings import Settings
 from chassis.telemetry import Metrics
 from contracts.subjects import ANCHORS, RUNS
 from projections.anchors import Anchors, PostgresHeads
-from projections.archiver import Archiver
+from projections.archiver import Archiver, Tombstones
 from projections.dead_letters import DeadLetterTable
 from projections.deliveries import DeliveryTable
 from projections.domain_tables import DomainTables
@@ -76,6 +76,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                     figures,
                     log_days=settings.retention_days,
                     archive_days=settings.archive_days,
+                    tombstones=Tombstones(marks=js.marks, most=settings.tombstones),
                 ),
                 anchors=Anchors(
                     PostgresHeads(postgres), JetStreamLog(js.connection, ANCHORS), key, clock, figures

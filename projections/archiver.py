@@ -1,21 +1,24 @@
 """Lets histories leave: first the log, for the archive; long after, the archive.
 
 Rules that hold here: a history leaves the log only when the archive has every byte of it on disk and its last commit is
-still the log's last; that last commit stays as the tombstone that refuses a second start. Whatever is killed half-way
-is done again.
+still the log's last; that last commit stays as the tombstone that refuses a second start. Tombstones leave too: without
+a dedupe key a day after the run's end, with one past the horizon, and then the archive's list of ids refuses the start
+(`chassis.past` says why nothing slips through). Whatever is killed half-way is done again.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Final, Literal, TypeAlias
 
 import structlog
+from msgspec import Struct
 
 from chassis.clock import Clock
 from chassis.crash import crash
-from chassis.ports import Away, Log, Stored
+from chassis.past import MARKED_SECONDS, SETTLED_SECONDS
+from chassis.ports import Away, Log, Proposal, Stored
 from contracts import subjects
 from projections.figures import Figures
 from projections.shelf import EndedRun, Shelf
@@ -31,6 +34,17 @@ HOOK_DAYS: Final = 30
 Days: TypeAlias = float | Literal["never"]
 
 
+class Tombstones(Struct, frozen=True, kw_only=True):
+    """When last commits leave the log."""
+
+    marks: Log
+    """Where it is written that the horizon was passed."""
+    most: int | Literal["never"]
+    """So many of runs with a dedupe key stay."""
+    settled_seconds: float = SETTLED_SECONDS
+    marked_seconds: float = MARKED_SECONDS
+
+
 class Archiver:
     """One per installation: two would do the same work twice, and no harm."""
 
@@ -44,10 +58,14 @@ class Archiver:
         *,
         log_days: Days,
         archive_days: Days,
+        tombstones: Tombstones | None = None,
     ) -> None:
+        """Without `tombstones` every last commit stays."""
         self._shelf, self._streams, self._runs = shelf, streams, runs
         self._clock, self._figures = clock, figures
         self._log_days, self._archive_days = log_days, archive_days
+        self._tombstones = tombstones
+        self._marked_since: float | None = None
 
     async def run(self) -> None:
         """Work for ever, a round at a time. A store that is away is tried again."""
@@ -64,6 +82,8 @@ class Archiver:
         now = self._clock.now()
         if self._log_days != "never":
             await self._purge_all(self._log_days)
+            if self._tombstones is not None:
+                await self._forget(self._tombstones, now)
         if self._archive_days != "never" and self._log_days != "never":
             before = now - timedelta(days=self._archive_days)
             while gone := await self._shelf.drop(before, now, DROPS):
@@ -85,37 +105,98 @@ class Archiver:
                 await self._purge(whole)
 
     async def _purge(self, runs: Sequence[EndedRun]) -> None:
+        async def done(gone: Sequence[EndedRun]) -> None:
+            await self._shelf.mark_purged(gone, self._clock.now())
+            self._figures.purged += len(gone)
+
+        await self._each(runs, self._purge_one, done)
+
+    async def _each(
+        self,
+        runs: Sequence[EndedRun],
+        act: Callable[[EndedRun, Stored | None], Awaitable[bool]],
+        done: Callable[[Sequence[EndedRun]], Awaitable[None]],
+    ) -> None:
+        """Act on every run, given its last commit in the log; then `done` hears for which the act came true."""
         # Before anything leaves: what we saw in the archive survives a power cut.
         await self._shelf.flush()
         last = await self._runs.last([subjects.run(run.org, run.run) for run in runs])
         limit = asyncio.Semaphore(SIDE_BY_SIDE)
         gone: list[EndedRun] = []
 
-        async def purge(run: EndedRun) -> None:
+        async def act_on(run: EndedRun) -> None:
             async with limit:
-                if await self._purge_one(run, last.get(subjects.run(run.org, run.run))):
+                if await act(run, last.get(subjects.run(run.org, run.run))):
                     gone.append(run)
 
         try:
-            async with asyncio.TaskGroup() as purges:
+            async with asyncio.TaskGroup() as acts:
                 for run in runs:
-                    purges.create_task(purge(run))
+                    acts.create_task(act_on(run))
         except* Away as aways:
             raise Away(str(aways.exceptions[0])) from aways
         finally:
             if gone:
-                await self._shelf.mark_purged(gone, self._clock.now())
-                self._figures.purged += len(gone)
+                await done(gone)
 
     async def _purge_one(self, run: EndedRun, last: Stored | None) -> bool:
         """Whether the run has left. It stays when its history went on after what the archive calls its end."""
         if last is not None:
-            if hashlib.sha256(last.body).digest() != run.hash:
+            if not _is_end_of(run, last):
                 return False
             await self._streams.purge(subjects.RUNS, last.subject, before=last.sequence)
         await self._streams.purge(subjects.EFFECTS, _effects_of(run))
         crash("archive.after_purge")
         return True
+
+    # --- Tombstones ---------------------------------------------------------------------------
+
+    async def _forget(self, tombstones: Tombstones, now: datetime) -> None:
+        before = now - timedelta(seconds=tombstones.settled_seconds)
+        await self._forget_all(before, keyed=False, beyond=0)
+        if tombstones.most == "never":
+            return
+        if await self._shelf.tombstones(before, None, 1, keyed=True, beyond=tombstones.most):
+            await self._mark(tombstones)
+            if self._is_known_to_all(tombstones):
+                await self._forget_all(before, keyed=True, beyond=tombstones.most)
+        elif self._marked_since is None and await self._shelf.has_forgotten():
+            await self._mark(tombstones)  # The log is not the one that had the mark.
+
+    async def _mark(self, tombstones: Tombstones) -> None:
+        """Tell everybody who starts runs to ask the archive first, and remember since when they were told."""
+        if self._marked_since is not None:
+            return
+        if subjects.HORIZON not in await tombstones.marks.last([subjects.HORIZON]):
+            log.warning("archiver.horizon-passed", tombstones=tombstones.most)
+            await tombstones.marks.append([Proposal(subjects.HORIZON, b"passed", 0)])
+        self._marked_since = self._clock.seconds()
+
+    def _is_known_to_all(self, tombstones: Tombstones) -> bool:
+        since = self._marked_since
+        return since is not None and self._clock.seconds() - since >= tombstones.marked_seconds
+
+    async def _forget_all(self, before: datetime, *, keyed: bool, beyond: int) -> None:
+        after: EndedRun | None = None
+        while page := await self._shelf.tombstones(before, after, PAGE, keyed=keyed, beyond=beyond):
+            after = page[-1]
+            await self._each(page, self._forget_one, self._forgotten)
+
+    async def _forgotten(self, gone: Sequence[EndedRun]) -> None:
+        await self._shelf.mark_forgotten(gone, self._clock.now())
+        self._figures.forgotten += len(gone)
+
+    async def _forget_one(self, run: EndedRun, last: Stored | None) -> bool:
+        """Whether nothing is left of the run. It stays when it was reopened: what follows lies behind its last commit."""
+        if last is not None:
+            if not _is_end_of(run, last):
+                return False
+            await self._streams.purge(subjects.RUNS, last.subject, before=last.sequence + 1)
+        return True
+
+
+def _is_end_of(run: EndedRun, last: Stored) -> bool:
+    return hashlib.sha256(last.body).digest() == run.hash
 
 
 def _effects_of(run: EndedRun) -> str:

@@ -49,6 +49,7 @@ class Figures(Struct):
     events: int = 0
     looks: int = 0
     purged: int = 0
+    forgotten: int = 0
     dropped: int = 0
     anchors: int = 0
     archiver_failures: int = 0
@@ -91,6 +92,9 @@ def expose(metrics: Metrics, figures: Figures, progress: Sequence[Progress], clo
     metrics.counter("projections_events_total", "Events projected", lambda: figures.events)
     metrics.counter("projections_looks_total", "Runs that the sweeper had looked at", lambda: figures.looks)
     metrics.counter("projections_purged_runs_total", "Histories that left the log", lambda: figures.purged)
+    metrics.counter(
+        "projections_forgotten_runs_total", "Tombstones that left the log", lambda: figures.forgotten
+    )
     metrics.counter(
         "projections_dropped_runs_total", "Histories that left the archive", lambda: figures.dropped
     )

@@ -121,7 +121,7 @@ ADDED_USAGE: Final = " on conflict (org, day) do update set " + ", ".join(
 ENDED: Final = (
     " on conflict (org, run) do update set "
     + ", ".join(f"{name} = excluded.{name}" for name in RUN_IDS.changing)
-    + ", purged = null, dropped = null"
+    + ", purged = null, forgotten = null, dropped = null"
 )
 
 MOVE: Final = """

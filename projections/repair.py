@@ -30,7 +30,7 @@ _RUN_HEADS: Final = """
 select distinct on (c.org, c.run) 'run.' || c.org || '.' || c.run as subject, c.version, encode(c.hash, 'hex') as hash,
     r.purged is not null and r.ended is not null as moved
 from archive.commits c left join archive.run_ids r on r.org = c.org and r.run = c.run
-where c.version > 0 order by c.org, c.run, c.version desc
+where c.version > 0 and r.forgotten is null order by c.org, c.run, c.version desc
 """
 _DOMAIN_HEADS: Final = """
 select distinct on (org, aggregate, id) 'evt.' || org || '.' || aggregate || '.' || id as subject,

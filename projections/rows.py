@@ -146,6 +146,8 @@ class RunIdRow(Struct, frozen=True, kw_only=True):
     run: str
     week: date
     receipt: str
+    keyed: bool
+    request: str | None
     ended: datetime | None
     version: int
     hash: bytes

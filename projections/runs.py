@@ -242,6 +242,8 @@ class _Folding:
             run=run.id,
             week=run.week,
             receipt=run.receipt,
+            keyed=run.dedupe is not None,
+            request=run.request,
             ended=run.ended,
             version=run.head_version,
             hash=run.head_hash,

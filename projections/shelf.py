@@ -15,7 +15,7 @@ REBUILD_LOCK: Final = 0x7265_6164
 
 # Whole means: every version from 1 to the last one, and the bytes still are what was hashed when they came.
 _ENDED: Final = """
-select r.org, r.run, r.hash, r.ended, coalesce((
+select r.org, r.run, r.hash, r.ended, r.keyed, coalesce((
     select count(*) = r.version and bool_and(c.hash = sha256(c.body))
     from archive.commits c
     where c.week = r.week and c.org = r.org and c.run = r.run and c.version <= r.version
@@ -30,6 +30,24 @@ update archive.run_ids r set purged = $1
 from unnest($2::text[], $3::text[], $4::bytea[]) as gone(org, run, hash)
 where r.org = gone.org and r.run = gone.run and r.hash = gone.hash
 """
+# What stands behind so many younger ones, the oldest first.
+_TOMBSTONES: Final = """
+with cut as (
+    select ended, org, run from archive.run_ids
+    where keyed = $1 and purged is not null and forgotten is null and ended is not null
+    order by ended desc, org desc, run desc offset $2 limit 1
+)
+select r.org, r.run, r.hash, r.ended, r.keyed, true as whole from archive.run_ids r, cut
+where r.keyed = $1 and r.purged is not null and r.forgotten is null and r.ended < $3
+    and (r.ended, r.org, r.run) <= (cut.ended, cut.org, cut.run) and (r.ended, r.org, r.run) > ($4, $5, $6)
+order by r.ended, r.org, r.run limit $7
+"""
+_MARK_FORGOTTEN: Final = """
+update archive.run_ids r set forgotten = $1
+from unnest($2::text[], $3::text[], $4::bytea[]) as gone(org, run, hash)
+where r.org = gone.org and r.run = gone.run and r.hash = gone.hash
+"""
+_ANY_FORGOTTEN: Final = "select exists (select from archive.run_ids where keyed and forgotten is not null)"
 _OLD: Final = """
 select org, run, week, ended from archive.run_ids
 where dropped is null and purged is not null and ended < $1 order by ended limit $2
@@ -87,6 +105,8 @@ class EndedRun(Struct, frozen=True, kw_only=True):
     """Of its last commit."""
     ended: datetime
     whole: bool
+    keyed: bool = True
+    """A dedupe key names it: another start may ask for the same run."""
 
 
 class Shelf(Protocol):
@@ -101,6 +121,20 @@ class Shelf(Protocol):
         ...
 
     async def mark_purged(self, runs: Sequence[EndedRun], at: datetime) -> None: ...
+
+    async def tombstones(
+        self, before: datetime, after: EndedRun | None, most: int, *, keyed: bool, beyond: int
+    ) -> Sequence[EndedRun]:
+        """Runs of which only the last commit is left in the log, behind so many that ended later; the oldest first."""
+        ...
+
+    async def mark_forgotten(self, runs: Sequence[EndedRun], at: datetime) -> None:
+        """The last commit of these has left the log too."""
+        ...
+
+    async def has_forgotten(self) -> bool:
+        """Whether the last commit of any run with a key has left the log."""
+        ...
 
     async def drop(self, before: datetime, at: datetime, most: int) -> int:
         """Remove runs that ended before this moment and have left the log; how many."""
@@ -122,9 +156,15 @@ class PostgresShelf:
         self._pool = pool
 
     async def ended(self, before: datetime, after: EndedRun | None, most: int) -> Sequence[EndedRun]:
-        key = (_BEGINNING, "", "") if after is None else (after.ended, after.org, after.run)
         async with connected(self._pool) as connection:
-            rows = await connection.fetch(_ENDED, before, *key, most)
+            rows = await connection.fetch(_ENDED, before, *_behind(after), most)
+        return [EndedRun(**dict(row)) for row in rows]
+
+    async def tombstones(
+        self, before: datetime, after: EndedRun | None, most: int, *, keyed: bool, beyond: int
+    ) -> Sequence[EndedRun]:
+        async with connected(self._pool) as connection:
+            rows = await connection.fetch(_TOMBSTONES, keyed, beyond, before, *_behind(after), most)
         return [EndedRun(**dict(row)) for row in rows]
 
     async def flush(self) -> None:
@@ -135,9 +175,16 @@ class PostgresShelf:
             await connection.execute(_FLUSH)
 
     async def mark_purged(self, runs: Sequence[EndedRun], at: datetime) -> None:
-        keys = [run.org for run in runs], [run.run for run in runs], [run.hash for run in runs]
         async with writing(self._pool) as connection:
-            await connection.execute(_MARK_PURGED, at, *keys)
+            await connection.execute(_MARK_PURGED, at, *_keys(runs))
+
+    async def mark_forgotten(self, runs: Sequence[EndedRun], at: datetime) -> None:
+        async with writing(self._pool) as connection:
+            await connection.execute(_MARK_FORGOTTEN, at, *_keys(runs))
+
+    async def has_forgotten(self) -> bool:
+        async with connected(self._pool) as connection:
+            return bool(await connection.fetchval(_ANY_FORGOTTEN))
 
     async def drop(self, before: datetime, at: datetime, most: int) -> int:
         async with writing(self._pool) as connection:
@@ -167,6 +214,14 @@ class PostgresShelf:
         async with writing(self._pool) as connection:
             await connection.execute(_PRUNE_OLD_HOOKS, before)
             await connection.execute(_PRUNE_MANY_HOOKS, HOOKS_PER_TRIGGER)
+
+
+def _behind(run: EndedRun | None) -> tuple[datetime, str, str]:
+    return (_BEGINNING, "", "") if run is None else (run.ended, run.org, run.run)
+
+
+def _keys(runs: Sequence[EndedRun]) -> tuple[list[str], list[str], list[bytes]]:
+    return [run.org for run in runs], [run.run for run in runs], [run.hash for run in runs]
 
 
 _BEGINNING: Final = datetime.fromisoformat("0001-01-01T00:00:00+00:00")

@@ -11,8 +11,10 @@ from typing import Any
 from chassis.dispatch import Dispatch
 from chassis.expressions import Language
 from chassis.ids import digest
+from chassis.past import Horizon, PastRun, PastRuns
 from chassis.ports import Stored
 from chassis.secret import HmacSecret, Secret, SecretValue
+from chassis.testing.past import MemoryRunIds
 from chassis.testing.queues import MemoryInbox, MemorySignals
 from chassis.testing.stores import MemoryBlobs, MemoryLetters, MemoryLog
 from chassis.testing.world import SimulatedClock, World
@@ -78,6 +80,9 @@ class Room:
         self.hooks = Hooks(self.letters)
         self.keys = Keys()
         self.limit = Limit()
+        self.marks = MemoryLog(self.world)
+        self.remembered: dict[str, PastRun] = {}
+        self.run_ids = MemoryRunIds(self.world, lambda _org: self.remembered)
         self.full = False
         self.starts: list[StartRun] = []
         self.owner_is_there = True
@@ -112,6 +117,7 @@ class Room:
             receipts=lambda: f"receipt-{next(numbers)}",
             disk_is_full=lambda: self.full,
             language=Language(),
+            past=PastRuns(self.run_ids, Horizon(self.marks, SimulatedClock(self.world))).of,
         )
 
     def _accepted(self, start: StartRun) -> Answer:

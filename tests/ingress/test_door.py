@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from chassis.edge.problems import Problem
+from chassis.past import PastRun
 from contracts.codec import Decoder
 from contracts.messages import Answer, Responded, StartRun
 from contracts.payloads import Blob, Inline
@@ -223,6 +224,60 @@ def test_without_an_owner_the_inbox_accepts() -> None:
         assert sum(map(len, room.inbox.letters)) == 1
 
     Room(Webhook()).run(story)
+
+
+KEYED = Webhook(dedupe=HeaderKey(header="x-key"))
+
+
+def past_run(run: str) -> PastRun:
+    return PastRun(run=run, receipt="the-first", request=None, version=3, hash="ab" * 32)
+
+
+def test_with_no_owner_there_a_delivery_of_a_run_long_gone_is_told_its_original_run() -> None:
+    async def story(room: Room) -> None:
+        room.owner_is_there = False
+        first = await room.deliver(x_key="k1")
+        run = json(first.body)["run"]
+        assert first.status == 202
+        room.remembered[run] = past_run(run)
+        again = await room.deliver(x_key="k1")
+        assert again.status == 200
+        assert json(again.body) == {"run": run, "receipt": "the-first", "deduplicated": True}
+
+    Room(KEYED).run(story)
+
+
+def test_with_no_owner_and_no_archive_there_it_is_accepted_under_the_same_id() -> None:
+    async def story(room: Room) -> None:
+        room.owner_is_there = False
+        room.run_ids.away = True
+        first = await room.deliver(x_key="k1")
+        again = await room.deliver(x_key="k1")
+        assert (first.status, again.status) == (202, 202)
+        assert json(first.body)["run"] == json(again.body)["run"]
+
+    Room(KEYED).run(story)
+
+
+def test_a_delivery_without_a_key_asks_no_archive() -> None:
+    async def story(room: Room) -> None:
+        room.owner_is_there = False
+        assert (await room.deliver()).status == 202
+        assert room.run_ids.asked == []
+
+    Room(Webhook()).run(story)
+
+
+def test_who_waits_for_the_answer_of_a_run_long_gone_is_not_kept_waiting() -> None:
+    async def story(room: Room) -> None:
+        room.answers = lambda start: Answer(run=start.run, result="duplicate", receipt="the-first", gone=True)
+        before = room.world.loop.time()
+        again = await room.deliver(x_key="k1")
+        assert again.status == 200
+        assert json(again.body)["deduplicated"] is True
+        assert room.world.loop.time() - before < 5
+
+    Room(structs.replace(KEYED, mode="respond", respond_timeout_s=60)).run(story)
 
 
 RESPOND = Webhook(mode="respond", respond_timeout_s=5)

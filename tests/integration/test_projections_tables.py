@@ -128,6 +128,7 @@ async def content(stack: Stack) -> list[Any]:
         for row in rows:
             row.pop("purged", None)
             row.pop("dropped", None)
+            row.pop("forgotten", None)
         found.append({tuple(row[key] for key in keys): row for row in rows})
     return found
 

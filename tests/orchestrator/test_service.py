@@ -72,7 +72,9 @@ class Room:
 
     async def orchestrator(self) -> None:
         ownership = MemoryOwnership(self.world, self.inbox, self.signals)
-        sources = Sources(log=self.log, blobs=self.blobs, archive=self.archive, compile_plan=Programs)
+        sources = Sources(
+            log=self.log, blobs=self.blobs, archive=self.archive, compile_plan=Programs, **self.more()
+        )
         clock = SimulatedClock(self.world)
         emission = Emission(
             tasks=self.tasks, inbox=self.inbox, signals=self.signals, ownership=ownership, clock=clock
@@ -88,6 +90,10 @@ class Room:
             clock=clock,
         )
         await self.service.serve()
+
+    def more(self) -> dict[str, Any]:
+        """What a kind of room gives its sources besides."""
+        return {}
 
     def play(self, story: Callable[["Room"], Coroutine[Any, Any, None]]) -> None:
         loop = self.world.loop

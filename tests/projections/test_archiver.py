@@ -3,11 +3,14 @@
 import hashlib
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import pytest
+from msgspec import structs
 
 from chassis.ports import Away, Proposal, Stored
-from projections.archiver import Archiver, Days
+from contracts.subjects import HORIZON
+from projections.archiver import Archiver, Days, Tombstones
 from projections.figures import Figures
 from projections.shelf import EndedRun
 from projections.streams import StreamFacts
@@ -18,8 +21,33 @@ class Clock:
     def now(self) -> datetime:
         return NOON + timedelta(days=8)
 
+    def __init__(self) -> None:
+        self.at = 0.0
+
     def seconds(self) -> float:
-        return 0.0
+        return self.at
+
+
+class Marks:
+    """The bucket of marks, which writes down when it is written to."""
+
+    epoch = 1
+
+    def __init__(self, place: "Place") -> None:
+        self.set: dict[str, Stored] = {}
+        self._place = place
+
+    async def append(self, proposals: Sequence[Proposal]) -> list[int | None]:
+        [proposal] = proposals
+        self._place._happen("mark horizon")
+        self.set[proposal.subject] = Stored(proposal.subject, 1, proposal.body)
+        return [1]
+
+    async def history(self, subject: str, after: int = 0) -> list[Stored]:
+        raise NotImplementedError
+
+    async def last(self, subjects: Sequence[str]) -> dict[str, Stored]:
+        return {subject: self.set[subject] for subject in subjects if subject in self.set}
 
 
 class Place:
@@ -33,12 +61,16 @@ class Place:
         self.marked: list[str] = []
         self.away = ""
         self.epoch = 1
+        self.forgotten: list[str] = []
+        self.marks = Marks(self)
 
-    def end(self, run: str, days: float, *, whole: bool = True, body: bytes | None = None) -> None:
+    def end(
+        self, run: str, days: float, *, whole: bool = True, body: bytes | None = None, keyed: bool = True
+    ) -> None:
         last = [m for m in self.messages if m.subject == f"run.{ORG}.{run}"][-1]
         digest = hashlib.sha256(last.body if body is None else body).digest()
         ended = NOON + timedelta(days=8) - timedelta(days=days)
-        self.runs.append(EndedRun(org=ORG, run=run, hash=digest, ended=ended, whole=whole))
+        self.runs.append(EndedRun(org=ORG, run=run, hash=digest, ended=ended, whole=whole, keyed=keyed))
 
     # The shelf.
     async def ended(self, before: datetime, after: EndedRun | None, most: int) -> Sequence[EndedRun]:
@@ -56,6 +88,29 @@ class Place:
     async def mark_purged(self, runs: Sequence[EndedRun], at: datetime) -> None:
         self._happen("mark")
         self.marked += [run.run for run in runs]
+
+    async def tombstones(
+        self, before: datetime, after: EndedRun | None, most: int, *, keyed: bool, beyond: int
+    ) -> Sequence[EndedRun]:
+        left = sorted(
+            (
+                r
+                for r in self.runs
+                if r.keyed == keyed and r.run in self.marked and r.run not in self.forgotten
+            ),
+            key=lambda run: (run.ended, run.org, run.run),
+        )
+        due = [run for run in left[: max(0, len(left) - beyond)] if run.ended < before]
+        if after is not None:
+            due = [run for run in due if (run.ended, run.org, run.run) > (after.ended, after.org, after.run)]
+        return due[:most]
+
+    async def mark_forgotten(self, runs: Sequence[EndedRun], at: datetime) -> None:
+        self._happen("forget")
+        self.forgotten += [run.run for run in runs]
+
+    async def has_forgotten(self) -> bool:
+        return any(run.keyed and run.run in self.forgotten for run in self.runs)
 
     async def drop(self, before: datetime, at: datetime, most: int) -> int:
         self.happened.append(f"drop {before.date()}")
@@ -100,8 +155,19 @@ class Place:
         return sum(m.subject == f"run.{ORG}.{run}" for m in self.messages)
 
 
-def archiver(place: Place, log_days: Days = 7.0, archive_days: Days = 90.0) -> Archiver:
-    return Archiver(place, place, place, Clock(), Figures(), log_days=log_days, archive_days=archive_days)
+def archiver(place: Place, log_days: Days = 7.0, archive_days: Days = 90.0, **more: Any) -> Archiver:
+    clock = more.pop("clock", Clock())
+    tombstones = Tombstones(marks=place.marks, **more) if more else None
+    return Archiver(
+        place,
+        place,
+        place,
+        clock,
+        Figures(),
+        log_days=log_days,
+        archive_days=archive_days,
+        tombstones=tombstones,
+    )
 
 
 @pytest.fixture
@@ -165,3 +231,93 @@ async def test_never_means_never(place: Place) -> None:
 async def test_the_archive_lets_go_after_its_own_time(place: Place) -> None:
     await archiver(place, archive_days=90.0).round()
     assert place.happened == ["drop 2026-08-30", "weeks 2026-08-30", "hooks 2026-10-29"]
+
+
+# --- Tombstones ---------------------------------------------------------------------------------
+
+
+async def test_past_the_horizon_the_oldest_tombstones_leave_after_everybody_could_see_the_mark(
+    place: Place,
+) -> None:
+    for number, run in enumerate(("run1", "run2", "run10")):
+        place.end(run, 30 - number)
+    clock = Clock()
+    working = archiver(place, most=1, marked_seconds=600, clock=clock)
+    await working.round()
+    assert HORIZON in place.marks.set
+    assert [place.left(run) for run in ("run1", "run2", "run10")] == [1, 1, 1]
+    clock.at = 599.0
+    await working.round()
+    assert place.forgotten == []
+    clock.at = 600.0
+    await working.round()
+    assert [place.left(run) for run in ("run1", "run2", "run10")] == [0, 0, 1]
+    assert place.forgotten == ["run1", "run2"]
+    at = place.happened.index("mark horizon")
+    assert place.happened[at:].count("flush") == 1, (
+        "the archive's ids are on disk before the first one leaves"
+    )
+    assert place.happened.index("forget") > at + place.happened[at:].index("flush")
+
+
+async def test_an_archiver_that_starts_anew_waits_again_and_marks_no_second_time(place: Place) -> None:
+    place.end("run1", 30)
+    await archiver(place, most=0, marked_seconds=600).round()
+    clock = Clock()
+    second = archiver(place, most=0, marked_seconds=600, clock=clock)
+    await second.round()
+    assert place.left("run1") == 1
+    clock.at = 600.0
+    await second.round()
+    assert place.left("run1") == 0
+    assert place.happened.count("mark horizon") == 1
+
+
+async def test_below_the_horizon_nothing_is_marked_and_every_tombstone_stays(place: Place) -> None:
+    for run in ("run1", "run2"):
+        place.end(run, 30)
+    await archiver(place, most=2, marked_seconds=0).round()
+    await archiver(place, most="never", marked_seconds=0).round()
+    assert place.marks.set == {}
+    assert [place.left(run) for run in ("run1", "run2")] == [1, 1]
+
+
+async def test_a_run_without_a_key_leaves_whole_a_day_after_its_end(place: Place) -> None:
+    place.end("run1", 2, keyed=False)
+    place.end("run2", 0.5, keyed=False)
+    place.end("run10", 2)
+    await archiver(place, log_days=0.1, most=500_000).round()
+    assert [place.left(run) for run in ("run1", "run2", "run10")] == [0, 1, 1]
+    assert place.effects == []
+    assert place.marks.set == {}, "nobody has to ask the archive before a start with a key"
+
+
+async def test_a_tombstone_of_a_run_that_was_reopened_stays(place: Place) -> None:
+    place.end("run1", 30, keyed=False)
+    working = archiver(place, most=0)
+    place.marked = ["run1"]
+    [ended] = place.runs
+    place.runs = [structs.replace(ended, hash=b"of the end before this one")]
+    await working.round()
+    assert place.left("run1") == 4
+    assert place.forgotten == []
+
+
+async def test_a_log_that_lost_the_mark_gets_it_again(place: Place) -> None:
+    place.end("run1", 30)
+    place.marked = place.forgotten = ["run1"]
+    await archiver(place, most=500).round()
+    assert HORIZON in place.marks.set
+
+
+@pytest.mark.parametrize("away", ["flush", "purge RUNS", "mark horizon", "forget"])
+async def test_forgetting_that_is_cut_off_is_done_again(place: Place, away: str) -> None:
+    place.end("run1", 30)
+    place.marked = ["run1"]
+    place.away = away
+    with pytest.raises(Away):
+        await archiver(place, most=0, marked_seconds=0).round()
+    assert place.forgotten == []
+    place.away = ""
+    await archiver(place, most=0, marked_seconds=0).round()
+    assert (place.left("run1"), place.forgotten) == (0, ["run1"])
