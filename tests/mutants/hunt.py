@@ -1,0 +1,109 @@
+"""One process, one mutant: apply it, then play schedules until the checker finds a violation. Speaks JSON lines.
+
+`python -m tests.mutants.hunt` reads its order from stdin. Nothing of ours but the mutant itself is imported before the
+mutant is applied.
+"""
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from tests.mutants.mutant import Broken, Edit, apply
+
+OUR_OWN_MISTAKE: Final = re.compile(
+    rb"\b(NameError|AttributeError|TypeError|UnboundLocalError|ImportError|ModuleNotFoundError)\b"
+)
+"""A mutant that shows itself by one of these is badly written: that says nothing about the checker."""
+TOLD_EVERY: Final = 25
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """What a hunting process is asked to do."""
+
+    edits: Sequence[Edit]
+    stage: str
+    seeds: Sequence[int] = ()
+    tests: Sequence[str] = ()
+
+
+class Word(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a hunting process says: how far it is, and in the end what came of the mutant."""
+
+    state: str
+    """`passed` (so far), `killed`, `broken`; nothing more comes after the last two."""
+    seed: int = -1
+    promise: str = ""
+    said: str = ""
+    schedules: int = 0
+
+
+def say(word: Word) -> None:
+    sys.__stdout__.write(msgspec.json.encode(word).decode() + "\n")  # type: ignore[union-attr]  # It is there.
+    sys.__stdout__.flush()  # type: ignore[union-attr]
+
+
+def main() -> None:
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    try:
+        apply(order.edits)
+        word = _tested(order.tests) if order.tests else _hunted(order)
+    except Broken as broken:
+        word = Word(state="broken", said=str(broken))
+    except Exception as error:  # Whatever the import of a mutant raises is told, not lost.
+        word = Word(state="broken", said=f"{type(error).__name__}: {error}")
+    say(word)
+
+
+def _tested(tests: Sequence[str]) -> Word:
+    import pytest  # Only here is it needed.
+
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(printed):
+        code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--no-header", *tests])
+    text = printed.getvalue()
+    failed = re.search(r"^(FAILED|ERROR) (.*)$", text, re.MULTILINE)
+    match int(code):
+        case 0:
+            return Word(state="passed", schedules=1)
+        case 1 if failed is not None and failed[1] == "FAILED":
+            if OUR_OWN_MISTAKE.search(failed[2].encode()):
+                return Word(state="broken", said=failed[2])
+            return Word(state="killed", promise="test", said=failed[2][:300], schedules=1)
+        case _:
+            return Word(state="broken", said=text[-500:])
+
+
+def _hunted(order: Order) -> Word:
+    from tests.mutants.stages import STAGES, quiet  # Not before the mutant was applied.
+
+    play = STAGES[order.stage]
+    with quiet():
+        without_faults = STAGES["calm"](0)
+        if any(violation.promise == "crash" for violation in without_faults.violations):
+            return Word(state="broken", said=without_faults.violations[0].what[-500:], schedules=1)
+        for number, seed in enumerate(order.seeds, 1):
+            seen = play(seed)
+            if seen.violations:
+                return _judged(seed, seen, number)
+            if number % TOLD_EVERY == 0:
+                say(Word(state="passed", seed=seed, schedules=number))
+    return Word(state="passed", seed=order.seeds[-1], schedules=len(order.seeds))
+
+
+def _judged(seed: int, seen: Any, schedules: int) -> Word:
+    violation = seen.violations[0]
+    mistake = next((text for text in seen.texts if OUR_OWN_MISTAKE.search(text)), None)
+    if mistake is not None:
+        said = mistake.decode(errors="replace")[-500:]
+        return Word(state="broken", seed=seed, said=said, schedules=schedules)
+    said = str(violation)[:300]
+    return Word(state="killed", seed=seed, promise=violation.promise, said=said, schedules=schedules)
+
+
+if __name__ == "__main__":
+    main()

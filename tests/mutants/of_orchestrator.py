@@ -1,0 +1,409 @@
+"""Mutants of the orchestrator's shell: owners, appends, answers, re-emission."""
+
+from typing import Final
+
+from tests.mutants.mutant import Edit, Mutant
+
+_SERVICE: Final = "orchestrator.service"
+
+_UNFENCED: Final = """lying = await self._log.last([entry.subject for entry in {which}])
+                placed = await self._log.append([
+                    structs.replace(
+                        entry, expected=lying[entry.subject].sequence if entry.subject in lying else 0
+                    )
+                    for entry in entries
+                ])"""
+
+NO_OCC: Final = Mutant(
+    name="no optimistic concurrency",
+    what="A commit goes behind whatever is last, not behind what was decided on: versions double, decisions too.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "                placed = await self._log.append(entries)",
+            "                " + _UNFENCED.format(which="entries"),
+        )
+    ],
+)
+STALE_AGAIN: Final = Mutant(
+    name="a refused decision is sent again as it is",
+    what="After a conflict the old decision is appended behind the newcomer instead of being made anew.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "                placed = await self._log.append(entries)",
+            "                placed = await self._log.append(entries)\n"
+            "                if None in placed:\n"
+            "                    " + _UNFENCED.format(which="entries").replace("\n", "\n    "),
+        )
+    ],
+)
+EARLY_ANSWER: Final = Mutant(
+    name="answered before it is stored",
+    what="Calls are answered and INBOX is acknowledged before the append: a kill between loses what was accepted.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "            placed = await self._append(",
+            "            [self._answer(each, each.after) for each in proposals]\n"
+            "            placed = await self._append(",
+        )
+    ],
+)
+ACK_ON_AMBIGUOUS: Final = Mutant(
+    name="acknowledged after an ambiguous failure",
+    what="An append of which nobody knows counts as done: where it was not, its messages are lost.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "            await self._start_over()\n            return",
+            "            for proposed in proposals:\n"
+            "                self._answer(proposed, proposed.after)\n"
+            "            await self._start_over()\n            return",
+        )
+    ],
+)
+AMBIGUOUS_IS_LOST: Final = Mutant(
+    name="an ambiguous failure is a refusal",
+    what="An append that may be stored is tried again at the old place, and its memory is kept.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "            except Ambiguous:\n                raise\n            except Away as away:\n"
+            '                self.counts["refused_appends"]',
+            '            except Away as away:\n                self.counts["refused_appends"]',
+        )
+    ],
+)
+CONFLICT_IS_LOSS: Final = Mutant(
+    name="a conflict is a loss",
+    what="Messages whose commit lost the race are answered as if they had nothing to say.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "        if proposed.letters or later:\n"
+            "            self._prepare(run_id, [*proposed.letters, *later], None)",
+            "        for letter in proposed.letters:\n"
+            '            letter.answer(Answer(run=run_id, result="nothing"))\n'
+            "        if later:\n"
+            "            self._prepare(run_id, later, None)",
+        )
+    ],
+)
+REMEMBERS_AT_TAKE_OVER: Final = Mutant(
+    name="remembered over a take-over",
+    what="What was known of a partition's runs before somebody else owned them still counts.",
+    edits=[Edit(_SERVICE, "        self._memory.forget(number)\n", "")],
+)
+LETTERS_OVER_TAKE_OVER: Final = Mutant(
+    name="letters are kept over a take-over",
+    what="Letters of an ownership that is over are dealt with although they come again.",
+    edits=[Edit(_SERVICE, "                waiting[run_id] = []", "                pass")],
+)
+NOTHING_UNCONFIRMED: Final = Mutant(
+    name="nothing to do, says memory",
+    what="A message is answered with nothing although another owner has committed since.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "        if await self._is_last(proposed.before):\n            self._answer(proposed, proposed.before)",
+            "        if proposed.before:\n            self._answer(proposed, proposed.before)",
+        )
+    ],
+)
+EMITS_UNCONFIRMED: Final = Mutant(
+    name="emitted again without a look at the log",
+    what="Attempts are asked for again by a state that is not the last one.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "        if not await self._is_last(known):\n            self._decide_anew(proposed)\n            return\n"
+            "        self._emission",
+            "        self._emission",
+        )
+    ],
+)
+NO_RE_EMISSION: Final = Mutant(
+    name="nothing is emitted again",
+    what="A task that got lost between the commit and TASKS is missing for ever.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "        missing = await self._emission.missing(known)\n",
+            "        missing = (await self._emission.missing(known))[:0]\n",
+        )
+    ],
+)
+ONLY_LOOKS_RE_EMIT: Final = Mutant(
+    name="only a look emits again",
+    what="After a take-over a message that changes nothing is answered without asking whether tasks are missing.",
+    edits=[Edit(_SERVICE, "and (looked or not known.emitted):", "and looked:")],
+)
+NO_RE_ARMING: Final = Mutant(
+    name="wake-ups are not armed again",
+    what="A wake-up that was lost between the commit and INBOX is missing until a sweep.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "        await self._emission.wakes([(known, wait) for wait in outstanding(known.run).waits])\n",
+            "",
+        )
+    ],
+)
+ANSWERED_BEFORE_ARMED: Final = Mutant(
+    name="answered before wake-ups are armed",
+    what="A commit is answered for although nobody will wake its run.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "        if waits:\n            self._tasks.create_task(self._arm_then_answer(waits, settled))\n"
+            "        else:\n            self._answer_all(settled)",
+            "        self._answer_all(settled)\n"
+            "        if waits:\n            self._tasks.create_task(self._arm_then_answer(waits, settled))",
+        )
+    ],
+)
+NEVER_ARMED: Final = Mutant(
+    name="wake-ups are not armed",
+    what="Nobody wakes a run when its wait is due: only sweeps do.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "        if waits:\n            self._tasks.create_task(self._arm_then_answer(waits, settled))\n"
+            "        else:\n            self._answer_all(settled)",
+            "        self._answer_all(settled)",
+        )
+    ],
+)
+REMEMBERS_AFTER_AMBIGUOUS: Final = Mutant(
+    name="remembered after an ambiguous failure",
+    what="After an append of which nobody knows, memory counts as before.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "        self._memory.clear()\n        self._ready.clear()\n",
+            "        self._ready.clear()\n",
+        )
+    ],
+)
+OWNS_ON_AFTER_AMBIGUOUS: Final = Mutant(
+    name="no new ownership after an ambiguous failure",
+    what="The letters of the failed cycle are forgotten, and nobody asks for them again.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "        self._preparing.clear()\n        await self._ownership.forget()",
+            "        self._preparing.clear()",
+        )
+    ],
+)
+OLD_LETTERS_GO_ON: Final = Mutant(
+    name="letters of an ownership that is over go on",
+    what="What was begun for an earlier ownership is tried again and answered.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "        return generation == self._generation and not self._released",
+            "        return not self._released",
+        )
+    ],
+)
+SIDE_BY_SIDE: Final = Mutant(
+    name="cycles side by side",
+    what="A second cycle begins while one is under way: only the expected sequence stands between them.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "        if self._ready and not self._cycling:\n            self._cycling = True\n",
+            "        if self._ready:\n            self._cycling = True\n",
+        )
+    ],
+)
+TOMBSTONE_IS_ENOUGH: Final = Mutant(
+    name="a tombstone is a whole history",
+    what="A run that left the log is tried again by its last commit alone.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "    return isinstance(message, RetryRun) or (isinstance(message, StartRun) and bool(message.reply))",
+            "    return False and isinstance(message, RetryRun)",
+        )
+    ],
+)
+MALFORMED_IS_DROPPED: Final = Mutant(
+    name="what nobody can read is dropped",
+    what="An unreadable message is refused and kept nowhere.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "        await self._keep_dead(dead_letter(INBOX, NOBODY, UNREADABLE), body, str(malformed))\n",
+            "",
+        )
+    ],
+)
+STUMBLES_FOR_EVER: Final = Mutant(
+    name="code that raises is tried for ever",
+    what="A message that our code raises on is tried again and again, and its run is never parked.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "        if self._stumbles[name] < PATIENCE:",
+            "        if self._stumbles[name] < PATIENCE * 10**9:",
+        )
+    ],
+)
+CULPRIT_IS_DROPPED: Final = Mutant(
+    name="a message that our code raises on is dropped",
+    what="It is neither answered nor does its run say that it is parked.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "        self._to_park[message.run] = reason\n        for letter in [culprit, *others]:\n",
+            '        culprit.answer(Answer(run=message.run, result="nothing"))\n        for letter in others:\n',
+        )
+    ],
+)
+NOT_CAUGHT_UP: Final = Mutant(
+    name="emitted again before INBOX was read",
+    what="An attempt is asked for again although its outcome lies in INBOX.",
+    edits=[
+        Edit(
+            "orchestrator.emission",
+            "        await self._ownership.caught_up(partition(known.run.id))\n",
+            "",
+        )
+    ],
+)
+TASKS_NOT_ASKED: Final = Mutant(
+    name="emitted again without asking TASKS",
+    what="An attempt is asked for again although its task is there.",
+    edits=[
+        Edit(
+            "orchestrator.emission",
+            "        waiting = await self._tasks.waiting(list(subjects))\n",
+            "        waiting = (await self._tasks.waiting(list(subjects))) - set(subjects)\n",
+        )
+    ],
+)
+UNKNOWN_EVENT_IS_SKIPPED: Final = Mutant(
+    name="an event from a newer release is skipped",
+    what="A history is read as if the event that this release does not know were not there.",
+    edits=[
+        Edit(
+            "orchestrator.memory",
+            "            known = _place(known, stored, body_hash, unknown.needs_release)\n",
+            "            known = _place(known, stored, body_hash)\n",
+        )
+    ],
+    stage="newer release",
+)
+TOMBSTONE_UNNOTICED: Final = Mutant(
+    name="a tombstone is not noticed",
+    what="A history whose beginning has left the log is taken for whole.",
+    edits=[
+        Edit(
+            "orchestrator.memory",
+            "            known = structs.replace(known, archived=True)",
+            "            known = structs.replace(known, archived=False)",
+        )
+    ],
+)
+CHAIN_OVER_RE_ENCODED: Final = Mutant(
+    name="the chain runs over re-encoded bytes",
+    what="A commit names the hash of what the one before means, not of the bytes that are stored.",
+    edits=[
+        Edit(
+            "orchestrator.memory",
+            "        body_hash = digest(stored.body)\n",
+            '        body_hash = digest(__import__("msgspec").json.encode(__import__("msgspec").json.decode(stored.body)))\n',
+        )
+    ],
+    stage="strange values",
+)
+TIME_GOES_BACK: Final = Mutant(
+    name="time goes back",
+    what="A commit has the time of the machine, although the one before was later.",
+    edits=[
+        Edit("orchestrator.judge", "    return max(now, known.at) if known.at else now", "    return now")
+    ],
+)
+PLAN_UNREADABLE_KILLS: Final = Mutant(
+    name="a start that is parked is lost",
+    what="A run whose first message our code raises on is parked without having begun.",
+    edits=[
+        Edit(
+            "orchestrator.judge",
+            "            events += facts if not isinstance(facts, Refusal) else ()\n",
+            "",
+        )
+    ],
+)
+PLANS_NOT_HELD: Final = Mutant(
+    name="what a decision needs may leave before it is made",
+    what="A decision that needs more values than there is room for is never made.",
+    edits=[
+        Edit(
+            "orchestrator.sources",
+            "        held = self._held[run] if run else set[str]()\n",
+            "        held = set[str]()\n",
+        )
+    ],
+)
+WRONG_RECEIPT: Final = Mutant(
+    name="a duplicate is told its own receipt",
+    what="Whoever sends again is told of a receipt under which nothing happened.",
+    edits=[
+        Edit(
+            "orchestrator.answers",
+            'result="nothing", epoch=epoch, sequence=known.sequence, receipt=known.receipt\n',
+            'result="nothing", epoch=epoch, sequence=known.sequence,\n'
+            '        receipt=message.receipt if isinstance(message, StartRun) else ""\n',
+        )
+    ],
+)
+ANSWERS_OF_OTHERS: Final = Mutant(
+    name="a bundle is answered by its first message",
+    what="INBOX is acknowledged when the first message of a bundle is done.",
+    edits=[
+        Edit(
+            "orchestrator.answers",
+            "        if self._left == 0:\n            self.arrival.answer(encode(self._answers) if",
+            "        if self._left == 0 or not self.arrival.direct:\n"
+            "            self.arrival.answer(encode(self._answers) if",
+        )
+    ],
+)
+
+MUTANTS: Final = (
+    NO_OCC,
+    STALE_AGAIN,
+    EARLY_ANSWER,
+    ACK_ON_AMBIGUOUS,
+    AMBIGUOUS_IS_LOST,
+    CONFLICT_IS_LOSS,
+    REMEMBERS_AT_TAKE_OVER,
+    LETTERS_OVER_TAKE_OVER,
+    NOTHING_UNCONFIRMED,
+    EMITS_UNCONFIRMED,
+    NO_RE_EMISSION,
+    ONLY_LOOKS_RE_EMIT,
+    NO_RE_ARMING,
+    ANSWERED_BEFORE_ARMED,
+    NEVER_ARMED,
+    REMEMBERS_AFTER_AMBIGUOUS,
+    OWNS_ON_AFTER_AMBIGUOUS,
+    OLD_LETTERS_GO_ON,
+    SIDE_BY_SIDE,
+    TOMBSTONE_IS_ENOUGH,
+    MALFORMED_IS_DROPPED,
+    STUMBLES_FOR_EVER,
+    CULPRIT_IS_DROPPED,
+    NOT_CAUGHT_UP,
+    TASKS_NOT_ASKED,
+    TOMBSTONE_UNNOTICED,
+    TIME_GOES_BACK,
+    PLAN_UNREADABLE_KILLS,
+    PLANS_NOT_HELD,
+    WRONG_RECEIPT,
+    ANSWERS_OF_OTHERS,
+)

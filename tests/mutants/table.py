@@ -1,0 +1,14 @@
+"""Every mutant."""
+
+from typing import Final
+
+from tests.mutants import of_decisions, of_executor, of_ingress, of_orchestrator, of_projections
+from tests.mutants.mutant import Mutant
+
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    *of_orchestrator.MUTANTS,
+    *of_decisions.MUTANTS,
+    *of_executor.MUTANTS,
+    *of_ingress.MUTANTS,
+    *of_projections.MUTANTS,
+)

@@ -1,0 +1,94 @@
+"""The hunt for mutants is honest: what changes nothing survives, what is fatal dies, and a mutant that is lost is an error."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.mutants.crew import IDENTITY, Bounds, Checkpoint, Crew, Outcome
+from tests.mutants.mutant import Broken, Edit, Mutant, mutated
+from tests.mutants.table import MUTANTS
+
+BOUNDS = Bounds(schedules=12, seconds_each=60.0, processes=2)
+KEYS = Edit("ingress.accept", 'f"key:{key}"', 'f"key:{key}{admitted.receipt}"')
+
+
+def planted(name: str, *edits: Edit, tests: tuple[str, ...] = ()) -> Mutant:
+    return Mutant(name=name, what="Planted by a test.", edits=edits, tests=tests)
+
+
+async def hunted(*mutants: Mutant, checkpoint: Checkpoint | None = None) -> dict[str, Outcome]:
+    crew = Crew(BOUNDS, checkpoint or Checkpoint(None), tell=lambda _: None)
+    return {outcome.mutant: outcome for outcome in await crew.hunt(mutants)}
+
+
+async def test_only_a_planted_fault_is_found() -> None:
+    found = await hunted(
+        IDENTITY,
+        planted("fatal", KEYS),
+        planted("lost", Edit("ingress.accept", "these words stand nowhere", "")),
+        planted("nonsense", Edit("ingress.accept", 'f"key:{key}"', "ingress of nonsense")),
+        planted(
+            "cannot be imported",
+            Edit("ingress.accept", "RETRY_SECONDS: Final = 5", "RETRY_SECONDS = nowhere"),
+        ),
+        planted(
+            "mistaken", Edit("orchestrator.decisions", "if run.parked is not None or", "if run.parking or")
+        ),
+    )
+    assert found["identity"].state == "survived"
+    assert found["identity"].schedules == BOUNDS.schedules
+    assert (found["fatal"].state, found["fatal"].promise) == ("killed", "P2")
+    assert {name: found[name].state for name in ("lost", "nonsense", "cannot be imported", "mistaken")} == {
+        "lost": "error",
+        "nonsense": "error",
+        "cannot be imported": "error",
+        "mistaken": "error",
+    }
+    assert "stands 0 times" in found["lost"].said
+    assert "nowhere" in found["cannot be imported"].said
+    assert "AttributeError" in found["mistaken"].said
+
+
+async def test_a_mutant_may_be_killed_by_a_test_that_is_well_without_it() -> None:
+    retries = "tests/orchestrator/test_retries.py"
+    endless = Edit("orchestrator.retries", " or tries >= retry.attempts", "")
+    found = await hunted(
+        planted("endless", endless, tests=(retries,)),
+        planted("elsewhere", KEYS, tests=(retries,)),
+        planted("no such test", endless, tests=("tests/orchestrator/test_nothing.py",)),
+    )
+    assert {name: outcome.state for name, outcome in found.items()} == {
+        "endless": "killed",
+        "elsewhere": "survived",
+        "no such test": "error",
+    }
+
+
+async def test_a_hunt_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "mutants.jsonl"
+    checkpoint = Checkpoint(path)
+    checkpoint.add(Outcome(mutant="identity", state="undecided", schedules=BOUNDS.schedules - 1))
+    crew = Crew(BOUNDS, Checkpoint(path), tell=lambda _: None)
+    [outcome] = await crew.hunt([IDENTITY])
+    assert (outcome.state, outcome.schedules, crew.schedules) == ("survived", BOUNDS.schedules, 1)
+    assert await hunted(IDENTITY, checkpoint=Checkpoint(path)) == {"identity": outcome}
+
+
+def test_the_checkpoint_of_other_code_does_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "mutants.jsonl"
+    path.write_text('of another release\n{"mutant":"identity","state":"survived"}\n')
+    assert Checkpoint(path).outcomes == {}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_every_mutant_has_its_place_in_the_code(mutant: Mutant) -> None:
+    assert mutated(mutant.edits)
+
+
+def test_names_are_unique() -> None:
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+def test_an_anchor_that_stands_twice_is_refused() -> None:
+    with pytest.raises(Broken, match="stands"):
+        mutated([Edit("ingress.accept", "raise away(", "raise away(")])
