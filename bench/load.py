@@ -2,7 +2,8 @@
 
     python -m bench.load URL --connections 64 --seconds 5 [--rate 100] [--body FILE]
 
-Every request carries an `Idempotency-Key` of its own. Prints one JSON object: requests, answers by status, latencies.
+Every request carries an `Idempotency-Key` of its own. Prints one JSON object: requests, answers by status, latencies of the
+granted ones, how many refusals came without `Retry-After`, and how late the generator itself was.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Final, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import uvloop
@@ -32,6 +34,9 @@ BODY = json.dumps(
 ).encode()
 
 
+REFUSALS: Final = ("429", "503")
+
+
 class Answers:
     """What came back."""
 
@@ -39,23 +44,29 @@ class Answers:
         self.by_status: dict[str, int] = {}
         self.seconds: list[float] = []
         self.late: list[float] = []
+        self.without_retry_after = 0
 
-    def add(self, status: str, seconds: float) -> None:
+    def add(self, answer: "HttpAnswer", seconds: float) -> None:
+        status, may_come_again = answer
         self.by_status[status] = self.by_status.get(status, 0) + 1
         if status.startswith("2"):
             self.seconds.append(seconds)
+        elif status in REFUSALS and not may_come_again:
+            self.without_retry_after += 1
 
     def told(self, lasted: float) -> dict[str, object]:
-        ordered = sorted(self.seconds)
+        ordered, late = sorted(self.seconds), sorted(self.late)
         return {
             "requests": sum(self.by_status.values()),
             "ok": len(ordered),
             "statuses": self.by_status,
+            "without_retry_after": self.without_retry_after,
             "seconds": round(lasted, 3),
             "per_s": round(len(ordered) / lasted, 1) if lasted else 0.0,
             "p50_ms": _share(ordered, 0.5),
             "p99_ms": _share(ordered, 0.99),
             "max_ms": _share(ordered, 1.0),
+            "late_p99_ms": _share(late, 0.99),
         }
 
 
@@ -63,6 +74,42 @@ def _share(ordered: list[float], share: float) -> float | None:
     if not ordered:
         return None
     return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1_000, 2)
+
+
+HttpAnswer: TypeAlias = tuple[str, bool]
+"""The status, or `lost`; and whether it came with `Retry-After`."""
+LOST: Final[HttpAnswer] = ("lost", False)
+
+
+class _Line(asyncio.Protocol):
+    """One connection with at most one request under way."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.answered: asyncio.Future[HttpAnswer] | None = None
+        self._read = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self.transport = None
+        self._tell(LOST)
+
+    def data_received(self, data: bytes) -> None:
+        self._read += data
+        head, found, body = self._read.partition(b"\r\n\r\n")
+        if not found:
+            return
+        head = head.lower()
+        length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0] or b"0")
+        if len(body) >= length:
+            self._read = b""
+            self._tell((head[9:12].decode(), b"\r\nretry-after:" in head))
+
+    def _tell(self, answer: HttpAnswer) -> None:
+        if self.answered is not None and not self.answered.done():
+            self.answered.set_result(answer)
 
 
 class Client:
@@ -75,28 +122,26 @@ class Client:
             f"Content-Length: {len(body)}\r\nIdempotency-Key: {label}-"
         ).encode()
         self._body = body
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._line = _Line()
 
-    async def post(self, number: int) -> str:
+    async def post(self, number: int) -> HttpAnswer:
         """Send one request; the status of its answer, or `lost`."""
-        try:
-            if self._writer is None or self._reader is None:
-                self._reader, self._writer = await asyncio.open_connection(*self._address)
-            self._writer.write(b"%s%d\r\n\r\n%s" % (self._head, number, self._body))
-            head = await self._reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().split(b"content-length:")[1].split(b"\r\n", 1)[0])
-            if length:
-                await self._reader.readexactly(length)
-            return head[9:12].decode()
-        except (OSError, asyncio.IncompleteReadError, IndexError, ValueError):
-            self.close()
-            return "lost"
+        loop = asyncio.get_running_loop()
+        if self._line.transport is None or self._line.transport.is_closing():
+            try:
+                _, self._line = await loop.create_connection(_Line, *self._address)
+            except OSError:
+                return LOST
+        line = self._line
+        line.answered = loop.create_future()
+        if line.transport is None:
+            return LOST
+        line.transport.write(b"%s%d\r\n\r\n%s" % (self._head, number, self._body))
+        return await line.answered
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        self._reader = self._writer = None
+        if self._line.transport is not None:
+            self._line.transport.close()
 
 
 async def closed_loop(clients: list[Client], seconds: float) -> tuple[Answers, float]:
@@ -124,6 +169,7 @@ async def open_loop(clients: list[Client], seconds: float, rate: float) -> tuple
 
     async def one(number: int, due: float) -> None:
         client = await idle.get()
+        answers.late.append(time.perf_counter() - due)
         answers.add(await client.post(number), time.perf_counter() - due)
         idle.put_nowait(client)
 

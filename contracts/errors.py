@@ -48,6 +48,11 @@ _ROWS: Final = (
     ErrorCode("slow_request", 408, "The request did not arrive in time."),
     ErrorCode("internal", 500, "A defect of ours; the trace id finds it in the log."),
     ErrorCode("unavailable", 503, "A part of the system is away; nothing was accepted; come again."),
+    ErrorCode(
+        "overloaded",
+        503,
+        "More comes in than can be handled; nothing was accepted; Retry-After says when to come again.",
+    ),
     ErrorCode("respond_timeout", 504, "The run goes on, but its answer did not come in time."),
     # Webhooks
     ErrorCode(

@@ -17,6 +17,8 @@ HEADER_SECONDS: Final = 10.0
 BODY_SECONDS: Final = 15.0
 IDLE_SECONDS: Final = 30
 CONNECTIONS_PER_ADDRESS: Final = 64
+CONNECTIONS: Final = 4_096
+BODIES_BYTES: Final = 64 * MIB
 JSON_DEPTH: Final = 64
 JSON_KEYS: Final = 10_000
 STRING_BYTES: Final = 1 * MIB
@@ -84,6 +86,13 @@ REPLAY_SECONDS: Final = 300
 # --- The disk of the log, as shares of its quota -----------------------------------------------
 DISK_STOPS_UPLOADS: Final = 0.75
 DISK_STOPS_STARTS: Final = 0.85
+
+# --- What a service may hold in memory; where a container is given less, it is stopped ----------
+INGRESS_MEMORY_BYTES: Final = 512 * MIB
+ORCHESTRATOR_MEMORY_BYTES: Final = 1024 * MIB
+EXECUTOR_MEMORY_BYTES: Final = 1024 * MIB
+PROJECTIONS_MEMORY_BYTES: Final = 1024 * MIB
+GATEWAY_MEMORY_BYTES: Final = 512 * MIB
 
 # --- Numbers and names in messages -------------------------------------------------------------
 MAX_INTEGER: Final = 2**53 - 1

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 from chassis import ids
+from chassis.admission import Admission
+from chassis.backlog import Backlog
 from chassis.clock import SystemClock
 from chassis.dispatch import Dispatch
 from chassis.edge.connections import ConnectionCap
@@ -38,11 +40,19 @@ async def main(settings: Settings, stopping: Stopping) -> None:
     ):
         directory, horizon = Directory(js.reader(DOMAIN)), Horizon(js.marks, clock)
         dispatch, hooks = Dispatch(js.signals, js.inbox), Hooks(js.letters)
-        waiting = Waiting(js.signals, ids.receipt().replace("-", ""))
+        backlog = Backlog(js.connection)
+        admission = Admission(
+            dispatch,
+            clock,
+            most=settings.most_starts,
+            backlog=lambda: backlog.waiting,
+            most_backlog=settings.most_backlog,
+        )
+        waiting = Waiting(js.signals, ids.receipt().replace("-", ""), settings.most_waiting)
         limit = RateLimit(redis, clock, prefix="hooks", processes=settings.ingress_processes)
         door = Door(
             directory=directory,
-            dispatch=dispatch,
+            dispatch=admission,
             history=js.log,
             blobs=js.blobs,
             hooks=hooks,
@@ -56,15 +66,25 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             past=PastRuns(PostgresRunIds(postgres), horizon).of,
         )
         show(metrics, door, hooks, limit)
+        show_admission(metrics, admission, waiting, backlog)
 
         async def unready() -> list[str]:
             reasons = [] if directory.complete.is_set() else ["The triggers are not read yet."]
             return [*reasons, *js.unready()]
 
-        for work in (js.run(), directory.follow(), dispatch.run(), hooks.run(), limit.run(), horizon.run()):
+        for work in (
+            js.run(),
+            directory.follow(),
+            dispatch.run(),
+            hooks.run(),
+            limit.run(),
+            horizon.run(),
+            backlog.run(),
+        ):
             beside.create_task(work)
         app = ingress_app(
             door=door,
+            admission=admission,
             ready=unready,
             metrics=metrics,
             tracer=tracer,
@@ -107,6 +127,21 @@ def show(metrics: Metrics, door: Door, hooks: Hooks, limit: RateLimit) -> None:
         "Decisions about a rate made without Redis.",
         lambda: limit.fallbacks,
     )
+
+
+def show_admission(metrics: Metrics, admission: Admission, waiting: Waiting, backlog: Backlog) -> None:
+    """What overload looks like from inside."""
+    metrics.counters(
+        "ingress_overload_refused_total",
+        "Deliveries refused because there was too much of something.",
+        "bound",
+        lambda: admission.refused | {"waiting": waiting.refused},
+    )
+    metrics.gauge("ingress_starts_bound", "Starts that may be under way now.", lambda: admission.bound)
+    metrics.gauge("ingress_starts", "Starts under way.", lambda: admission.under_way)
+    metrics.gauge("ingress_bodies_bytes", "Bytes of bodies that are held.", lambda: admission.bytes)
+    metrics.gauge("ingress_waiting", "Deliveries that wait for their run's answer.", lambda: len(waiting))
+    metrics.gauge("ingress_backlog", "Attempts that wait for an executor.", lambda: backlog.waiting)
 
 
 if __name__ == "__main__":

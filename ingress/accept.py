@@ -10,9 +10,10 @@ from typing import Final, Literal, Protocol, TypeAlias
 import structlog
 from msgspec import Struct, structs
 
+from chassis.admission import Sender
 from chassis.clock import Clock
 from chassis.crash import crash
-from chassis.dispatch import QUEUED, Dispatch
+from chassis.dispatch import QUEUED
 from chassis.edge.problems import Problem
 from chassis.expressions import Language
 from chassis.ids import digest, run_id
@@ -87,7 +88,7 @@ class Door:
         self,
         *,
         directory: Directory,
-        dispatch: Dispatch,
+        dispatch: Sender,
         history: Log,
         blobs: Blobs,
         hooks: Hooks,

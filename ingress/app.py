@@ -6,8 +6,9 @@ A framework costs twenty times as much per request as this function; here that i
 import ipaddress
 from typing import Final
 
+from chassis.admission import Admission
 from chassis.clock import Clock
-from chassis.edge.bodies import read_body
+from chassis.edge.bodies import read_body, size_of
 from chassis.edge.guard import Guard, header
 from chassis.edge.problems import Problem
 from chassis.http import App, Ready, Receive, Scope, Send, health_answer, lifespan, send_whole
@@ -20,8 +21,15 @@ PREFIX: Final = "/hooks/"
 ANSWER_HEADERS: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 
 
-def ingress_app(
-    *, door: Door, ready: Ready, metrics: Metrics, tracer: Tracer, clock: Clock, trusted_proxies: int
+def ingress_app(  # noqa: PLR0913  # The composition root names every part once.
+    *,
+    door: Door,
+    admission: Admission,
+    ready: Ready,
+    metrics: Metrics,
+    tracer: Tracer,
+    clock: Clock,
+    trusted_proxies: int,
 ) -> Guard:
     """The whole of ingress as one ASGI app."""
 
@@ -31,7 +39,8 @@ def ingress_app(
             return
         path: str = scope["path"]
         if path.startswith(PREFIX):
-            await _send(send, await _hook(door, clock, scope, receive))
+            admission.check()
+            await _send(send, await _hook(door, admission, clock, scope, receive))
             return
         answer = await health_answer(path, ready, metrics) if _inside(scope["state"]["address"]) else None
         if answer is None:
@@ -45,22 +54,22 @@ def ingress_app(
     )
 
 
-async def _hook(door: Door, clock: Clock, scope: Scope, receive: Receive) -> Reply:
+async def _hook(door: Door, admission: Admission, clock: Clock, scope: Scope, receive: Receive) -> Reply:
     address: str = scope["state"]["address"]
     admitted = door.admit(scope["path"][len(PREFIX) :], scope["method"], address)
-    length = header(scope, b"content-length")
-    body = await read_body(receive, length.encode("latin-1") if length else None, admitted.body_bytes)
-    request = Request(
-        method=scope["method"],
-        headers=_headers(scope["headers"]),
-        raw_headers=scope["headers"],
-        query=scope["query_string"].decode("latin-1"),
-        body=body,
-        address=address,
-        received_at=clock.now().isoformat(),
-        trace=scope["state"]["trace"],
-    )
-    return await door.take(admitted, request)
+    length = (header(scope, b"content-length") or "").encode("latin-1")
+    with admission.holding(size_of(length, admitted.body_bytes)):
+        request = Request(
+            method=scope["method"],
+            headers=_headers(scope["headers"]),
+            raw_headers=scope["headers"],
+            query=scope["query_string"].decode("latin-1"),
+            body=await read_body(receive, length or None, admitted.body_bytes),
+            address=address,
+            received_at=clock.now().isoformat(),
+            trace=scope["state"]["trace"],
+        )
+        return await door.take(admitted, request)
 
 
 def _headers(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:

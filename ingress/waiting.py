@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 
+from chassis.edge.problems import Problem
 from chassis.ports import Signals
 from contracts.codec import Decoder, Malformed
 from contracts.messages import Responded
@@ -20,11 +21,18 @@ _decode = Decoder[Responded](Responded)
 class Waiting:
     """Answers by number. `listening` must be open while somebody waits."""
 
-    def __init__(self, signals: Signals, instance: str) -> None:
+    def __init__(self, signals: Signals, instance: str, most: int = 2_000) -> None:
+        """`most` may wait at once."""
         self._signals = signals
         self._instance = instance
+        self._most = most
         self._numbers = itertools.count(1)
         self._places: dict[str, asyncio.Future[Responded]] = {}
+        self.refused = 0
+        """Deliveries that found no place."""
+
+    def __len__(self) -> int:
+        return len(self._places)
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
@@ -33,7 +41,10 @@ class Waiting:
 
     @contextmanager
     def place(self) -> Iterator[tuple[str, "asyncio.Future[Responded]"]]:
-        """A subject to be answered on, and the answer to come."""
+        """A subject to be answered on, and the answer to come. Raises `Problem` when too many wait."""
+        if len(self._places) >= self._most:
+            self.refused += 1
+            raise Problem("overloaded", "Too many wait for an answer.", headers={"retry-after": "5"})
         number = str(next(self._numbers))
         answered: asyncio.Future[Responded] = asyncio.get_running_loop().create_future()
         self._places[number] = answered

@@ -60,6 +60,13 @@ async def read_body(
         ) from None
 
 
+def size_of(content_length: bytes, limit: int) -> int:
+    """How many bytes a body may turn out to have, before it is read: the limit when nobody said."""
+    return (
+        min(int(content_length), limit) if content_length.isdigit() and len(content_length) <= 18 else limit
+    )
+
+
 def _number(text: bytes) -> int:
     if not text.isdigit() or len(text) > 18:
         raise Problem("malformed", "Content-Length is not a number.", headers={"connection": "close"})

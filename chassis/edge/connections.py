@@ -11,14 +11,22 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from contracts.limits import CONNECTIONS_PER_ADDRESS, HEADER_BYTES, HEADER_SECONDS, IDLE_SECONDS
+from contracts.limits import (
+    CONNECTIONS,
+    CONNECTIONS_PER_ADDRESS,
+    HEADER_BYTES,
+    HEADER_SECONDS,
+    IDLE_SECONDS,
+)
 
+ABORT: Final = "automateos.abort"
+"""In a request's `extensions`: a function that drops its connection at once, with all that was not sent."""
 _READ_AHEAD: Final = 64 * 1024
 """What may lie in the header section before the parser has seen its end; the app measures it exactly."""
 
 
 class ConnectionCap:
-    """Connections per address. One object per listening port.
+    """Connections per address, and in all. One object per listening port.
 
     Loopback is exempt, unless told otherwise: who is on the machine needs no connections to harm it, and a proxy in
     front speaks for everybody. Behind proxies (`trusted_proxies`) nothing is counted here: they see the addresses.
@@ -30,6 +38,7 @@ class ConnectionCap:
         *,
         trusted_proxies: int = 0,
         exempt_loopback: bool = True,
+        most_in_all: int = CONNECTIONS,
         header_seconds: float = HEADER_SECONDS,
         stall_seconds: float = IDLE_SECONDS,
     ) -> None:
@@ -38,9 +47,15 @@ class ConnectionCap:
         self.open = 0
         self.refused = 0
         self._most = most
+        self._most_in_all = most_in_all
         self._counts = trusted_proxies == 0
         self._exempt_loopback = exempt_loopback
         self._by_address: Counter[str] = Counter()
+
+    @property
+    def full(self) -> bool:
+        """Whether nobody more may come in, whoever it is."""
+        return self.open >= self._most_in_all
 
     def enter(self, address: str) -> bool:
         """Count a connection in. False: this address has enough."""
@@ -88,6 +103,10 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # As uvicorn has it.
         super().connection_made(transport)
         address = self.client[0] if self.client else ""
+        if self.guard.full:
+            self.guard.refused += 1
+            self._refuse(b"503 Service Unavailable\r\nretry-after: 1")
+            return
         if not self.guard.enter(address):
             transport.abort()
             return

@@ -241,6 +241,17 @@ async def test_an_address_has_so_many_connections_and_no_more() -> None:
         assert (await (await opened()).ask(get))[0] == 200
 
 
+async def test_a_port_has_so_many_connections_in_all_and_tells_the_others_to_come_again() -> None:
+    cap = ConnectionCap(most_in_all=1)
+    async with wires(cap) as opened:
+        first = await opened()
+        get = "GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+        assert (await first.ask(get))[0] == 200
+        status, headers, _ = await (await opened()).answer()
+        assert (status, headers["retry-after"], cap.refused) == (503, "1", 1)
+        assert (await first.ask(get))[0] == 200
+
+
 async def test_behind_a_trusted_proxy_the_client_is_who_the_proxy_says() -> None:
     get = "GET / HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 6.6.6.6, 203.0.113.9\r\n\r\n"
     async with wires(trusted_proxies=1) as opened:
