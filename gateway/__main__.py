@@ -31,6 +31,7 @@ from gateway.authentication import still_valid
 from gateway.directory import Directory
 from gateway.domain import Domain
 from gateway.keys.store import Keys
+from gateway.live.missed import PostgresArchive
 from gateway.live.streams import Live
 from gateway.live.tail import Tail
 from gateway.places import Places, PostgresPositions
@@ -180,7 +181,13 @@ def gateway_of(  # What the world offers.
         reading=Reading(places, runs),
         histories=histories,
         inspector=RemoteInspector(js.signals, js.blobs),
-        live=Live(tail, histories, lambda subject: js.reader(RUNS, subject), still_valid(vault.find_key)),
+        live=Live(
+            tail,
+            histories,
+            lambda subject: js.reader(RUNS, subject),
+            PostgresArchive(postgres),
+            still_valid(vault.find_key),
+        ),
         secrets=secrets,
         keys=Keys(vault, domain, places, clock),
         catalogue=js.catalogue,

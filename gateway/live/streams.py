@@ -4,15 +4,18 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final
+from typing import Final, Literal
 
+from chassis.edge.connections import ABORT
 from chassis.edge.problems import Problem, unavailable
 from chassis.http import Receive, Scope, Send
 from chassis.lifecycle import companions
 from chassis.ports import Away, Reader
+from contracts.codec import decode_envelope
 from contracts.limits import MAX_INTEGER, SSE_STREAMS_PER_KEY
 from contracts.subjects import run as run_subject
 from gateway.callers import Caller
+from gateway.live.missed import Archive
 from gateway.live.tail import Mark, Seen, Tail, Watcher, frame, frames
 from gateway.rejected import absent
 from gateway.runs.histories import Histories, Kept
@@ -20,6 +23,10 @@ from gateway.runs.histories import Histories, Kept
 HEARTBEAT_SECONDS: Final = 5.0
 RETRY: Final = b"retry: 1000\n\n"
 HEARTBEAT: Final = b": still here\n\n"
+
+Reset = Literal["restored", "unknown", "retention"]
+"""Why a stream cannot say all that came after an event: the log began anew (it was restored), the log never had the event,
+or the past was kept no longer."""
 
 _ID: Final = re.compile(r"([0-9]{1,15})-([0-9]{1,16})-([0-9]{1,6})")
 
@@ -35,10 +42,12 @@ class Live:
         tail: Tail,
         histories: Histories,
         readers: Readers,
+        archive: Archive,
         still_valid: Callable[[Caller], Awaitable[bool]],
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
         self._tail, self._histories, self._readers = tail, histories, readers
+        self._archive = archive
         self._still_valid, self._heartbeat = still_valid, heartbeat_seconds
         self.open: Counter[str] = Counter()
 
@@ -80,9 +89,14 @@ class Live:
         """The history first, then what the tail saw since the history was read."""
         if mark is not None and mark.epoch != self._tail.epoch:
             mark = None  # The log was restored: its numbers begin anew, so the whole run is told again.
-            yield frame("reset", b"{}")
+            yield reset("restored")
         last = 0
-        for kept in await self._histories.commits(watcher.org, run_id):
+        history = await self._histories.commits(watcher.org, run_id)
+        if history and decode_envelope(history[0].body).version > 1:
+            first = Mark(history[0].epoch, history[0].sequence, 0)
+            if mark is None or mark < first:
+                yield reset("retention")
+        for kept in history:
             shown = frames(Seen(watcher.org, run_id, kept), mark)
             if kept.epoch == self._tail.epoch:
                 last = kept.sequence
@@ -93,40 +107,50 @@ class Live:
 
     async def _org(self, watcher: Watcher, mark: Mark | None) -> AsyncIterator[bytes]:
         now = self._tail.sequence
-        if mark is not None and (mark.epoch != self._tail.epoch or mark.sequence > now):
-            mark = None
-            yield frame("reset", b"{}")
-        if mark is not None:
+        if mark is not None and mark.epoch != self._tail.epoch:
+            yield reset("restored")
+        elif mark is not None and mark.sequence > now:
+            yield reset("unknown")
+        elif mark is not None:
             async for shown in self._missed(watcher.org, mark, now):
                 yield shown
         async for shown in self._go_on(watcher, now):
             yield shown
 
     async def _missed(self, org: str, mark: Mark, now: int) -> AsyncIterator[bytes]:
-        """Out of memory when it was a moment ago, else out of the log."""
+        """Out of memory when it was a moment ago, else out of the archive and then the log."""
         remembered = self._tail.since(mark)
-        if remembered is not None:
-            for seen in remembered:
-                if seen.org == org and seen.kept.sequence <= now and (shown := frames(seen, mark)):
+        if remembered is None and not await self._archive.whole_since(org, mark):
+            yield reset("retention")
+        for seen in remembered or ():
+            if seen.org == org and seen.kept.sequence <= now and (shown := frames(seen, mark)):
+                yield shown
+        if remembered is None:
+            async for seen in self._past(org, mark, now):
+                if shown := frames(seen, mark):
                     yield shown
-            return
-        async for batch in self._readers(run_subject(org, "*")).read(mark.sequence - 1):
+
+    async def _past(self, org: str, mark: Mark, now: int) -> AsyncIterator[Seen]:
+        after = mark.sequence - 1
+        async for seen in self._archive.commits(org, mark.epoch, after):
+            if seen.kept.sequence > now:
+                return
+            after = seen.kept.sequence
+            yield seen
+        async for batch in self._readers(run_subject(org, "*")).read(after):
             for stored in batch:
                 if stored.sequence > now:
                     return
                 kept = Kept(self._tail.epoch, stored.sequence, stored.body)
-                if shown := frames(Seen(org, stored.subject.split(".")[2], kept), mark):
-                    yield shown
+                yield Seen(org, stored.subject.split(".")[2], kept)
             if not batch:
                 return
 
     async def _go_on(self, watcher: Watcher, after: int) -> AsyncIterator[bytes]:
         while not watcher.ended:
             taken = await watcher.take(after, self._heartbeat)
-            for _, shown in taken:
-                yield shown
-            if not taken and not watcher.ended:
-                yield HEARTBEAT
+            if taken or not watcher.ended:
+                yield taken or HEARTBEAT
 
     async def serve(
         self,
@@ -135,11 +159,12 @@ class Live:
         told: Callable[[Watcher], AsyncIterator[bytes]],
         send: Callable[[bytes], Awaitable[None]],
         gone: Callable[[], Awaitable[None]],
+        cut: Callable[[], None],
     ) -> None:
-        """Carry one stream until either side ends it, or its key is no longer valid."""
+        """Carry one stream until either side ends it, its key is no longer valid, or it does not keep up."""
         self.open[caller.key] += 1
         try:
-            with self._tail.watch(caller.org, run_id) as watcher:
+            with self._tail.watch(caller.org, run_id, cut) as watcher:
 
                 async def leave() -> None:
                     await gone()
@@ -185,7 +210,7 @@ class LiveStream:
     ) -> None:
         self._live, self._caller, self._told, self._run_id = live, caller, told, run_id
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
 
@@ -196,5 +221,11 @@ class LiveStream:
             while (await receive())["type"] != "http.disconnect":
                 pass
 
-        await self._live.serve(self._caller, self._run_id, self._told, say, gone)
+        cut: Callable[[], None] = scope["extensions"][ABORT]
+        await self._live.serve(self._caller, self._run_id, self._told, say, gone, cut)
         await send({"type": "http.response.body", "body": b""})
+
+
+def reset(reason: Reset) -> bytes:
+    """Something is missing before what follows: read the state anew, then go on."""
+    return frame("reset", b'{"reason":"%s"}' % reason.encode())

@@ -1,11 +1,12 @@
 """RUNS as it grows: read once per process, fanned out in memory to whoever watches.
 
-A watcher that does not keep up is let go when 1 MiB waits for it; it comes back with the id of the last event it saw.
+A watcher that does not keep up is let go when 1 MiB waits for it, and its connection is cut: what waits for a reader that
+does not read would wait for ever. It comes back with the id of the last event it saw.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -14,12 +15,20 @@ from msgspec import Struct
 
 from chassis.ports import Log, Reader, Stored
 from contracts.codec import Malformed, encode
-from contracts.limits import MIB, SSE_BUFFER_BYTES
+from contracts.limits import KIB, MIB, SSE_BUFFER_BYTES
 from gateway.runs.histories import Kept, events_in
 
 log = structlog.get_logger()
 
 REMEMBERED_BYTES: Final = 16 * MIB
+_PART_BYTES: Final = 64 * KIB
+"""Handed to the connection at once."""
+_BREATH_BYTES: Final = 256 * KIB
+"""Read before the watchers get their turn: who keeps up shall not be let go because much came at once."""
+
+
+def _nothing() -> None:
+    """For a watcher without a connection that could be cut."""
 
 
 class Seen(Struct, frozen=True):
@@ -39,44 +48,62 @@ class Mark(Struct, frozen=True, order=True):
 
 
 class Watcher:
-    """What waits for one stream."""
+    """What waits for one stream, what it is being sent included."""
 
-    def __init__(self, org: str, run: str | None, most: int) -> None:
+    def __init__(self, org: str, run: str | None, most: int, cut: Callable[[], None] = _nothing) -> None:
         self.org, self.run = org, run
-        self._most = most
+        self._most, self._cut = most, cut
         self._waiting: deque[tuple[int, bytes]] = deque()
-        self._size = 0
+        self._unread = self._handed = 0
         self._wake = asyncio.Event()
         self.ended = ""
         """Why it ended; empty while it goes on."""
 
     def put(self, sequence: int, frames: bytes) -> None:
-        if self._size + len(frames) > self._most:
+        if self.ended:
+            return
+        if self._unread + len(frames) > self._most:
             self.end("slow")
-        elif not self.ended:
-            self._waiting.append((sequence, frames))
-            self._size += len(frames)
-            self._wake.set()
+            self._cut()
+            return
+        self._waiting.append((sequence, frames))
+        self._unread += len(frames)
+        self._wake.set()
 
     def end(self, reason: str) -> None:
         self.ended = self.ended or reason
         self._waiting.clear()
-        self._size = 0
+        self._unread = self._handed = 0
         self._wake.set()
 
-    async def take(self, after: int, timeout: float) -> list[tuple[int, bytes]]:
-        """What came in beyond this sequence; nothing when nothing came in time, or when it ended."""
-        if not self._waiting and not self.ended:
-            try:
-                async with asyncio.timeout(timeout):
+    async def take(self, after: int, timeout: float) -> bytes:
+        """Some of what came in beyond this sequence; nothing when nothing came in time, or when it ended.
+
+        What was taken counts as unread until the next call: only then is it known to be sent.
+        """
+        self._unread -= self._handed
+        self._handed = 0
+        try:
+            async with asyncio.timeout(timeout):
+                while not self.ended:
+                    if taken := self._taken(after):
+                        return taken
+                    self._wake.clear()
                     await self._wake.wait()
-            except TimeoutError:
-                return []
-        taken = [(sequence, frames) for sequence, frames in self._waiting if sequence > after]
-        self._waiting.clear()
-        self._size = 0
-        self._wake.clear()
-        return taken
+        except TimeoutError:
+            pass  # Nothing came: whoever asked says so to the other side.
+        return b""
+
+    def _taken(self, after: int) -> bytes:
+        taken: list[bytes] = []
+        while self._waiting and self._handed < _PART_BYTES:
+            sequence, frames = self._waiting.popleft()
+            if sequence > after:
+                taken.append(frames)
+                self._handed += len(frames)
+            else:
+                self._unread -= len(frames)
+        return b"".join(taken)
 
 
 class Tail:
@@ -106,14 +133,25 @@ class Tail:
         """From now on, for ever."""
         self.sequence = await self._reader.end()
         self.following.set()
+        taken = 0
         async for batch in self._reader.read(self.sequence):
             for stored in batch:
                 self._take(stored)
+                taken += len(stored.body)
+                if taken > _BREATH_BYTES:
+                    taken = 0
+                    await asyncio.sleep(0)
 
     @contextmanager
-    def watch(self, org: str, run: str | None, most: int = SSE_BUFFER_BYTES) -> Iterator[Watcher]:
-        """See what goes by from now on."""
-        watcher = Watcher(org, run, most)
+    def watch(
+        self,
+        org: str,
+        run: str | None,
+        cut: Callable[[], None] = _nothing,
+        most: int = SSE_BUFFER_BYTES,
+    ) -> Iterator[Watcher]:
+        """See what goes by from now on. `cut`: ends the connection of one that does not keep up."""
+        watcher = Watcher(org, run, most, cut)
         self._watchers.setdefault(org, set()).add(watcher)
         if self.closed:
             watcher.end("closing")

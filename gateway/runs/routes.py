@@ -187,7 +187,10 @@ async def watch_run(
     run_id: FromPath[str],
     last_event_id: LastEventId = None,
 ) -> LiveStream:
-    """Server-sent events: the run's history, then every event as it happens. An event's id is where to go on from."""
+    """Server-sent events: the run's history, then every event as it happens. An event's id is where to go on from.
+
+    `reset` says that something before what follows is missing, and why (`reason`); `end` says why the stream ends.
+    """
     return await live.of_run(caller, run_id, last_event_id)
 
 
@@ -195,7 +198,12 @@ async def watch_run(
 async def watch_org(
     caller: NamedDependency[Caller], live: NamedDependency[Live], last_event_id: LastEventId = None
 ) -> LiveStream:
-    """Server-sent events of every run of the org, from now on or from after `Last-Event-ID`."""
+    """Server-sent events of every run of the org, from now on or from after `Last-Event-ID`, archived ones included.
+
+    `reset` comes first when that cannot be done without a gap, with its `reason`: `retention` (some of what came after
+    that event was kept no longer), `restored` (the log was restored from a backup) or `unknown` (the log never had that
+    event). Read the state anew then. A connection with 1 MiB unread is dropped; come back with the last id you saw.
+    """
     return await live.of_org(caller, last_event_id)
 
 

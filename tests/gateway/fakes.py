@@ -6,7 +6,7 @@ import json
 import secrets
 import zlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -17,6 +17,7 @@ from msgspec import Raw, Struct, structs
 
 from chassis.clock import Clock
 from chassis.dispatch import Dispatch
+from chassis.edge.connections import ABORT
 from chassis.edge.guard import Guard
 from chassis.edge.problems import unavailable
 from chassis.egress import Egress
@@ -51,7 +52,7 @@ from gateway.domain import Domain
 from gateway.domain import Place as LogPlace
 from gateway.keys.store import Keys
 from gateway.live.streams import Live
-from gateway.live.tail import Tail
+from gateway.live.tail import Mark, Seen, Tail
 from gateway.permissions import SCOPES
 from gateway.places import Places
 from gateway.rejected import absent
@@ -150,6 +151,26 @@ class FilteredReader:
 
     async def end(self) -> int:
         return await self._log.end()
+
+
+class MemoryArchive:
+    """What has left the log, as a test puts it."""
+
+    def __init__(self) -> None:
+        self.seen: list[Seen] = []
+        self.dropped_through = 0
+        """What lay up to here is gone."""
+        self.away = False
+
+    async def whole_since(self, _org: str, mark: Mark) -> bool:
+        if self.away:
+            raise Away
+        return mark.sequence > self.dropped_through
+
+    async def commits(self, org: str, epoch: int, after: int) -> AsyncIterator[Seen]:
+        for each in self.seen:
+            if each.org == org and each.kept.epoch == epoch and each.kept.sequence > after:
+                yield each
 
 
 class MemoryBlobs:
@@ -504,7 +525,15 @@ class Office:
         triggers = Triggers(
             domain, self.binding, secrets_, self.places, Language(), "https://hooks.example.com/"
         )
-        self.live = Live(self.tail, histories, self.runs_log.filtered, still_valid(self.vault.find_key), 0.05)
+        self.archive = MemoryArchive()
+        self.live = Live(
+            self.tail,
+            histories,
+            self.runs_log.filtered,
+            self.archive,
+            still_valid(self.vault.find_key),
+            0.05,
+        )
         parts = Parts(
             domain=domain,
             places=self.places,
@@ -570,7 +599,7 @@ class Office:
         if data:
             given["content-type"] = "application/json"
         given |= {name.replace("_", "-"): value for name, value in headers.items()}
-        await self.app(scope_of(method, path, given), exchange.receive, exchange.send)
+        await self.app(scope_of(method, path, given, exchange.cut), exchange.receive, exchange.send)
         return exchange.reply()
 
     async def api(self, method: str, path: str, body: object = None, **more: Any) -> Reply:
@@ -589,6 +618,15 @@ class Exchange:
         self.parts: list[bytes] = []
         self.grew = asyncio.Event()
         self.ended = False
+        self.reads = asyncio.Event()
+        self.reads.set()
+        """Cleared: what is sent does not get through."""
+
+    def cut(self) -> None:
+        """The connection is dropped: nothing gets through any more, and nobody waits for it."""
+        self.status = 0
+        self.left.set()
+        self.reads.set()
 
     async def receive(self) -> dict[str, Any]:
         if self.asked:
@@ -598,6 +636,7 @@ class Exchange:
         return {"type": "http.request", "body": self._body, "more_body": False}
 
     async def send(self, message: Any) -> None:
+        await self.reads.wait()
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
@@ -610,7 +649,9 @@ class Exchange:
         return Reply(self.status, self.headers, b"".join(self.parts))
 
 
-def scope_of(method: str, path: str, headers: Mapping[str, str]) -> dict[str, Any]:
+def scope_of(
+    method: str, path: str, headers: Mapping[str, str], cut: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
     plain, _, query = path.partition("?")
     return {
         "type": "http",
@@ -626,6 +667,7 @@ def scope_of(method: str, path: str, headers: Mapping[str, str]) -> dict[str, An
         "client": ("203.0.113.9", 4711),
         "server": ("127.0.0.1", 8401),
         "state": {},
+        "extensions": {ABORT: cut},
     }
 
 

@@ -7,11 +7,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from chassis.edge.connections import ConnectionCap
+from chassis.http import serving
 from chassis.ports import Proposal
 from contracts.codec import encode
-from contracts.limits import SSE_STREAMS_PER_KEY
+from contracts.limits import SSE_BUFFER_BYTES, SSE_STREAMS_PER_KEY
 from contracts.runs import CancelRequested, RunFact
 from contracts.subjects import run as run_subject
 from gateway.live.tail import Mark, Tail, Watcher, frame
@@ -78,7 +80,9 @@ async def watching(office: Office, path: str, key: str = "", **headers: str) -> 
     given |= {name.replace("_", "-"): value for name, value in headers.items()}
     async with asyncio.TaskGroup() as group:
         group.create_task(
-            office.app(scope_of("GET", f"/api/v1{path}", given), exchange.receive, exchange.send)
+            office.app(
+                scope_of("GET", f"/api/v1{path}", given, exchange.cut), exchange.receive, exchange.send
+            )
         )
         while not exchange.parts:
             exchange.grew.clear()
@@ -188,13 +192,72 @@ async def test_what_happens_while_the_past_is_told_comes_once_and_in_order(offic
         assert stream.ids == [f"1-{number}-0" for number in range(1, 7)]
 
 
-@pytest.mark.parametrize("last_id", ["2-1-0", "1-99-0"])
-async def test_an_id_of_another_time_of_the_log_starts_anew_and_says_so(office: Office, last_id: str) -> None:
+@pytest.mark.parametrize(("last_id", "reason"), [("2-1-0", "restored"), ("1-99-0", "unknown")])
+async def test_an_id_of_another_time_of_the_log_starts_anew_and_says_so(
+    office: Office, last_id: str, reason: str
+) -> None:
     async with watching(office, "/live", last_event_id=last_id) as stream:
         await stream.until(1)
         await extended(office, "r1", wish())
         events = await stream.until(2)
         assert [event.kind for event in events] == ["reset", "run.cancel-requested"]
+        assert events[0].data == {"reason": reason}
+
+
+async def past(office: Office, count: int = 6) -> None:
+    """Runs of which the log has only the newest two any more; nothing is remembered."""
+    for number in range(1, count + 1):
+        await extended(office, f"r{number}", wish("a"), wish("b"))
+    while office.tail.sequence < count:
+        await asyncio.sleep(0.001)
+    office.archive.seen = list(office.tail._recent)
+    office.tail._recent.clear()
+    for index in range(count - 2):
+        office.runs_log.messages[index] = structs.replace(
+            office.runs_log.messages[index], subject="run.nobody.gone"
+        )
+
+
+async def test_what_has_left_the_log_is_told_out_of_the_archive(office: Office) -> None:
+    await past(office)
+    office.archive.seen.pop()  # It follows the log, so it may lack the newest.
+    async with watching(office, "/live", last_event_id="1-2-0") as stream:
+        await stream.until(9)
+        await extended(office, "r9", wish())
+        events = await stream.until(10)
+        assert stream.ids == ["1-2-1", *(f"1-{n}-{i}" for n in (3, 4, 5, 6) for i in (0, 1)), "1-7-0"]
+        assert "reset" not in {event.kind for event in events}
+
+
+async def test_what_retention_took_is_said_before_what_is_still_there(office: Office) -> None:
+    await past(office)
+    del office.archive.seen[:4]
+    office.archive.dropped_through = 4
+    async with watching(office, "/live", last_event_id="1-2-0") as stream:
+        events = await stream.until(5)
+        assert (events[0].kind, events[0].data) == ("reset", {"reason": "retention"})
+        assert stream.ids == ["1-5-0", "1-5-1", "1-6-0", "1-6-1"]
+
+
+async def test_a_stream_that_needs_the_archive_ends_while_that_is_away(office: Office) -> None:
+    """Never a gap that nobody is told of."""
+    await past(office)
+    office.archive.away = True
+    async with watching(office, "/live", last_event_id="1-2-0") as stream:
+        event = await stream.end()
+        assert (event.kind, event.data, stream.ids) == ("end", {"reason": "unavailable"}, [])
+
+
+@pytest.mark.parametrize(("last_id", "told"), [("", True), ("1-1-0", True), ("1-3-0", False)])
+async def test_a_run_of_which_only_the_end_is_kept_says_so(office: Office, last_id: str, told: bool) -> None:
+    run = await started(office, await published(office))
+    await extended(office, run, wish("a"))
+    await extended(office, run, wish("b"))
+    del office.runs_log.messages[:2]
+    async with watching(office, f"/runs/{run}/live", last_event_id=last_id) as stream:
+        events = await stream.until(2 if told else 0)
+        assert [event.data for event in events if event.kind == "reset"] == [{"reason": "retention"}] * told
+        assert stream.ids == ["1-3-0"] * told
 
 
 async def test_orgs_do_not_see_each_others_events(office: Office) -> None:
@@ -254,22 +317,68 @@ async def test_a_key_has_so_many_streams_and_gets_them_back(office: Office) -> N
         assert office.tail.watching == 1
 
 
+async def grown(log: MemoryLog, count: int, reason: str = "") -> None:
+    """So many runs more, all at once."""
+    before = len(log.messages)
+    await log.append(
+        [
+            Proposal(run_subject(ORG, f"r{n}"), encode(commit_of(ORG, f"r{n}", [wish(reason)])), 0)  # type: ignore[list-item]  # Facts are events.
+            for n in range(before, before + count)
+        ]
+    )
+
+
+@asynccontextmanager
+async def following(log: MemoryLog) -> AsyncIterator[Tail]:
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        tail = Tail(log, log)
+        running = group.create_task(tail.run())
+        await tail.following.wait()
+        yield tail
+        running.cancel()
+
+
 async def test_whoever_does_not_keep_up_is_let_go_and_holds_no_memory() -> None:
     log = MemoryLog()
-    tail = Tail(log, log)
-    with tail.watch(ORG, None, most=1_000) as slow, tail.watch(ORG, None) as quick:
-        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            running = group.create_task(tail.run())
-            await tail.following.wait()
-            for number in range(20):
-                commit: Any = commit_of(ORG, f"r{number}", [wish()])
-                await log.append([Proposal(run_subject(ORG, f"r{number}"), encode(commit), 0)])
+    cuts: list[str] = []
+    async with following(log) as tail:
+        with (
+            tail.watch(ORG, None, lambda: cuts.append("slow"), most=1_000) as slow,
+            tail.watch(ORG, None, lambda: cuts.append("quick")) as quick,
+        ):
+            await grown(log, 20)
             while tail.sequence < 20:
                 await asyncio.sleep(0.001)
-            running.cancel()
-        assert (slow.ended, tail.let_go) == ("slow", 1)
-        assert await slow.take(0, 0.0) == []
-        assert [sequence for sequence, _ in await quick.take(0, 0.0)] == list(range(1, 21))
+            assert (slow.ended, tail.let_go, cuts) == ("slow", 1, ["slow"])
+            assert await slow.take(0, 0.0) == b""
+            assert [event.id for event in events_in((await quick.take(0, 0.0)).decode())] == [
+                f"1-{sequence}-0" for sequence in range(1, 21)
+            ]
+
+
+async def test_what_is_being_sent_counts_as_unread(office: Office) -> None:
+    """F18: at 1 MiB the connection is dropped, whatever its transport still waits for."""
+    async with watching(office, "/live") as stream:
+        stream.exchange.reads.clear()
+        size = 0
+        while office.tail.let_go == 0:
+            assert size < SSE_BUFFER_BYTES
+            await grown(office.runs_log, 1, "x" * 30_000)
+            size += 30_000
+            await asyncio.sleep(0.001)
+        assert size > SSE_BUFFER_BYTES - 100_000
+        assert stream.exchange.left.is_set()
+    assert office.tail.watching == 0
+
+
+async def test_whoever_reads_is_not_let_go_because_much_came_at_once(office: Office) -> None:
+    async with watching(office, "/live") as stream:
+        await grown(office.runs_log, 400, "x" * 9_000)
+        async with asyncio.timeout(20):
+            while b"id: 1-400-0" not in b"".join(stream.exchange.parts[-20:]):
+                await asyncio.sleep(0.01)
+        assert stream.ids == [f"1-{sequence}-0" for sequence in range(1, 401)]
+        assert office.tail.let_go == 0
 
 
 async def test_the_tail_remembers_the_newest_commits_within_a_bound() -> None:
@@ -316,4 +425,27 @@ async def test_a_watcher_that_ended_stays_ended() -> None:
     watcher.end("gone")
     watcher.put(1, b"x")
     watcher.end("slow")
-    assert (watcher.ended, await watcher.take(0, 0.0)) == ("gone", [])
+    assert (watcher.ended, await watcher.take(0, 0.0)) == ("gone", b"")
+
+
+async def test_whoever_does_not_read_its_socket_is_cut_off_at_once_and_nobody_else(office: Office) -> None:
+    """F18, on a real connection: not after the 30 s that a stalled answer may take."""
+    cap = ConnectionCap(stall_seconds=3600)
+    async with serving(office.app, "127.0.0.1", 0, cap=cap) as server, watching(office, "/live") as other:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+        writer.write(
+            f"GET /api/v1/live HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {office.key}\r\n\r\n".encode()
+        )
+        assert b"200" in await reader.readline()
+        async with asyncio.timeout(60):
+            while office.tail.let_go == 0:
+                await grown(office.runs_log, 8, "x" * 9_000)
+                await asyncio.sleep(0.001)
+            while cap.open:
+                await asyncio.sleep(0.005)
+        count = len(office.runs_log.messages)
+        await grown(office.runs_log, 1)
+        await other.until(count + 1)
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await reader.readexactly(1 << 40)
+        writer.close()

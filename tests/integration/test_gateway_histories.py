@@ -10,10 +10,12 @@ from msgspec import Struct, structs
 from chassis.ids import digest
 from chassis.ports import Away, Stored
 from chassis.postgres import Pool, pool
-from contracts.codec import encode
+from contracts.codec import decode_envelope, encode
 from contracts.runs import CancelRequested
 from contracts.subjects import run as run_subject
 from deploy.servers import PostgresAddress
+from gateway.live.missed import PostgresArchive
+from gateway.live.tail import Mark
 from gateway.runs.histories import StoredHistories, events_of
 from tests.gateway.fakes import MemoryLog, commit_of
 from tests.migrated import migrated
@@ -115,3 +117,39 @@ async def test_with_postgres_away_a_history_that_lies_in_the_log_is_told(
             shelf.keep(*kept)
             with pytest.raises(Away):
                 await shelf.read()
+
+
+async def feed(shelf: Shelf, sequence: int, org: str = ORG) -> tuple[bool, list[int]]:
+    """Whether nothing is missing after an event, and what the archive has behind it."""
+    archive = PostgresArchive(shelf.gateway)
+    found = [seen.kept async for seen in archive.commits(org, 1, sequence)]
+    assert all(decode_envelope(kept.body).version * 10 == kept.sequence for kept in found)
+    return await archive.whole_since(org, Mark(1, sequence, 0)), [kept.sequence for kept in found]
+
+
+async def test_the_org_feed_pages_through_the_archive_in_order(shelf: Shelf) -> None:
+    await shelf.archive(*range(250, 0, -1))
+    await shelf.archive(260, epoch=2)
+    await shelf.archive(300, org="other")
+    assert await feed(shelf, 200) == (True, [number * 10 for number in range(21, 251)])
+    assert await feed(shelf, 2500) == (True, [])
+    assert await feed(shelf, 0, "other") == (True, [3000])
+
+
+@pytest.mark.parametrize(
+    ("dropped", "sequence", "whole"),
+    [(-1, 10, True), (0, 10, False), (1, 10, False), (-1, 20, False), (None, 20, True)],
+    ids=["later", "same day", "earlier", "gone itself", "never dropped"],
+)
+async def test_the_org_feed_knows_whether_retention_took_some_of_it(
+    shelf: Shelf, dropped: int | None, sequence: int, whole: bool
+) -> None:
+    await shelf.archive(1)
+    if dropped is not None:
+        await shelf.projector.execute(
+            "insert into archive.dropped (org, through)"
+            " values ($1, (now() at time zone 'utc')::date + $2::int)",
+            ORG,
+            dropped,
+        )
+    assert (await feed(shelf, sequence))[0] is whole
