@@ -21,7 +21,7 @@ from tests.promises.evidence import Violation
 Say = Callable[[str], None]
 PEACE_SECONDS: Final = 120.0
 """How long everything may take to be over after the last fault."""
-_OPEN: Final = "select count(*) from read.runs where ended is null"
+_OPEN: Final = "select count(*) from read.runs where ended is null and not (id = any($1))"
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -71,6 +71,11 @@ async def play(field: Field, plan: Plan, say: Say) -> Round:
         say(f"{plan.label}: over {peace_s:.1f} s later; the verdict")
         record = Record(field.folder, {target.shape: target.trigger for target in field.targets})
         found = await _judge(field, record, witness)
+    found.violations += [
+        Violation("P9", f"{each.name}: {each.said['wrong']}")
+        for each in striker.struck
+        if each.said.get("wrong")
+    ]
     found.violations += [Violation("P3", f"after {PEACE_SECONDS} s: {each}") for each in left_over]
     rebuilt = await asyncio.to_thread(_rebuilt, field)
     if rebuilt["differences"]:
@@ -93,10 +98,11 @@ def _until_sent(senders: Process) -> None:
 
 
 async def _judge(field: Field, record: Record, witness: stores.Witness) -> Found:
+    expected = Expected(poison=field.poisoned, strange_runs=frozenset(field.strange))
     postgres = await field.installed.postgres()
     try:
         async with stores.operator(field.installed) as log:
-            return await Verdict(postgres, log, record, witness, Expected()).judge()
+            return await Verdict(postgres, log, record, witness, expected).judge()
     finally:
         await postgres.close()
 
@@ -122,7 +128,7 @@ async def _left(field: Field, log: Any) -> list[str]:
     left: list[str] = []
     if not await asyncio.to_thread(field.installed.ready):
         left.append("a service is not ready")
-    [[open_runs]] = await field.installed.rows(_OPEN)
+    [[open_runs]] = await field.installed.rows(_OPEN, sorted(field.strange))
     if open_runs:
         left.append(f"{open_runs} open runs")
     behind = await _behind(field, log)
@@ -149,7 +155,7 @@ def _rebuilt(field: Field) -> dict[str, Any]:
 
 def moved_on(struck: Sequence[Struck], found: Found) -> list[float]:
     """For each kill: seconds until the last of the runs then in flight had moved on."""
-    kills = [each.began for each in struck if each.kills]
+    kills = [moment for each in struck if each.kills for moment in each.moments()]
     lates = [[late for span in found.spans if (late := span.late(kill)) is not None] for kill in kills]
     return sorted(max(0.0, *each) if len(each) > 1 else max(0.0, each[0]) for each in lates if each)
 

@@ -1,12 +1,43 @@
-"""The faults of a campaign. Each begins, lasts, ends, and says what it did."""
+"""Faults in processes: killed at any moment and at named places, stopped, emptied, restarted, started twice."""
 
+import asyncio
+import os
 import random
+import shutil
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
 
-from deploy.testing.installation import SERVICES
+from deploy.testing.installation import SERVICES, Installation
 from tests.chaos.field import Field
+
+_LOOK_SECONDS: Final = 0.05
+_ARMED_SECONDS: Final = 20.0
+_REACHED_SECONDS: Final = 8.0
+_ROUND_SECONDS: Final = 45.0
+"""The archiver looks every half a minute."""
+
+PLACES: Final = (
+    ("append.before_send", "orchestrator"),
+    ("append.after_send", "orchestrator"),
+    ("append.after_ack", "orchestrator"),
+    ("append.after_send", "executor"),
+    ("append.after_ack", "executor"),
+    ("cycle.before_emit", "orchestrator"),
+    ("cycle.after_emit", "orchestrator"),
+    ("accept.before_dispatch", "ingress"),
+    ("accept.after_dispatch", "ingress"),
+    ("effect.after_claim", "executor"),
+    ("effect.after_call", "executor"),
+    ("outcome.after_told", "executor"),
+    ("project.after_batch", "projections"),
+    ("archive.after_purge", "projections"),
+)
 
 
 class Fault(Protocol):
@@ -19,47 +50,244 @@ class Fault(Protocol):
     """Whether it ends a process, so that one may ask how long it took until all had moved on."""
 
     async def begin(self, field: Field) -> dict[str, Any]:
-        """What there is to say about it."""
+        """What there is to say about it; `again` is the moment of a second death."""
         ...
 
     async def end(self, field: Field) -> dict[str, Any]: ...
 
 
-class Nothing:
+class Once:
     """What most faults have in common: nothing to end."""
 
-    kind = ""
     kills = False
     seconds = 0.5
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    async def begin(self, field: Field) -> dict[str, Any]:
-        raise NotImplementedError
+    def __init__(self, kind: str, name: str) -> None:
+        self.kind, self.name = kind, name
 
     async def end(self, _field: Field) -> dict[str, Any]:
         return {}
 
 
-class Kill(Nothing):
+class Kill(Once):
     """SIGKILL to a service (F1) or a server (F2, F3, F4)."""
 
     kills = True
 
     def __init__(self, kind: str, victim: str) -> None:
-        super().__init__(f"kill -9 {victim}")
-        self.kind, self._victim = kind, victim
+        super().__init__(kind, f"kill -9 {victim}")
+        self._victim = victim
 
     async def begin(self, field: Field) -> dict[str, Any]:
         return {"pid": field.strike(self._victim, signal.SIGKILL)}
 
 
-Maker = Callable[[random.Random], Fault]
+class Crash(Once):
+    """Killed, started with a place to die at, and dead again when it gets there (F1)."""
 
-DECK: Final[tuple[tuple[int, Maker], ...]] = (
-    (8, lambda chance: Kill("F1", chance.choice(SERVICES))),
-    (3, lambda _: Kill("F2", "nats")),
-    (2, lambda _: Kill("F3", "postgres")),
-    (1, lambda _: Kill("F4", "redis")),
-)
+    kills = True
+
+    def __init__(self, place: str, service: str, times: int) -> None:
+        super().__init__("F1", f"crash at {place} in {service}")
+        self._place, self._service, self._times = place, service, times
+
+    async def begin(self, field: Field) -> dict[str, Any]:
+        asked = field.folder / f"crash-{self._service}"
+        taken = field.folder / f"crashing-{self._service}"
+        taken.unlink(missing_ok=True)
+        asked.write_text(f"{self._place}:{self._times}")
+        field.strike(self._service, signal.SIGKILL)
+        if not await _until(taken.exists, _ARMED_SECONDS):
+            asked.unlink(missing_ok=True)
+            return {"reached": False, "why": "it did not start again"}
+        await asyncio.sleep(_LOOK_SECONDS)
+        armed = field.pids().get(self._service, 0)
+        patience = _ROUND_SECONDS if self._place.startswith("archive") else _REACHED_SECONDS
+        reached = await _until(lambda: field.pids().get(self._service, 0) != armed, patience)
+        if not reached:  # It must not die there later, when nobody writes it down.
+            field.strike(self._service, signal.SIGKILL)
+        return {"reached": reached, "again": time.time()}
+
+
+class Backend(Once):
+    """SIGKILL to one backend of Postgres, which then ends all the others (F3)."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__("F3", "kill -9 a backend of postgres")
+        self._chance = chance
+
+    async def begin(self, field: Field) -> dict[str, Any]:
+        found = [pid for pid in field.children("postgres") if b"[local]" in _command(pid)]
+        if not found:
+            return {"pid": 0}
+        pid = self._chance.choice(sorted(found))
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        return {"pid": pid}
+
+
+class Emptied(Once):
+    """Everything in Redis is removed (F4). Its users may not FLUSHALL, so key by key."""
+
+    def __init__(self) -> None:
+        super().__init__("F4", "redis is emptied")
+
+    async def begin(self, field: Field) -> dict[str, Any]:
+        socket = urlsplit(field.installed.servers["redis_url"]).path
+        gone = 0
+        try:
+            async with asyncio.timeout(3):
+                reader, writer = await asyncio.open_unix_connection(socket)
+                writer.write(b"SCAN 0 COUNT 100000\r\n")
+                await reader.readline()
+                await reader.readline()
+                await reader.readline()
+                count = int((await reader.readline())[1:])
+                keys = [await _bulk(reader) for _ in range(count)]
+                for key in keys:
+                    writer.write(b"*2\r\n$6\r\nUNLINK\r\n$%d\r\n%s\r\n" % (len(key), key))
+                    gone += int((await reader.readline())[1:])
+                writer.close()
+        except (OSError, EOFError, ValueError, TimeoutError) as error:
+            return {"gone": gone, "why": repr(error)}
+        return {"gone": gone}
+
+
+class Stopped(Once):
+    """SIGSTOP to a process and all its children, SIGCONT later: what it thinks it owns it owns no more (F5)."""
+
+    def __init__(self, victim: str, seconds: float) -> None:
+        super().__init__("F5", f"{victim} stands still")
+        self._victim, self.seconds = victim, seconds
+        self._pids: list[int] = []
+
+    async def begin(self, field: Field) -> dict[str, Any]:
+        pid = field.pids().get(self._victim, 0)
+        self._pids = [pid, *field.children(self._victim)] if pid else []
+        self._signal(signal.SIGSTOP)
+        return {"pids": len(self._pids)}
+
+    async def end(self, _field: Field) -> dict[str, Any]:
+        self._signal(signal.SIGCONT)
+        return {}
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self._pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+class Rolling(Once):
+    """Every service is stopped politely and started again, one after the other, as a deployment does (F19)."""
+
+    def __init__(self) -> None:
+        super().__init__("F19", "rolling restart")
+
+    async def begin(self, field: Field) -> dict[str, Any]:
+        said: dict[str, Any] = {}
+        for name in SERVICES:
+            before = field.strike(name, signal.SIGTERM)
+            await _until(lambda name=name, before=before: field.pids().get(name, 0) not in {0, before}, 20.0)
+            said[name] = round(await field.back((name,)), 2)
+        return said
+
+
+class SecondSupervisor(Once):
+    """`automateos up` once more in the same data directory is refused (F20)."""
+
+    def __init__(self) -> None:
+        super().__init__("F20", "a second supervisor")
+
+    async def begin(self, field: Field) -> dict[str, Any]:
+        return await asyncio.to_thread(_up_again, field.installed)
+
+
+def _up_again(installed: Installation) -> dict[str, Any]:
+    again = subprocess.run(
+        [str(Path(sys.executable).with_name("automateos")), "up"],
+        env=installed.environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return {"code": again.returncode, "wrong": "" if again.returncode == 1 else "it was not refused"}
+
+
+class SecondOrchestrator(Once):
+    """Another orchestrator wants the same partitions, and is killed when it has some (F20)."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("F20", "a second orchestrator")
+        self.seconds = seconds
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def begin(self, field: Field) -> dict[str, Any]:
+        pid = field.pids().get("orchestrator", 0)
+        try:
+            told = dict(
+                part.split("=", 1)
+                for part in Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+                if "=" in part
+            )
+        except OSError:
+            return {"why": "there was no first one at this moment"}
+        told["AUTOMATEOS_ORCHESTRATOR_PORT"] = "0"
+        with (field.folder / "second.log").open("ab") as log:
+            self._process = field.owned(
+                subprocess.Popen(
+                    [sys.executable, "-P", "-m", "orchestrator"], env=told, stdout=log, stderr=log
+                )
+            )
+        return {"pid": self._process.pid}
+
+    async def end(self, _field: Field) -> dict[str, Any]:
+        if self._process is None:
+            return {}
+        ended = self._process.poll()
+        self._process.kill()
+        self._process.wait()
+        return {} if ended is None else {"ended_early": ended}
+
+
+class Clock(Once):
+    """The clock that one service sees is put forward or back, and later right again (F13). Only with libfaketime."""
+
+    def __init__(self, service: str, shift: str, seconds: float) -> None:
+        super().__init__("F13", f"clock of {service} {shift}")
+        self._service, self._shift, self.seconds = service, shift, seconds
+
+    async def begin(self, field: Field) -> dict[str, Any]:
+        _write(field.folder / f"clock-{self._service}", self._shift)
+        return {}
+
+    async def end(self, field: Field) -> dict[str, Any]:
+        _write(field.folder / f"clock-{self._service}", "+0")
+        return {}
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_suffix(".new")
+    draft.write_text(f"{text}\n")
+    shutil.move(draft, path)
+
+
+async def _bulk(reader: asyncio.StreamReader) -> bytes:
+    size = int((await reader.readline())[1:])
+    return (await reader.readexactly(size + 2))[:-2]
+
+
+async def _until(look: Any, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not look():
+        if time.monotonic() > end:
+            return False
+        await asyncio.sleep(_LOOK_SECONDS)
+    return True
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -78,9 +78,32 @@ class Field:
         self._stack = ExitStack()
         self.links: tuple[str, ...] = ()
         self._world_port = 0
+        self.poisoned = 0
+        """How many unreadable messages faults have laid into INBOX."""
+        self.strange: set[str] = set()
+        """Names of runs that are none: what lies under them was put there by a fault."""
 
     def pids(self) -> dict[str, int]:
         return self.installed.pids()
+
+    def children(self, name: str) -> list[int]:
+        """The processes that one of the stack's has started."""
+        pid = self.pids().get(name, 0)
+        try:
+            return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        except OSError:
+            return []
+
+    def owned(self, started: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        """Ended with the field, whatever else happens."""
+
+        def end() -> None:
+            if started.poll() is None:
+                started.kill()
+                started.wait()
+
+        self._stack.callback(end)
+        return started
 
     def helper(self, *arguments: str) -> Process:
         found = Process(*arguments)
