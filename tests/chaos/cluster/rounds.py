@@ -1,0 +1,195 @@
+"""One round: load and faults on a cluster, then peace, then the verdict."""
+
+import asyncio
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from msgspec import Struct
+
+from chassis.lifecycle import companions
+from tests.chaos import stores
+from tests.chaos.campaign import until_over
+from tests.chaos.cluster.faults import KINDS, DidNotHeal, Turn, until_healthy
+from tests.chaos.cluster.field import ClusterField, cluster_field
+from tests.chaos.cluster.refusals import Struck, misjudged, told_in
+from tests.chaos.field import Process
+from tests.chaos.record import Record
+from tests.chaos.verdict import Expected, Verdict
+from tests.promises.evidence import Violation
+
+Say = Callable[[str], None]
+_SHIFT_SECONDS: Final = 15.0
+_BREATH_SECONDS: Final = (0.5, 2.0)
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What a round shall be."""
+
+    seed: str
+    kinds: tuple[str, ...]
+    """The faults, in their order."""
+    rate: float
+    cut_seconds: tuple[float, float]
+    """Between these a cut lasts."""
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What came of a round."""
+
+    seed: str
+    faults: dict[str, int]
+    partitions: int
+    runs: int
+    commits: int
+    told: dict[str, int]
+    """How many deliveries were accepted, refused …"""
+    violations: list[str]
+    healed_s: list[float]
+    """Of each fault, from its end until every node was whole."""
+    peace_s: float
+    seconds: float
+
+    def of(self, *promises: str) -> int:
+        return sum(each.startswith(promises) for each in self.violations)
+
+
+def play(plan: Plan, say: Say) -> Outcome:
+    """The whole round; nothing of it is left afterwards."""
+    began = time.monotonic()
+    with cluster_field(plan.seed) as field:
+        asyncio.run(field.cluster.start())
+        field.open()
+        say(f"{plan.seed}: ready after {time.monotonic() - began:.1f} s")
+        return asyncio.run(_Round(field, plan, say, began).play())
+
+
+class _Round:
+    """One round while it is played."""
+
+    def __init__(self, field: ClusterField, plan: Plan, say: Say, began: float) -> None:
+        self._field, self._plan, self._say, self._began = field, plan, say, began
+        self._senders: list[Process] = []
+        self._over = asyncio.Event()
+        self.struck: list[Struck] = []
+        self.violations: list[Violation] = []
+
+    async def play(self) -> Outcome:
+        witness = stores.Witness(self._field.installed)
+        async with companions() as beside:
+            beside.create_task(witness.run())
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._send())
+                group.create_task(self._strike_all())
+            self._say(f"{self._plan.seed}: {len(self.struck)} faults, all sent; peace")
+            peace = time.monotonic()
+            left_over = await until_over(self._field, self._say)
+            peace_s = time.monotonic() - peace
+            await self._dismiss()
+            self.violations += [Violation("P3", each) for each in left_over]
+            return await self._judged(witness, peace_s)
+
+    # --- Load ---------------------------------------------------------------------------------
+
+    async def _send(self) -> None:
+        """Senders in shifts until the faults are over; returns when everybody has an answer."""
+        runs = int(self._plan.rate * _SHIFT_SECONDS)
+        async with asyncio.TaskGroup() as group:
+            while not self._over.is_set():
+                label = f"k{self._plan.seed}s{len(self._senders)}"
+                senders = self._field.senders(label, runs, self._plan.rate)
+                self._senders.append(senders)
+                group.create_task(asyncio.to_thread(_until_sent, senders))
+                await _within(self._over.wait(), _SHIFT_SECONDS)
+
+    async def _dismiss(self) -> None:
+        for senders in self._senders:
+            await asyncio.to_thread(senders.stop)
+
+    # --- Faults -------------------------------------------------------------------------------
+
+    async def _strike_all(self) -> None:
+        chance = random.Random(f"{self._plan.seed}/faults")
+        try:
+            for name in self._plan.kinds:
+                await asyncio.sleep(chance.uniform(*_BREATH_SECONDS))
+                turn = Turn(chance=chance, seconds=chance.uniform(*self._plan.cut_seconds))
+                self.struck.append(await self._strike(name, turn))
+        except DidNotHeal as reason:
+            self.violations.append(Violation("P9", str(reason)))
+        finally:
+            self._over.set()
+
+    async def _strike(self, name: str, turn: Turn) -> Struck:
+        kind, began = KINDS[name], time.time()
+        try:
+            said = await kind.strike(self._field, turn)
+        finally:
+            self._field.network.heal()
+        ended = time.time()
+        await until_healthy(self._field)
+        struck = Struck(
+            kind=name,
+            began=began,
+            ended=ended,
+            healthy=time.time(),
+            majority_lost=kind.majority_lost,
+            said=said,
+        )
+        self._say(
+            f"{self._plan.seed}: {name} {json.dumps(said)} {ended - began:.1f} s, "
+            f"whole {struck.healthy - ended:.1f} s later"
+        )
+        return struck
+
+    # --- Judging ------------------------------------------------------------------------------
+
+    async def _judged(self, witness: stores.Witness, peace_s: float) -> Outcome:
+        field = self._field
+        record = Record(field.folder, {target.shape: target.trigger for target in field.targets})
+        postgres = await field.installed.postgres()
+        try:
+            async with stores.operator(field.installed) as log:
+                found = await Verdict(postgres, log, record, witness, Expected()).judge()
+        finally:
+            await postgres.close()
+        rebuilt = await asyncio.to_thread(_rebuilt, field)
+        if rebuilt["differences"]:
+            self.violations.append(Violation("P6", f"rebuilt tables differ: {rebuilt['different']}"))
+        told = told_in(field.folder / "ledger.jsonl")
+        self.violations += [*found.violations, *misjudged(told, self.struck)]
+        kinds = Counter(each.kind for each in self.struck)
+        return Outcome(
+            seed=self._plan.seed,
+            faults=dict(sorted(kinds.items())),
+            partitions=sum(KINDS[each.kind].is_partition for each in self.struck),
+            runs=found.runs,
+            commits=found.commits,
+            told=dict(sorted(Counter(each.what for each in told).items())),
+            violations=[str(each) for each in self.violations],
+            healed_s=[round(each.healthy - each.ended, 2) for each in self.struck],
+            peace_s=round(peace_s, 1),
+            seconds=round(time.monotonic() - self._began, 1),
+        )
+
+
+def _until_sent(senders: Process) -> None:
+    if senders.line() != "sent":
+        raise RuntimeError("the senders ended before they were done")
+
+
+def _rebuilt(field: ClusterField) -> dict[str, Any]:
+    said = field.installed.command("projections", "rebuild", "--verify", "--json", failing=True)
+    told: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
+    return told
+
+
+async def _within(awaited: Awaitable[object], seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await awaited
+    except TimeoutError:
+        return
