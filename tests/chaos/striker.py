@@ -12,8 +12,7 @@ from tests.chaos.deck import drawn
 from tests.chaos.faults import Fault
 from tests.chaos.field import Field
 
-_OVERLAP: Final = 0.25
-"""How often the next fault does not wait for the end of the one before."""
+_AT_ONCE: Final = 2
 
 
 class Struck(Struct, kw_only=True):
@@ -57,14 +56,14 @@ class Striker:
         loop = asyncio.get_running_loop()
         faults = drawn(self._random, self._faults, self._only, clock=self._clock)
         began = loop.time()
+        room = asyncio.Semaphore(_AT_ONCE)
         async with asyncio.TaskGroup() as group:
-            before: asyncio.Task[None] | None = None
             for number, fault in enumerate(faults):
+                await room.acquire()
                 pause = began + (number + self._random.uniform(0.2, 0.8)) * self._gap - loop.time()
                 await asyncio.sleep(max(0.05, pause))
-                if before is not None and self._random.random() > _OVERLAP:
-                    await asyncio.wait((before,))
-                before = group.create_task(self._strike(fault))
+                striking = group.create_task(self._strike(fault))
+                striking.add_done_callback(lambda _: room.release())
 
     async def _strike(self, fault: Fault) -> None:
         struck = Struck(kind=fault.kind, name=fault.name, began=time.time(), kills=fault.kills, said={})
