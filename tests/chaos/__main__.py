@@ -1,18 +1,56 @@
-"""`make chaos`: strike real processes under load, and judge what is left."""
+"""`make chaos`: strike real processes under load, and judge what is left by the promises.
+
+A campaign is played in rounds, each on an installation of its own. With `--report FILE` every round is kept as soon as it
+is over, beside it the senders' ledger; `--resume` goes on after the last one. QUICK=1: one short round. JSON on the last
+line; exit 1 on any violation.
+"""
 
 import argparse
 import asyncio
 import json
 import os
+import shutil
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
+from msgspec import Struct
+
 from deploy.wiring import quiet_logs
-from tests.chaos.campaign import Plan, Round, by_kind, moved_on, play
+from tests.chaos.campaign import Plan, Round, play
 from tests.chaos.field import field
+from tests.chaos.report import keep_ledger, summed, told, versions
 
 QUICK: Final = os.environ.get("QUICK", "") not in ("", "0")
+_KEPT_DAYS: Final = ("7", "0.0007")
+"""How long ended runs stay in the log: for ever as far as a round goes, or a minute."""
+_CLOCKS_EVERY: Final = 5
+"""In every so many rounds the services' clocks are put wrong too: libfaketime slows all of them down."""
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """A whole campaign."""
+
+    runs: int
+    faults: int
+    rate: float
+    rounds: int
+    seed: str
+    only: tuple[str, ...] = ()
+    keep: str = ""
+
+    def plan(self, number: int) -> Plan:
+        return Plan(
+            number=number,
+            seed=self.seed,
+            runs=-(-self.runs // self.rounds),
+            faults=-(-self.faults // self.rounds),
+            rate=self.rate,
+            retention_days=_KEPT_DAYS[number % len(_KEPT_DAYS)],
+            only=self.only,
+        )
 
 
 def say(line: str) -> None:
@@ -20,58 +58,89 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def one_round(plan: Plan, retention: str) -> Round:
-    with field(plan.seed, retention_days=retention) as played:
-        say(f"{plan.label}: ready after {played.open():.1f} s")
-        try:
-            return asyncio.run(play(played, plan, say))
-        finally:
-            if os.environ.get("CHAOS_KEEP"):
-                os.system(f"rm -rf /tmp/chaos-kept; cp -r {played.installed.data.parent} /tmp/chaos-kept")
+def one_round(plan: Plan, keep: str) -> Round:
+    """Play it on a field of its own; what is left of a round with violations is kept in the folder `keep`."""
+    clocks = plan.number % _CLOCKS_EVERY == _CLOCKS_EVERY - 1 or "F13" in plan.only
+    with field(plan.label, with_clocks=clocks, retention_days=plan.retention_days) as played:
+        say(f"round {plan.number}: ready after {played.open():.1f} s")
+        result = asyncio.run(play(played, plan, say))
+        if keep and result.found.violations:
+            target = Path(keep) / f"round-{plan.number}"
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(played.installed.data.parent, target, ignore=_sockets, symlinks=True)
+    return result
+
+
+def _sockets(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if (Path(folder) / name).is_socket()]
+
+
+def report_of(order: Order, rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "command": f"python -m tests.chaos --runs {order.runs} --faults {order.faults} --rate {order.rate:g} "
+        f"--rounds {order.rounds} --seed {order.seed}",
+        "seed": order.seed,
+        "versions": versions(),
+        "sums": summed(rounds),
+        "rounds": list(rounds),
+    }
 
 
 def main() -> int:
+    order, report, resume = _asked()
     quiet_logs()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=600 if QUICK else 10_000)
-    parser.add_argument("--faults", type=int, default=8 if QUICK else 50)
-    parser.add_argument("--rate", type=float, default=40 if QUICK else 60)
+    rounds: list[dict[str, Any]] = []
+    if report is not None and resume and report.exists():
+        rounds = json.loads(report.read_text())["rounds"]
+        say(f"{len(rounds)} rounds are done already")
+    elif report is not None:
+        ledger_of(report).unlink(missing_ok=True)
+    for number in range(len(rounds), order.rounds):
+        played = one_round(order.plan(number), order.keep)
+        rounds.append(told(played))
+        for violation in rounds[-1]["first_violations"]:
+            say(violation)
+        if report is not None:
+            report.parent.mkdir(parents=True, exist_ok=True)
+            report.write_text(json.dumps(report_of(order, rounds), indent=1) + "\n")
+            keep_ledger(ledger_of(report), played)
+        sums = summed(rounds)
+        say(
+            f"so far: {sums['faults']} faults, {sums['runs']} runs, {sums['violations']} violations, {sums['lasted_s']:.0f} s"
+        )
+    sums = summed(rounds)
+    sys.stdout.write(json.dumps({**sums, "seed": order.seed, "versions": versions()}) + "\n")
+    return 1 if sums["violations"] else 0
+
+
+def ledger_of(report: Path) -> Path:
+    return report.with_name(report.stem + ".ledger.jsonl.xz")
+
+
+def _asked() -> tuple[Order, Path | None, bool]:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=420 if QUICK else 100_000)
+    parser.add_argument("--faults", type=int, default=8 if QUICK else 500)
+    parser.add_argument("--rate", type=float, default=35 if QUICK else 60, help="new deliveries a second")
+    parser.add_argument("--rounds", type=int, default=1 if QUICK else 10)
     parser.add_argument("--seed", default="1")
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="kinds of faults: F1,F7")
+    parser.add_argument("--report", type=Path)
+    parser.add_argument("--resume", action="store_true", help="go on after the last round in the report")
+    parser.add_argument("--keep", default="", help="where to keep what a round with violations left")
     given = parser.parse_args()
-    plan = Plan(
-        label=f"c{given.seed}",
-        seed=given.seed,
+    order = Order(
         runs=given.runs,
         faults=given.faults,
         rate=given.rate,
+        rounds=given.rounds,
+        seed=given.seed,
         only=tuple(filter(None, given.only.split(","))),
+        keep=given.keep,
     )
-    played = one_round(plan, "7")
-    for each in played.struck:
-        say(f"{each.kind} {each.name} {each.began:.2f} {each.ended - each.began:.1f} {each.said}")
-    for violation in played.violations[:50]:
-        say(str(violation))
-    moved = moved_on(played.struck, played.found)
-    told: dict[str, Any] = {
-        "faults": len(played.struck),
-        "by_kind": by_kind(played.struck),
-        "runs": played.found.runs,
-        "commits": played.found.commits,
-        "events": played.found.events,
-        "status": dict(played.found.by_status),
-        "doubts": played.found.doubts,
-        "doubts_touched": played.found.doubts_touched,
-        "effects": played.found.effects,
-        "violations": len(played.violations),
-        "peace_s": played.peace_s,
-        "lasted_s": played.lasted_s,
-        "moved": moved,
-        "ledger": dict(played.record.outcomes),
-        "rebuilt": played.rebuilt,
-    }
-    say(json.dumps(told))
-    return 1 if played.violations else 0
+    return order, given.report, given.resume
 
 
 if __name__ == "__main__":

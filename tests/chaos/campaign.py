@@ -3,8 +3,7 @@
 import asyncio
 import json
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from msgspec import Struct
@@ -27,12 +26,17 @@ _OPEN: Final = "select count(*) from read.runs where ended is null and not (id =
 class Plan(Struct, frozen=True, kw_only=True):
     """What a round shall be."""
 
-    label: str
+    number: int
     seed: str
     runs: int
     faults: int
     rate: float
+    retention_days: str
     only: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return f"{self.seed}-{self.number}"
 
 
 class Round(Struct, kw_only=True):
@@ -42,21 +46,23 @@ class Round(Struct, kw_only=True):
     struck: list[Struck]
     found: Found
     record: Record
-    left_over: list[str]
     peace_s: float
     lasted_s: float
     rebuilt: dict[str, Any]
-
-    @property
-    def violations(self) -> list[Violation]:
-        return self.found.violations
 
 
 async def play(field: Field, plan: Plan, say: Say) -> Round:
     """Load and faults, peace, verdict. The field is open."""
     began = time.monotonic()
     witness = stores.Witness(field.installed)
-    striker = Striker(field, plan.seed, faults=plan.faults, seconds=plan.runs / plan.rate, only=plan.only)
+    striker = Striker(
+        field,
+        plan.label,
+        faults=plan.faults,
+        seconds=plan.runs / plan.rate,
+        only=plan.only,
+        clock=field.clock,
+    )
     async with companions() as beside:
         beside.create_task(witness.run())
         senders = field.senders(plan.label, plan.runs, plan.rate)
@@ -85,7 +91,6 @@ async def play(field: Field, plan: Plan, say: Say) -> Round:
         struck=striker.struck,
         found=found,
         record=record,
-        left_over=left_over,
         peace_s=peace_s,
         lasted_s=time.monotonic() - began,
         rebuilt=rebuilt,
@@ -151,14 +156,3 @@ def _rebuilt(field: Field) -> dict[str, Any]:
     said = field.installed.command("projections", "rebuild", "--verify", "--json", failing=True)
     told: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
     return told
-
-
-def moved_on(struck: Sequence[Struck], found: Found) -> list[float]:
-    """For each kill: seconds until the last of the runs then in flight had moved on."""
-    kills = [moment for each in struck if each.kills for moment in each.moments()]
-    lates = [[late for span in found.spans if (late := span.late(kill)) is not None] for kill in kills]
-    return sorted(max(0.0, *each) if len(each) > 1 else max(0.0, each[0]) for each in lates if each)
-
-
-def by_kind(struck: Sequence[Struck]) -> dict[str, int]:
-    return dict(sorted(Counter(each.kind for each in struck).items()))

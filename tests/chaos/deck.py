@@ -12,11 +12,6 @@ Maker: TypeAlias = Callable[[random.Random], Fault]
 _STAND: Final = (*SERVICES, *SERVICES, "nats", "postgres", "redis")
 
 
-def _crash(chance: random.Random) -> Fault:
-    place, service = chance.choice(faults.PLACES)
-    return faults.Crash(place, service, chance.randint(1, 3 if place.startswith("archive") else 25))
-
-
 def _stopped(chance: random.Random) -> Fault:
     seconds = chance.choice((1, 2, 4, 6, 10, 20)) * chance.uniform(0.7, 1.0)
     return faults.Stopped(chance.choice(_STAND), seconds if chance.random() > 0.03 else 60.0)
@@ -29,12 +24,12 @@ def _clock(chance: random.Random) -> Fault:
 
 
 DECK: Final[tuple[tuple[str, int, Maker], ...]] = (
-    ("F1", 9, lambda chance: faults.Kill("F1", chance.choice(SERVICES))),
-    ("F1", 7, _crash),
-    ("F2", 6, lambda _: faults.Kill("F2", "nats")),
-    ("F3", 2, lambda _: faults.Kill("F3", "postgres")),
+    ("F1", 9, lambda chance: faults.Kill("F1", SERVICES, chance)),
+    ("F1", 7, faults.Crash),
+    ("F2", 6, lambda chance: faults.Kill("F2", ("nats",), chance)),
+    ("F3", 2, lambda chance: faults.Kill("F3", ("postgres",), chance)),
     ("F3", 2, faults.Backend),
-    ("F4", 2, lambda _: faults.Kill("F4", "redis")),
+    ("F4", 2, lambda chance: faults.Kill("F4", ("redis",), chance)),
     ("F4", 1, lambda _: faults.Emptied()),
     ("F5", 6, _stopped),
     ("F6", 6, network_faults.partition),

@@ -74,12 +74,14 @@ class Kill(Once):
 
     kills = True
 
-    def __init__(self, kind: str, victim: str) -> None:
-        super().__init__(kind, f"kill -9 {victim}")
-        self._victim = victim
+    def __init__(self, kind: str, victims: tuple[str, ...], chance: random.Random) -> None:
+        super().__init__(kind, f"kill -9 {victims[0]}" if len(victims) == 1 else "kill -9")
+        self._victims, self._chance = victims, chance
 
     async def begin(self, field: Field) -> dict[str, Any]:
-        return {"pid": field.strike(self._victim, signal.SIGKILL)}
+        victim = field.spared(self._victims, self._chance)
+        self.name = f"kill -9 {victim}"
+        return {"pid": field.strike(victim, signal.SIGKILL)}
 
 
 class Crash(Once):
@@ -87,26 +89,30 @@ class Crash(Once):
 
     kills = True
 
-    def __init__(self, place: str, service: str, times: int) -> None:
-        super().__init__("F1", f"crash at {place} in {service}")
-        self._place, self._service, self._times = place, service, times
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__("F1", "crash")
+        self._chance = chance
 
     async def begin(self, field: Field) -> dict[str, Any]:
-        asked = field.folder / f"crash-{self._service}"
-        taken = field.folder / f"crashing-{self._service}"
-        taken.unlink(missing_ok=True)
-        asked.write_text(f"{self._place}:{self._times}")
-        field.strike(self._service, signal.SIGKILL)
-        if not await _until(taken.exists, _ARMED_SECONDS):
+        service = field.spared(tuple({name for _, name in PLACES}), self._chance)
+        place = self._chance.choice([place for place, name in PLACES if name == service])
+        self.name = f"crash at {place} in {service}"
+        asked, armed = field.folder / f"crash-{service}", field.folder / f"armed-{service}"
+        armed.unlink(missing_ok=True)
+        asked.write_text(f"{place}:{self._chance.randint(1, 3 if place.startswith('archive') else 25)}")
+        field.strike(service, signal.SIGKILL)
+        if not await _until(armed.exists, _ARMED_SECONDS):
             asked.unlink(missing_ok=True)
             return {"reached": False, "why": "it did not start again"}
-        await asyncio.sleep(_LOOK_SECONDS)
-        armed = field.pids().get(self._service, 0)
-        patience = _ROUND_SECONDS if self._place.startswith("archive") else _REACHED_SECONDS
-        reached = await _until(lambda: field.pids().get(self._service, 0) != armed, patience)
-        if not reached:  # It must not die there later, when nobody writes it down.
-            field.strike(self._service, signal.SIGKILL)
-        return {"reached": reached, "again": time.time()}
+        patience = _ROUND_SECONDS if place.startswith("archive") else _REACHED_SECONDS
+        log = field.installed.data / "logs" / f"{service}.log"
+        pid = int(armed.read_text())
+        died = await _until(lambda: not _command(pid), patience)
+        moment = time.time()
+        if not died:  # It must not die there later, when nobody writes it down.
+            field.strike(service, signal.SIGKILL)
+        reached = died and f"dies at {place}".encode() in log.read_bytes()[-2_000:]
+        return {"reached": reached, "again": moment}
 
 
 class Backend(Once):
@@ -117,10 +123,15 @@ class Backend(Once):
         self._chance = chance
 
     async def begin(self, field: Field) -> dict[str, Any]:
-        found = [pid for pid in field.children("postgres") if b"[local]" in _command(pid)]
-        if not found:
+        found: list[int] = []
+
+        def look() -> bool:
+            found[:] = [pid for pid in field.children("postgres") if b"[local]" in _command(pid)]
+            return bool(found)
+
+        if not await _until(look, 5.0):
             return {"pid": 0}
-        pid = self._chance.choice(sorted(found))
+        pid = self._chance.choice(found)
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         return {"pid": pid}

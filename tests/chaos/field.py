@@ -3,11 +3,12 @@
 import asyncio
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,8 @@ from tests.chaos.shapes import shapes
 
 _ROOT: Final = Path(__file__).parents[2]
 BACK_SECONDS: Final = 60.0
+SPARED_SECONDS: Final = 35.0
+_LIBFAKETIME: Final = "*/faketime/libfaketime.so.1"
 _TRIES: Final = 20
 
 
@@ -70,16 +73,22 @@ class Process:
 class Field:
     """What a round is played on."""
 
-    def __init__(self, installed: Installation, folder: Path, seed: str) -> None:
+    def __init__(
+        self, installed: Installation, folder: Path, seed: str, *, with_clocks: bool = False
+    ) -> None:
         self.installed = installed
         self.folder = folder
         self.seed = seed
+        self.with_clocks = with_clocks
         self.targets: tuple[Target, ...] = ()
         self._stack = ExitStack()
         self.links: tuple[str, ...] = ()
         self._world_port = 0
+        self.clock = False
+        """Whether the services' clocks can be put wrong."""
         self.poisoned = 0
         """How many unreadable messages faults have laid into INBOX."""
+        self._struck: dict[str, float] = {}
         self.strange: set[str] = set()
         """Names of runs that are none: what lies under them was put there by a fault."""
 
@@ -117,9 +126,18 @@ class Field:
         self.proxy = self.helper("tests.chaos.proxy", str(self.folder), str(self._world_port))
         said = json.loads(self.proxy.line())
         self.links = tuple(said["links"])
+        self._prepare_clocks()
         seconds = self.installed.start()
         self.targets = tuple(self._target(shape) for shape in shapes(f"http://127.0.0.1:{said['world']}"))
         return seconds
+
+    def _prepare_clocks(self) -> None:
+        library = os.environ.get("LIBFAKETIME") or next(map(str, Path("/usr/lib").glob(_LIBFAKETIME)), "")
+        self.clock = self.with_clocks and library != ""
+        if self.clock:
+            for name in SERVICES:
+                (self.folder / f"clock-{name}").write_text("+0\n")
+            (self.folder / "libfaketime").write_text(library)
 
     def _target(self, shape: Any) -> Target:
         for _ in range(_TRIES):
@@ -160,8 +178,15 @@ class Field:
     def manners(self, link: str, **manners: Any) -> None:
         self.proxy.tell({"link": link, **manners})
 
+    def spared(self, names: Sequence[str], chance: random.Random) -> str:
+        """One of these that was left alone for long: else we would measure how patient the supervisor grows."""
+        long_ago = time.monotonic() - SPARED_SECONDS
+        rested = sorted(name for name in names if self._struck.get(name, 0.0) < long_ago)
+        return chance.choice(rested) if rested else min(names, key=lambda name: self._struck.get(name, 0.0))
+
     def strike(self, name: str, number: signal.Signals) -> int:
         """Send a signal to one process of the stack; its pid, 0 when it does not run at this moment."""
+        self._struck[name] = time.monotonic()
         pid = self.pids().get(name, 0)
         if pid:
             try:
@@ -189,7 +214,7 @@ class Field:
 
 
 @contextmanager
-def field(seed: str, **settings: str) -> Iterator[Field]:
+def field(seed: str, *, with_clocks: bool = False, **settings: str) -> Iterator[Field]:
     """A field of its own; everything on it is stopped and removed afterwards, also after Ctrl-C."""
     environ = {"PYTHONPATH": str(_ROOT)}
     with installation(
@@ -201,7 +226,7 @@ def field(seed: str, **settings: str) -> Iterator[Field]:
         folder = installed.data.parent / "chaos"
         folder.mkdir()
         installed.environ["CHAOS_FOLDER"] = str(folder)
-        played = Field(installed, folder, seed)
+        played = Field(installed, folder, seed, with_clocks=with_clocks)
         try:
             yield played
         finally:

@@ -18,10 +18,22 @@ def told(folder: Path, name: str, environ: dict[str, str]) -> dict[str, str]:
     draft.rename(folder / f"real-{name}.json")
     links = folder / "links.json"
     more: dict[str, str] = json.loads(links.read_text()).get(name, {}) if links.exists() else {}
+    library = folder / "libfaketime"
+    if library.exists():
+        more |= {
+            "LD_PRELOAD": library.read_text(),
+            "FAKETIME_TIMESTAMP_FILE": str(folder / f"clock-{name}"),
+            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
     try:
         # Taken away first: the next start is a healthy one.
         (folder / f"crash-{name}").rename(folder / f"crashing-{name}")
         more["AUTOMATEOS_CRASH"] = (folder / f"crashing-{name}").read_text()
+        draft = folder / f"armed-{name}.new"
+        draft.write_text(str(os.getpid()))
+        draft.rename(folder / f"armed-{name}")
     except FileNotFoundError:
         pass  # Nobody asked for it.
     return more

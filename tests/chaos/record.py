@@ -61,7 +61,8 @@ class Record:
         self.wishes: dict[str, list[Wish]] = defaultdict(list)
         self.shapes: dict[str, str] = {}
         self.outcomes: dict[str, int] = defaultdict(int)
-        self.seconds: list[float] = []
+        self.short: list[tuple[str, str, str, int, float, float]] = []
+        """The ledger line by line, short: key, shape, what, status, when, seconds."""
         for line in _lines(folder / "ledger.jsonl"):
             self._entry(line, triggers)
         for line in _lines(folder / "world.jsonl"):
@@ -79,6 +80,16 @@ class Record:
 
     def _entry(self, line: dict[str, Any], triggers: Mapping[str, str]) -> None:
         self.outcomes[line["w"]] += 1
+        self.short.append(
+            (
+                line["k"],
+                line["h"],
+                line["w"],
+                line.get("c", 0),
+                round(line["t"], 2),
+                round(line.get("s", 0), 3),
+            )
+        )
         if line["w"] == "invoke":
             return
         run = line.get("run", "")
@@ -97,7 +108,6 @@ class Record:
         )
         if run:
             self.shapes[run] = line["h"]
-            self.seconds.append(line["s"])
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

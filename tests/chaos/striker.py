@@ -69,6 +69,7 @@ class Striker:
         struck = Struck(kind=fault.kind, name=fault.name, began=time.time(), kills=fault.kills, said={})
         self.struck.append(struck)
         struck.said = await fault.begin(self._field)
+        struck.name = fault.name  # Some find their victim only when they begin.
         try:
             await asyncio.sleep(fault.seconds)
         finally:

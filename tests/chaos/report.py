@@ -1,0 +1,154 @@
+"""What a campaign says: rounds one by one, their sums, and the senders' ledger, small enough to be kept."""
+
+import json
+import lzma
+import os
+import platform
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from contracts.reference import VERSION
+from deploy.servers.nats import nats_binary
+from tests.chaos.campaign import Round
+from tests.chaos.striker import Struck
+from tests.promises.evidence import Violation
+
+_SUMMED: Final = (
+    "faults", "runs", "deliveries", "commits", "events", "effects", "purged", "doubts", "doubts_touched",
+    "lost", "duplicated", "stuck", "diverged", "chain_breaks", "rebuilt_differences", "violations",
+)  # fmt: skip
+_SHOWN: Final = 50
+
+
+def counted(violations: Iterable[Violation]) -> dict[str, int]:
+    """Violations by what they mean."""
+    found = Counter[str]()
+    for each in violations:
+        found["violations"] += 1
+        match each.promise:
+            case "P1":
+                found["lost"] += 1
+            case "P2" | "P5":
+                found["duplicated"] += 1
+            case "P3":
+                found["stuck"] += 1
+            case "P4" if "diverges" in each.what:
+                found["diverged"] += 1
+            case "P4":
+                found["chain_breaks"] += 1
+            case "P6":
+                found["rebuilt_differences"] += 1
+    names = ("violations", "lost", "duplicated", "stuck", "diverged", "chain_breaks", "rebuilt_differences")
+    return {name: found[name] for name in names}
+
+
+def told(played: Round) -> dict[str, Any]:
+    """One round as it stands in the report."""
+    found, outcomes = played.found, played.record.outcomes
+    return {
+        "round": played.plan.number,
+        "retention_days": played.plan.retention_days,
+        "faults": len(played.struck),
+        "by_kind": dict(sorted(Counter(each.kind for each in played.struck).items())),
+        "runs": found.runs,
+        "deliveries": outcomes["invoke"],
+        "outcomes": dict(outcomes),
+        "statuses": dict(found.by_status),
+        "shapes": dict(Counter(played.record.shapes.values())),
+        "commits": found.commits,
+        "events": found.events,
+        "effects": found.effects,
+        "purged": found.purged,
+        "doubts": found.doubts,
+        "doubts_touched": found.doubts_touched,
+        "moved_on_s": moved_on(played),
+        "moved_on_alone_s": moved_on(played, alone=True),
+        "peace_s": round(played.peace_s, 1),
+        "lasted_s": round(played.lasted_s, 1),
+        **counted(found.violations),
+        "first_violations": [str(each) for each in found.violations[:_SHOWN]],
+        "struck": [_line(each) for each in played.struck],
+    }
+
+
+def _line(each: Struck) -> dict[str, Any]:
+    return {
+        "kind": each.kind,
+        "name": each.name,
+        "at": round(each.began, 2),
+        "s": round(each.ended - each.began, 1),
+        **{name: value for name, value in each.said.items() if name != "pid"},
+    }
+
+
+def moved_on(played: Round, *, alone: bool = False) -> list[float]:
+    """For each death: seconds until the last of the runs then in flight had moved on.
+
+    `alone`: only deaths within ten seconds of which nothing else was wrong.
+    """
+    found: list[float] = []
+    for each in played.struck:
+        if not each.kills or (alone and _crowded(each, played.struck)):
+            continue
+        for moment in each.moments():
+            late = [seconds for span in played.found.spans if (seconds := span.late(moment)) is not None]
+            if late:
+                found.append(round(max(0.0, *late, 0.0), 3))
+    return sorted(found)
+
+
+def _crowded(one: Struck, struck: Sequence[Struck]) -> bool:
+    return any(
+        other is not one and other.began < one.ended + 3 and other.ended > one.began - 10 for other in struck
+    )
+
+
+def summed(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """All rounds together."""
+    sums: dict[str, Any] = {name: sum(each[name] for each in rounds) for name in _SUMMED}
+    kinds = Counter[str]()
+    for each in rounds:
+        kinds.update(each["by_kind"])
+    sums["by_kind"] = dict(sorted(kinds.items(), key=lambda item: int(item[0][1:])))
+    for name in ("moved_on", "moved_on_alone"):
+        every = sorted(seconds for each in rounds for seconds in each[f"{name}_s"])
+        sums |= {
+            f"{name}_n": len(every),
+            f"{name}_p50_s": share(every, 0.5),
+            f"{name}_p99_s": share(every, 0.99),
+        }
+    sums["peace_max_s"] = max((each["peace_s"] for each in rounds), default=0.0)
+    sums["lasted_s"] = round(sum(each["lasted_s"] for each in rounds), 1)
+    # The rule of three: no failure in n trials bounds the rate by 3/n, with 95 %.
+    if not sums["violations"] and sums["faults"] and sums["runs"]:
+        sums |= {"bound_per_fault": 3 / sums["faults"], "bound_per_run": 3 / sums["runs"]}
+    return sums
+
+
+def share(ordered: Sequence[float], part: float) -> float | None:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))] if ordered else None
+
+
+def versions() -> dict[str, str]:
+    said = subprocess.run(
+        [str(nats_binary()), "--version"], capture_output=True, text=True, check=True, timeout=10
+    )
+    return {
+        "automateos": VERSION,
+        "python": platform.python_version(),
+        "nats_server": said.stdout.strip().rpartition(" ")[2],
+        "kernel": platform.release(),
+        "cores": str(os.cpu_count()),
+    }
+
+
+def keep_ledger(path: Path, played: Round) -> None:
+    """Every line of the senders' ledger, short: key, shape, what, status, when after the first one, seconds."""
+    began = min((line[4] for line in played.record.short), default=0.0)
+    with lzma.open(path, "at") as file:
+        for key, shape, what, status, when, seconds in played.record.short:
+            line = [key, shape, what, status, round(when - began, 2), seconds]
+            file.write(json.dumps(line, separators=(",", ":")) + "\n")
