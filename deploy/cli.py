@@ -31,6 +31,7 @@ _COMMANDS: Final = (
     ("doctor", "doctor:doctor", "Look whether this machine and the stack on it are well."),
     ("runs", "runs:app", "List runs, read their histories, replay and verify them."),
     ("replay", "replay:replay", "Decide the installation's own past again with this release."),
+    ("verify", "verify:verify", "Find what was changed, removed, put in or moved since it was stored."),
     ("events", "events:app", "What programs outside may subscribe to."),
     ("workflows", "workflows:app", "Judge a workflow file with the compiler that would run it."),
     ("secrets", "secrets:app", "Sealed secrets: what goes in is never shown again."),

@@ -233,12 +233,12 @@ select epoch, sequence from {table} where version > 0 and epoch = (
     for stream, table in ((subjects.RUNS, "archive.commits"), (subjects.DOMAIN, "archive.domain_commits"))
 }
 _RUN_HEADS: Final = """
-select distinct on (org collate "C", run collate "C") org, run, version, hash from archive.commits
+select distinct on (org collate "C", run collate "C") org, run, version, {hash} from archive.commits
 where epoch = $1 and sequence > $2 and sequence <= $3 and version > 0
 order by org collate "C", run collate "C", version desc
 """
 _DOMAIN_HEADS: Final = """
-select distinct on (org collate "C", aggregate, id collate "C") org, aggregate, id, version, hash
+select distinct on (org collate "C", aggregate, id collate "C") org, aggregate, id, version, {hash}
 from archive.domain_commits where epoch = $1 and sequence > $2 and sequence <= $3
 order by org collate "C", aggregate, id collate "C", version desc
 """
@@ -247,8 +247,10 @@ order by org collate "C", aggregate, id collate "C", version desc
 class PostgresHeads:
     """Heads as the archive has them."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, rehash: bool = False) -> None:
+        """`rehash`: take the hash of the bytes that are there, not the one that was noted when they came."""
         self._pool = pool
+        self._hash = "sha256(body)" if rehash else "hash"
 
     async def reached(self) -> tuple[Place, Place]:
         async with connected(self._pool) as connection:
@@ -262,11 +264,13 @@ class PostgresHeads:
         return (row["epoch"], row["sequence"]) if row is not None else None
 
     async def of_runs(self, stretch: Stretch) -> AsyncIterator[Head]:
-        async for org, run, version, digest in self._rows(_RUN_HEADS, stretch):
+        async for org, run, version, digest in self._rows(_RUN_HEADS.format(hash=self._hash), stretch):
             yield Head(subjects.run(org, run), version, digest)
 
     async def of_domain(self, stretch: Stretch) -> AsyncIterator[Head]:
-        async for org, aggregate, id_, version, digest in self._rows(_DOMAIN_HEADS, stretch):
+        async for org, aggregate, id_, version, digest in self._rows(
+            _DOMAIN_HEADS.format(hash=self._hash), stretch
+        ):
             yield Head(subjects.domain(org, aggregate, id_), version, digest)
 
     async def _rows(self, sql: str, stretch: Stretch) -> AsyncIterator[tuple[Any, ...]]:

@@ -1,6 +1,7 @@
 """`automateos runs`: what the read models say of runs, and what their histories say."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -172,6 +173,37 @@ async def verify(
     if all_runs and not as_json:
         here.say(f"{checked} runs verified, {bad} with problems")
     return 1 if bad else 0
+
+
+@app.command
+async def export(
+    run: Run,
+    *,
+    out: Annotated[Path, Parameter(help="The file to write.")],
+    anchor: Annotated[
+        bool, Parameter(negative="", help="Anchor first what has no anchor yet, so that all of it is proven.")
+    ] = False,
+    org: Org = ORG,
+    here: Asked,
+) -> None:
+    """Write a run's history with its plan and its proofs; `automateos verify --file` checks it without any server."""
+    from deploy.operator import exports, public_key
+    from deploy.operator.exporting import anchor_now, exported
+    from deploy.operator.reach import stores
+
+    signing_key = here.data_dir() / "secrets" / "signing.key"
+    if anchor:
+        async with stores(here, "projections") as theirs:
+            await anchor_now(theirs, signing_key)
+    async with stores(here) as found:
+        written = await exported(found, org, run, public_key.public_of(signing_key))
+    exports.written(written, out)
+    proven = max((proof.version for proof in written.proofs), default=0)
+    here.say(
+        f"{out}: {len(written.commits)} commits, {proven} of them proven by {len(written.proofs)} anchors"
+    )
+    if proven < len(written.commits):
+        here.say("the rest is anchored within ten minutes, or at once with --anchor")
 
 
 async def _named(runs: tuple[str, ...]) -> AsyncIterator[str]:

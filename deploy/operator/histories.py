@@ -89,6 +89,6 @@ async def judged(stores: Stores, org: str, run: str) -> Verdict:
     try:
         found = await archived_commits(stores.archive, org, run)
     except Away:
-        return verdict(logged, None)
+        return verdict(logged, None, (org, run))
     # Below version 1 the archive keeps what lay among the commits and was none.
-    return verdict(logged, [commit.body for commit in found if commit.version > 0])
+    return verdict(logged, [commit.body for commit in found if commit.version > 0], (org, run))

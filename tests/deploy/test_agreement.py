@@ -66,3 +66,28 @@ def test_a_run_that_is_in_neither_place_is_told() -> None:
 
 def test_without_an_archive_only_the_log_is_judged() -> None:
     assert verdict(history(3)[2:], None).problems == ()
+
+
+def test_commits_that_changed_places_are_told() -> None:
+    swapped = history(3)
+    swapped[1], swapped[2] = swapped[2], swapped[1]
+    assert "archive: version 2 stands behind version 3" in verdict((), swapped).problems
+    told = verdict(swapped, history(3))
+    assert (told.problems, told.versions) == (("log: version 2 stands behind version 3",), (2,))
+
+
+def test_a_commit_of_another_history_is_told() -> None:
+    stranger = history(2)[1].replace(b'"run":"r"', b'"run":"s"')
+    told = verdict([*history(2), stranger], history(2), ("org_default", "r"))
+    assert told.problems == ("log: version 2 belongs to org_default/s",)
+
+
+def test_a_history_of_something_else_than_a_run_is_judged_alike() -> None:
+    bodies = [body.replace(b'"run":"r"', b'"aggregate":"workflow","aggregate_id":"w"') for body in history(1)]
+    assert verdict(bodies, bodies, ("org_default", "workflow", "w")).problems == ()
+    assert verdict(bodies, bodies, ("org_default", "trigger", "w")).problems
+
+
+def test_versions_that_are_far_apart_take_no_memory() -> None:
+    far = history(1)[0].replace(b'"version":1', b'"version":9007199254740991')
+    assert len(verdict((), [*history(1), far]).problems) < 10

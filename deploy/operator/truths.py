@@ -1,0 +1,145 @@
+"""The two streams that have a history, and how the archive is asked about each."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, TypeAlias
+
+import asyncpg
+from msgspec import Struct
+
+from chassis.jetstream.log import JetStreamLog
+from contracts import subjects
+from contracts.codec import Malformed, decode_envelope
+from deploy.operator.agreement import Flaw, Names
+from deploy.operator.anchored import Chain, Mark
+from deploy.operator.reach import Stores
+
+Days: TypeAlias = float | Literal["never"]
+
+
+class Retention(Struct, frozen=True, kw_only=True):
+    """After how many days what has ended leaves the log, and the archive."""
+
+    log: Days
+    archive: Days
+
+
+class Truth(Struct, frozen=True, kw_only=True):
+    """RUNS or DOMAIN."""
+
+    stream: str
+    names: int
+    """How many names a history has."""
+    subject: Callable[[Names], str]
+    log: Callable[[Stores], JetStreamLog]
+    mark: Callable[[Chain, int, int], Mark | None]
+    rows: str
+    """The commits of one history."""
+    left: str
+    """What is known of one that may have left the log; empty: nothing leaves it."""
+    everything: str
+    """All commits, by history."""
+    places: str
+    """What the archive has of a stretch of the log; `gone`: the log does not have to have it any more."""
+    of_day: str
+    """The histories that moved between two moments, of one org or of all."""
+
+    def named(self, subject: str) -> Names:
+        return tuple(subject.split(".")[1:])
+
+
+RUN: Final = Truth(
+    stream=subjects.RUNS,
+    names=2,
+    subject=lambda names: subjects.run(*names),
+    log=lambda stores: stores.log.log,
+    mark=lambda whole, epoch, sequence: whole.of_run(epoch, sequence),
+    rows="""
+select version, epoch, sequence, hash, body from archive.commits
+where org = $1 and run = $2 and version > 0 order by version
+""",
+    left="select ended, purged, dropped from archive.run_ids where org = $1 and run = $2",
+    everything="""
+select org, run, version, hash, body from archive.commits where version > 0 order by week, org, run, version
+""",
+    places="""
+select c.org, c.run, c.sequence, c.hash, (r.purged is not null or c.version < 1) as gone from archive.commits c
+left join archive.run_ids r on r.org = c.org and r.run = c.run
+where c.epoch = $1 and c.sequence > $2 and c.sequence <= $3
+""",
+    of_day="""
+select distinct org, run from archive.commits
+where version > 0 and time >= $1::date and time < $2::date and week <= $2::date and ($3 = '' or org = $3)
+""",
+)
+
+DOMAIN: Final = Truth(
+    stream=subjects.DOMAIN,
+    names=3,
+    subject=lambda names: subjects.domain(*names),
+    log=lambda stores: stores.log.domain,
+    mark=lambda whole, epoch, sequence: whole.of_domain(epoch, sequence),
+    rows="""
+select version, epoch, sequence, hash, body from archive.domain_commits
+where org = $1 and aggregate = $2 and id = $3 order by version
+""",
+    left="",
+    everything="""
+select org, aggregate, id, version, hash, body from archive.domain_commits order by org, aggregate, id, version
+""",
+    places="""
+select org, aggregate, id, sequence, hash, false as gone from archive.domain_commits
+where epoch = $1 and sequence > $2 and sequence <= $3
+""",
+    of_day="""
+select distinct org, aggregate, id from archive.domain_commits
+where time >= $1::date and time < $2::date and ($3 = '' or org = $3)
+""",
+)
+
+TRUTHS: Final = (RUN, DOMAIN)
+
+
+def missing(
+    logged: Sequence[bytes],
+    rows: Sequence[asyncpg.Record],
+    left: asyncpg.Record | None,
+    now: datetime,
+    days: Retention,
+) -> list[Flaw]:
+    """Commits that the archive has and the log should still have. `left`: what the archive's list of ended runs says."""
+    if not rows or _may_have_left(rows, left, now, days):
+        return []
+    versions = [version for body in logged if (version := _version(body))]
+    first, last = min(versions, default=0), max((row["version"] for row in rows), default=0)
+    if not versions:
+        return [Flaw(1, f"log: versions 1 to {last} are not there")]
+    if first > 1:
+        return [Flaw(1, f"log: version {first} is the first one")]
+    if max(versions) < last:
+        return [
+            Flaw(
+                max(versions) + 1, f"log: version {max(versions)} is the last one, and the archive has {last}"
+            )
+        ]
+    return []
+
+
+def _may_have_left(rows: Sequence[asyncpg.Record], left: Any, now: datetime, days: Retention) -> bool:
+    """Whether the history has left the log at some time, or is about to."""
+    if any(b'"run.reopened"' in row["body"] for row in rows):
+        return True
+    if left is None:
+        return False
+    if left["purged"] is not None or left["dropped"] is not None:
+        return True
+    return (
+        left["ended"] is not None and days.log != "never" and left["ended"] < now - timedelta(days=days.log)
+    )
+
+
+def _version(body: bytes) -> int:
+    try:
+        return decode_envelope(body).version
+    except Malformed:
+        return 0

@@ -1,0 +1,223 @@
+"""Goes through what was stored and tells every commit that was changed, removed, put in or moved.
+
+Both stores are read in full, page by page; whatever looks wrong there is looked at again, one history at a time, because
+an installation at work moves on meanwhile. Then the signed anchors say whether both stores were rewritten alike.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import date, datetime, timedelta
+from typing import Final
+
+import asyncpg
+from msgspec import Struct
+
+from chassis.ids import digest
+from chassis.postgres import connected
+from deploy.operator import truths
+from deploy.operator.agreement import Flaw, Names, Verdict, verdict
+from deploy.operator.anchored import Chain, Finding, Mark, chain, compared, stored_anchors, with_lists
+from deploy.operator.reach import Stores
+from deploy.operator.truths import Truth
+
+LATE: Final = timedelta(minutes=25)
+"""Two anchors and a half: longer than this nothing stays without one."""
+_PAGE: Final = 2_000
+_BEGUN: Final = "select min(time) from archive.commits where (epoch, sequence) > ($1, $2) and version > 0"
+
+
+class Judged(Struct, frozen=True, kw_only=True):
+    """One history, and where its commits lie."""
+
+    truth: Truth
+    names: Names
+    verdict: Verdict
+    places: dict[int, tuple[int, int]]
+    """Epoch and sequence of each version that the archive has."""
+
+
+class Count(Struct, kw_only=True):
+    """What was looked at."""
+
+    histories: int = 0
+    commits: int = 0
+    anchors: int = 0
+
+
+class Verifying:
+    """One verification."""
+
+    def __init__(
+        self, stores: Stores, public: Sequence[bytes], now: datetime, days: truths.Retention
+    ) -> None:
+        self._stores, self._public, self._now, self._days = stores, public, now, days
+        self._chain = Chain(marks=(), findings=())
+        self.count = Count()
+
+    async def read_anchors(self) -> list[Finding]:
+        """What is wrong with the anchors by themselves. Comes first."""
+        self._chain = chain(await stored_anchors(self._stores), self._public)
+        self.count.anchors = len(self._chain.marks)
+        return list(self._chain.findings)
+
+    # --- One history --------------------------------------------------------------------------
+
+    async def of_run(self, org: str, run: str) -> AsyncIterator[Finding]:
+        """One run: both copies, and the anchors of every interval in which it moved."""
+        judged = await self.judged(truths.RUN, (org, run))
+        for finding in self._found(judged):
+            yield finding
+        marks = self._marks(judged)
+        name = f"{org}/{run}"
+        async for finding in self._anchored(marks):
+            if finding.history in ("", name):
+                yield finding
+
+    async def judged(self, truth: Truth, names: Names) -> Judged:
+        """Compare what the log and the archive have of a history now. A log that goes on meanwhile is no fault."""
+        # In this order what moves on meanwhile looks like no fault: the log has more than the archive had.
+        async with connected(self._stores.archive) as connection:
+            rows = await connection.fetch(truth.rows, *names)
+        logged = await truth.log(self._stores).history(truth.subject(names))
+        async with connected(self._stores.archive) as connection:
+            left = await connection.fetchrow(truth.left, *names) if truth.left else None
+        in_log = [stored.body for stored in logged]
+        flaws = [*_filed_wrongly(rows), *truths.missing(in_log, rows, left, self._now, self._days)]
+        told = verdict(in_log, [row["body"] for row in rows], names, flaws)
+        self.count.histories += 1
+        self.count.commits += told.commits
+        places = {row["version"]: (row["epoch"], row["sequence"]) for row in rows}
+        return Judged(truth=truth, names=names, verdict=told, places=places)
+
+    def _found(self, judged: Judged) -> list[Finding]:
+        name = "/".join(judged.names)
+        return [
+            Finding(what=what, history=name, version=version, interval=self._interval(judged, version))
+            for what, version in zip(judged.verdict.problems, judged.verdict.versions, strict=True)
+        ]
+
+    def _interval(self, judged: Judged, version: int | None) -> str:
+        """Where the commit lies, or where its successor does, when it is gone."""
+        later = [place for v, place in judged.places.items() if version is not None and v >= version]
+        if not later:
+            return ""
+        epoch, sequence = min(later)
+        mark = judged.truth.mark(self._chain, epoch, sequence)
+        return mark.interval if mark is not None else "after the newest anchor"
+
+    def _marks(self, judged: Judged) -> list[Mark]:
+        found = {
+            mark.body.number: mark
+            for place in judged.places.values()
+            if (mark := judged.truth.mark(self._chain, *place)) is not None
+        }
+        return [found[number] for number in sorted(found)]
+
+    async def _anchored(self, marks: Sequence[Mark]) -> AsyncIterator[Finding]:
+        """What the anchors of these intervals say against the archive."""
+        kept_from = None if self._days.archive == "never" else self._now - timedelta(days=self._days.archive)
+        async for mark, heads in with_lists(self._stores, self._chain, marks):
+            for finding in await compared(self._stores.archive, mark, heads, kept_from):
+                yield finding
+
+    # --- A day --------------------------------------------------------------------------------
+
+    async def of_day(self, day: date, org: str) -> AsyncIterator[Finding]:
+        """Every history that moved on a day (UTC), and the anchors of that day's intervals."""
+        marks: dict[int, Mark] = {}
+        for truth in truths.TRUTHS:
+            async with connected(self._stores.archive) as connection:
+                rows = await connection.fetch(truth.of_day, day, day + timedelta(days=1), org)
+            for row in rows:
+                judged = await self.judged(truth, tuple(row))
+                for finding in self._found(judged):
+                    yield finding
+                marks |= {mark.body.number: mark for mark in self._marks(judged)}
+        async for finding in self._anchored([marks[number] for number in sorted(marks)]):
+            yield finding
+
+    # --- Everything ---------------------------------------------------------------------------
+
+    async def of_all(self) -> AsyncIterator[Finding]:
+        """Every commit of both stores, and every anchor."""
+        for truth in truths.TRUTHS:
+            suspects = await self._suspects_of_archive(truth)
+            suspects |= await self._suspects_of_log(truth)
+            for names in sorted(suspects):
+                for finding in self._found(await self.judged(truth, names)):
+                    yield finding
+            self.count.histories -= len(suspects)  # Counted already, when the archive was read.
+        async for finding in self._anchored(self._chain.marks):
+            yield finding
+        late = await self._not_anchored()
+        if late is not None:
+            yield late
+
+    async def _suspects_of_archive(self, truth: Truth) -> set[Names]:
+        """Histories that are not whole by what the archive alone says."""
+        suspects: set[Names] = set()
+        names: Names = ()
+        rows: list[asyncpg.Record] = []
+        async with connected(self._stores.archive) as connection, connection.transaction(readonly=True):
+            async for row in connection.cursor(truth.everything, prefetch=_PAGE):
+                ours = tuple(row)[: truth.names]
+                if ours != names:
+                    suspects |= self._suspect(names, rows)
+                    names, rows = ours, []
+                rows.append(row)
+        return suspects | self._suspect(names, rows)
+
+    def _suspect(self, names: Names, rows: Sequence[asyncpg.Record]) -> set[Names]:
+        if not rows:
+            return set()
+        self.count.histories += 1
+        self.count.commits += len(rows)
+        told = verdict((), [row["body"] for row in rows], names, _filed_wrongly(rows))
+        return {names} if told.problems else set()
+
+    async def _suspects_of_log(self, truth: Truth) -> set[Names]:
+        """Histories of which the log has something else than the archive, or not what it should have."""
+        suspects: set[Names] = set()
+        log, after = truth.log(self._stores), 0
+        async for batch in self._stores.log.reader(truth.stream).read(0, _PAGE):
+            if not batch:
+                break
+            through = batch[-1].sequence
+            async with connected(self._stores.archive) as connection:
+                rows = await connection.fetch(truth.places, log.epoch, after, through)
+            filed = {row["sequence"]: row for row in rows}
+            for stored in batch:
+                row = filed.pop(stored.sequence, None)
+                names = truth.named(stored.subject)
+                if (
+                    row is None
+                    or tuple(row)[: truth.names] != names
+                    or row["hash"].hex() != digest(stored.body)
+                ):
+                    suspects.add(names)
+            suspects |= {tuple(row)[: truth.names] for row in filed.values() if not row["gone"]}
+            after = through
+        async with connected(self._stores.archive) as connection:
+            rows = await connection.fetch(truth.places, log.epoch, after, 2**62)
+        return suspects | {tuple(row)[: truth.names] for row in rows if not row["gone"]}
+
+    async def _not_anchored(self) -> Finding | None:
+        """Whether something has been without an anchor for longer than it takes to make one."""
+        newest = self._chain.marks[-1] if self._chain.marks else None
+        place = (newest.body.runs.epoch, newest.body.runs.through) if newest is not None else (0, 0)
+        async with connected(self._stores.archive) as connection:
+            begun = await connection.fetchval(_BEGUN, *place)
+        if begun is None or begun > self._now - LATE:
+            return None
+        last = (
+            f"anchor {newest.body.number} ({newest.body.time})" if newest is not None else "no anchor at all"
+        )
+        return Finding(what=f"nothing that came since {begun.isoformat()} is anchored; the newest is {last}")
+
+
+def _filed_wrongly(rows: Sequence[asyncpg.Record]) -> list[Flaw]:
+    """Rows whose bytes are not those that were noted when they came."""
+    return [
+        Flaw(row["version"], f"archive: the bytes of version {row['version']} are not those that came there")
+        for row in rows
+        if row["hash"].hex() != digest(row["body"])
+    ]
