@@ -15,11 +15,12 @@ import itertools
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
 from heapq import heappop, heappush
 from typing import Any, Final, Literal, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 Happening = Literal["killed", "paused", "resumed"]
@@ -48,7 +49,7 @@ class Life:
     __slots__ = (
         "alive",
         "context",
-        "listed",
+        "idle",
         "number",
         "paused_until",
         "process",
@@ -61,7 +62,8 @@ class Life:
         self.process = process
         self.number = number
         self.alive = True
-        self.listed = False
+        self.idle = True
+        """It could go on and has nothing to do: not so while it is listed as runnable, paused or dead."""
         self.paused_until = 0.0
         self.queue: deque[_Handle] = deque()
         self.tasks: list[asyncio.Task[Any]] = []
@@ -76,6 +78,11 @@ class Life:
 
     def __repr__(self) -> str:
         return f"{self.name}#{self.number}"
+
+    def end(self) -> None:
+        """Dead: what is queued for it from now on goes nowhere."""
+        self.alive = self.idle = False
+        self.queue = deque(maxlen=0)
 
 
 _LIFE: Final[ContextVar[Life]] = ContextVar("life")
@@ -94,28 +101,24 @@ class TooLong(Exception):
     """The bound on steps or on virtual time was reached before the goal."""
 
 
-class _Handle:
-    """As much of `asyncio.Handle` and `TimerHandle` as asyncio asks for; these are made a thousand times a schedule."""
+class _Handle(list[Any]):
+    """As much of `asyncio.Handle` and `TimerHandle` as asyncio asks for: callback, arguments, life, context, moment.
 
-    __slots__ = ("args", "callback", "context", "moment")
+    These are made thousands of times a schedule, and a list is made without a line of Python.
+    """
 
-    def __init__(
-        self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None, moment: float
-    ) -> None:
-        self.callback: Callable[..., object] | None = callback
-        self.args = args
-        self.context = copy_context() if context is None else context
-        self.moment = moment
+    __slots__ = ()
 
     def cancel(self) -> None:
-        self.callback = None
-        self.args = ()
+        self[0] = None
+        self[1] = ()
 
     def cancelled(self) -> bool:
-        return self.callback is None
+        return self[0] is None
 
     def when(self) -> float:
-        return self.moment
+        moment: float = self[4]
+        return moment
 
 
 class SimulatedLoop(asyncio.AbstractEventLoop):
@@ -126,7 +129,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._now = 0.0
         self._runnable: list[Life] = []
         self._timers: list[tuple[float, int, _Handle]] = []
-        self._order = itertools.count()
+        self._order = itertools.count().__next__
         self._lives: list[Life] = []
         self.processes: dict[str, Process] = {}
         self.nobody = self._life("")
@@ -164,9 +167,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         life, process.life = process.life, None
         if life is None:
             return
-        life.alive = False
-        life.queue.clear()
         self._unlist(life)
+        life.end()
         self._tell(life, "killed")
 
     def pause(self, name: str, seconds: float) -> None:
@@ -176,6 +178,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             return
         life.paused_until = self._now + seconds
         self._unlist(life)
+        life.idle = False
         self._tell(life, "paused")
         self.call_in(self.nobody, seconds, self._resume, life)
 
@@ -183,24 +186,21 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self, life: Life | Literal[""], delay: float, callback: Callable[..., object], *args: Any
     ) -> None:
         """Have something happen in a life (empty: outside of all) after a while, as if its network card had seen it."""
-        context = (life or self.nobody).context
-        moment = self._now + delay
-        heappush(self._timers, (moment, next(self._order), _Handle(callback, args, context, moment)))
+        lived, moment = life or self.nobody, self._now + delay
+        handle = _Handle((callback, args, lived, lived.context, moment))
+        heappush(self._timers, (moment, self._order(), handle))
 
     def run_until(self, reached: Callable[[], bool], *, steps: int, seconds: float, every: int = 1) -> None:
         """Run until `reached()`, looked at after so many callbacks. Raises `Deadlock`, `TooLong` or what a process raised."""
         last = self.steps + steps
         end = self._now + seconds
-        step, failures = self._step, self.failures
         asyncio._set_running_loop(self)  # noqa: SLF001  # How a loop says that it runs.
         try:
-            while not reached():
-                if self.steps >= last or self._now > end:
-                    raise TooLong(f"{self.steps} steps, {self._now:.1f} s")
-                for _ in range(every):
-                    step()
-                    if failures:
-                        raise failures[0][1]
+            with _unlisted_tasks():
+                while not reached():
+                    if self.steps >= last or self._now > end:
+                        raise TooLong(f"{self.steps} steps, {self._now:.1f} s")
+                    self._run(every)
         finally:
             asyncio._set_running_loop(None)  # noqa: SLF001
 
@@ -212,75 +212,75 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         sys.unraisablehook = lambda _: None
         try:
             for life in self._lives:
-                life.alive = False
-                life.queue.clear()
+                life.end()
                 life.watchers.clear()
                 while life.tasks:
                     _end(life.tasks.pop())
         finally:
             sys.unraisablehook = shown
 
-    def _step(self) -> None:
-        runnable = self._runnable
-        if not runnable:
-            self._jump()
-            return
-        count = len(runnable)
-        at = int(self._chance() * count) if count > 1 else 0
-        life = runnable[at]
-        process = life.process
-        self.steps += 1
-        process.steps += 1
-        if process.steps >= process.due:
-            self.misfortune(process)
-            if not life.listed:
-                return
-        handle = life.queue.popleft()
-        if not life.queue:
-            life.listed = False
-            runnable[runnable.index(life)] = runnable[-1]
-            runnable.pop()
-        callback = handle.callback
-        if callback is None:
-            return
-        try:
-            handle.context.run(callback, *handle.args)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self.failures.append((repr(life), error))
+    def _run(self, callbacks: int) -> None:
+        """So many callbacks, or jumps in time. Everything else happens in here, so it is written for speed."""
+        runnable, chance, failures = self._runnable, self._chance, self.failures
+        for _ in range(callbacks):
+            count = len(runnable)
+            if not count:
+                self._jump()
+                continue
+            at = int(chance() * count) if count > 1 else 0
+            life = runnable[at]
+            process = life.process
+            self.steps += 1
+            process.steps += 1
+            if process.steps >= process.due and self._is_struck(life, at):
+                continue
+            queue = life.queue
+            callback, args, _, context, _ = queue.popleft()
+            if not queue:
+                life.idle = True
+                runnable[at] = runnable[-1]
+                runnable.pop()
+            if callback is not None:
+                try:
+                    context.run(callback, *args)
+                except Exception as error:
+                    failures.append((repr(life), error))
+            if failures:
+                raise failures[0][1]
+
+    def _is_struck(self, life: Life, at: int) -> bool:
+        """Whether a misfortune has taken a process from its place among the runnable ones."""
+        self.misfortune(life.process)
+        return at >= len(self._runnable) or self._runnable[at] is not life
 
     def _jump(self) -> None:
         """Nobody can go on: it gets later."""
-        timers = self._timers
-        while timers and timers[0][2].callback is None:
+        timers, runnable = self._timers, self._runnable
+        while timers and timers[0][2][0] is None:
             heappop(timers)
         if not timers:
             raise Deadlock(f"at {self._now:.3f} s")
-        self._now = max(self._now, timers[0][0])
-        while timers and timers[0][0] <= self._now:
-            self._enqueue(heappop(timers)[2])
-
-    def _enqueue(self, handle: _Handle) -> None:
-        life = handle.context.get(_LIFE, self.nobody)
-        if not life.alive or handle.callback is None:
-            return
-        life.queue.append(handle)
-        if not life.listed and life.paused_until <= self._now:
-            life.listed = True
-            self._runnable.append(life)
+        now = self._now = max(self._now, timers[0][0])
+        while timers and timers[0][0] <= now:
+            handle = heappop(timers)[2]
+            if handle[0] is not None:
+                life = handle[2]
+                life.queue.append(handle)
+                if life.idle:
+                    life.idle = False
+                    runnable.append(life)
 
     def _unlist(self, life: Life) -> None:
-        if life.listed:
-            life.listed = False
+        if life in self._runnable:
             self._runnable.remove(life)
 
     def _resume(self, life: Life) -> None:
         if not life.alive or life.paused_until > self._now:
             return
-        if life.queue and not life.listed:
-            life.listed = True
+        if life.queue:
             self._runnable.append(life)
+        else:
+            life.idle = True
         self._tell(life, "resumed")
 
     def _tell(self, life: Life, happening: Happening) -> None:
@@ -299,8 +299,14 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> _Handle:
-        handle = _Handle(callback, args, context, self._now)
-        self._enqueue(handle)
+        if context is None:
+            context = copy_context()
+        life = context.get(_LIFE, self.nobody)
+        handle = _Handle((callback, args, life, context, self._now))
+        life.queue.append(handle)
+        if life.idle:
+            life.idle = False
+            self._runnable.append(life)
         return handle
 
     def call_later(  # type: ignore[override]
@@ -311,8 +317,10 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> _Handle:
-        handle = _Handle(callback, args, context, when)
-        heappush(self._timers, (when, next(self._order), handle))
+        if context is None:
+            context = copy_context()
+        handle = _Handle((callback, args, context.get(_LIFE, self.nobody), context, when))
+        heappush(self._timers, (when, self._order(), handle))
         return handle
 
     def create_future(self) -> "asyncio.Future[Any]":
@@ -347,6 +355,24 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                 error if isinstance(error, BaseException) else RuntimeError(str(context)),
             )
         )
+
+
+@contextmanager
+def _unlisted_tasks() -> Iterator[None]:
+    """No list of all tasks, which asyncio keeps and nobody here asks for; it costs a twentieth of a schedule."""
+    listed = getattr(asyncio.tasks, "_scheduled_tasks", getattr(asyncio.tasks, "_all_tasks", None))
+    if not isinstance(listed, WeakSet):
+        yield
+        return
+    listed.add = _ignore  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        del listed.add
+
+
+def _ignore(_task: object) -> None:
+    return
 
 
 class _Over(BaseException):

@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -91,6 +92,7 @@ class MemorySignals:
             self._world.loop.call_in(listener.life, delay, listener.heard, subject, body, answer)
 
 
+@lru_cache(4_096)
 def _matches(pattern: str, subject: str) -> bool:
     wanted, words = pattern.split("."), subject.split(".")
     if wanted[-1] == ">":

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from chassis.ports import Stored
 from contracts.codec import decode_commit
@@ -70,17 +70,26 @@ class Violation(Struct, frozen=True):
         return f"{self.promise} {self.run}: {self.what}"
 
 
+class Decoded(dict[bytes, Commit[RunEvent]]):
+    """Commits by their stored bytes: each is decoded once, however many promises look at it."""
+
+    def __missing__(self, body: bytes) -> Commit[RunEvent]:
+        commit = self[body] = decode_commit(body)
+        return commit
+
+
 class History:
     """One run as the log tells it."""
 
-    def __init__(self, org: str, run: str, stored: Sequence[Stored]) -> None:
+    def __init__(self, org: str, run: str, stored: Sequence[Stored], decoded: Decoded | None = None) -> None:
         self.org = org
         self.run = run
         self.stored = stored
+        self._decoded = Decoded() if decoded is None else decoded
 
     @cached_property
     def commits(self) -> list[Commit[RunEvent]]:
-        return [decode_commit(message.body) for message in self.stored]
+        return [self._decoded[message.body] for message in self.stored]
 
     @cached_property
     def events(self) -> list[RunEvent]:
@@ -119,6 +128,7 @@ class Evidence(Struct, kw_only=True):
     poison: int = 0
     dead_letters: Sequence[str] = ()
     seed: int = 0
+    decoded: Decoded = field(default_factory=Decoded)
 
     def histories(self) -> list[History]:
         found: dict[str, list[Stored]] = defaultdict(list)
@@ -127,5 +137,5 @@ class Evidence(Struct, kw_only=True):
         histories: list[History] = []
         for subject, stored in found.items():
             _, org, run = subject.split(".")
-            histories.append(History(org, run, stored))
+            histories.append(History(org, run, stored, self.decoded))
         return histories

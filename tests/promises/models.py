@@ -3,9 +3,8 @@
 import random
 from collections.abc import Iterator, Sequence
 
-from chassis.ports import Stored
 from contracts.runs import TERMINAL
-from projections.arrived import read
+from projections.arrived import Arrived, read
 from projections.runs import Known, fold, touched
 from tests.promises.evidence import Evidence, History, Violation
 from tests.promises.tables import Tables
@@ -14,8 +13,9 @@ from tests.promises.tables import Tables
 def models_are_the_fold(evidence: Evidence, _histories: Sequence[History]) -> Iterator[Violation]:
     if not evidence.everything_over:
         return
+    arrived = [read(stored, 1) for stored in evidence.messages]
     for cut in (random.Random(evidence.seed), None):
-        for difference in evidence.tables.differences(folded(evidence.messages, cut)):
+        for difference in evidence.tables.differences(folded(arrived, cut)):
             yield Violation("P6", difference)
 
 
@@ -40,12 +40,12 @@ def models_say_what_the_runs_say(evidence: Evidence, histories: Sequence[History
             yield Violation("P6", "the archive does not know its last commit", history.run)
 
 
-def folded(messages: Sequence[Stored], cuts: random.Random | None) -> Tables:
+def folded(arrived: Sequence[Arrived], cuts: random.Random | None) -> Tables:
     """The tables made anew from the log, cut into batches by chance, or in one."""
-    tables, left = Tables(), list(messages)
+    tables, left = Tables(), list(arrived)
     while left:
         size = cuts.randint(1, 4) if cuts is not None else len(left)
-        batch = [read(stored, 1) for stored in left[:size]]
+        batch = left[:size]
         del left[:size]
         paths = touched(batch)
         known = Known(

@@ -40,7 +40,7 @@ from projections.figures import Figures, Progress
 from projections.projector import Projector
 from projections.run_tables import RunTables
 from projections.sweeper import Sweeper
-from tests.promises.evidence import Entry
+from tests.promises.evidence import Decoded, Entry
 from tests.simulation.archive import MemoryArchive, MemoryShelf, MemoryStragglers, MemoryStreams
 from tests.simulation.clients import Web, deliver
 from tests.simulation.models import MemoryModels
@@ -77,7 +77,10 @@ class Installation:
         self.web = Web(world)
         self.vault = Vault(world)
         self.processes = Processes(world, self.clock)
-        self.person = Person(world, story, self.runs.ever, self.outside, Dispatch(self.signals, self.inbox))
+        self.decoded = Decoded()
+        self.person = Person(
+            world, story, self.runs.ever, self.outside, Dispatch(self.signals, self.inbox), self.decoded
+        )
         self.ledger: list[Entry] = []
         self.poison = 0
         """Letters that nobody can read, laid into INBOX by the simulation."""

@@ -10,11 +10,11 @@ from msgspec import Raw
 from chassis.dispatch import Dispatch
 from chassis.ports import Away, Stored
 from chassis.testing.world import World
-from contracts.codec import decode_commit, encode
+from contracts.codec import encode
 from contracts.messages import CancelRun, Message, ResolveDoubt, RetryRun, UnparkRun
 from contracts.payloads import Inline, Payload, null
 from orchestrator.run import Run, evolve
-from tests.promises.evidence import Kind, Wish
+from tests.promises.evidence import Decoded, Kind, Wish
 from tests.simulation.outside import Outside
 from tests.simulation.workflows import Story
 
@@ -34,12 +34,14 @@ class Person:
         histories: Mapping[str, Sequence[Stored]],
         outside: Outside,
         dispatch: Dispatch,
+        decoded: Decoded,
     ) -> None:
         self._world = world
         self._story = story
         self._histories = histories
         self._outside = outside
         self._dispatch = dispatch
+        self._decoded = decoded
         self._states: dict[str, tuple[int, Run]] = {}
         self._done: dict[str, int] = {}
         self._retries: Counter[str] = Counter()
@@ -58,7 +60,7 @@ class Person:
             while True:
                 await asyncio.sleep(0.5 + self._world.random.random() * 2)
                 for subject in list(self._histories):
-                    run = self._state(subject)
+                    run = self.state_of(subject)
                     message = self._wanted(run, self._states[subject][0])
                     if message is not None:
                         group.create_task(self._say(message))
@@ -73,12 +75,13 @@ class Person:
             else:
                 return
 
-    def _state(self, subject: str) -> Run:
+    def state_of(self, subject: str) -> Run:
+        """What a run's history says now; folded on from where it was looked at last."""
         _, org, run = subject.split(".")
         history = self._histories[subject]
         count, state = self._states.get(subject, (0, Run.new(org, run)))
         for stored in history[count:]:
-            commit = decode_commit(stored.body)
+            commit = self._decoded[stored.body]
             for event in commit.events:
                 state = evolve(state, event, commit.time)
         self._states[subject] = (len(history), state)

@@ -75,20 +75,19 @@ class Processes:
         world, life = self._world, process.life
         kind = world.misfortune(process)
         if life is not None and kind:
-            measure = world.measure()
             match kind:
                 case "killed":
                     self.kills += 1
                     self._kill(process.name)
                 case "paused":
-                    seconds = measure.random() ** 2 * LONGEST_PAUSE
+                    seconds = world.measure().random() ** 2 * LONGEST_PAUSE
                     world.loop.pause(process.name, seconds)
                     if process.name in self._must_end:
                         self._must_end[process.name] += seconds
                 case "stopped":
                     self._stop(process.name, life)
                 case "clock_jumped":
-                    self._clock.skew[process.name] = measure.choice((-HOUR, 0.0, HOUR))
+                    self._clock.skew[process.name] = world.measure().choice((-HOUR, 0.0, HOUR))
         world.plan_misfortune(process)
 
     def _stop(self, name: str, life: Life) -> None:

@@ -99,8 +99,7 @@ def _run(installation: Installation, violations: list[Violation]) -> None:
         installation.start()
         with suppress(TooLong):  # A storm that takes many steps is one that is long enough.
             loop.run_until(lambda: loop.time() > STORM_SECONDS, steps=STORM_STEPS, seconds=60, every=64)
-        in_the_storm = structs.replace(evidence_of(installation), everything_over=False)
-        violations += every_run_ends_or_waits(in_the_storm, in_the_storm.histories())
+        violations += _waits_have_names(installation)
         installation.calm()
         _until_over(installation)
         if installation.comes_back:
@@ -115,6 +114,15 @@ def _run(installation: Installation, violations: list[Violation]) -> None:
     violations += [
         Violation("stop", f"{name} did not stop in time") for name in installation.processes.cut_off
     ]
+
+
+def _waits_have_names(installation: Installation) -> Iterator[Violation]:
+    """In the middle of the storm, too, a run has ended or waits for something that the API can name."""
+    in_the_storm = structs.replace(evidence_of(installation), everything_over=False)
+    histories = in_the_storm.histories()
+    for history in histories:
+        history.state = installation.person.state_of(history.stored[0].subject)
+    return every_run_ends_or_waits(in_the_storm, histories)
 
 
 def _until_over(installation: Installation) -> None:
@@ -165,6 +173,7 @@ def evidence_of(installation: Installation) -> Evidence:
         poison=installation.poison,
         dead_letters=[subject for subject, _, _ in installation.dead.stored],
         seed=installation.world.seed,
+        decoded=installation.decoded,
     )
 
 

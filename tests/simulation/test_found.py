@@ -290,9 +290,11 @@ def test_an_attempt_in_which_our_own_code_fails_does_not_answer_for_another_exec
 
 def test_an_attempt_that_was_given_up_begins_no_call() -> None:
     async def story(attempt: Attempt) -> tuple[Outcome, Outcome | None]:
-        made = asyncio.create_task(attempt.make(doubtful=False))
-        await asyncio.sleep(5)
-        return await attempt.given_up(), await made
+        async with asyncio.TaskGroup() as group:
+            made = group.create_task(attempt.make(doubtful=False))
+            await asyncio.sleep(5)
+            told = await attempt.given_up()
+        return told, made.result()
 
     told, brought = attempted(story, "deaf", elsewhere=False)
     assert isinstance(told, StepBroken), "the claim is ours, and no byte has left"
