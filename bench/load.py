@@ -1,6 +1,6 @@
 """A load generator in a process of its own: keep-alive HTTP over plain sockets, closed or open loop.
 
-    python -m bench.load URL --connections 64 --seconds 5 [--rate 100] [--body FILE]
+    python -m bench.load URL --connections 64 --seconds 5 [--rate 100 [--settle 2]] [--body FILE]
 
 Every request carries an `Idempotency-Key` of its own. Prints one JSON object: requests, answers by status, latencies of the
 granted ones, how many refusals came without `Retry-After`, and how late the generator itself was.
@@ -9,6 +9,7 @@ granted ones, how many refusals came without `Retry-After`, and how late the gen
 import argparse
 import asyncio
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -40,32 +41,38 @@ REFUSALS: Final = ("429", "503")
 class Answers:
     """What came back."""
 
-    def __init__(self) -> None:
+    def __init__(self, settle: float = 0.0) -> None:
+        self._settle = settle
         self.by_status: dict[str, int] = {}
         self.seconds: list[float] = []
+        self.early: list[float] = []
+        """Of what was sent before the load had settled."""
         self.late: list[float] = []
         self.without_retry_after = 0
 
-    def add(self, answer: "HttpAnswer", seconds: float) -> None:
+    def add(self, answer: "HttpAnswer", seconds: float, sent: float = math.inf) -> None:
+        """`sent`: so many seconds after the beginning."""
         status, may_come_again = answer
         self.by_status[status] = self.by_status.get(status, 0) + 1
         if status.startswith("2"):
-            self.seconds.append(seconds)
+            (self.seconds if sent >= self._settle else self.early).append(seconds)
         elif status in REFUSALS and not may_come_again:
             self.without_retry_after += 1
 
     def told(self, lasted: float) -> dict[str, object]:
-        ordered, late = sorted(self.seconds), sorted(self.late)
+        ordered, early, late = sorted(self.seconds), sorted(self.early), sorted(self.late)
+        granted = len(ordered) + len(early)
         return {
             "requests": sum(self.by_status.values()),
-            "ok": len(ordered),
+            "ok": granted,
             "statuses": self.by_status,
             "without_retry_after": self.without_retry_after,
             "seconds": round(lasted, 3),
-            "per_s": round(len(ordered) / lasted, 1) if lasted else 0.0,
+            "per_s": round(granted / lasted, 1) if lasted else 0.0,
             "p50_ms": _share(ordered, 0.5),
             "p99_ms": _share(ordered, 0.99),
             "max_ms": _share(ordered, 1.0),
+            "early_p99_ms": _share(early, 0.99),
             "late_p99_ms": _share(late, 0.99),
         }
 
@@ -161,16 +168,18 @@ async def closed_loop(clients: list[Client], seconds: float) -> tuple[Answers, f
     return answers, time.perf_counter() - begin
 
 
-async def open_loop(clients: list[Client], seconds: float, rate: float) -> tuple[Answers, float]:
+async def open_loop(
+    clients: list[Client], seconds: float, rate: float, settle: float = 0.0
+) -> tuple[Answers, float]:
     """Requests leave at their time, however late the answers are; latency counts from that time."""
-    answers, begin, idle = Answers(), time.perf_counter(), asyncio.Queue[Client]()
+    answers, begin, idle = Answers(settle), time.perf_counter(), asyncio.Queue[Client]()
     for client in clients:
         idle.put_nowait(client)
 
     async def one(number: int, due: float) -> None:
         client = await idle.get()
         answers.late.append(time.perf_counter() - due)
-        answers.add(await client.post(number), time.perf_counter() - due)
+        answers.add(await client.post(number), time.perf_counter() - due, due - begin)
         idle.put_nowait(client)
 
     async with asyncio.TaskGroup() as group:
@@ -189,6 +198,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rate", type=float, default=0.0)
+    parser.add_argument("--settle", type=float, default=0.0)
     parser.add_argument("--label", default="load")
     parser.add_argument("--body", type=Path)
     given = parser.parse_args()
@@ -199,7 +209,9 @@ def main() -> None:
         for _ in range(given.connections)
     ]
     work = (
-        open_loop(clients, given.seconds, given.rate) if given.rate else closed_loop(clients, given.seconds)
+        open_loop(clients, given.seconds, given.rate, given.settle)
+        if given.rate
+        else closed_loop(clients, given.seconds)
     )
     answers, lasted = uvloop.run(work)
     sys.stdout.write(json.dumps(answers.told(lasted)) + "\n")

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from chassis.settings import PREFIX, Settings, settings_from
+from contracts import limits
 from deploy.handover import MASTER, PASSWORD, SEED, SIGNING
 from deploy.servers.staging import TESTED_VERSIONS
 from deploy.stack import SERVICES, Service
@@ -189,3 +190,10 @@ def test_the_image_runs_as_the_user_of_compose_and_is_built_from_what_is_sent_to
         assert (CHECKOUT / source).exists()
         assert any(line[1:].split("/")[0] == source.split("/")[0] for line in sent), source
     assert len(set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE))) == 1
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_container_has_the_memory_that_its_service_is_said_to_stay_within(name: str) -> None:
+    written = CONTAINERS[name]["mem_limit"]
+    given = int(written[:-1]) * {"m": limits.MIB, "g": 1024 * limits.MIB}[written[-1]]
+    assert given == getattr(limits, f"{name.upper()}_MEMORY_BYTES")
