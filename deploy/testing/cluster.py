@@ -98,6 +98,7 @@ class Cluster:
     """All nodes. `start`, then `close` in a finally."""
 
     def __init__(self, folder: Path, places: Mapping[str, Place], options: NatsOptions = OPTIONS) -> None:
+        self.folder = folder
         password = secrets.token_hex(16)
         self.nodes = {name: _node(name, places, folder / name, options, password) for name in places}
 

@@ -47,6 +47,7 @@ async def test_every_declared_stream_has_three_copies_and_nothing_drifts(cluster
         for stream in STREAMS:
             information = await connection.api(f"STREAM.INFO.{stream.name}")
             assert information["config"]["num_replicas"] == REPLICAS
+            assert information["config"]["compression"] == "none"
             assert len(information["cluster"]["replicas"]) == REPLICAS - 1
         assert await drift(connection, replicas=REPLICAS) == []
         assert await reconcile(connection, replicas=REPLICAS) == []

@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import statistics
 import sys
 import tempfile
@@ -88,6 +89,7 @@ def main() -> int:
     given = parser.parse_args()
     try:
         enter_own_namespaces()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # Everything is removed then, too.
         quiet_logs()
         return run(given)
     except NotPermitted as reason:

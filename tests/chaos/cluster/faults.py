@@ -13,7 +13,7 @@ from tests.chaos.cluster.network import HUB
 
 _STREAMS: Final = (subjects.RUNS, subjects.RUNS, subjects.INBOX, subjects.TASKS, subjects.EFFECTS)
 _DOWN_SECONDS: Final = (0.5, 3.0)
-_HEALTHY_SECONDS: Final = 90.0
+_HEALTHY_SECONDS: Final = 180.0
 _LOOK_SECONDS: Final = 0.2
 
 

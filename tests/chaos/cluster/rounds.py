@@ -3,9 +3,12 @@
 import asyncio
 import json
 import random
+import shutil
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final
 
 from msgspec import Struct
@@ -18,7 +21,7 @@ from tests.chaos.cluster.field import ClusterField, cluster_field
 from tests.chaos.cluster.refusals import Struck, misjudged, told_in
 from tests.chaos.field import Process
 from tests.chaos.record import Record
-from tests.chaos.verdict import Expected, Verdict
+from tests.chaos.verdict import Expected, Found, Verdict
 from tests.promises.evidence import Violation
 
 Say = Callable[[str], None]
@@ -74,6 +77,7 @@ class _Round:
         self._field, self._plan, self._say, self._began = field, plan, say, began
         self._senders: list[Process] = []
         self._over = asyncio.Event()
+        self._gave_up = False
         self.struck: list[Struck] = []
         self.violations: list[Violation] = []
 
@@ -84,6 +88,8 @@ class _Round:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._send())
                 group.create_task(self._strike_all())
+            if self._gave_up:
+                return self._outcome(Found(violations=[]), 0.0)
             self._say(f"{self._plan.seed}: {len(self.struck)} faults, all sent; peace")
             peace = time.monotonic()
             left_over = await until_over(self._field, self._say)
@@ -102,8 +108,13 @@ class _Round:
                 label = f"k{self._plan.seed}s{len(self._senders)}"
                 senders = self._field.senders(label, runs, self._plan.rate)
                 self._senders.append(senders)
-                group.create_task(asyncio.to_thread(_until_sent, senders))
+                group.create_task(self._until_sent(senders))
                 await _within(self._over.wait(), _SHIFT_SECONDS)
+
+    async def _until_sent(self, senders: Process) -> None:
+        said = await asyncio.to_thread(senders.line)
+        if said != "sent" and not self._gave_up:
+            raise RuntimeError("the senders ended before they were done")
 
     async def _dismiss(self) -> None:
         for senders in self._senders:
@@ -119,7 +130,11 @@ class _Round:
                 turn = Turn(chance=chance, seconds=chance.uniform(*self._plan.cut_seconds))
                 self.struck.append(await self._strike(name, turn))
         except DidNotHeal as reason:
+            # Nothing more can be asked of it: its logs are all the evidence that there is.
+            self._gave_up = True
             self.violations.append(Violation("P9", str(reason)))
+            await self._dismiss()
+            self._keep()
         finally:
             self._over.set()
 
@@ -145,6 +160,13 @@ class _Round:
         )
         return struck
 
+    def _keep(self) -> None:
+        """Put the stores and the logs of the nodes aside: whoever looks for the cause needs them."""
+        kept = Path(tempfile.mkdtemp(prefix=f"chaos-cluster-{self._plan.seed}-"))
+        for what in (self._field.cluster.folder, self._field.installed.data / "logs", self._field.folder):
+            shutil.copytree(what, kept / what.name)
+        self._say(f"{self._plan.seed}: kept in {kept}")
+
     # --- Judging ------------------------------------------------------------------------------
 
     async def _judged(self, witness: stores.Witness, peace_s: float) -> Outcome:
@@ -161,7 +183,11 @@ class _Round:
             self.violations.append(Violation("P6", f"rebuilt tables differ: {rebuilt['different']}"))
         told = told_in(field.folder / "ledger.jsonl")
         self.violations += [*found.violations, *misjudged(told, self.struck)]
+        return self._outcome(found, peace_s)
+
+    def _outcome(self, found: Found, peace_s: float) -> Outcome:
         kinds = Counter(each.kind for each in self.struck)
+        told = told_in(self._field.folder / "ledger.jsonl")
         return Outcome(
             seed=self._plan.seed,
             faults=dict(sorted(kinds.items())),
@@ -174,11 +200,6 @@ class _Round:
             peace_s=round(peace_s, 1),
             seconds=round(time.monotonic() - self._began, 1),
         )
-
-
-def _until_sent(senders: Process) -> None:
-    if senders.line() != "sent":
-        raise RuntimeError("the senders ended before they were done")
 
 
 def _rebuilt(field: ClusterField) -> dict[str, Any]:
