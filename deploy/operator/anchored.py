@@ -5,7 +5,8 @@ came before in that history. Whoever rewrites one in every store still has to br
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -66,14 +67,26 @@ class Chain(Struct, frozen=True, kw_only=True):
 
     def of_run(self, epoch: int, sequence: int) -> Mark | None:
         """The anchor in whose interval a commit of RUNS lies."""
-        return next((mark for mark in self.marks if _within(mark.body.runs, epoch, sequence)), None)
+        return _holding(self.marks, lambda mark: mark.body.runs, (epoch, sequence))
 
     def of_domain(self, epoch: int, sequence: int) -> Mark | None:
-        return next((mark for mark in self.marks if _within(mark.body.domain, epoch, sequence)), None)
+        return _holding(self.marks, lambda mark: mark.body.domain, (epoch, sequence))
 
 
-def _within(stretch: Stretch, epoch: int, sequence: int) -> bool:
-    return stretch.epoch == epoch and stretch.after < sequence <= stretch.through
+def _holding(
+    marks: Sequence[Mark], stretch_of: Callable[[Mark], Stretch], place: tuple[int, int]
+) -> Mark | None:
+    """The one in whose stretch a place lies. Each begins where the one before it ends, or in a later epoch."""
+
+    def end(mark: Mark) -> tuple[int, int]:
+        stretch = stretch_of(mark)
+        return stretch.epoch, stretch.through
+
+    index = bisect_left(marks, place, key=end)
+    if index == len(marks):
+        return None
+    stretch = stretch_of(marks[index])
+    return marks[index] if stretch.epoch == place[0] and stretch.after < place[1] else None
 
 
 async def stored_anchors(stores: Stores) -> list[Stored]:

@@ -8,6 +8,8 @@ import asyncpg
 from msgspec import Struct
 
 from chassis.jetstream.log import JetStreamLog
+from chassis.ports import Stored
+from chassis.postgres import connected
 from contracts import subjects
 from contracts.codec import Malformed, decode_envelope
 from deploy.operator.agreement import Flaw, Names
@@ -39,6 +41,8 @@ class Truth(Struct, frozen=True, kw_only=True):
     """What is known of one that may have left the log; empty: nothing leaves it."""
     everything: str
     """All commits, by history."""
+    position: str
+    """How far the archive has followed the log."""
     places: str
     """What the archive has of a stretch of the log; `gone`: the log does not have to have it any more."""
     of_day: str
@@ -62,6 +66,7 @@ where org = $1 and run = $2 and version > 0 order by version
     everything="""
 select org, run, version, hash, body from archive.commits where version > 0 order by week, org, run, version
 """,
+    position="select epoch, sequence from read.positions where projection = 'runs' and stream = 'RUNS'",
     places="""
 select c.org, c.run, c.sequence, c.hash, (r.purged is not null or c.version < 1) as gone from archive.commits c
 left join archive.run_ids r on r.org = c.org and r.run = c.run
@@ -87,6 +92,7 @@ where org = $1 and aggregate = $2 and id = $3 order by version
     everything="""
 select org, aggregate, id, version, hash, body from archive.domain_commits order by org, aggregate, id, version
 """,
+    position="select epoch, sequence from read.positions where projection = 'domain' and stream = 'DOMAIN'",
     places="""
 select org, aggregate, id, sequence, hash, false as gone from archive.domain_commits
 where epoch = $1 and sequence > $2 and sequence <= $3
@@ -100,18 +106,54 @@ where time >= $1::date and time < $2::date and ($3 = '' or org = $3)
 TRUTHS: Final = (RUN, DOMAIN)
 
 
-def missing(
-    logged: Sequence[bytes],
-    rows: Sequence[asyncpg.Record],
-    left: asyncpg.Record | None,
-    now: datetime,
-    days: Retention,
-) -> list[Flaw]:
-    """Commits that the archive has and the log should still have. `left`: what the archive's list of ended runs says."""
-    if not rows or _may_have_left(rows, left, now, days):
+class Evidence(Struct, frozen=True, kw_only=True):
+    """What both stores say of one history. Asked for in this order: what moves on meanwhile then looks like no fault."""
+
+    position: asyncpg.Record | None
+    rows: Sequence[asyncpg.Record]
+    logged: Sequence[Stored]
+    left: asyncpg.Record | None
+    """What the archive's list of ended runs says."""
+    epoch: int
+    """The log's."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its time in the archive is over: nothing but a last commit may be left of it."""
+        return not self.rows and self.left is not None and self.left["dropped"] is not None
+
+
+async def gather(stores: Stores, truth: Truth, names: Names) -> Evidence:
+    log = truth.log(stores)
+    async with connected(stores.archive) as connection:
+        position = await connection.fetchrow(truth.position)
+        rows = await connection.fetch(truth.rows, *names)
+    logged = await log.history(truth.subject(names))
+    async with connected(stores.archive) as connection:
+        left = await connection.fetchrow(truth.left, *names) if truth.left else None
+    return Evidence(position=position, rows=rows, logged=logged, left=left, epoch=log.epoch)
+
+
+def put_in(evidence: Evidence) -> list[Flaw]:
+    """Commits in the log that the archive has gone past without seeing them."""
+    position = evidence.position
+    if position is None or position["epoch"] != evidence.epoch:
         return []
-    versions = [version for body in logged if (version := _version(body))]
-    first, last = min(versions, default=0), max((row["version"] for row in rows), default=0)
+    known = max((row["version"] for row in evidence.rows), default=0)
+    return [
+        Flaw(version, f"log: version {version} lies where the archive, which went past it, saw nothing")
+        for stored in evidence.logged
+        if stored.sequence <= position["sequence"] and (version := _version(stored.body)) > known
+    ]
+
+
+def missing(evidence: Evidence, now: datetime, days: Retention) -> list[Flaw]:
+    """Commits that the archive has and the log should still have."""
+    rows = evidence.rows
+    if not rows or _may_have_left(rows, evidence.left, now, days):
+        return []
+    versions = [version for stored in evidence.logged if (version := _version(stored.body))]
+    first, last = min(versions, default=0), max(row["version"] for row in rows)
     if not versions:
         return [Flaw(1, f"log: versions 1 to {last} are not there")]
     if first > 1:

@@ -74,15 +74,17 @@ class Verifying:
 
     async def judged(self, truth: Truth, names: Names) -> Judged:
         """Compare what the log and the archive have of a history now. A log that goes on meanwhile is no fault."""
-        # In this order what moves on meanwhile looks like no fault: the log has more than the archive had.
-        async with connected(self._stores.archive) as connection:
-            rows = await connection.fetch(truth.rows, *names)
-        logged = await truth.log(self._stores).history(truth.subject(names))
-        async with connected(self._stores.archive) as connection:
-            left = await connection.fetchrow(truth.left, *names) if truth.left else None
-        in_log = [stored.body for stored in logged]
-        flaws = [*_filed_wrongly(rows), *truths.missing(in_log, rows, left, self._now, self._days)]
-        told = verdict(in_log, [row["body"] for row in rows], names, flaws)
+        evidence = await truths.gather(self._stores, truth, names)
+        if evidence.is_over:
+            told = Verdict(commits=0, in_log=0, in_archive=0)
+            return Judged(truth=truth, names=names, verdict=told, places={})
+        rows, logged = evidence.rows, [stored.body for stored in evidence.logged]
+        flaws = [
+            *_filed_wrongly(rows),
+            *truths.missing(evidence, self._now, self._days),
+            *truths.put_in(evidence),
+        ]
+        told = verdict(logged, [row["body"] for row in rows], names, flaws)
         self.count.histories += 1
         self.count.commits += told.commits
         places = {row["version"]: (row["epoch"], row["sequence"]) for row in rows}
