@@ -46,6 +46,7 @@ class Round(Struct, kw_only=True):
     struck: list[Struck]
     found: Found
     record: Record
+    witness: stores.Witness
     peace_s: float
     lasted_s: float
     rebuilt: dict[str, Any]
@@ -76,7 +77,7 @@ async def play(field: Field, plan: Plan, say: Say) -> Round:
         await asyncio.to_thread(senders.stop)
         say(f"{plan.label}: over {peace_s:.1f} s later; the verdict")
         record = Record(field.folder, {target.shape: target.trigger for target in field.targets})
-        found = await _judge(field, record, witness)
+        found = await judged(field, record, witness)
     found.violations += [
         Violation("P9", f"{each.name}: {each.said['wrong']}")
         for each in striker.struck
@@ -91,6 +92,7 @@ async def play(field: Field, plan: Plan, say: Say) -> Round:
         struck=striker.struck,
         found=found,
         record=record,
+        witness=witness,
         peace_s=peace_s,
         lasted_s=time.monotonic() - began,
         rebuilt=rebuilt,
@@ -102,7 +104,8 @@ def _until_sent(senders: Process) -> None:
         raise RuntimeError("the senders ended before they were done")
 
 
-async def _judge(field: Field, record: Record, witness: stores.Witness) -> Found:
+async def judged(field: Field, record: Record, witness: stores.Witness) -> Found:
+    """What the stores, the senders, the world and the witness say together."""
     expected = Expected(poison=field.poisoned, strange_runs=frozenset(field.strange))
     postgres = await field.installed.postgres()
     try:
