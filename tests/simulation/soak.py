@@ -1,76 +1,153 @@
-"""Many schedules, one figure: `python -m tests.simulation.soak --seeds 0:2000` prints JSON on its last line.
+"""A million schedules, one figure: `python -m tests.simulation.soak` prints JSON on its last line.
 
-Exits with 1 when a promise was broken. `--minimise` shows each failure with as few of its
-faults as it still fails with.
+Plays on every core, remembers in a checkpoint what is done, and goes on there when it is started again. Exits with 1
+when a promise was broken, and shows the first failures with as few of their faults as they still fail with. `QUICK=1`
+plays what fits into fifty seconds: seeds that no other commit begins with. `--seeds 17:18` plays one schedule again.
 """
 
 import argparse
 import json
+import os
+import signal
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
 
-from tests.simulation.schedule import Played, minimised, play, quiet
+from tests.simulation.blocks import BLOCK, ROOT, Account, commit_of_the_code, played
+from tests.simulation.schedule import Played, minimised, quiet
 
-PROGRESS_EVERY = 500
+MILLION: Final = 1_000_000
+QUICK_SECONDS: Final = 36.0
+QUICK_BLOCK: Final = 50
+PROGRESS_SECONDS: Final = 10.0
+SHOWN: Final = 3
+"""So many failures are narrowed down and shown; the others are named."""
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.soak", description=__doc__)
-    parser.add_argument("--seeds", default="0:2000", help="FIRST:LAST, the last one left out")
-    parser.add_argument("--minimise", action="store_true", help="narrow every failure down to its faults")
+    parser.add_argument("--seeds", help="FIRST:LAST, the last one left out; without it 0:1000000")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="how many at a time")
+    parser.add_argument("--checkpoint", type=Path, help="where to remember what is done; build/soak.json")
+    parser.add_argument("--fresh", action="store_true", help="forget what a checkpoint says")
+    parser.add_argument("--nice", type=int, default=0, help="19: only what nobody else needs of the machine")
     options = parser.parse_args(arguments)
-    first, _, last = options.seeds.partition(":")
-    with quiet():
-        return _soak(range(int(first), int(last or int(first) + 1)), minimise=options.minimise)
+    os.nice(options.nice)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    began, commit = time.monotonic(), commit_of_the_code()
+    quick = os.environ.get("QUICK", "") not in ("", "0") and options.seeds is None
+    seeds = wanted(options.seeds, commit, quick=quick)
+    checkpoint: Path | None = options.checkpoint
+    if checkpoint is None and options.seeds is None and not quick:
+        checkpoint = ROOT / "build" / "soak.json"
+    account = Account.load(checkpoint) if checkpoint is not None and not options.fresh else Account()
+    end = began + QUICK_SECONDS if quick else float("inf")
+    blocks = account.missing(seeds, QUICK_BLOCK if quick else BLOCK)
+    before = account.seconds
+    progress = Progress(account, seeds, began)
+    try:
+        for tally in played(blocks, options.workers, commit, end):
+            account.add(tally)
+            account.seconds = before + time.monotonic() - began
+            if checkpoint is not None:
+                account.save(checkpoint)
+            progress.tell()
+    except KeyboardInterrupt:
+        say(f"interrupted; go on with the same command (checkpoint: {checkpoint})")
+    told = report(account, seeds, options.workers)
+    show_failures(told["seeds_failed"])
+    say(json.dumps(told))
+    return 1 if told["violations"] or not told["schedules"] else 0
 
 
-def _soak(seeds: Iterable[int], *, minimise: bool) -> int:
-    counts, promises, failed = Counter[str](), Counter[str](), list[int]()
-    began = time.monotonic()
-    for number, seed in enumerate(seeds, 1):
-        played = play(seed)
-        counts.update(
-            schedules=1,
-            steps=played.steps,
-            kills=played.kills,
-            faults=len(played.struck),
-            runs=played.runs,
-            effects=played.effects,
+def wanted(seeds: str | None, commit: str, *, quick: bool) -> range:
+    """Which schedules; those of a quick run are other ones for every commit, and the same ones for the same."""
+    if seeds is not None:
+        first, _, last = seeds.partition(":")
+        return range(int(first), int(last or int(first) + 1))
+    try:
+        start = int(commit[:6], 16) * 1_000 if quick else 0
+    except ValueError:
+        start = 0
+    return range(start, start + MILLION)
+
+
+class Progress:
+    """Says now and then how far it is."""
+
+    def __init__(self, account: Account, seeds: range, began: float) -> None:
+        self._account = account
+        self._seeds = seeds
+        self._began = self._told = began
+        self._before = account.sum().counts.get("schedules", 0)
+
+    def tell(self) -> None:
+        now = time.monotonic()
+        if now - self._told < PROGRESS_SECONDS:
+            return
+        self._told = now
+        whole = self._account.sum()
+        done = whole.counts.get("schedules", 0)
+        rate = (done - self._before) / (now - self._began)
+        left = (len(self._seeds) - done) / rate / 60 if rate else float("inf")
+        sys.stderr.write(
+            f"{done} schedules, {whole.counts.get('faults', 0)} faults, {sum(whole.promises.values())} violations; "
+            f"{rate:.0f}/s, {left:.0f} minutes left\n"
         )
-        promises.update(violation.promise for violation in played.violations)
-        if played.failed:
-            failed.append(seed)
-            show(minimised(seed) if minimise else played)
-        if number % PROGRESS_EVERY == 0:
-            sys.stderr.write(f"{number} schedules, {sum(promises.values())} violations\n")
-    seconds = round(time.monotonic() - began, 1)
-    report = {
-        **counts,
-        "violations": sum(promises.values()),
-        "promises": dict(promises),
-        "seeds_failed": failed,
-        "seconds": seconds,
-        "schedules_per_s": round(counts["schedules"] / seconds, 1) if seconds else 0,
+
+
+def report(account: Account, seeds: range, workers: int) -> dict[str, Any]:
+    """What came of everything that the account knows of."""
+    whole = account.sum()
+    counts, promises = whole.counts, whole.promises
+    schedules, seconds = counts.get("schedules", 0), round(account.seconds, 1)
+    violations = sum(promises.values())
+    return {
+        **{
+            name: counts.get(name, 0) for name in ("schedules", "faults", "kills", "runs", "effects", "steps")
+        },
+        "lost": promises.get("P1", 0),
+        "duplicated": promises.get("P2", 0) + promises.get("P5", 0),
+        "stuck": promises.get("P3", 0),
+        "diverged": promises.get("P4", 0) + promises.get("P6", 0),
+        "violations": violations,
+        "promises": promises,
+        "seed": seeds.start,
+        "seeds_failed": whole.failed,
         # The rule of three: what 95 of 100 such soaks would have found, had it been more frequent than this.
-        "bound": 3 / counts["schedules"] if not failed else None,
-        "seed": failed[0] if failed else None,
+        "bound": 3 / schedules if schedules and not violations else None,
+        "seconds": seconds,
+        "schedules_per_s": round(schedules / seconds, 1) if seconds else 0,
+        "workers": workers,
+        "commits": {
+            tally.commit: sum(
+                each.counts.get("schedules", 0) for each in account.tallies if each.commit == tally.commit
+            )
+            for tally in account.tallies
+        },
     }
-    say(json.dumps(report))
-    return 1 if failed else 0
+
+
+def show_failures(failed: Sequence[int]) -> None:
+    with quiet():
+        for seed in failed[:SHOWN]:
+            show(minimised(seed))
+    if len(failed) > SHOWN:
+        say(f"failed, too: {failed[SHOWN:]}")
 
 
 def say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def show(played: Played) -> None:
+def show(schedule: Played) -> None:
     """The seed, what was broken, and the faults that led there."""
-    say(f"seed {played.seed}: {len(played.struck)} faults")
-    for at, fault in played.struck:
+    say(f"seed {schedule.seed}: {len(schedule.struck)} faults")
+    for at, fault in schedule.struck:
         say(f"  {at:8.3f} s  {fault}")
-    for violation in played.violations:
+    for violation in schedule.violations:
         say(f"  {violation}")
 
 

@@ -1,7 +1,7 @@
 """Two thousand schedules of the services' own code, with faults at every turn, keep the promises.
 
 A schedule that does not is shown with its seed and as few of its faults as it still fails with. The same again:
-`python -m tests.simulation.soak --seeds <seed>: --minimise`.
+`python -m tests.simulation.soak --seeds <seed>`.
 """
 
 import os

@@ -1,0 +1,74 @@
+"""The long run: it plays each seed once, goes on where it was, and fails loudly."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.promises.evidence import Entry
+from tests.simulation import soak
+from tests.simulation.blocks import Account, Tally
+from tests.simulation.installation import Installation
+
+
+def soaked(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[str], dict[str, Any]]:
+    code = soak.main(["--workers", "2", *arguments])
+    lines = capsys.readouterr().out.splitlines()
+    return code, lines, json.loads(lines[-1])
+
+
+def test_a_long_run_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = tmp_path / "soak.json"
+    code, _, told = soaked(capsys, "--seeds", "10:30", "--checkpoint", str(checkpoint))
+    assert (code, told["schedules"], told["violations"]) == (0, 20, 0)
+    assert told["faults"] > 20
+    assert told["bound"] == 3 / 20
+    played = [(tally.first, tally.last) for tally in Account.load(checkpoint).tallies]
+    assert played == [(10, 30)]
+    code, _, again = soaked(capsys, "--seeds", "10:40", "--checkpoint", str(checkpoint))
+    assert (code, again["schedules"]) == (0, 30)
+    assert [(tally.first, tally.last) for tally in Account.load(checkpoint).tallies] == [(10, 40)]
+    assert sum(again["commits"].values()) == 30
+
+
+def test_a_broken_promise_is_shown_and_ends_in_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = Installation.start
+
+    def promising(self: Installation) -> None:
+        start(self)
+        self.ledger.append(Entry(at=0, trigger="trigger0", key="", result="accepted", run="never-begun"))
+
+    monkeypatch.setattr(Installation, "start", promising)
+    monkeypatch.setattr(soak, "SHOWN", 1)
+    code, lines, told = soaked(capsys, "--seeds", "0:4")
+    assert code == 1
+    assert (told["lost"], told["violations"], told["seeds_failed"]) == (4, 4, [0, 1, 2, 3])
+    assert told["bound"] is None
+    assert lines[0] == "seed 0: 0 faults"
+    assert lines[1].endswith("but there is no such run")
+    assert lines[2] == "failed, too: [1, 2, 3]"
+
+
+def test_only_what_nobody_has_played_is_missing() -> None:
+    account = Account()
+    for first, last, commit in ((20, 30, "a"), (30, 40, "a"), (60, 70, "b"), (40, 50, "b")):
+        account.add(Tally(first=first, last=last, commit=commit, counts={"schedules": last - first}))
+    assert [(tally.first, tally.last) for tally in account.tallies] == [(20, 40), (40, 50), (60, 70)]
+    assert list(account.missing(range(100), 16)) == [
+        range(16),
+        range(16, 20),
+        range(50, 60),
+        range(70, 86),
+        range(86, 100),
+    ]
+    assert account.sum().counts == {"schedules": 40}
+
+
+def test_a_quick_run_plays_other_seeds_for_another_commit() -> None:
+    assert soak.wanted(None, "00000f123456", quick=True).start == 15_000
+    assert soak.wanted(None, "unknown", quick=True).start == 0
+    assert soak.wanted(None, "00000f123456", quick=False) == range(1_000_000)
+    assert soak.wanted("7:", "", quick=False) == range(7, 8)
