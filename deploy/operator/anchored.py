@@ -23,6 +23,9 @@ from projections.head_lists import SUBJECT as LIST
 from projections.head_lists import Head, listed
 from projections.merkle import leaf, root_of
 
+LATE: Final = timedelta(minutes=25)
+"""Two anchors and a half: longer than this nothing stays without one."""
+_BEGUN: Final = "select min(time) from archive.commits where (epoch, sequence) > ($1, $2) and version > 0"
 _FIRST: Final = timedelta(hours=1)
 """The first interval has no signed beginning; it is about as long as any."""
 
@@ -237,6 +240,26 @@ async def _dropped(pool: Pool, missing: Sequence[Finding]) -> set[str]:
     async with connected(pool) as connection:
         rows = await connection.fetch(_DROPPED, [org for org, _ in runs], [run for _, run in runs])
     return {f"{row['org']}/{row['run']}" for row in rows}
+
+
+async def newest(stores: Stores) -> AnchorBody | None:
+    """The newest anchor, as it says; nobody has checked it here."""
+    log = JetStreamLog(stores.log.connection, ANCHORS)
+    names = [anchor(epoch) for epoch in range(1, max(stores.log.log.epoch, 1) + 1)]
+    stored = (await log.last(names)).values()
+    last = max(stored, key=lambda each: each.sequence, default=None)
+    return decode_body(decode_anchor(last.body).body) if last is not None else None
+
+
+async def late(pool: Pool, last: AnchorBody | None, now: datetime) -> str | None:
+    """What to say when something has been without an anchor for longer than it takes to make one."""
+    place = (last.runs.epoch, last.runs.through) if last is not None else (0, 0)
+    async with connected(pool) as connection:
+        begun = await connection.fetchval(_BEGUN, *place)
+    if begun is None or begun > now - LATE:
+        return None
+    which = f"anchor {last.number} ({last.time})" if last is not None else "no anchor at all"
+    return f"nothing that came since {begun.isoformat()} is anchored; the newest is {which}"
 
 
 def fingerprint(public: bytes) -> str:

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from chassis.clock import SystemClock
 from chassis.ports import Away
 from chassis.postgres import connected
 from chassis.reconcile import drift
@@ -21,6 +22,7 @@ from contracts.subjects import DLQ
 from deploy.commands.here import Here
 from deploy.data_directory import holder
 from deploy.database import head
+from deploy.operator.anchored import late, newest
 from deploy.operator.api import request
 from deploy.operator.reach import Stores, stores
 from deploy.refusals import Refused
@@ -64,7 +66,7 @@ async def findings(here: Here) -> AsyncIterator[Finding]:
     for finding in services(running):
         yield finding
     async with stores(here) as found:
-        for look in (_log, _database, _projections):
+        for look in (_log, _database, _projections, _anchors):
             async for finding in look(found, here):
                 yield finding
 
@@ -184,3 +186,18 @@ async def _projections(found: Stores, _here: Here) -> AsyncIterator[Finding]:
         words = f"projection {row['projection']} has read {row['stream']} to {row['sequence']}"
         late = (time.time() - row["time"].timestamp()) > _LAG_SECONDS  # noqa: TID251  # Told to a person, decides nothing.
         yield bad(f"{words}, {behind} behind") if behind and late else ok(words)
+
+
+async def _anchors(found: Stores, _here: Here) -> AsyncIterator[Finding]:
+    """Whether the past is signed as it should be."""
+    try:
+        last = await newest(found)
+        words = await late(found.archive, last, SystemClock().now())
+    except Away:
+        return
+    if words is not None:
+        yield bad(words)
+    elif last is not None:
+        yield ok(f"anchor {last.number} of {last.time} covers RUNS to {last.runs.through}")
+    else:
+        yield note("nothing is anchored yet: the first anchor comes soon after the first run")

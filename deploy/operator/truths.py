@@ -134,6 +134,16 @@ async def gather(stores: Stores, truth: Truth, names: Names) -> Evidence:
     return Evidence(position=position, rows=rows, logged=logged, left=left, epoch=log.epoch)
 
 
+def places(evidence: Evidence) -> dict[int, tuple[int, int]]:
+    """Epoch and sequence of each version: as the archive has them; of what it does not have, as the log has them now."""
+    found = {
+        version: (evidence.epoch, stored.sequence)
+        for stored in evidence.logged
+        if (version := _version(stored.body))
+    }
+    return found | {row["version"]: (row["epoch"], row["sequence"]) for row in evidence.rows}
+
+
 def put_in(evidence: Evidence) -> list[Flaw]:
     """Commits in the log that the archive has gone past without seeing them."""
     position = evidence.position

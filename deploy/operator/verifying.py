@@ -15,14 +15,11 @@ from chassis.ids import digest
 from chassis.postgres import connected
 from deploy.operator import truths
 from deploy.operator.agreement import Flaw, Names, Verdict, verdict
-from deploy.operator.anchored import Chain, Finding, Mark, chain, compared, stored_anchors, with_lists
+from deploy.operator.anchored import Chain, Finding, Mark, chain, compared, late, stored_anchors, with_lists
 from deploy.operator.reach import Stores
 from deploy.operator.truths import Truth
 
-LATE: Final = timedelta(minutes=25)
-"""Two anchors and a half: longer than this nothing stays without one."""
 _PAGE: Final = 2_000
-_BEGUN: Final = "select min(time) from archive.commits where (epoch, sequence) > ($1, $2) and version > 0"
 
 
 class Judged(Struct, frozen=True, kw_only=True):
@@ -32,7 +29,7 @@ class Judged(Struct, frozen=True, kw_only=True):
     names: Names
     verdict: Verdict
     places: dict[int, tuple[int, int]]
-    """Epoch and sequence of each version that the archive has."""
+    """Epoch and sequence of each version."""
 
 
 class Count(Struct, kw_only=True):
@@ -66,7 +63,8 @@ class Verifying:
         judged = await self.judged(truths.RUN, (org, run))
         for finding in self._found(judged):
             yield finding
-        marks = self._marks(judged)
+        # What lies nowhere any more may still stand in some anchor's list.
+        marks = self._marks(judged) if judged.places else self._chain.marks
         name = f"{org}/{run}"
         async for finding in self._anchored(marks):
             if finding.history in ("", name):
@@ -87,7 +85,7 @@ class Verifying:
         told = verdict(logged, [row["body"] for row in rows], names, flaws)
         self.count.histories += 1
         self.count.commits += told.commits
-        places = {row["version"]: (row["epoch"], row["sequence"]) for row in rows}
+        places = truths.places(evidence)
         return Judged(truth=truth, names=names, verdict=told, places=places)
 
     def _found(self, judged: Judged) -> list[Finding]:
@@ -150,9 +148,10 @@ class Verifying:
             self.count.histories -= len(suspects)  # Counted already, when the archive was read.
         async for finding in self._anchored(self._chain.marks):
             yield finding
-        late = await self._not_anchored()
-        if late is not None:
-            yield late
+        last = self._chain.marks[-1].body if self._chain.marks else None
+        words = await late(self._stores.archive, last, self._now)
+        if words is not None:
+            yield Finding(what=words)
 
     async def _suspects_of_archive(self, truth: Truth) -> set[Names]:
         """Histories that are not whole by what the archive alone says."""
@@ -201,19 +200,6 @@ class Verifying:
         async with connected(self._stores.archive) as connection:
             rows = await connection.fetch(truth.places, log.epoch, after, 2**62)
         return suspects | {tuple(row)[: truth.names] for row in rows if not row["gone"]}
-
-    async def _not_anchored(self) -> Finding | None:
-        """Whether something has been without an anchor for longer than it takes to make one."""
-        newest = self._chain.marks[-1] if self._chain.marks else None
-        place = (newest.body.runs.epoch, newest.body.runs.through) if newest is not None else (0, 0)
-        async with connected(self._stores.archive) as connection:
-            begun = await connection.fetchval(_BEGUN, *place)
-        if begun is None or begun > self._now - LATE:
-            return None
-        last = (
-            f"anchor {newest.body.number} ({newest.body.time})" if newest is not None else "no anchor at all"
-        )
-        return Finding(what=f"nothing that came since {begun.isoformat()} is anchored; the newest is {last}")
 
 
 def _filed_wrongly(rows: Sequence[asyncpg.Record]) -> list[Flaw]:
