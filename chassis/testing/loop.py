@@ -3,6 +3,7 @@
 Rules that hold here:
   * a *process* is whatever was spawned under one name; within a process callbacks run in the order in which asyncio
     queued them, between processes the seed decides;
+  * what servers and networks do takes no turn: it happens at its time, and so does the end of a sleep or of a call;
   * time passes only when nobody can go on: it jumps to the next timer;
   * a killed process runs no further line, not even a `finally`; a paused one goes on later as if nothing had happened.
 
@@ -86,6 +87,22 @@ class Life:
 
 
 _LIFE: Final[ContextVar[Life]] = ContextVar("life")
+
+
+def resolve(future: "asyncio.Future[Any]", result: object) -> None:
+    """Give a future its result, or the exception that it is, unless it has one."""
+    if future.done():
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
+_OF_THE_KERNEL: Final = frozenset(
+    (resolve, asyncio.futures._set_result_unless_cancelled)  # type: ignore[attr-defined]  # noqa: SLF001  # Sleep's end.
+)
+"""What needs no turn of a process: its waiting task does."""
 
 
 def current() -> Life:
@@ -190,6 +207,10 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         handle = _Handle((callback, args, lived, lived.context, moment))
         heappush(self._timers, (moment, self._order(), handle))
 
+    def resolve_in(self, life: Life, delay: float, future: "asyncio.Future[Any]", result: object) -> None:
+        """Have an answer arrive in a life after a while; whoever awaits it goes on then."""
+        self.call_in(life, delay, resolve, future, result)
+
     def run_until(self, reached: Callable[[], bool], *, steps: int, seconds: float, every: int = 1) -> None:
         """Run until `reached()`, looked at after so many callbacks. Raises `Deadlock`, `TooLong` or what a process raised."""
         last = self.steps + steps
@@ -245,8 +266,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                     context.run(callback, *args)
                 except Exception as error:
                     failures.append((repr(life), error))
-            if failures:
-                raise failures[0][1]
+                if failures:
+                    raise failures[0][1]
 
     def _is_struck(self, life: Life, at: int) -> bool:
         """Whether a misfortune has taken a process from its place among the runnable ones."""
@@ -263,8 +284,15 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         now = self._now = max(self._now, timers[0][0])
         while timers and timers[0][0] <= now:
             handle = heappop(timers)[2]
-            if handle[0] is not None:
-                life = handle[2]
+            callback, args, life, context, _ = handle
+            if callback is None or not life.alive:
+                continue
+            if life is self.nobody:
+                self.steps += 1
+                context.run(callback, *args)
+            elif callback in _OF_THE_KERNEL:
+                callback(*args)
+            else:
                 life.queue.append(handle)
                 if life.idle:
                     life.idle = False

@@ -43,13 +43,9 @@ class MemorySignals:
             raise NobodyThere(subject)
         answered: asyncio.Future[bytes] = world.loop.create_future()
 
-        def tell(reply: bytes) -> None:
-            if not answered.done():
-                answered.set_result(reply)
-
         def answer(reply: bytes) -> None:
             if not world.down and not world.strikes("signal"):
-                world.loop.call_in(life, world.random.random() * 0.01, tell, reply)
+                world.loop.resolve_in(life, world.random.random() * 0.01, answered, reply)
 
         if not world.strikes("signal"):
             self._send(subject, body, answer)

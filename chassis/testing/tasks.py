@@ -121,7 +121,7 @@ class MemoryTasks:
         while free and self._pulls:
             pull = self._pulls.pop(int(random.random() * len(self._pulls)))
             leased = [self._lease(free.pop()) for _ in range(min(len(free), random.randint(1, pull.most)))]
-            self._world.loop.call_in(pull.life, random.random() * 0.01, _answer, pull, leased)
+            self._world.loop.resolve_in(pull.life, random.random() * 0.01, pull.answered, leased)
 
     def _lease(self, task: _Task) -> TaskDelivery:
         task.leases += 1
@@ -172,8 +172,3 @@ class MemoryTasks:
             if random.random() < 0.5:
                 task.free_at = 0.0
         self._hand_out()
-
-
-def _answer(pull: _Pull, leased: list[TaskDelivery]) -> None:
-    if not pull.answered.done():
-        pull.answered.set_result(leased)

@@ -38,10 +38,10 @@ class Rates(Struct, frozen=True, kw_only=True):
     signal_lost: float = 0.05
     stale: float = 0.05
     """A process remembers less than it knew."""
-    killed: float = 0.006
-    paused: float = 0.006
-    stopped: float = 0.0015
-    clock_jumped: float = 0.0006
+    killed: float = 0.008
+    paused: float = 0.008
+    stopped: float = 0.002
+    clock_jumped: float = 0.001
     restarted: float = 0.03
     """The servers, and with them every connection."""
     power_cut: float = 0.02
@@ -78,6 +78,19 @@ _FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+_NEVER: Final = 2**62
+
+
+class _Count:
+    """How many of one kind of thing one process did, and the how-manieth is struck next."""
+
+    __slots__ = ("due", "number")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.due = _NEVER
+
+
 class World:
     """One simulated machine room: a loop, chance, and the rates of misfortune."""
 
@@ -92,7 +105,7 @@ class World:
         """What the servers do when they are there again."""
         self._chance = random.Random(f"{seed}/faults")  # noqa: S311
         self._only = None if only is None else {(f.family, f.process, f.number): f.kind for f in only}
-        self._counts: dict[tuple[str, str], int] = {}
+        self._counts: dict[tuple[str, str], _Count] = {}
         self._is_calm = rates == CALM and only is None
         self._odds = {
             family: list(zip(accumulate(getattr(rates, kind) for kind in kinds), kinds, strict=True))
@@ -103,7 +116,7 @@ class World:
         """No more faults: the liveness phase."""
         self._is_calm = True
         for process in self.loop.processes.values():
-            process.due = 2**62
+            process.due = _NEVER
 
     @property
     def down(self) -> bool:
@@ -117,15 +130,31 @@ class World:
         if self._is_calm:
             return ""
         process = self.running()
-        number = self._counts[family, process] = self._counts.get((family, process), 0) + 1
+        count = self._counts.get((family, process))
+        if count is None:
+            count = self._counts[family, process] = _Count()
+            count.due = self._next(family, process, 0)
+        count.number += 1
+        if count.number < count.due:
+            return ""
+        count.due = self._next(family, process, count.number)
+        return self._strike(family, process, count.number)
+
+    def _next(self, family: str, process: str, after: int) -> int:
+        """The how-manieth of this family is the next to be struck in this process."""
+        if self._only is not None:
+            named = (n for of, name, n in self._only if of == family and name == process)
+            return min((n for n in named if n > after), default=_NEVER)
+        rate = self._odds[family][-1][0]
+        return after + 1 + int(log(1.0 - self._chance.random()) / log(1.0 - rate)) if rate > 0 else _NEVER
+
+    def _strike(self, family: str, process: str, number: int) -> str:
         if self._only is not None:
             kind = self._only.get((family, process, number), "")
         else:
-            drawn = self._chance.random()
-            kind = ""
             odds = self._odds[family]
-            if drawn < odds[-1][0]:
-                kind = next(name for bound, name in odds if drawn < bound)
+            drawn = self._chance.random() * odds[-1][0]
+            kind = next(name for bound, name in odds if drawn < bound)
         if kind:
             self.struck.append((self.loop.time(), Fault(family, process, number, kind)))
         return kind
@@ -139,32 +168,11 @@ class World:
 
     def plan_misfortune(self, process: Process) -> None:
         """Decide at which of its steps a process is struck next."""
-        if self._is_calm:
-            process.due = 2**62
-            return
-        if self._only is not None:
-            steps = (n for family, name, n in self._only if family == "step" and name == process.name)
-            process.due = min((n for n in steps if n > process.steps), default=2**62)
-            return
-        rate = self._odds["step"][-1][0]
-        if rate <= 0:
-            process.due = 2**62
-            return
-        process.due = process.steps + 1 + int(log(1.0 - self._chance.random()) / log(1.0 - rate))
+        process.due = _NEVER if self._is_calm else self._next("step", process.name, process.steps)
 
     def misfortune(self, process: Process) -> str:
         """Which fault strikes a process at this step, where one was planned; empty when all is calm by now."""
-        if self._is_calm:
-            return ""
-        if self._only is not None:
-            kind = self._only.get(("step", process.name, process.steps), "")
-        else:
-            odds = self._odds["step"]
-            drawn = self._chance.random() * odds[-1][0]
-            kind = next(name for bound, name in odds if drawn < bound)
-        if kind:
-            self.struck.append((self.loop.time(), Fault("step", process.name, process.steps, kind)))
-        return kind
+        return "" if self._is_calm else self._strike("step", process.name, process.steps)
 
     def measure(self) -> random.Random:
         """Chance for the size of the fault that struck last: the same in every schedule that has this fault."""
@@ -201,13 +209,8 @@ class World:
     async def moment(self) -> None:
         """A little time passes: others may act, this process may die."""
         future = self.loop.create_future()
-        self.loop.call_in(current(), self.random.random() * 0.01, _wake, future)
+        self.loop.resolve_in(current(), self.random.random() * 0.01, future, None)
         await future
-
-
-def _wake(future: Any) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 class _Answered:
@@ -255,19 +258,12 @@ class _Answered:
                 self.act()
 
     def _fail(self, reason: str) -> None:
-        random_ = self.world.random
-        self.world.loop.call_in(self.life, random_.random(), self._hear, Ambiguous(reason))
+        world = self.world
+        world.loop.resolve_in(self.life, world.random.random(), self.future, Ambiguous(reason))
 
     def _answer(self, result: object) -> None:
-        self.world.loop.call_in(self.life, self.world.random.random() * 0.01, self._hear, result)
-
-    def _hear(self, result: Any) -> None:
-        if self.future.done():
-            return
-        if isinstance(result, Exception):
-            self.future.set_exception(result)
-        else:
-            self.future.set_result(result)
+        world = self.world
+        world.loop.resolve_in(self.life, world.random.random() * 0.01, self.future, result)
 
 
 class SimulatedClock:

@@ -45,24 +45,22 @@ class Web:
         front, door, group = world.random.choice(self._doors)
         answered: asyncio.Future[Reply | None] = world.loop.create_future()
 
-        def tell(reply: Reply | None) -> None:
-            if not answered.done():
-                answered.set_result(reply)
-
         async def take() -> None:
             reply = await _taken(door, token, headers, body)
             if not world.strikes("signal"):
-                world.loop.call_in(life, world.random.random() * 0.01, tell, reply)
+                world.loop.resolve_in(life, world.random.random() * 0.01, answered, reply)
 
         front.watchers.append(
-            lambda happening: world.loop.call_in(life, 0.01, tell, None) if happening == "killed" else None
+            lambda happening: (
+                world.loop.resolve_in(life, 0.01, answered, None) if happening == "killed" else None
+            )
         )
 
         def arrive() -> None:
             if any(place[0] is front for place in self._doors):
                 group.create_task(take())
             else:
-                world.loop.call_in(life, 0.01, tell, None)
+                world.loop.resolve_in(life, 0.01, answered, None)
 
         world.loop.call_in(front, world.random.random() * 0.01, arrive)
         try:

@@ -51,7 +51,10 @@ class Played(Struct, kw_only=True):
 def quiet() -> Iterator[None]:
     """Nobody logs: a storm would fill the screen. The collector of garbage rests: what was imported stays anyway."""
     logging, collecting = structlog.get_config(), gc.get_threshold()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(50),
+        logger_factory=structlog.ReturnLoggerFactory(),
+    )
     gc.freeze()
     gc.set_threshold(10_000, 50, 50)
     try:

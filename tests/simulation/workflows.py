@@ -74,11 +74,13 @@ class Story(Struct, frozen=True, kw_only=True):
 def story(seed: int) -> Story:
     chance = random.Random(f"{seed}/story")  # Independent of the chance of the schedule itself.
     broken = chance.random() < 0.04
-    workflows = [_workflow(chance, number, broken=broken) for number in range(chance.choice((1, 2, 2, 3)))]
+    workflows = [
+        _workflow(chance, number, broken=broken) for number in range(chance.choice((1, 1, 1, 2, 2, 3)))
+    ]
     deliveries: list[Delivery] = []
     for drawn in workflows:
         has_key = not isinstance(drawn.webhook.dedupe, NoDedupe)
-        for number in range(chance.choice((1, 1, 2))):
+        for number in range(chance.choice((1, 1, 1, 2))):
             key = f"key-{number}" if has_key else ""
             at = chance.random() * 2
             for copy in range(chance.choice((1, 1, 2, 3)) if has_key else 1):
