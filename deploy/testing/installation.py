@@ -66,11 +66,13 @@ class Installation:
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(
+                signal.SIGTERM
+            )  # SIGINT is ignored by whoever was started in the background.
             try:
                 self._process.wait(60)
             except subprocess.TimeoutExpired:
-                self._process.send_signal(signal.SIGINT)  # The second one ends everything at once.
+                self._process.send_signal(signal.SIGTERM)  # The second one ends everything at once.
                 self._process.wait(30)
         self._process = None
 

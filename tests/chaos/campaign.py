@@ -67,9 +67,13 @@ async def play(field: Field, plan: Plan, say: Say) -> Round:
     async with companions() as beside:
         beside.create_task(witness.run())
         senders = field.senders(plan.label, plan.runs, plan.rate)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(asyncio.to_thread(_until_sent, senders))
-            group.create_task(striker.run())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.to_thread(_until_sent, senders))
+                group.create_task(striker.run())
+        except BaseException:
+            senders.stop()  # A thread waits for what they say.
+            raise
         say(f"{plan.label}: sent after {time.monotonic() - began:.0f} s, {len(striker.struck)} faults; peace")
         peace = time.monotonic()
         left_over = await until_over(field, say)

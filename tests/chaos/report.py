@@ -17,7 +17,7 @@ from tests.chaos.striker import Struck
 from tests.promises.evidence import Violation
 
 _SUMMED: Final = (
-    "faults", "runs", "deliveries", "commits", "events", "effects", "purged", "doubts", "doubts_touched",
+    "faults", "runs", "deliveries", "commits", "events", "effects", "purged", "doubts", "doubts_touched", "ghosts",
     "lost", "duplicated", "stuck", "diverged", "chain_breaks", "rebuilt_differences", "violations",
 )  # fmt: skip
 _SHOWN: Final = 50
@@ -62,6 +62,7 @@ def told(played: Round) -> dict[str, Any]:
         "events": found.events,
         "effects": found.effects,
         "purged": found.purged,
+        "ghosts": found.ghosts,
         "doubts": found.doubts,
         "doubts_touched": found.doubts_touched,
         "moved_on_s": moved_on(played),

@@ -19,6 +19,7 @@ from contracts.plans import Plan
 from contracts.streams import OWNERS, pool_consumer
 from deploy.testing.installation import Installation
 
+_POOL: Final = pool_consumer("default")
 _decode_plan: Final = Decoder[Plan](Plan)
 
 
@@ -52,15 +53,23 @@ async def digests(connection: Connection, stream: str) -> dict[int, tuple[str, b
 async def left(connection: Connection) -> list[str]:
     """What nobody has taken yet, or not acknowledged, in INBOX and TASKS."""
     found: list[str] = []
-    for consumer in (*OWNERS, pool_consumer("default")):
+    for consumer in (*OWNERS, _POOL):
         info = await connection.api(f"CONSUMER.INFO.{consumer.stream}.{consumer.name}")
         waiting = int(info.get("num_pending", 0)) + int(info.get("num_ack_pending", 0))
         if waiting:
             found.append(f"{waiting} in {consumer.stream} for {consumer.name}")
-    state = (await connection.api(f"STREAM.INFO.{subjects.TASKS}")).get("state", {})
-    if state.get("messages"):
-        found.append(f"{state['messages']} tasks")
     return found
+
+
+async def ghosts(connection: Connection) -> int:
+    """Tasks that lie there acknowledged.
+
+    TASKS does not sync, so a killed nats-server may have forgotten that they were removed. Nobody is given them again.
+    """
+    info = await connection.api(f"CONSUMER.INFO.{subjects.TASKS}.{_POOL.name}")
+    state = (await connection.api(f"STREAM.INFO.{subjects.TASKS}"))["state"]
+    waiting = int(info.get("num_pending", 0)) + int(info.get("num_ack_pending", 0))
+    return int(state["messages"]) - waiting
 
 
 async def plan_of(connection: Connection, sha256: str) -> Plan:

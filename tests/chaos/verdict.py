@@ -48,6 +48,8 @@ class Found(Struct, kw_only=True):
     doubts_touched: int = 0
     """In doubt, and the world had heard the call."""
     effects: int = 0
+    ghosts: int = 0
+    """Tasks that were done and lie there again since nats-server was killed."""
     spans: list[Span] = []
 
 
@@ -93,6 +95,7 @@ class Verdict:
                 self._say("P4", f"{subject} at {sequence} is in the log and not in the archive")
         self._across_runs()
         await self._dead_letters()
+        self.found.ghosts = await stores.ghosts(self._log)
         return self.found
 
     def _say(self, promise: str, what: str, run: str = "") -> None:
