@@ -20,6 +20,7 @@ from tests.mutants.hunt import Order, Word
 from tests.mutants.mutant import ROOT, Mutant
 
 SCHEDULES: Final = 2_000
+TOLD_EVERY: Final = 500
 SOURCES: Final = ("contracts", "chassis", "ingress", "orchestrator", "executor", "projections", "tests")
 IDENTITY: Final = Mutant(name="identity", what="Nothing is changed, and nobody may notice.", edits=())
 
@@ -104,19 +105,16 @@ class Crew:
         """`first`: the seed to begin with, by mutant."""
         self._bounds, self._checkpoint, self._first, self._tell = bounds, checkpoint, first or {}, tell
         self.schedules = 0
+        self._innocent: dict[tuple[str, tuple[str, ...], int], bool] = {}
 
     async def hunt(self, mutants: Sequence[Mutant]) -> list[Outcome]:
-        """An outcome for each mutant that time was enough for, with the kills proven to be the mutant's."""
-        waiting = iter([mutant for mutant in mutants if mutant.name not in self._checkpoint.outcomes])
+        """An outcome for each mutant that time was enough for."""
+        known = self._checkpoint.outcomes
+        waiting = iter([mutant for mutant in mutants if mutant.name not in known])
         async with asyncio.TaskGroup() as group:
             for _ in range(self._bounds.processes):
                 group.create_task(self._work(waiting))
-        outcomes = [
-            self._checkpoint.outcomes[mutant.name]
-            for mutant in mutants
-            if mutant.name in self._checkpoint.outcomes
-        ]
-        return await self._vouched(outcomes, {mutant.name: mutant for mutant in mutants})
+        return [known[mutant.name] for mutant in mutants if mutant.name in known]
 
     async def _work(self, waiting: Iterator[Mutant]) -> None:
         for mutant in waiting:
@@ -128,15 +126,29 @@ class Crew:
                 self._tell(shown(outcome))
 
     async def _one(self, mutant: Mutant) -> Outcome:
+        """Hunt one mutant. A kill counts only where the unchanged code shows nothing: else the hunt goes on behind it."""
         began = time.monotonic()
+        seeds = self._seeds(mutant)
         passed = 0 if mutant.tests else self._checkpoint.passed.get(mutant.name, 0)
-        last, in_time = await self.ask(mutant, self._seeds(mutant)[passed:], passed)
+        while True:
+            outcome = await self._hunted(mutant, seeds, passed)
+            innocent = await self._is_innocent(mutant, outcome.seed) if outcome.state == "killed" else True
+            passed = outcome.schedules
+            if innocent is False and passed < len(seeds) and not mutant.tests:
+                continue
+            if innocent is False:
+                outcome = structs.replace(outcome, state="error", said="found also without the mutant")
+            elif innocent is None:
+                outcome = structs.replace(outcome, state="undecided")
+            return structs.replace(outcome, seconds=round(time.monotonic() - began, 1))
+
+    async def _hunted(self, mutant: Mutant, seeds: Sequence[int], passed: int) -> Outcome:
+        last, in_time = await self.ask(mutant, seeds[passed:], passed)
         outcome = Outcome(
             mutant=mutant.name,
             state="undecided",
             stage=mutant.stage if not mutant.tests else "tests",
             schedules=passed + last.schedules,
-            seconds=round(time.monotonic() - began, 1),
         )
         if last.state == "killed":
             return structs.replace(
@@ -144,16 +156,29 @@ class Crew:
             )
         if last.state == "broken":
             return structs.replace(outcome, state="error", said=last.said)
-        if mutant.tests or outcome.schedules >= self._bounds.schedules:
+        if (
+            last.state == "passed"
+            and (mutant.tests or outcome.schedules >= self._bounds.schedules)
+            and in_time
+        ):
             return structs.replace(outcome, state="survived")
         if in_time:
-            return structs.replace(
-                outcome, state="error", said=f"the process ended without a word: {last.said}"
-            )
+            return structs.replace(outcome, state="error", said=f"ended without a last word: {last.said}")
         if time.monotonic() < self._bounds.end:
             said = f"not decided within {self._bounds.seconds_each} s"
             return structs.replace(outcome, state="error", said=said)
         return outcome
+
+    async def _is_innocent(self, mutant: Mutant, seed: int) -> bool | None:
+        """Whether the unchanged code shows nothing at this seed, or in these tests; None when time was over."""
+        key = (mutant.stage, tuple(mutant.tests), seed)
+        if key not in self._innocent:
+            unchanged = structs.replace(IDENTITY, stage=mutant.stage, tests=mutant.tests)
+            word, in_time = await self.ask(unchanged, [seed])
+            if not in_time:
+                return None
+            self._innocent[key] = word.state == "passed" and word.schedules > 0
+        return self._innocent[key]
 
     def _seeds(self, mutant: Mutant) -> list[int]:
         seeds = list(range(self._bounds.schedules))
@@ -171,7 +196,7 @@ class Crew:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        last = Word(state="passed")
+        last = Word(state="silent")
         until = min(time.monotonic() + self._bounds.seconds_each, self._bounds.end)
         try:
             async with asyncio.timeout(max(0.0, until - time.monotonic())):
@@ -181,8 +206,10 @@ class Crew:
                     word = msgspec.json.decode(line, type=Word)
                     self.schedules += word.schedules - last.schedules
                     last = word
-                    if word.state == "passed" and word.seed % 500 == 499:
-                        self._tell(f"{mutant.name}: {passed + word.schedules} schedules passed")
+                    if word.state == "passed" and word.schedules % TOLD_EVERY == 0:
+                        so_far = passed + word.schedules
+                        self._checkpoint.add(Outcome(mutant=mutant.name, state="undecided", schedules=so_far))
+                        self._tell(f"{mutant.name}: {so_far} schedules passed")
                 errors = (await process.stderr.read())[-500:].decode(errors="replace")
                 await process.wait()
         except TimeoutError:
@@ -193,39 +220,6 @@ class Crew:
                     process.kill()
                 await process.wait()
         return (structs.replace(last, said=errors) if process.returncode else last), True
-
-    async def _vouched(self, outcomes: Sequence[Outcome], mutants: Mapping[str, Mutant]) -> list[Outcome]:
-        """A kill counts only where the very same schedule, or test, finds nothing without the mutant."""
-        vouched: list[Outcome] = []
-        suspects: dict[tuple[str, tuple[str, ...]], set[int]] = {}
-        for outcome in outcomes:
-            mutant = mutants[outcome.mutant]
-            if outcome.state == "killed":
-                suspects.setdefault((mutant.stage, tuple(mutant.tests)), set()).add(outcome.seed)
-        found = {key: await self._unchanged(*key, sorted(seeds)) for key, seeds in suspects.items()}
-        for outcome in outcomes:
-            mutant = mutants[outcome.mutant]
-            guilty = found.get((mutant.stage, tuple(mutant.tests)), {})
-            if outcome.state == "killed" and outcome.seed in guilty:
-                said = f"also without the mutant: {guilty[outcome.seed]}"
-                vouched.append(structs.replace(outcome, state="error", said=said))
-            else:
-                vouched.append(outcome)
-        return vouched
-
-    async def _unchanged(self, stage: str, tests: tuple[str, ...], seeds: Sequence[int]) -> dict[int, str]:
-        """What the unchanged code shows at these seeds, and where."""
-        found: dict[int, str] = {}
-        left = list(seeds)
-        while left:
-            word, in_time = await self.ask(structs.replace(IDENTITY, stage=stage, tests=tests), left)
-            if not in_time:
-                return found | dict.fromkeys(left, "nobody knows: time was over")
-            if word.state == "passed":
-                return found
-            found[word.seed if word.seed in left else left[0]] = word.said
-            left = left[left.index(word.seed) + 1 :] if word.seed in left else left[1:]
-        return found
 
 
 def shown(outcome: Outcome) -> str:

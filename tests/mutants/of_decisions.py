@@ -36,6 +36,7 @@ TIMER_EARLY: Final = Mutant(
     name="a wake-up before its time is believed",
     what="A wait ends whenever somebody says so, not when it is due.",
     edits=[Edit(_ACCEPTANCE, "wait is None or at < wait.due - EARLY:", "wait is None:")],
+    stage="a closer look",
 )
 CANCEL_IGNORED: Final = Mutant(
     name="a result that comes first drowns a cancellation",
@@ -47,6 +48,7 @@ CANCEL_IGNORED: Final = Mutant(
             '    return (run.cancel is not None and run.phase == "stopping") or run.overdue or run.failed is not None',
         )
     ],
+    stage="a closer look",
 )
 STOPPING_GOES_ON: Final = Mutant(
     name="a run that stops begins new steps",
@@ -70,6 +72,7 @@ STOPPING_GOES_ON: Final = Mutant(
             "        return turn.said + stop(turn.run, graph.order, at)",
         ),
     ],
+    stage="a closer look",
 )
 CANCEL_OF_ANOTHER_OPENING: Final = Mutant(
     name="a cancellation counts for every opening",
@@ -82,6 +85,7 @@ CANCEL_OF_ANOTHER_OPENING: Final = Mutant(
             "    refused = _unknown_or_ended(run)",
         )
     ],
+    stage="a closer look",
 )
 RETRY_OF_ANOTHER_OPENING: Final = Mutant(
     name="a retry counts for every opening",
@@ -103,17 +107,6 @@ DOUBT_OF_ANOTHER_ATTEMPT: Final = Mutant(
             _ACCEPTANCE,
             "    if message.attempt not in (0, attempt):\n        return ()\n",
             "",
-        )
-    ],
-)
-LET_GO_BY_MISTAKE: Final = Mutant(
-    name="an attempt may be let go of a run that goes on",
-    what="An outcome of an earlier opening's end closes an attempt of a run that does not stop.",
-    edits=[
-        Edit(
-            _ACCEPTANCE,
-            '    if run.phase != "stopping" or not _under_way',
-            "    if not _under_way",
         )
     ],
 )
@@ -198,6 +191,7 @@ NO_DEADLINE: Final = Mutant(
             '    if run.phase == "queued" and run.deadline is not None and at >= run.deadline:',
         )
     ],
+    stage="in a hurry",
 )
 NO_OVERDUE_WAITS: Final = Mutant(
     name="a look ends no wait that is overdue",
@@ -242,7 +236,6 @@ MUTANTS: Final = (
     CANCEL_OF_ANOTHER_OPENING,
     RETRY_OF_ANOTHER_OPENING,
     DOUBT_OF_ANOTHER_ATTEMPT,
-    LET_GO_BY_MISTAKE,
     STARTED_TWICE,
     FRESH_KEY,
     JITTER_BY_CHANCE,
@@ -251,7 +244,6 @@ MUTANTS: Final = (
     NUMBERS_BEGIN_ANEW,
     CANCELLED_WITHOUT_A_TRACE,
     NO_DEADLINE,
-    NO_OVERDUE_WAITS,
     PARKED_GOES_ON,
     NO_GRACE,
 )

@@ -74,6 +74,7 @@ ECHO_UNCHECKED: Final = Mutant(
             "            outcome = await attempt.make(doubtful=False)",
         )
     ],
+    stage="restarts",
 )
 ECHO_WITHOUT_LOOK: Final = Mutant(
     name="a task that nobody waits for is dropped in silence",
@@ -85,6 +86,7 @@ ECHO_WITHOUT_LOOK: Final = Mutant(
             "            del look\n",
         )
     ],
+    stage="unswept",
 )
 DONE_BEFORE_TOLD: Final = Mutant(
     name="a task is acknowledged before its outcome was accepted",
@@ -96,12 +98,13 @@ DONE_BEFORE_TOLD: Final = Mutant(
             "        lease.done()\n        if outcome is None:\n            # Whoever recorded",
         )
     ],
+    stage="told once",
 )
 NO_HEARTBEAT: Final = Mutant(
     name="a lease is not extended",
     what="An attempt that takes longer than a lease is given to a second executor.",
     edits=[Edit("executor.leases", "            delivery.working()", "            pass")],
-    stage="nothing happens",
+    stage="nothing goes wrong",
 )
 STOPPING_UNSEEN: Final = Mutant(
     name="an attempt of a run that stops is begun",
@@ -113,6 +116,7 @@ STOPPING_UNSEEN: Final = Mutant(
             "",
         )
     ],
+    stage="restarts",
 )
 DURING_IS_BEFORE: Final = Mutant(
     name="a call under way counts as not begun",
@@ -124,6 +128,7 @@ DURING_IS_BEFORE: Final = Mutant(
             '        effect, detail = _LET_GO["before"]\n',
         )
     ],
+    stage="a closer look",
 )
 NEVER_GIVEN_UP: Final = Mutant(
     name="a node that does not stop is waited for",
@@ -135,6 +140,7 @@ NEVER_GIVEN_UP: Final = Mutant(
             "                if lease.attempt.overdue_by(now) > 10**9 and not lease.told:",
         )
     ],
+    stage="stubborn nodes",
 )
 NO_TIMEOUT: Final = Mutant(
     name="an attempt has all the time in the world",
@@ -158,6 +164,7 @@ MUTANTS: Final = (
     ECHO_UNCHECKED,
     ECHO_WITHOUT_LOOK,
     DONE_BEFORE_TOLD,
+    NO_HEARTBEAT,
     STOPPING_UNSEEN,
     DURING_IS_BEFORE,
     NEVER_GIVEN_UP,

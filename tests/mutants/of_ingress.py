@@ -44,17 +44,7 @@ NOT_LOOKED_UP: Final = Mutant(
             "        if named.key is None:\n            found",
         )
     ],
-)
-REFUSED_IS_ACCEPTED: Final = Mutant(
-    name="a refused start is accepted",
-    what="The owner said no, the sender hears yes.",
-    edits=[
-        Edit(
-            _ACCEPT,
-            '            raise Away(answer.error.message if answer.error else "refused")',
-            "            pass",
-        )
-    ],
+    stage="told apart",
 )
 ANSWER_OF_ANOTHER: Final = Mutant(
     name="answers of a bundle out of place",
@@ -73,6 +63,5 @@ MUTANTS: Final = (
     ACCEPTED_BEFORE_STORED,
     NO_FALLBACK,
     NOT_LOOKED_UP,
-    REFUSED_IS_ACCEPTED,
     ANSWER_OF_ANOTHER,
 )

@@ -25,17 +25,6 @@ POSITION_APART: Final = Mutant(
         )
     ],
 )
-KEPT_BEFORE_STORED: Final = Mutant(
-    name="rows are remembered before they are stored",
-    what="What could not be stored is remembered as if it had been.",
-    edits=[
-        Edit(
-            _TABLES,
-            "        await self._models.store(changes, step)\n        self._keep(changes)\n",
-            "        self._keep(changes)\n        await self._models.store(changes, step)\n",
-        )
-    ],
-)
 NEVER_FORGETS: Final = Mutant(
     name="rows are remembered over a failure",
     what="After a failed transaction rows are changed by what is remembered, not by what is stored.",
@@ -87,6 +76,7 @@ NO_DEADLINES: Final = Mutant(
             "for each in (run.next_due,) if each is not None]",
         )
     ],
+    stage="in a hurry",
 )
 WAITS_NOT_SWEPT: Final = Mutant(
     name="overdue waits are not swept",
@@ -114,6 +104,7 @@ HASH_UNCOMPARED: Final = Mutant(
             "run.hash ",
         )
     ],
+    stage="early retirement",
 )
 NOT_WHOLE_IS_PURGED: Final = Mutant(
     name="a run that the archive has not whole is purged",
@@ -136,7 +127,6 @@ NOT_FLUSHED: Final = Mutant(
 
 MUTANTS: Final = (
     POSITION_APART,
-    KEPT_BEFORE_STORED,
     NEVER_FORGETS,
     SEEN_AGAIN_COUNTS,
     NO_SWEEPER,

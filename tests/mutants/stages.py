@@ -1,17 +1,48 @@
-"""Where mutants are played: the simulation's own storm, and stages that are rougher in one respect."""
+"""Where mutants are played: the simulation's own storm, and stages that are rougher or stricter in one respect.
 
+A stage that looks closer does so where its own faults leave no innocent explanation: every stage stays silent about the
+unchanged code, and the crew checks that at every seed that has killed.
+"""
+
+import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, Final
 
-from msgspec import Struct
+import msgspec
+from msgspec import Struct, structs
 
-from chassis.testing.world import CALM, Rates
-from tests.promises.evidence import Violation
-from tests.simulation.installation import Installation
+from chassis.ids import run_id
+from chassis.ports import Away
+from chassis.testing.stores import MemoryLog
+from chassis.testing.world import CALM, START, Rates
+from contracts import runs, upcasts
+from contracts.codec import Malformed, encode
+from contracts.messages import Task
+from contracts.plans import PlanEdge
+from contracts.subjects import EFFECTS, RUNS, partition
+from contracts.triggers import HeaderKey, Webhook
+from executor.errors import Unreachable
+from ingress.replies import Reply
+from orchestrator import commits
+from orchestrator.acceptance import EARLY
+from projections.archiver import Archiver
+from projections.figures import Figures
+from tests.orchestrator.stories import control
+from tests.promises.evidence import Evidence, History, Violation
+from tests.simulation.archive import MemoryStreams
+from tests.simulation.installation import ORG, Installation
+from tests.simulation.outside import Behaviour
+from tests.simulation.processes import Stop
 from tests.simulation.schedule import STORM, lived, quiet
-from tests.simulation.workflows import Story, story
+from tests.simulation.workflows import Delivery, Story, story
 
 __all__ = ["STAGES", "Seen", "quiet"]
+
+LATE: Final = timedelta(seconds=15)
+"""By then a deadline that has passed is known where nothing goes wrong: five seconds until it counts, five per sweep."""
 
 
 class Seen(Struct, frozen=True, kw_only=True):
@@ -23,25 +54,384 @@ class Seen(Struct, frozen=True, kw_only=True):
 
 
 Stage = Callable[[int], Seen]
+Judge = Callable[[Installation, Evidence], Sequence[Violation]]
 
 
-def played(installation: Installation) -> Seen:
+def played(installation: Installation, judge: Judge | None = None) -> Seen:
     """Play an installation to its end."""
-    schedule, evidence = lived(installation)
-    if not schedule.violations:
+    try:
+        schedule, evidence = lived(installation)
+    except Malformed as malformed:
+        return Seen(violations=[Violation("P10", f"a history cannot be read: {malformed}")], texts=())
+    violations = list(schedule.violations)
+    if judge is not None and not violations:
+        violations += judge(installation, evidence)
+    if not violations:
         return Seen(violations=(), texts=())
-    texts = [str(violation).encode() for violation in schedule.violations]
+    texts = [str(violation).encode() for violation in violations]
     texts += [stored.body for stored in evidence.messages]
     texts += [repr(headers).encode() for _, _, headers in installation.dead.stored]
-    return Seen(violations=schedule.violations, texts=texts)
+    return Seen(violations=violations, texts=texts)
 
 
-def staged(rates: Rates = STORM, told: Callable[[int], Story] = story) -> Stage:
-    """A stage with these faults and these stories."""
-    return lambda seed: played(Installation(seed, told(seed), rates))
+def staged(
+    made: Callable[[int, Story, Rates], Installation] = Installation,
+    rates: Rates = STORM,
+    told: Callable[[int], Story] = story,
+    judge: Judge | None = None,
+) -> Stage:
+    """A stage with these faults, these stories and these surroundings."""
+    return lambda seed: played(made(seed, told(seed), rates), judge)
+
+
+# --- Closer looks -------------------------------------------------------------------------------
+
+
+def wishes_are_obeyed(_installation: Installation, evidence: Evidence) -> list[Violation]:
+    """Once somebody wants it to stop, a run begins no attempt and does not end well; no wait ends before it is due."""
+    return [violation for history in evidence.histories() for violation in _stops_and_waits(history)]
+
+
+def _stops_and_waits(history: History) -> list[Violation]:
+    found: list[Violation] = []
+    stops, due = False, dict[str, Any]()
+    for commit in history.commits:
+        for event in commit.events:
+            match event:
+                case runs.CancelRequested() | runs.RunStopping():
+                    stops = True
+                case runs.RunReopened():
+                    stops = False
+                case runs.AttemptScheduled() | runs.RunCompleted() if stops:
+                    found.append(
+                        Violation("P3", f"{type(event).__name__} although it shall stop", history.run)
+                    )
+                case runs.WaitOpened():
+                    due[event.wait] = event.due
+                case runs.WaitEnded() if commit.time < due[event.wait] - EARLY:
+                    found.append(Violation("P3", f"{event.wait} ended before it was due", history.run))
+    return found
+
+
+def attempts_happen_once(_installation: Installation, evidence: Evidence) -> list[Violation]:
+    """Without a fault nothing is attempted twice."""
+    counts = Counter((effect.run, effect.step, effect.attempt) for effect in evidence.effects)
+    return [
+        Violation("P5", f"attempt {attempt} at {step} acted {count} times and nothing had gone wrong", run)
+        for (run, step, attempt), count in counts.items()
+        if count > 1
+    ]
+
+
+def deadlines_are_kept(_installation: Installation, evidence: Evidence) -> list[Violation]:
+    """Without a fault a run whose deadline has passed is told so."""
+    return [
+        Violation("P3", f"{commit.time} and still at it, deadline {history.state.deadline}", history.run)
+        for history in evidence.histories()
+        for commit in history.commits[-1:]
+        if history.state.deadline is not None and commit.time > history.state.deadline + LATE
+    ]
+
+
+# --- Surroundings -------------------------------------------------------------------------------
+
+
+class Told(Installation):
+    """Nobody is overtaken here, so an attempt whose task was acknowledged is never asked for again."""
+
+    def __init__(self, seed: int, story_: Story, rates: Rates) -> None:
+        super().__init__(seed, story_, rates)
+        self.asked_again: list[Violation] = []
+        self._acknowledged: set[str] = set()
+        emit, acknowledge = self.tasks.emit, self.tasks.acknowledge
+
+        def emitting(pool: str, subject: str, body: bytes) -> None:
+            if subject in self._acknowledged:
+                self.asked_again.append(Violation("P5", f"asked for again although it was told: {subject}"))
+            emit(pool, subject, body)
+
+        def acknowledging(task: Any) -> None:
+            self._acknowledged.add(task.subject)
+            acknowledge(task)
+
+        self.tasks.emit = emitting  # type: ignore[method-assign]
+        self.tasks.acknowledge = acknowledging  # type: ignore[method-assign]
+
+
+NOBODY_OVERTAKEN: Final = structs.replace(
+    STORM,
+    paused=0.0,
+    unpinned=0.0,
+    restarted=0.0,
+    power_cut=0.0,
+    clock_jumped=0.0,
+    done_later=0.0,
+    killed=0.01,
+)
+
+
+def told_once(installation: Installation, _evidence: Evidence) -> list[Violation]:
+    return installation.asked_again if isinstance(installation, Told) else []
+
+
+class Unswept(Installation):
+    """Nobody sweeps, and no task is lost on its way: everything must be asked for by whoever decided on it."""
+
+    def __init__(self, seed: int, story_: Story, rates: Rates) -> None:
+        super().__init__(seed, story_, rates)
+        lay, loop, random = self.tasks._lay, self.world.loop, self.world.random  # No fault on the way.
+
+        def emit(_pool: str, subject: str, body: bytes) -> None:
+            loop.call_in("", random.random() * 0.01, lay, subject, body)
+
+        self.tasks.emit = emit  # type: ignore[method-assign, assignment]
+
+    async def _sweeper(self, stop: Stop) -> None:
+        await stop.wait()
+
+
+NO_SERVERS_FAIL: Final = structs.replace(STORM, restarted=0.0, power_cut=0.0, clock_jumped=0.0, killed=0.02)
+
+
+class Restarts(Installation):
+    """Only servers fail here, and bring back tasks that were done: an attempt that is over is not begun again."""
+
+    def __init__(self, seed: int, story_: Story, rates: Rates) -> None:
+        super().__init__(seed, story_, rates)
+        self.begun_again: list[Violation] = []
+        call, loop = self.outside.call, self.world.loop
+
+        async def calling(task: Task, key: str, behaviour: Behaviour) -> str:
+            over = self._over(task)
+            if over is not None and over < loop.time() - 0.1:
+                self.begun_again.append(
+                    Violation("P5", f"attempt {task.attempt} at {task.step} was over, and begins", task.run)
+                )
+            return await call(task, key, behaviour)
+
+        self.outside.call = calling  # type: ignore[method-assign]
+
+    def _over(self, task: Task) -> float | None:
+        """Since when the history says that an attempt has ended, or that its run wants no more."""
+        since: float | None = None
+        for stored in self.runs.ever[f"run.{task.org}.{task.run}"]:
+            history = History(task.org, task.run, [stored])
+            for event in history.events:
+                ends = isinstance(event, runs.StepReported | runs.AttemptFailed | runs.AttemptDoubted)
+                if isinstance(event, runs.RunReopened):
+                    since = None
+                elif isinstance(event, runs.RunStopping) or (
+                    ends and (event.step, event.attempt) == (task.step, task.attempt)  # type: ignore[union-attr]
+                ):
+                    since = stored.time - START.timestamp()
+        return since
+
+
+ONLY_RESTARTS: Final = structs.replace(CALM, restarted=0.4)
+
+
+def over_is_over(installation: Installation, _evidence: Evidence) -> list[Violation]:
+    return installation.begun_again if isinstance(installation, Restarts) else []
+
+
+class SlowInbox(Told):
+    """What lies in INBOX comes late."""
+
+    def __init__(self, seed: int, story_: Story, rates: Rates) -> None:
+        super().__init__(seed, story_, rates)
+        deliver, loop, random = self.inbox._deliver, self.world.loop, self.world.random
+
+        def delivering(number: int, letter: Any) -> None:
+            loop.call_in("", random.random() * 2, deliver, number, letter)
+
+        self.inbox._deliver = delivering  # type: ignore[method-assign]
+
+
+class Apart(Installation):
+    """Whoever sends what had been started before is told so."""
+
+    def __init__(self, seed: int, story_: Story, rates: Rates) -> None:
+        super().__init__(seed, story_, rates)
+        self.told_wrongly: list[Violation] = []
+        post, loop = self.web.post, self.world.loop
+
+        async def posting(token: str, headers: Mapping[str, str], body: bytes) -> Reply | None:
+            sent = loop.time()
+            reply = await post(token, headers, body)
+            if reply is not None and reply.status == 202:
+                said = msgspec.json.decode(reply.body)
+                for stored in self.runs.ever[f"run.{ORG}.{said['run']}"][:1]:
+                    if stored.time - START.timestamp() < sent and said["receipt"].encode() not in stored.body:
+                        self.told_wrongly.append(Violation("P1", "202, but it had been started", said["run"]))
+            return reply
+
+        self.web.post = posting  # type: ignore[method-assign]
+
+
+def told_apart(installation: Installation, _evidence: Evidence) -> list[Violation]:
+    return installation.told_wrongly if isinstance(installation, Apart) else []
+
+
+class OldShapes(Installation):
+    """An older release wrote outcomes in another shape, and goes on writing them."""
+
+    def start(self) -> None:
+        vars(commits)["encode"] = _written_long_ago
+        upcasts.CURRENT["step.reported"] = 2  # type: ignore[index]
+        upcasts.UPCASTS["step.reported", 1] = _lifted  # type: ignore[index]
+        super().start()
+
+
+def _written_long_ago(value: Any) -> bytes:
+    written = msgspec.json.decode(encode(value))
+    if isinstance(written, dict):
+        for event in written["events"]:
+            if event["type"] == "step.reported":
+                event["result"] = event.pop("output")
+    return encode(written)
+
+
+def _lifted(event: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in event.items() if name != "result"} | {"output": event["result"]}
+
+
+class Stubborn(Installation):
+    """Some nodes do not stop when they are told to."""
+
+    def __init__(self, seed: int, story_: Story, rates: Rates) -> None:
+        super().__init__(seed, story_, rates)
+        call = self.outside.call
+
+        async def calling(task: Task, key: str, behaviour: Behaviour) -> str:
+            if behaviour != "vanish":
+                return await call(task, key, behaviour)
+            while True:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(500)
+                    raise Unreachable("No answer came.", touched=True)
+
+        self.outside.call = calling  # type: ignore[method-assign]
+
+
+class Retiring(Installation):
+    """Histories leave the log from the beginning, while their runs are tried again. Claims stay: a reopened run's are new."""
+
+    def start(self) -> None:
+        super().start()
+        self.processes.start("archiver", self._archiver)
+
+    async def _archiver(self, stop: Stop) -> None:
+        archiver = Archiver(
+            self.shelf,  # type: ignore[arg-type]  # As much of it as is asked for without tombstones that leave.
+            MemoryStreams(self.world, {RUNS: self.runs, EFFECTS: MemoryLog(self.world)}),
+            self.runs,
+            self.clock,
+            Figures(),
+            log_days=-1.0,
+            archive_days="never",
+        )
+        async with asyncio.TaskGroup() as group:
+            retiring = group.create_task(self._retire_now_and_then(archiver))
+            await stop.wait()
+            retiring.cancel()
+
+    async def _retire_now_and_then(self, archiver: Archiver) -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            with suppress(Away):
+                await archiver.round()
+
+
+def sound(seed: int) -> Story:
+    """Our own code raises on nothing: an outcome that it raises on is a dead letter, and the attempt is made again."""
+    return structs.replace(story(seed), broken_code=False)
+
+
+def eager(seed: int) -> Story:
+    """Much is cancelled, and much is tried again."""
+    return structs.replace(sound(seed), cancels=0.3, retries=3)
+
+
+def together(seed: int) -> Story:
+    """Several runs of one partition begin at once."""
+    told = sound(seed)
+    drawn = structs.replace(
+        told.workflows[0], webhook=Webhook(dedupe=HeaderKey(header="x-key")), stored=True, readable=True
+    )
+    names = (f"key-{number}" for number in range(1_000))
+    beside = [key for key in names if partition(run_id(ORG, drawn.trigger, f"key:{key}")) == 0][:8]
+    deliveries = [Delivery(trigger=drawn.trigger, key=key, at=1.0) for key in beside]
+    return structs.replace(told, workflows=[drawn], deliveries=deliveries)
+
+
+def large(seed: int) -> Story:
+    """Every answer of the world is larger than a commit may hold."""
+    told = sound(seed)
+    workflows = []
+    for drawn in told.workflows:
+        nodes = [
+            structs.replace(node, config={"script": ["big"]}) if node.place == "executor" else node
+            for node in drawn.plan.nodes
+        ]
+        workflows.append(structs.replace(drawn, plan=structs.replace(drawn.plan, nodes=tuple(nodes))))
+    return structs.replace(told, workflows=workflows)
+
+
+def hurried(seed: int) -> Story:
+    """Every run has a second, and nobody retries."""
+    told = sound(seed)
+    workflows = [
+        structs.replace(drawn, plan=structs.replace(drawn.plan, timeout_s=1.0)) for drawn in told.workflows
+    ]
+    return structs.replace(
+        told, workflows=[_slow(drawn) for drawn in workflows], cancels=0, retries=0, retries_later=0
+    )
+
+
+def _slow(drawn: Any) -> Any:
+    """The same workflow behind half a minute of pauses."""
+    first = drawn.plan.nodes[0]
+    pauses = [control(f"pause{n}", "delay", {"seconds": 3}, order=n) for n in range(10)]
+    chain = [
+        PlanEdge(source=f"pause{n}", port="main", target=f"pause{n + 1}" if n < 9 else first.id, into="main")
+        for n in range(10)
+    ]
+    nodes = [*pauses, *(structs.replace(node, order=node.order + 10) for node in drawn.plan.nodes)]
+    plan = structs.replace(drawn.plan, nodes=tuple(nodes), edges=(*chain, *drawn.plan.edges))
+    return structs.replace(drawn, plan=plan)
+
+
+STRANGE: Final = b'{"n":-0.0,"i":123456789012345678901234567890,"e":1e2,"s":"\\u00e9\\/","n":1.0}'
+
+
+class Strange(Installation):
+    """What is sent does not survive being read and written again."""
+
+    def __init__(self, seed: int, story_: Story, rates: Rates) -> None:
+        super().__init__(seed, story_, rates)
+        post = self.web.post
+
+        async def posting(token: str, headers: Mapping[str, str], body: bytes) -> Reply | None:
+            return await post(token, headers, body if "x-hub-signature-256" in headers else STRANGE)
+
+        self.web.post = posting  # type: ignore[method-assign]
 
 
 STAGES: Final[Mapping[str, Stage]] = {
     "storm": staged(),
-    "calm": staged(CALM),
+    "calm": staged(rates=CALM),
+    "a closer look": staged(told=eager, judge=wishes_are_obeyed),
+    "nothing goes wrong": staged(rates=CALM, told=sound, judge=attempts_happen_once),
+    "in a hurry": staged(rates=CALM, told=hurried, judge=deadlines_are_kept),
+    "told once": staged(Told, NOBODY_OVERTAKEN, eager, told_once),
+    "unswept": staged(Unswept, NO_SERVERS_FAIL, sound),
+    "restarts": staged(Restarts, ONLY_RESTARTS, eager, judge=over_is_over),
+    "stubborn nodes": staged(Stubborn, structs.replace(STORM, stopped=0.0)),
+    "a slow inbox": staged(SlowInbox, NOBODY_OVERTAKEN, eager, told_once),
+    "together": staged(rates=structs.replace(STORM, signal_lost=0.4, killed=0.02), told=together),
+    "large answers": staged(told=large),
+    "told apart": staged(Apart, judge=told_apart),
+    "old shapes": staged(OldShapes),
+    "early retirement": staged(Retiring, told=eager),
+    "strange values": staged(Strange),
 }

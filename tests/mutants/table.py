@@ -2,7 +2,15 @@
 
 from typing import Final
 
-from tests.mutants import of_decisions, of_executor, of_ingress, of_orchestrator, of_projections
+from tests.mutants import (
+    of_contracts,
+    of_decisions,
+    of_executor,
+    of_ingress,
+    of_orchestrator,
+    of_projections,
+    pairs,
+)
 from tests.mutants.mutant import Mutant
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
@@ -11,4 +19,6 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *of_executor.MUTANTS,
     *of_ingress.MUTANTS,
     *of_projections.MUTANTS,
+    *of_contracts.MUTANTS,
+    *pairs.MUTANTS,
 )
