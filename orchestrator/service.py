@@ -300,7 +300,9 @@ class Orchestrator:
             if sequence is None:
                 self._lost_the_race(proposed)
                 continue
-            known = structs.replace(proposed.after, sequence=sequence, emitted=True)
+            # What an owner before us committed may never have been emitted; our own commit changes nothing about that.
+            emitted = proposed.before.emitted or not proposed.before.version
+            known = structs.replace(proposed.after, sequence=sequence, emitted=emitted)
             self._memory.keep(known.run.id, known)
             settled.append((proposed, known))
             waits += self._emit(proposed, known)

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
 import structlog
@@ -109,7 +110,9 @@ class Archiver:
             await self._shelf.mark_purged(gone, self._clock.now())
             self._figures.purged += len(gone)
 
-        await self._each(runs, self._purge_one, done)
+        # Read before the runs are looked at: a run that is reopened meanwhile keeps the claims of its new attempts.
+        claims = (await self._streams.facts(subjects.EFFECTS)).last
+        await self._each(runs, partial(self._purge_one, claims), done)
 
     async def _each(
         self,
@@ -139,13 +142,13 @@ class Archiver:
             if gone:
                 await done(gone)
 
-    async def _purge_one(self, run: EndedRun, last: Stored | None) -> bool:
+    async def _purge_one(self, claims: int, run: EndedRun, last: Stored | None) -> bool:
         """Whether the run has left. It stays when its history went on after what the archive calls its end."""
         if last is not None:
             if not _is_end_of(run, last):
                 return False
             await self._streams.purge(subjects.RUNS, last.subject, before=last.sequence)
-        await self._streams.purge(subjects.EFFECTS, _effects_of(run))
+        await self._streams.purge(subjects.EFFECTS, _effects_of(run), before=claims + 1)
         crash("archive.after_purge")
         return True
 
