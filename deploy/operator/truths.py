@@ -68,7 +68,7 @@ select org, run, version, hash, body from archive.commits where version > 0 orde
 """,
     position="select epoch, sequence from read.positions where projection = 'runs' and stream = 'RUNS'",
     places="""
-select c.org, c.run, c.sequence, c.hash, (r.purged is not null or c.version < 1) as gone from archive.commits c
+select c.org, c.run, c.version, c.sequence, c.hash, (r.purged is not null or c.version < 1) as gone from archive.commits c
 left join archive.run_ids r on r.org = c.org and r.run = c.run
 where c.epoch = $1 and c.sequence > $2 and c.sequence <= $3
 """,
@@ -94,7 +94,7 @@ select org, aggregate, id, version, hash, body from archive.domain_commits order
 """,
     position="select epoch, sequence from read.positions where projection = 'domain' and stream = 'DOMAIN'",
     places="""
-select org, aggregate, id, sequence, hash, false as gone from archive.domain_commits
+select org, aggregate, id, version, sequence, hash, false as gone from archive.domain_commits
 where epoch = $1 and sequence > $2 and sequence <= $3
 """,
     of_day="""

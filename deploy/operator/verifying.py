@@ -52,6 +52,8 @@ class Verifying:
 
     async def read_anchors(self) -> list[Finding]:
         """What is wrong with the anchors by themselves. Comes first."""
+        for truth in truths.TRUTHS:
+            await truth.log(self._stores).end()  # Its epoch is what it is now.
         self._chain = chain(await stored_anchors(self._stores), self._public)
         self.count.anchors = len(self._chain.marks)
         return list(self._chain.findings)
@@ -187,19 +189,24 @@ class Verifying:
                 rows = await connection.fetch(truth.places, log.epoch, after, through)
             filed = {row["sequence"]: row for row in rows}
             for stored in batch:
-                row = filed.pop(stored.sequence, None)
                 names = truth.named(stored.subject)
-                if (
-                    row is None
-                    or tuple(row)[: truth.names] != names
-                    or row["hash"].hex() != digest(stored.body)
-                ):
+                if not _is_filed(truth, names, filed.pop(stored.sequence, None), stored.body):
                     suspects.add(names)
             suspects |= {tuple(row)[: truth.names] for row in filed.values() if not row["gone"]}
             after = through
         async with connected(self._stores.archive) as connection:
             rows = await connection.fetch(truth.places, log.epoch, after, 2**62)
         return suspects | {tuple(row)[: truth.names] for row in rows if not row["gone"]}
+
+
+def _is_filed(truth: Truth, names: Names, row: asyncpg.Record | None, body: bytes) -> bool:
+    """Whether the archive has these bytes at this place of the log, as a commit of this history."""
+    return (
+        row is not None
+        and row["version"] > 0
+        and tuple(row)[: truth.names] == names
+        and row["hash"].hex() == digest(body)
+    )
 
 
 def _filed_wrongly(rows: Sequence[asyncpg.Record]) -> list[Flaw]:

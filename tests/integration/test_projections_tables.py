@@ -12,6 +12,7 @@ import pytest
 from msgspec import Raw, Struct, structs
 
 from chassis.archive import HistoryDropped, archived_commits, commits_of
+from chassis.ids import digest
 from chassis.ports import Away, Stored
 from chassis.postgres import Pool, pool
 from chassis.settings import Settings
@@ -394,6 +395,7 @@ class DomainWriter:
     def __init__(self) -> None:
         self.messages: list[Stored] = []
         self._versions: dict[str, int] = {}
+        self._hashes: dict[str, str] = {}
 
     def commit(self, aggregate: str, id_: str, *events: Any, **more: Any) -> Stored:
         subject = f"evt.{ORG}.{aggregate}.{id_}"
@@ -411,9 +413,11 @@ class DomainWriter:
             "correlation_id": "",
             "engine_version": "0.1.0",
             "key_id": "",
-            "prev_hash": "",
+            "prev_hash": self._hashes.get(subject, ""),
         }
-        return self.raw(subject, encode(DomainCommit[Any](**fields | more)))
+        stored = self.raw(subject, encode(DomainCommit[Any](**fields | more)))
+        self._hashes[subject] = digest(stored.body)
+        return stored
 
     def raw(self, subject: str, body: bytes) -> Stored:
         at = NOON.timestamp()
