@@ -21,11 +21,11 @@ async def replay(
     """Decide again every run that moved since then, from its beginning; tell each that this release decides differently."""
     from chassis.clock import SystemClock
     from deploy.operator import redeciding
-    from deploy.operator.reach import stores
+    from deploy.operator.reach import LONG_SECONDS, stores
     from deploy.operator.replays import parting_lines
 
     moment = redeciding.since(since, SystemClock().now())
-    async with stores(here) as found:
+    async with stores(here, statement_seconds=LONG_SECONDS) as found:
         past = redeciding.Redeciding(found, moment, org)
         async for parting in past.partings():
             if as_json:

@@ -79,7 +79,7 @@ async def _verify_stores(
 ) -> int:
     from chassis.clock import SystemClock
     from deploy.operator import public_key
-    from deploy.operator.reach import stores
+    from deploy.operator.reach import LONG_SECONDS, stores
     from deploy.operator.truths import Retention
     from deploy.operator.verifying import Verifying
 
@@ -87,7 +87,7 @@ async def _verify_stores(
     public = [public_key.read(each) for each in keys] or [public_key.public_of(_signing_key(here))]
     days = Retention(log=settings.retention_days, archive=settings.archive_days)
     bad = 0
-    async with stores(here) as found:
+    async with stores(here, statement_seconds=LONG_SECONDS) as found:
         verifying = Verifying(found, public, SystemClock().now(), days)
         async for finding in _findings(verifying, *asked):
             bad += 1

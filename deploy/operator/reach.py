@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chassis.jetstream import JetStream
     from chassis.postgres import Pool
 
+LONG_SECONDS: Final = 3_600.0
 OPERATOR: Final = "supervisor"
 """The user at nats-server whom these commands are (chassis/access.py, which is not imported for its name alone)."""
 
@@ -60,8 +61,10 @@ class Stores(Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def stores(here: Here, user: str = OPERATOR) -> AsyncIterator[Stores]:
-    """Both, while the context is open."""
+async def stores(
+    here: Here, user: str = OPERATOR, *, statement_seconds: float = 30.0
+) -> AsyncIterator[Stores]:
+    """Both, while the context is open. `statement_seconds`: more for who reads the whole archive."""
     from chassis.clock import SystemClock
     from chassis.jetstream import jetstream
     from chassis.jetstream.connection import NotAllowed
@@ -71,7 +74,10 @@ async def stores(here: Here, user: str = OPERATOR) -> AsyncIterator[Stores]:
     quiet_logs()
     settings = settings_as(here, here.running().servers, user)
     try:
-        async with jetstream(settings, user, SystemClock()) as log, pool(settings, most=2) as archive:
+        async with (
+            jetstream(settings, user, SystemClock()) as log,
+            pool(settings, most=2, statement_seconds=statement_seconds) as archive,
+        ):
             yield Stores(log=log, archive=archive)
     except NotAllowed as reason:
         raise Refused(str(reason)) from reason

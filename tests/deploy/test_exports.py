@@ -1,6 +1,8 @@
 """An exported history proves itself with the public key alone; whatever was done to the file is told in a line."""
 
 import json
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -244,6 +246,38 @@ def test_a_file_that_is_larger_than_any_export_is_not_read(tmp_path: Path) -> No
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4 * exports.FILE_BYTES
+
+
+# --- Somebody else's program ---------------------------------------------------------------------
+
+
+def test_the_program_in_the_documentation_finds_the_same(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tamper-evidence.md").read_text()
+    program, file, key = tmp_path / "check.py", tmp_path / "export.json", tmp_path / "key.pem"
+    program.write_text(page.split("```python\n")[1].split("```")[0])
+    key.write_text(public_key.pem(KEY.public))
+    whole = export(LONG)
+    commits = [*whole.commits]
+    commits[1] = commits[1].replace('"took_ms":0', '"took_ms":1', 1)
+    wanted = {
+        "": whole,
+        "the anchor does not hold this history": structs.replace(whole, commits=rechained(commits)),
+        "does not follow from the one before": structs.replace(whole, commits=tuple(commits)),
+        "commits are proven": structs.replace(whole, proofs=whole.proofs[:1]),
+        "InvalidSignature": export(LONG, OTHER),
+    }
+    for words, each in wanted.items():
+        exports.written(each, file)
+        done = subprocess.run(
+            [sys.executable, str(program), str(file), str(key)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode == 0) == (not words), done.stderr
+        assert words in done.stderr
+        assert bool(done.stdout) == (not words)
 
 
 # --- The command ---------------------------------------------------------------------------------
