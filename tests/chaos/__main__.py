@@ -90,8 +90,8 @@ def report_of(order: Order, rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def main() -> int:
     order, report, resume = _asked()
     quiet_logs()
-    for number in (signal.SIGTERM, signal.SIGINT):  # Either way everything is stopped and removed.
-        signal.signal(number, signal.default_int_handler)
+    for asked in (signal.SIGTERM, signal.SIGINT):  # Either way everything is stopped and removed.
+        signal.signal(asked, signal.default_int_handler)
     rounds: list[dict[str, Any]] = []
     if report is not None and resume and report.exists():
         rounds = json.loads(report.read_text())["rounds"]

@@ -19,7 +19,7 @@ def _stopped(chance: random.Random) -> Fault:
 
 def _clock(chance: random.Random) -> Fault:
     service = chance.choice(SERVICES)
-    shifts = ("+5", "-5", "+2", "-2") if service == "orchestrator" else ("+5", "-5", "-1h", "+10d")
+    shifts = ("+5s", "-5s", "+2s", "-2s") if service == "orchestrator" else ("+5s", "-5s", "-1h", "+10d")
     return faults.Clock(service, chance.choice(shifts), chance.uniform(2, 8))
 
 

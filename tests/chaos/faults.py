@@ -107,7 +107,7 @@ class Crash(Once):
         patience = _ROUND_SECONDS if place.startswith("archive") else _REACHED_SECONDS
         log = field.installed.data / "logs" / f"{service}.log"
         pid = int(armed.read_text())
-        died = await _until(lambda: not _command(pid), patience)
+        died = await _until(lambda: _dead(pid), patience)
         moment = time.time()
         if not died:  # It must not die there later, when nobody writes it down.
             field.strike(service, signal.SIGKILL)
@@ -295,6 +295,13 @@ async def _until(look: Any, seconds: float) -> bool:
             return False
         await asyncio.sleep(_LOOK_SECONDS)
     return True
+
+
+def _dead(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
 
 
 def _command(pid: int) -> bytes:
