@@ -14,6 +14,9 @@ from contracts.streams import pool_consumer
 from contracts.subjects import TASKS
 
 _EXPIRES_SECONDS: Final = 5.0
+_HEARTBEAT_SECONDS: Final = 1.0
+_SILENCE_SECONDS: Final = 3.0
+"""Not even a heartbeat: the pull died with whoever had it. In a cluster another node leads the consumer now."""
 _FULL_SECONDS: Final = 0.05
 _PAUSE_SECONDS: Final = 0.2
 _NANO: Final = 1_000_000_000
@@ -86,6 +89,7 @@ class JetStreamTaskSource:
                     yield arrived
                     continue
                 for feed in feeds:
+                    feed.forget_silent_pull()
                     await self._mend(feed)
                 free = room() - sum(feed.wanted for feed in feeds)
                 for feed in feeds:
@@ -99,7 +103,7 @@ class JetStreamTaskSource:
     async def _wait(self, came: asyncio.Event, *, full: bool) -> None:
         """Without room we look again soon: nobody says when an attempt ends that was never ours to acknowledge."""
         try:
-            async with asyncio.timeout(_FULL_SECONDS if full else _EXPIRES_SECONDS):
+            async with asyncio.timeout(_FULL_SECONDS if full else _SILENCE_SECONDS):
                 await came.wait()
         except TimeoutError:
             return
@@ -146,6 +150,8 @@ class _Feed:
         self._taken: list[TaskDelivery] = []
         self._number = 0
         self._base = f"{connection.prefix}.t.{pool}"
+        self._loop = asyncio.get_running_loop()
+        self._heard_at = 0.0
         self.wanted = 0
         """What the open pull may still bring."""
         self._sid = connection.hear(f"{self._base}.*", self._heard)
@@ -153,12 +159,23 @@ class _Feed:
 
     def pull(self, batch: int) -> int:
         self._number += 1
-        request = b'{"batch":%d,"expires":%d}' % (batch, int(_EXPIRES_SECONDS * _NANO))
+        request = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (
+            batch,
+            int(_EXPIRES_SECONDS * _NANO),
+            int(_HEARTBEAT_SECONDS * _NANO),
+        )
+        self._heard_at = self._loop.time()
         if self._connection.publish(self._subject, request, reply=f"{self._base}.{self._number}"):
             self.wanted = batch
         else:
             self._lost()
         return self.wanted
+
+    def forget_silent_pull(self) -> None:
+        """Whatever it still brings is taken all the same."""
+        if self.wanted and self._loop.time() - self._heard_at > _SILENCE_SECONDS:
+            log.warning("pool.silent", pool=self.pool)
+            self.wanted = 0
 
     def taken(self) -> list[TaskDelivery]:
         taken, self._taken = self._taken, []
@@ -177,6 +194,7 @@ class _Feed:
 
     def _heard(self, subject: bytes, reply: bytes, headers: bytes, body: bytes) -> None:
         code = status(headers)
+        self._heard_at = self._loop.time()
         if not code:
             self.wanted = max(0, self.wanted - 1)
             self._taken.append(

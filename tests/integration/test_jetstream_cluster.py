@@ -1,7 +1,8 @@
 """The ports keep their laws on three nats-servers, and go on when one of them is gone."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from contracts import subjects
 from contracts.streams import STREAMS
 from deploy.testing.cluster import REPLICAS, Cluster, on_loopback
 from tests.integration import port_laws
+from tests.integration.conftest import OpenPorts
 
 
 @pytest.fixture
@@ -88,6 +90,30 @@ async def test_without_a_majority_nothing_is_accepted_and_nothing_is_said_to_be_
         await cluster.start()
         assert await _until_stored(ports, Proposal(subjects.run("org_a", "run"), b"1", 0))
         assert await ports.blobs.get(blob) == b"x" * 100_000
+
+
+async def test_a_pull_that_got_lost_on_its_way_is_made_again(
+    open_ports: OpenPorts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cut between two nodes swallows pulls, and the word that they are over."""
+    async with open_ports() as ports:
+        said, lost = ports.connection.publish, []
+
+        def publish(subject: str, body: bytes, headers: bytes = b"", reply: str = "") -> bool:
+            if "CONSUMER.MSG.NEXT" in subject and not lost:
+                lost.append(subject)
+                return True
+            return said(subject, body, headers, reply)
+
+        monkeypatch.setattr(ports.connection, "publish", publish)
+        ports.tasks.emit("default", subjects.task("default", "org_a", "run", "step", 1), b"{}")
+        async with (
+            asyncio.timeout(port_laws.LONG),
+            aclosing(ports.source("default").take(lambda: 10)) as took,
+        ):
+            [delivery] = await anext(took)
+        assert delivery.body == b"{}"
+        assert lost
 
 
 async def _until_stored(ports: JetStream, proposal: Proposal) -> int:

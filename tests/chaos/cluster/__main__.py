@@ -26,7 +26,8 @@ from tests.chaos.cluster.rounds import Outcome, Plan, play
 
 QUICK: Final = os.environ.get("QUICK", "") not in ("", "0")
 CANNOT: Final = 2
-_QUICK_KINDS: Final = ("minority_with_clients", "leader_kill", "majority", "bridge")
+STOPPED: Final = 130
+_QUICK_KINDS: Final = ("minority_with_clients", "leader_kill", "majority")
 _PER_ROUND: Final = (
     *("minority", "minority_with_clients", "unplugged", "majority", "bridge", "one_way", "clients_cut"),
     *("minority_with_clients", "bridge", "majority"),
@@ -41,7 +42,7 @@ def say(line: str) -> None:
 
 def plans(seed: str, rounds: int, rate: float) -> list[Plan]:
     if QUICK:
-        return [Plan(seed=seed, kinds=_QUICK_KINDS, rate=rate, cut_seconds=(2.5, 3.5))]
+        return [Plan(seed=seed, kinds=_QUICK_KINDS, rate=rate, cut_seconds=(3.0, 4.0), shift_seconds=6.0)]
     made: list[Plan] = []
     for number in range(rounds):
         kinds = list(_PER_ROUND)
@@ -86,6 +87,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=15.0, help="new deliveries a second")
     parser.add_argument("--only", default="", help="kinds of faults, separated by commas")
     parser.add_argument("--progress", type=Path, help="where the rounds that are done are kept")
+    parser.add_argument("--keep", default="", help="a folder for stores, logs and ledgers of every round")
     given = parser.parse_args()
     try:
         enter_own_namespaces()
@@ -95,6 +97,9 @@ def main() -> int:
     except NotPermitted as reason:
         say(str(reason))
         return CANNOT
+    except KeyboardInterrupt:
+        say("stopped; nothing is left of it")
+        return STOPPED
 
 
 def run(given: argparse.Namespace) -> int:
@@ -104,7 +109,7 @@ def run(given: argparse.Namespace) -> int:
     outcomes: list[Outcome] = []
     for plan in plans(given.seed, given.rounds, given.rate):
         chosen = tuple(kind for kind in given.only.split(",") if kind)
-        plan = msgspec.structs.replace(plan, kinds=chosen or plan.kinds)  # noqa: PLW2901
+        plan = msgspec.structs.replace(plan, kinds=chosen or plan.kinds, keep=given.keep)  # noqa: PLW2901
         outcome = done.get(plan.seed) or play(plan, say)
         if plan.seed not in done and not QUICK and not chosen:
             with progress.open("ab") as file:

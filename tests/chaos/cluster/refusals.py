@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from tests.promises.evidence import Violation
 
-ELECTION_SECONDS: Final = 15.0
+ELECTION_SECONDS: Final = 12.0
 """After a fault began, or was healed, for so long a stream may have no leader: the copies wait 4-9 s before they choose a
 new one, and what was sent into a cut comes through late (TCP waits longer and longer)."""
 _IN_FLIGHT_SECONDS: Final = 1.0

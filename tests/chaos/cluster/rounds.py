@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 
 from chassis.lifecycle import companions
@@ -18,15 +19,17 @@ from tests.chaos import stores
 from tests.chaos.campaign import until_over
 from tests.chaos.cluster.faults import KINDS, DidNotHeal, Turn, until_healthy
 from tests.chaos.cluster.field import ClusterField, cluster_field
-from tests.chaos.cluster.refusals import Struck, misjudged, told_in
+from tests.chaos.cluster.refusals import ELECTION_SECONDS, Struck, misjudged, told_in
 from tests.chaos.field import Process
 from tests.chaos.record import Record
 from tests.chaos.verdict import Expected, Found, Verdict
 from tests.promises.evidence import Violation
 
 Say = Callable[[str], None]
-_SHIFT_SECONDS: Final = 15.0
 _BREATH_SECONDS: Final = (0.5, 2.0)
+_CALM_SECONDS: Final = ELECTION_SECONDS + 6.0
+"""Between some faults: whoever is refused then was refused without a reason."""
+_CALM_EVERY: Final = 4
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -38,6 +41,10 @@ class Plan(Struct, frozen=True, kw_only=True):
     rate: float
     cut_seconds: tuple[float, float]
     """Between these a cut lasts."""
+    shift_seconds: float = 15.0
+    """How long one group of senders sends before the next one begins."""
+    keep: str = ""
+    """The folder in which stores, logs and ledgers are put aside; empty: they are removed."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -102,14 +109,14 @@ class _Round:
 
     async def _send(self) -> None:
         """Senders in shifts until the faults are over; returns when everybody has an answer."""
-        runs = int(self._plan.rate * _SHIFT_SECONDS)
+        runs = int(self._plan.rate * self._plan.shift_seconds)
         async with asyncio.TaskGroup() as group:
             while not self._over.is_set():
                 label = f"k{self._plan.seed}s{len(self._senders)}"
                 senders = self._field.senders(label, runs, self._plan.rate)
                 self._senders.append(senders)
                 group.create_task(self._until_sent(senders))
-                await _within(self._over.wait(), _SHIFT_SECONDS)
+                await _within(self._over.wait(), self._plan.shift_seconds)
 
     async def _until_sent(self, senders: Process) -> None:
         said = await asyncio.to_thread(senders.line)
@@ -125,8 +132,9 @@ class _Round:
     async def _strike_all(self) -> None:
         chance = random.Random(f"{self._plan.seed}/faults")
         try:
-            for name in self._plan.kinds:
-                await asyncio.sleep(chance.uniform(*_BREATH_SECONDS))
+            for number, name in enumerate(self._plan.kinds, 1):
+                calm = number % _CALM_EVERY == 0
+                await asyncio.sleep(_CALM_SECONDS if calm else chance.uniform(*_BREATH_SECONDS))
                 turn = Turn(chance=chance, seconds=chance.uniform(*self._plan.cut_seconds))
                 self.struck.append(await self._strike(name, turn))
         except DidNotHeal as reason:
@@ -134,7 +142,7 @@ class _Round:
             self._gave_up = True
             self.violations.append(Violation("P9", str(reason)))
             await self._dismiss()
-            self._keep()
+            self._keep(Path(tempfile.mkdtemp(prefix="chaos-cluster-")))
         finally:
             self._over.set()
 
@@ -160,9 +168,11 @@ class _Round:
         )
         return struck
 
-    def _keep(self) -> None:
+    def _keep(self, where: Path) -> None:
         """Put the stores and the logs of the nodes aside: whoever looks for the cause needs them."""
-        kept = Path(tempfile.mkdtemp(prefix=f"chaos-cluster-{self._plan.seed}-"))
+        kept = where / self._plan.seed
+        kept.mkdir(parents=True)
+        (kept / "struck.json").write_bytes(msgspec.json.encode(self.struck))
         for what in (self._field.cluster.folder, self._field.installed.data / "logs", self._field.folder):
             shutil.copytree(what, kept / what.name)
         self._say(f"{self._plan.seed}: kept in {kept}")
@@ -182,6 +192,8 @@ class _Round:
         if rebuilt["differences"]:
             self.violations.append(Violation("P6", f"rebuilt tables differ: {rebuilt['different']}"))
         told = told_in(field.folder / "ledger.jsonl")
+        if self._plan.keep:
+            self._keep(Path(self._plan.keep))
         self.violations += [*found.violations, *misjudged(told, self.struck)]
         return self._outcome(found, peace_s)
 
