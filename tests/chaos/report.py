@@ -21,6 +21,7 @@ _SUMMED: Final = (
     "lost", "duplicated", "stuck", "diverged", "chain_breaks", "rebuilt_differences", "violations",
 )  # fmt: skip
 _SHOWN: Final = 50
+_AFTERMATH_SECONDS: Final = 3.0
 
 
 def counted(violations: Iterable[Violation]) -> dict[str, int]:
@@ -88,24 +89,23 @@ def _line(each: Struck) -> dict[str, Any]:
 def moved_on(played: Round, *, alone: bool = False) -> list[float]:
     """For each death: seconds until the last of the runs then in flight had moved on.
 
-    `alone`: only deaths within ten seconds of which nothing else was wrong.
+    `alone`: only deaths that nothing else went wrong beside, from three seconds before until all had moved on.
     """
     if any(each.kind == "F13" for each in played.struck):
         return []  # Where clocks were wrong, the times of commits say nothing.
     found: list[float] = []
     for each in played.struck:
-        if not each.kills or (alone and _crowded(each, played.struck)):
-            continue
-        for moment in each.moments():
+        for moment in each.moments() if each.kills else ():
             late = [seconds for span in played.found.spans if (seconds := span.late(moment)) is not None]
-            if late:
+            if late and not (alone and _crowded(each, played.struck, moment, max(late))):
                 found.append(round(max(0.0, *late, 0.0), 3))
     return sorted(found)
 
 
-def _crowded(one: Struck, struck: Sequence[Struck]) -> bool:
+def _crowded(one: Struck, struck: Sequence[Struck], moment: float, seconds: float) -> bool:
     return any(
-        other is not one and other.began < one.ended + 3 and other.ended > one.began - 10 for other in struck
+        other is not one and other.began < moment + seconds and other.ended > moment - _AFTERMATH_SECONDS
+        for other in struck
     )
 
 

@@ -3,14 +3,14 @@
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
 from chassis.clock import SystemClock
 from chassis.jetstream.blobs import JetStreamBlobs
 from chassis.jetstream.connection import Connection, connect
-from chassis.jetstream.reader import JetStreamReader
+from chassis.jetstream.reader import JetStreamReader, WentBackwards
 from chassis.ports import Away, Stored
 from contracts import subjects
 from contracts.codec import Decoder
@@ -78,27 +78,44 @@ async def plan_of(connection: Connection, sha256: str) -> Plan:
 
 
 class Witness:
-    """Reads EFFECTS as it grows: a claim leaves the log with its run, and what it proves must not leave with it."""
+    """Reads RUNS and EFFECTS as they grow, through all faults: what was read once must be there for ever, as it was.
+
+    A claim leaves the log with its run; what it proves must not leave with it.
+    """
 
     def __init__(self, installed: Installation) -> None:
         self._installed = installed
         self.claims: Counter[str] = Counter()
         self.times: dict[str, float] = {}
         """When the first claim on a subject was stored, by nats-server's clock."""
-        self._read = 0
+        self.commits: dict[int, tuple[str, bytes]] = {}
+        """Subject and hash of every commit that was read, by its sequence."""
+        self.wrong: list[str] = []
 
     async def run(self) -> None:
         """For ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow(subjects.EFFECTS, self._claimed))
+            group.create_task(self._follow(subjects.RUNS, self._committed))
+
+    async def _follow(self, stream: str, heard: Callable[[Stored], None]) -> None:
+        read = 0
         while True:
             try:
                 async with operator(self._installed) as connection:
-                    await self._follow(connection)
+                    async for batch in JetStreamReader(connection, stream).read(read):
+                        for stored in batch:
+                            heard(stored)
+                            read = stored.sequence
             except Away:
                 await asyncio.sleep(0.5)
+            except WentBackwards as reason:
+                self.wrong.append(str(reason))
+                return
 
-    async def _follow(self, connection: Connection) -> None:
-        async for batch in JetStreamReader(connection, subjects.EFFECTS).read(self._read):
-            for stored in batch:
-                self.claims[stored.subject] += 1
-                self.times.setdefault(stored.subject, stored.time)
-                self._read = stored.sequence
+    def _claimed(self, stored: Stored) -> None:
+        self.claims[stored.subject] += 1
+        self.times.setdefault(stored.subject, stored.time)
+
+    def _committed(self, stored: Stored) -> None:
+        self.commits[stored.sequence] = (stored.subject, hashlib.sha256(stored.body).digest())

@@ -118,6 +118,14 @@ def test_a_changed_byte_in_the_archive_is_found(played: Played) -> None:
     assert played.judged() == set()
 
 
+def test_a_commit_that_was_read_once_and_is_gone_is_found(played: Played) -> None:
+    witness = copy.copy(played.round.witness)
+    assert len(witness.commits) >= played.round.found.commits
+    witness.commits = witness.commits | {10**9: ("run.org_default.gone", b"hash")}
+    found = asyncio.run(judged(played.field, played.round.record, witness))
+    assert [violation.promise for violation in found.violations] == ["P4"]
+
+
 def test_a_row_that_says_what_the_run_does_not_is_found(played: Played) -> None:
     [[run]] = played.sql("select id from read.runs where status = 'completed' order by id limit 1")
     played.sql("update read.runs set status = 'failed' where id = $1", run)

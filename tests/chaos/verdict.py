@@ -84,6 +84,7 @@ class Verdict:
         self._receipts: Counter[str] = Counter()
         self._commit_ids: Counter[str] = Counter()
         self._seen: set[str] = set()
+        self._read = dict(witness.commits)
         self.found = Found(violations=[], by_status=Counter(), spans=[])
 
     async def judge(self) -> Found:
@@ -93,6 +94,11 @@ class Verdict:
         for sequence, (subject, _) in in_log.items():
             if subject.split(".")[2] not in self._expected.strange_runs:
                 self._say("P4", f"{subject} at {sequence} is in the log and not in the archive")
+        for sequence, (subject, _) in self._read.items():
+            if subject.split(".")[2] not in self._expected.strange_runs:
+                self._say("P4", f"{subject} at {sequence} was read from the log, and nobody has it any more")
+        for reason in self._witness.wrong:
+            self._say("P4", reason)
         self._across_runs()
         await self._dead_letters()
         self.found.ghosts = await stores.ghosts(self._log)
@@ -138,11 +144,14 @@ class Verdict:
             return []
         gone = 0
         for message in stored:
+            kept = (message.subject, hashlib.sha256(message.body).digest())
             there = in_log.pop(message.sequence, None)
             if there is None:
                 gone += 1
-            elif there != (message.subject, hashlib.sha256(message.body).digest()):
+            elif there != kept:
                 self._say("P4", f"log and archive differ at {message.sequence}", run)
+            if self._read.pop(message.sequence, kept) != kept:
+                self._say("P4", f"at {message.sequence} something else was read before", run)
         if gone and not (purged and gone == len(stored) - 1):
             self._say("P4", f"{gone} of {len(stored)} commits are missing in the log (purged: {purged})", run)
         self.found.purged += bool(gone)
