@@ -112,6 +112,8 @@ def test_an_installation_that_nobody_touched_is_as_it_was_stored(scene: Scene) -
     )
     for asked in (("--run", scene.runs[0]), ("--run", scene.runs[6]), ("--day", today)):
         assert verified(scene.stack, *asked)[:2] == (0, [])
+    code, lines, _ = automateos(scene.stack, "doctor")
+    assert any("ok" in line and "covers RUNS to" in line for line in lines)
     code, lines, _ = automateos(scene.stack, "runs", "verify", "--all")
     assert (code, lines[-1]) == (0, "7 runs verified, 0 with problems")
 
