@@ -11,7 +11,8 @@ from chassis.clock import SystemClock
 from chassis.jetstream import JetStream, jetstream
 from chassis.jetstream.alongside import alongside
 from chassis.jetstream.connection import connect
-from chassis.ports import Away, Proposal
+from chassis.jetstream.reads import not_alone
+from chassis.ports import Ambiguous, Away, Proposal
 from chassis.reconcile import drift, reconcile
 from chassis.settings import Settings
 from contracts import subjects
@@ -83,8 +84,11 @@ async def test_without_a_majority_nothing_is_accepted_and_nothing_is_said_to_be_
         for name in cluster.nodes:
             if name != leader:
                 await cluster.nodes[name].kill()
-        with pytest.raises(Away):
+        # The leader that is left answers that nothing is there; the others may know better.
+        with pytest.raises(Ambiguous):
             await ports.log.append([Proposal(subjects.run("org_a", "run"), b"1", 0)])
+        with pytest.raises(Away):
+            await not_alone(ports.connection, subjects.RUNS)
         for node in cluster.nodes.values():
             node.start()
         await cluster.start()
