@@ -1,6 +1,6 @@
 """Which attempt a call of the world belonged to, and what a run's history lets one expect of the next commit."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
@@ -9,7 +9,7 @@ from contracts import runs
 from contracts.nodes import Repeat
 from contracts.subjects import effect
 from tests.chaos.record import Call
-from tests.promises.evidence import Effect, History
+from tests.promises.evidence import Effect, History, Violation
 
 _SKEW_SECONDS: Final = 0.05
 _PROMISES: Final[Mapping[str, Repeat]] = {"put": "yes", "keyed": "by-key", "flaky": "by-key", "post": "no"}
@@ -64,6 +64,36 @@ def _latest(history: History, step: str, moment: float) -> int:
                     return latest
                 latest = event.attempt
     return latest
+
+
+def untold(history: History, calls: Sequence[Call]) -> Iterator[Violation]:
+    """Calls that must not be made twice, happened, and are told neither as done nor as possible."""
+    acted = Counter(call.step for call in calls if call.acted and _PROMISES[call.manner] == "no")
+    room = Counter[str]()
+    for event in history.events:
+        match event:
+            case runs.AttemptDoubted() | runs.StepReported():
+                room[event.step] += 1
+            case runs.AttemptCancelled() if event.effect != "none":
+                room[event.step] += 1
+            case _:
+                continue
+    for step, times in acted.items():
+        if times > room[step]:
+            yield Violation(
+                "P5", f"{step} happened {times} times; the history leaves room for {room[step]}", history.run
+            )
+
+
+def early(history: History) -> Iterator[Violation]:
+    """Waits that ended before they were due."""
+    due: dict[str, datetime] = {}
+    for commit in history.commits:
+        for event in commit.events:
+            if isinstance(event, runs.WaitOpened):
+                due[event.wait] = event.due
+            elif isinstance(event, runs.WaitEnded) and commit.time < due.get(event.wait, commit.time):
+                yield Violation("P3", f"{event.wait} ended before it was due", history.run)
 
 
 class Span:

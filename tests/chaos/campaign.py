@@ -110,7 +110,7 @@ def _until_sent(senders: Process) -> None:
 
 async def judged(field: Field, record: Record, witness: stores.Witness) -> Found:
     """What the stores, the senders, the world and the witness say together."""
-    expected = Expected(poison=field.poisoned, strange_runs=frozenset(field.strange))
+    expected = Expected(poison=field.poisoned, strange_runs=frozenset(field.strange), clocks=field.clock)
     postgres = await field.installed.postgres()
     try:
         async with stores.operator(field.installed) as log:

@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 from msgspec import Struct, structs
 
+from chassis.ports import Stored
+from contracts.codec import decode_commit, encode
+from contracts.runs import WaitOpened
 from deploy.wiring import quiet_logs
+from tests.chaos.attempts import early
 from tests.chaos.campaign import Plan, Round, judged, play
 from tests.chaos.field import Field, field
 from tests.chaos.record import Record
 from tests.chaos.report import counted, summed, told
-from tests.promises.evidence import Entry
+from tests.promises.evidence import Entry, History
 
 PLAN = Plan(number=0, seed="test", runs=120, faults=4, rate=16, retention_days="7", only=("F1", "F2"))
 
@@ -124,6 +128,32 @@ def test_a_commit_that_was_read_once_and_is_gone_is_found(played: Played) -> Non
     witness.commits = witness.commits | {10**9: ("run.org_default.gone", b"hash")}
     found = asyncio.run(judged(played.field, played.round.record, witness))
     assert [violation.promise for violation in found.violations] == ["P4"]
+
+
+def test_a_wait_that_ended_too_early_is_found(played: Played) -> None:
+    [timer] = [target for target in played.field.targets if target.shape == "timer"]
+    [[run]] = played.sql(
+        "select id from read.runs where trigger = $1 and status = 'completed' limit 1", timer.trigger
+    )
+    stored = [
+        Stored(subject=f"run.org_default.{run}", sequence=version, body=bytes(body))
+        for version, body in played.sql(
+            "select version, body from archive.commits where run = $1 order by version", run
+        )
+    ]
+    assert list(early(History("org_default", run, stored))) == []
+    late = [structs.replace(each, body=_due_later(each.body)) for each in stored]
+    assert [each.promise for each in early(History("org_default", run, late))] == ["P3"]
+
+
+def _due_later(body: bytes) -> bytes:
+    """The same commit, whose waits are due in another century."""
+    commit = decode_commit(body)
+    events = [
+        structs.replace(event, due=event.due.replace(year=2126)) if isinstance(event, WaitOpened) else event
+        for event in commit.events
+    ]
+    return encode(structs.replace(commit, events=tuple(events)))
 
 
 def test_a_row_that_says_what_the_run_does_not_is_found(played: Played) -> None:
