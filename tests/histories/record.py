@@ -49,7 +49,8 @@ def schedules(seeds: Iterable[int]) -> Iterator[Recorded]:
     for seed in seeds:
         installation = Installation(seed, story(seed), STORM)
         played, _ = lived(installation)
-        assert not played.failed, (seed, played.violations)
+        if played.failed:
+            continue  # What broke a promise is for the simulation to tell, and nothing to keep for ever.
         histories = defaultdict[str, list[Stored]](list)
         for stored in installation.runs.messages:
             histories[stored.subject].append(stored)
