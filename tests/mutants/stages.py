@@ -23,6 +23,7 @@ from contracts.codec import Malformed, encode
 from contracts.messages import Task
 from contracts.plans import PlanEdge
 from contracts.subjects import EFFECTS, RUNS, partition
+from contracts.subjects import run as run_subject
 from contracts.triggers import HeaderKey, Webhook
 from executor.errors import Unreachable
 from ingress.replies import Reply
@@ -43,6 +44,9 @@ __all__ = ["STAGES", "Seen", "quiet"]
 
 LATE: Final = timedelta(seconds=15)
 """By then a deadline that has passed is known where nothing goes wrong: five seconds until it counts, five per sweep."""
+
+
+JUST_NOW: Final = 0.5
 
 
 class Seen(Struct, frozen=True, kw_only=True):
@@ -137,21 +141,21 @@ def deadlines_are_kept(_installation: Installation, evidence: Evidence) -> list[
 
 
 class Told(Installation):
-    """Nobody is overtaken here, so an attempt whose task was acknowledged is never asked for again."""
+    """Nobody is overtaken here, so an attempt whose task was acknowledged is not asked for again."""
 
     def __init__(self, seed: int, story_: Story, rates: Rates) -> None:
         super().__init__(seed, story_, rates)
-        self.asked_again: list[Violation] = []
-        self._acknowledged: set[str] = set()
-        emit, acknowledge = self.tasks.emit, self.tasks.acknowledge
+        self.asked_again: list[tuple[float, Task]] = []
+        acknowledged = set[str]()
+        emit, acknowledge, loop = self.tasks.emit, self.tasks.acknowledge, self.world.loop
 
         def emitting(pool: str, subject: str, body: bytes) -> None:
-            if subject in self._acknowledged:
-                self.asked_again.append(Violation("P5", f"asked for again although it was told: {subject}"))
+            if subject in acknowledged:
+                self.asked_again.append((loop.time(), msgspec.json.decode(body, type=Task)))
             emit(pool, subject, body)
 
         def acknowledging(task: Any) -> None:
-            self._acknowledged.add(task.subject)
+            acknowledged.add(task.subject)
             acknowledge(task)
 
         self.tasks.emit = emitting  # type: ignore[method-assign]
@@ -171,7 +175,29 @@ NOBODY_OVERTAKEN: Final = structs.replace(
 
 
 def told_once(installation: Installation, _evidence: Evidence) -> list[Violation]:
-    return installation.asked_again if isinstance(installation, Told) else []
+    """But for an outcome that is being recorded at that very moment."""
+    assert isinstance(installation, Told)
+    return [
+        Violation("P5", f"attempt {task.attempt} at {task.step} was told, and is asked for again", task.run)
+        for at, task in installation.asked_again
+        if (over := over_since(installation, task)) is None or abs(over - at) > JUST_NOW
+    ]
+
+
+def over_since(installation: Installation, task: Task, *, also_stopping: bool = False) -> float | None:
+    """When the history said that an attempt has ended, or that its run wants no more of it."""
+    since: float | None = None
+    for stored in installation.runs.ever[run_subject(task.org, task.run)]:
+        for event in History(task.org, task.run, [stored]).events:
+            ends = isinstance(event, _ENDS) and (event.step, event.attempt) == (task.step, task.attempt)
+            if ends or (also_stopping and isinstance(event, runs.RunStopping)):
+                since = stored.time - START.timestamp()
+            elif also_stopping and isinstance(event, runs.RunReopened):
+                since = None
+    return since
+
+
+_ENDS: Final = (runs.StepReported, runs.AttemptFailed, runs.AttemptDoubted, runs.AttemptCancelled)
 
 
 class Unswept(Installation):
@@ -202,8 +228,8 @@ class Restarts(Installation):
         call, loop = self.outside.call, self.world.loop
 
         async def calling(task: Task, key: str, behaviour: Behaviour) -> str:
-            over = self._over(task)
-            if over is not None and over < loop.time() - 0.1:
+            over = over_since(self, task, also_stopping=True)
+            if over is not None and over < loop.time() - JUST_NOW:
                 self.begun_again.append(
                     Violation("P5", f"attempt {task.attempt} at {task.step} was over, and begins", task.run)
                 )
@@ -211,27 +237,13 @@ class Restarts(Installation):
 
         self.outside.call = calling  # type: ignore[method-assign]
 
-    def _over(self, task: Task) -> float | None:
-        """Since when the history says that an attempt has ended, or that its run wants no more."""
-        since: float | None = None
-        for stored in self.runs.ever[f"run.{task.org}.{task.run}"]:
-            history = History(task.org, task.run, [stored])
-            for event in history.events:
-                ends = isinstance(event, runs.StepReported | runs.AttemptFailed | runs.AttemptDoubted)
-                if isinstance(event, runs.RunReopened):
-                    since = None
-                elif isinstance(event, runs.RunStopping) or (
-                    ends and (event.step, event.attempt) == (task.step, task.attempt)  # type: ignore[union-attr]
-                ):
-                    since = stored.time - START.timestamp()
-        return since
-
 
 ONLY_RESTARTS: Final = structs.replace(CALM, restarted=0.4)
 
 
 def over_is_over(installation: Installation, _evidence: Evidence) -> list[Violation]:
-    return installation.begun_again if isinstance(installation, Restarts) else []
+    assert isinstance(installation, Restarts)
+    return installation.begun_again
 
 
 class SlowInbox(Told):
@@ -260,7 +272,7 @@ class Apart(Installation):
             reply = await post(token, headers, body)
             if reply is not None and reply.status == 202:
                 said = msgspec.json.decode(reply.body)
-                for stored in self.runs.ever[f"run.{ORG}.{said['run']}"][:1]:
+                for stored in self.runs.ever[run_subject(ORG, said["run"])][:1]:
                     if stored.time - START.timestamp() < sent and said["receipt"].encode() not in stored.body:
                         self.told_wrongly.append(Violation("P1", "202, but it had been started", said["run"]))
             return reply
@@ -269,7 +281,8 @@ class Apart(Installation):
 
 
 def told_apart(installation: Installation, _evidence: Evidence) -> list[Violation]:
-    return installation.told_wrongly if isinstance(installation, Apart) else []
+    assert isinstance(installation, Apart)
+    return installation.told_wrongly
 
 
 class OldShapes(Installation):
@@ -322,7 +335,7 @@ class Retiring(Installation):
 
     async def _archiver(self, stop: Stop) -> None:
         archiver = Archiver(
-            self.shelf,  # type: ignore[arg-type]  # As much of it as is asked for without tombstones that leave.
+            self.shelf,
             MemoryStreams(self.world, {RUNS: self.runs, EFFECTS: MemoryLog(self.world)}),
             self.runs,
             self.clock,
