@@ -114,8 +114,9 @@ class Cluster:
                 await asyncio.sleep(_LOOK_SECONDS)
 
     async def close(self) -> None:
-        for node in self.nodes.values():
-            await node.stop()
+        async with asyncio.TaskGroup() as group:
+            for node in self.nodes.values():
+                group.create_task(node.stop())
 
     async def healthy(self) -> bool:
         """Every node runs, and every copy that it has is as far as its leader."""

@@ -16,6 +16,7 @@ from chassis.ports import Ambiguous, Away, Proposal
 from chassis.reconcile import drift, reconcile
 from chassis.settings import Settings
 from contracts import subjects
+from contracts.payloads import Blob
 from contracts.streams import STREAMS
 from deploy.testing.cluster import REPLICAS, Cluster, on_loopback
 from tests.integration import port_laws
@@ -93,7 +94,7 @@ async def test_without_a_majority_nothing_is_accepted_and_nothing_is_said_to_be_
             node.start()
         await cluster.start()
         assert await _until_stored(ports, Proposal(subjects.run("org_a", "run"), b"1", 0))
-        assert await ports.blobs.get(blob) == b"x" * 100_000
+        assert await _until_read(ports, blob) == b"x" * 100_000
 
 
 async def test_a_pull_that_got_lost_on_its_way_is_made_again(
@@ -118,6 +119,14 @@ async def test_a_pull_that_got_lost_on_its_way_is_made_again(
             [delivery] = await anext(took)
         assert delivery.body == b"{}"
         assert lost
+
+
+async def _until_read(ports: JetStream, blob: Blob) -> bytes:
+    while True:
+        try:
+            return await ports.blobs.get(blob)
+        except Away:
+            continue  # No leader yet.
 
 
 async def _until_stored(ports: JetStream, proposal: Proposal) -> int:

@@ -42,7 +42,7 @@ def say(line: str) -> None:
 
 def plans(seed: str, rounds: int, rate: float) -> list[Plan]:
     if QUICK:
-        return [Plan(seed=seed, kinds=_QUICK_KINDS, rate=rate, cut_seconds=(3.0, 4.0), shift_seconds=6.0)]
+        return [Plan(seed=seed, kinds=_QUICK_KINDS, rate=rate, cut_seconds=(2.5, 3.5), shift_seconds=5.0)]
     made: list[Plan] = []
     for number in range(rounds):
         kinds = list(_PER_ROUND)

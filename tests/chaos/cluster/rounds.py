@@ -124,8 +124,9 @@ class _Round:
             raise RuntimeError("the senders ended before they were done")
 
     async def _dismiss(self) -> None:
-        for senders in self._senders:
-            await asyncio.to_thread(senders.stop)
+        async with asyncio.TaskGroup() as group:
+            for senders in self._senders:
+                group.create_task(asyncio.to_thread(senders.stop))
 
     # --- Faults -------------------------------------------------------------------------------
 
