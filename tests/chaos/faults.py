@@ -94,8 +94,9 @@ class Crash(Once):
         self._chance = chance
 
     async def begin(self, field: Field) -> dict[str, Any]:
-        service = field.spared(tuple({name for _, name in PLACES}), self._chance)
-        place = self._chance.choice([place for place, name in PLACES if name == service])
+        places = [each for each in PLACES if field.purges or not each[0].startswith("archive")]
+        service = field.spared(tuple({name for _, name in places}), self._chance)
+        place = self._chance.choice([place for place, name in places if name == service])
         self.name = f"crash at {place} in {service}"
         asked, armed = field.folder / f"crash-{service}", field.folder / f"armed-{service}"
         armed.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ _ROOT: Final = Path(__file__).parents[2]
 BACK_SECONDS: Final = 60.0
 SPARED_SECONDS: Final = 35.0
 _LIBFAKETIME: Final = "*/faketime/libfaketime.so.1"
+_SOON_DAYS: Final = 0.01
 _TRIES: Final = 20
 
 
@@ -91,6 +92,12 @@ class Field:
         self._struck: dict[str, float] = {}
         self.strange: set[str] = set()
         """Names of runs that are none: what lies under them was put there by a fault."""
+
+    @property
+    def purges(self) -> bool:
+        """Whether ended runs leave the log while a round lasts."""
+        days = self.installed.environ.get("AUTOMATEOS_RETENTION_DAYS", "7")
+        return days != "never" and float(days) < _SOON_DAYS
 
     def pids(self) -> dict[str, int]:
         return self.installed.pids()

@@ -72,17 +72,19 @@ def told(played: Round) -> dict[str, Any]:
         "lasted_s": round(played.lasted_s, 1),
         **counted(found.violations),
         "first_violations": [str(each) for each in found.violations[:_SHOWN]],
-        "struck": [_line(each) for each in played.struck],
+        "struck": [_line(each, played) for each in played.struck],
     }
 
 
-def _line(each: Struck) -> dict[str, Any]:
+def _line(each: Struck, played: Round) -> dict[str, Any]:
+    moved = [round(late, 2) for moment in _deaths(each) if (late := _moved_on(played, moment)) is not None]
     return {
         "kind": each.kind,
         "name": each.name,
         "at": round(each.began, 2),
         "s": round(each.ended - each.began, 1),
         **{name: value for name, value in each.said.items() if name != "pid"},
+        **({"moved_on_s": moved} if moved else {}),
     }
 
 
@@ -91,15 +93,25 @@ def moved_on(played: Round, *, alone: bool = False) -> list[float]:
 
     `alone`: only deaths that nothing else went wrong beside, from three seconds before until all had moved on.
     """
-    if any(each.kind == "F13" for each in played.struck):
-        return []  # Where clocks were wrong, the times of commits say nothing.
     found: list[float] = []
     for each in played.struck:
-        for moment in each.moments() if each.kills else ():
-            late = [seconds for span in played.found.spans if (seconds := span.late(moment)) is not None]
-            if late and not (alone and _crowded(each, played.struck, moment, max(late))):
-                found.append(round(max(0.0, *late, 0.0), 3))
+        for moment in _deaths(each):
+            late = _moved_on(played, moment)
+            if late is not None and not (alone and _crowded(each, played.struck, moment, late)):
+                found.append(round(late, 3))
     return sorted(found)
+
+
+def _deaths(each: Struck) -> list[float]:
+    return each.moments() if each.kills else []
+
+
+def _moved_on(played: Round, moment: float) -> float | None:
+    """None: nothing was in flight, or clocks were wrong, and the times of commits say nothing."""
+    if any(each.kind == "F13" for each in played.struck):
+        return None
+    late = [seconds for span in played.found.spans if (seconds := span.late(moment)) is not None]
+    return max(0.0, *late, 0.0) if late else None
 
 
 def _crowded(one: Struck, struck: Sequence[Struck], moment: float, seconds: float) -> bool:
