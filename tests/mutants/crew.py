@@ -191,7 +191,7 @@ class Crew:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.mutants.hunt",
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            cwd=ROOT, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, limit=2**20,
+            cwd=ROOT, limit=2**20,
         )  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None

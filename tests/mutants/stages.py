@@ -360,6 +360,22 @@ def sound(seed: int) -> Story:
     return structs.replace(story(seed), broken_code=False)
 
 
+def keyed(seed: int) -> Story:
+    """Whoever was not answered sends the same again: without a key a start that nobody was told of is nobody's but the
+    sweeper's.
+    """
+    told = sound(seed)
+    workflows = [
+        structs.replace(drawn, webhook=structs.replace(drawn.webhook, dedupe=HeaderKey(header="x-key")))
+        for drawn in told.workflows
+    ]
+    deliveries = [
+        structs.replace(delivery, key=delivery.key or f"only-{number}")
+        for number, delivery in enumerate(told.deliveries)
+    ]
+    return structs.replace(told, workflows=workflows, deliveries=deliveries)
+
+
 def eager(seed: int) -> Story:
     """Much is cancelled, and much is tried again."""
     return structs.replace(sound(seed), cancels=0.3, retries=3)
@@ -437,7 +453,7 @@ STAGES: Final[Mapping[str, Stage]] = {
     "nothing goes wrong": staged(rates=CALM, told=sound, judge=attempts_happen_once),
     "in a hurry": staged(rates=CALM, told=hurried, judge=deadlines_are_kept),
     "told once": staged(Told, NOBODY_OVERTAKEN, eager, told_once),
-    "unswept": staged(Unswept, NO_SERVERS_FAIL, sound),
+    "unswept": staged(Unswept, NO_SERVERS_FAIL, keyed),
     "restarts": staged(Restarts, ONLY_RESTARTS, eager, judge=over_is_over),
     "stubborn nodes": staged(Stubborn, structs.replace(STORM, stopped=0.0)),
     "a slow inbox": staged(SlowInbox, NOBODY_OVERTAKEN, eager, told_once),

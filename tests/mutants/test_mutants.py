@@ -8,7 +8,7 @@ from tests.mutants.crew import IDENTITY, Bounds, Checkpoint, Crew, Outcome
 from tests.mutants.mutant import Broken, Edit, Mutant, mutated
 from tests.mutants.table import MUTANTS
 
-BOUNDS = Bounds(schedules=12, seconds_each=60.0, processes=2)
+BOUNDS = Bounds(schedules=8, seconds_each=60.0, processes=2)
 KEYS = Edit("ingress.accept", 'f"key:{key}"', 'f"key:{key}{admitted.receipt}"')
 
 
