@@ -17,6 +17,7 @@ from typing import Final, TypeAlias
 import structlog
 import uvloop
 
+from chassis.memory import TRIM_SECONDS, frugal
 from chassis.settings import InvalidSettings, Settings, settings_from
 from chassis.telemetry import configure_logs
 
@@ -122,6 +123,7 @@ async def _until_stopped(main: Main, settings: Settings) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked)
+    _give_back_now_and_then(loop, frugal())
     try:
         await main(settings, stopping)
     except asyncio.CancelledError:
@@ -132,6 +134,14 @@ async def _until_stopped(main: Main, settings: Settings) -> int:
         return 0
     log.error("service.cut-off", drain_seconds=settings.drain_seconds)
     return EXIT_CUT_OFF
+
+
+def _give_back_now_and_then(loop: asyncio.AbstractEventLoop, give_back: Callable[[], None]) -> None:
+    def again() -> None:
+        give_back()
+        loop.call_later(TRIM_SECONDS, again)
+
+    loop.call_later(TRIM_SECONDS, again)
 
 
 def _refusal_in(error: BaseException) -> CannotStart | InvalidSettings | None:

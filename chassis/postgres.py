@@ -28,16 +28,27 @@ _LOST: Final = (
     asyncpg.InvalidCachedStatementError,
     asyncpg.InternalClientError,  # A connection that the server ended while nobody used it.
 )
+_BY_INDEX: Final = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 _PASSING: Final = ("08", "40", "53", "55", "57", "58")
 """Classes of errors that say something about Postgres and nothing about what it was asked: trying again helps."""
 
 
 @asynccontextmanager
 async def pool(
-    settings: Settings, *, most: int = 10, statement_seconds: float = STATEMENT_SECONDS
+    settings: Settings,
+    *,
+    most: int = 10,
+    statement_seconds: float = STATEMENT_SECONDS,
+    by_index: bool = False,
 ) -> AsyncIterator[Pool]:
-    """Connections as this service's role. Opens with Postgres away as well: each use says `Away` then."""
+    """Connections as this service's role. Opens with Postgres away as well: each use says `Away` then.
+
+    `by_index`: for whoever touches rows by their keys only. A plan that was made while a table was empty, and is
+    remembered, reads all of it for ever.
+    """
     given = facts(settings) | {"command_timeout": statement_seconds}
+    if by_index:
+        given["server_settings"] = given["server_settings"] | _BY_INDEX
     opened = asyncpg.create_pool(**given, min_size=0, max_size=most, reset=_nothing)
     async with _closing(opened):
         yield opened

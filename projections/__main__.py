@@ -50,7 +50,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
     key = _signing_key(settings)
     async with (
         jetstream(settings, "projections", clock) as js,
-        pool(settings, most=CONNECTIONS, statement_seconds=LONG_SECONDS) as postgres,
+        pool(settings, most=CONNECTIONS, statement_seconds=LONG_SECONDS, by_index=True) as postgres,
     ):
         lines = _lines(js, postgres, figures)
         expose(metrics, figures, [line.progress for line in lines], clock)
