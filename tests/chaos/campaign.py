@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -11,6 +12,7 @@ from msgspec import Struct
 from chassis.lifecycle import companions
 from chassis.ports import Away
 from tests.chaos import stores
+from tests.chaos.deck import drawn
 from tests.chaos.field import Field, Process
 from tests.chaos.record import Record
 from tests.chaos.striker import Striker, Struck
@@ -33,6 +35,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     rate: float
     retention_days: str
     only: tuple[str, ...] = ()
+    longest: float = 60.0
+    """No fault lasts longer."""
 
     @property
     def label(self) -> str:
@@ -56,14 +60,8 @@ async def play(field: Field, plan: Plan, say: Say) -> Round:
     """Load and faults, peace, verdict. The field is open."""
     began = time.monotonic()
     witness = stores.Witness(field.installed)
-    striker = Striker(
-        field,
-        plan.label,
-        faults=plan.faults,
-        seconds=plan.runs / plan.rate,
-        only=plan.only,
-        clock=field.clock,
-    )
+    faults = drawn(random.Random(f"{plan.label}/faults"), plan.faults, plan.only, clock=field.clock)
+    striker = Striker(field, faults, seconds=plan.runs / plan.rate, longest=plan.longest)
     async with companions() as beside:
         beside.create_task(witness.run())
         senders = field.senders(plan.label, plan.runs, plan.rate)

@@ -1,14 +1,12 @@
-"""Strikes: faults drawn from a deck by a seed, one or two at a time, each written down with when it began and ended."""
+"""Strikes: one or two faults at a time, each written down with when it began and ended."""
 
 import asyncio
-import random
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from msgspec import Struct
 
-from tests.chaos.deck import drawn
 from tests.chaos.faults import Fault
 from tests.chaos.field import Field
 
@@ -33,34 +31,21 @@ class Struck(Struct, kw_only=True):
 class Striker:
     """Strikes a field until it has done enough."""
 
-    def __init__(
-        self,
-        field: Field,
-        seed: str,
-        *,
-        faults: int,
-        seconds: float,
-        only: Sequence[str] = (),
-        clock: bool = False,
-    ) -> None:
-        """`seconds`: over how long the faults shall be spread. `only`: kinds to draw from; empty: all."""
-        self._field = field
-        self._random = random.Random(f"{seed}/faults")
-        self._faults = faults
-        self._gap = seconds / max(1, faults)
-        self._only, self._clock = tuple(only), clock
+    def __init__(self, field: Field, faults: Sequence[Fault], *, seconds: float, longest: float) -> None:
+        """`seconds`: over how long the faults shall be spread."""
+        self._field, self._faults, self._longest = field, faults, longest
+        self._gap = seconds / max(1, len(faults))
         self.struck: list[Struck] = []
 
     async def run(self) -> None:
         """All of them; returns when the last one has ended."""
         loop = asyncio.get_running_loop()
-        faults = drawn(self._random, self._faults, self._only, clock=self._clock)
         began = loop.time()
         room = asyncio.Semaphore(_AT_ONCE)
         async with asyncio.TaskGroup() as group:
-            for number, fault in enumerate(faults):
+            for number, fault in enumerate(self._faults):
                 await room.acquire()
-                pause = began + (number + self._random.uniform(0.2, 0.8)) * self._gap - loop.time()
+                pause = began + (number + 0.5) * self._gap - loop.time()
                 await asyncio.sleep(max(0.05, pause))
                 striking = group.create_task(self._strike(fault))
                 striking.add_done_callback(lambda _: room.release())
@@ -71,7 +56,7 @@ class Striker:
         struck.said = await fault.begin(self._field)
         struck.name = fault.name  # Some find their victim only when they begin.
         try:
-            await asyncio.sleep(fault.seconds)
+            await asyncio.sleep(min(fault.seconds, self._longest))
         finally:
             struck.said |= await fault.end(self._field)
             struck.ended = time.time()
