@@ -5,6 +5,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from chassis.jetstream.connection import Connection
+from chassis.jetstream.reads import led
 from chassis.jetstream.wire import EPOCH
 from chassis.ports import Away
 
@@ -48,6 +49,7 @@ class JetStreamStreams:
         answer = await self._connection.api(f"STREAM.INFO.{stream}")
         if "error" in answer:
             raise Away(f"There is no stream {stream} yet.")
+        led(stream, answer)
         state = answer["state"]
         return StreamFacts(
             name=stream,

@@ -14,7 +14,7 @@ from typing import Any, Final
 from chassis.crash import crash
 from chassis.jetstream.connection import ACK_SECONDS, Connection
 from chassis.jetstream.questions import Question, Reply
-from chassis.jetstream.reads import direct, leader_read
+from chassis.jetstream.reads import direct, leader_read, led
 from chassis.jetstream.wire import (
     CONFLICTS,
     EPOCH,
@@ -111,6 +111,7 @@ class JetStreamLog:
         information = await self._connection.api(f"STREAM.INFO.{self._stream}")
         if "error" in information:
             raise Away(STREAM_GONE.format(self._stream))
+        led(self._stream, information)
         config = information["config"]
         self._epoch = int((config.get("metadata") or {}).get(EPOCH, "1"))
         self._replicas = int(config.get("num_replicas", 1))

@@ -14,7 +14,7 @@ import structlog
 
 from chassis.jetstream.connection import Connection
 from chassis.jetstream.log import STREAM_GONE
-from chassis.jetstream.reads import not_alone
+from chassis.jetstream.reads import led, not_alone
 from chassis.jetstream.wire import Headers, status
 from chassis.ports import Away, Stored
 from contracts.limits import MIB
@@ -46,6 +46,7 @@ class JetStreamReader:
         information = await self._connection.api(f"STREAM.INFO.{self._stream}")
         if "error" in information:
             raise Away(STREAM_GONE.format(self._stream))
+        led(self._stream, information)
         return int(information["state"]["last_seq"])
 
     async def read(self, after: int, most: int = 2_000) -> AsyncGenerator[Sequence[Stored], None]:

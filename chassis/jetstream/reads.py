@@ -1,12 +1,13 @@
 """Reading messages that lie in a stream: many at once from any copy, or single ones from the leader.
 
 A leader that is cut off from the other copies leads on for some seconds, answers, and does not know what they stored
-since. Where an absence would be believed for ever, ask `not_alone` behind it.
+since. Where an absence would be believed for ever, ask `not_alone` behind it. And a copy that begins anew with an empty disk
+may answer for a stream that others lead: `led` does not believe it.
 """
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -57,14 +58,27 @@ async def leader_read(
     return [_leader_message(reply) for reply in replies]
 
 
+def led(stream: str, information: Mapping[str, Any]) -> None:
+    """Raises `Away` when what was told about a stream was told by a copy that does not lead it."""
+    cluster = information.get("cluster")
+    if not cluster:
+        return
+    leader = cluster.get("leader")
+    # Whoever answers lists the other copies: a leader does not list itself.
+    if not leader or any(each["name"] == leader for each in cluster.get("replicas") or ()):
+        raise Away(f"the leader of {stream} has not answered yet")
+
+
 async def not_alone(connection: Connection, stream: str) -> None:
     """Raises `Away` unless whoever answers for the stream is in touch with a majority of its copies."""
     information = await connection.api(f"STREAM.INFO.{stream}")
+    led(stream, information)
     others = (information.get("cluster") or {}).get("replicas") or ()
     touched = sum(
         not each.get("offline") and each.get("active", 0) < _TOUCH_SECONDS * _NANO for each in others
     )
-    if 2 * (1 + touched) <= 1 + len(others):
+    copies = int((information.get("config") or {}).get("num_replicas", 1))
+    if 2 * (1 + touched) <= copies:
         raise Away(f"the leader of {stream} is alone: what it does not know may be there")
 
 
