@@ -27,6 +27,7 @@ __all__ = ["MemoryInbox", "MemoryOwnership", "MemorySignals"]
 PIN_SECONDS: Final = 1.5
 REDELIVERY_SECONDS: Final = 5.0
 """Shorter than the real inbox's, so that a schedule sees many."""
+_REMEMBERED: Final = 20
 _NOTICES_SECONDS: Final = 0.5
 """By when an owner whose pin is gone has been told so."""
 
@@ -69,6 +70,7 @@ class MemoryInbox:
         """How often each partition was taken over; what was delivered in an earlier term is not heard."""
         self._pulled = [False] * PARTITIONS
         self._candidates: list[MemoryOwnership] = []
+        self._acknowledged: deque[tuple[int, _Letter]] = deque(maxlen=_REMEMBERED)
         self._numbers = itertools.count(1)
         world.after_restart.append(self._restarted)
 
@@ -91,6 +93,14 @@ class MemoryInbox:
                 )
 
         await self._world.operation(act)
+
+    def clock_jumped(self, seconds: float) -> None:
+        """The server's clock is wrong from now on: what is due by it comes at once, or so much later."""
+        for subject, (at, _, wake) in list(self.timers.items()):
+            number = next(self._numbers)
+            self.timers[subject] = (at - seconds, number, wake)
+            due = max(self._world.random.random(), at - seconds - self._world.loop.time())
+            self._world.loop.call_in("", due, self._fire, subject, number)
 
     def _fire(self, subject: str, number: int) -> None:
         timer_ = self.timers.get(subject)
@@ -131,7 +141,8 @@ class MemoryInbox:
         if self._world.down or self._world.strikes("ack"):
             return
         lying = self.letters[number]
-        lying.pop(letter.number, None)
+        if lying.pop(letter.number, None) is not None:
+            self._acknowledged.append((number, letter))
         if self._ack_all:
             for older in [old for old in lying.values() if old.number < letter.number and old.deliveries]:
                 del lying[older.number]
@@ -196,6 +207,13 @@ class MemoryInbox:
             self._world.random.shuffle(letters)
             for letter in letters:
                 self._deliver(number, letter)
+
+    def power_cut(self) -> None:
+        """No message is lost; of what was acknowledged last, some was not yet on disk and comes again."""
+        for number, letter in self._acknowledged:
+            if self._world.random.random() < 0.3:
+                self.letters[number][letter.number] = letter
+        self._acknowledged.clear()
 
     def _restarted(self) -> None:
         """Pins and delivery counts are gone; what was acknowledged is acknowledged."""

@@ -21,13 +21,19 @@ class MemoryLog:
         self.ever: dict[str, list[Stored]] = defaultdict(list)
         """Every history with what was purged from it: the memory of the simulation, not of the log."""
         self._grew = asyncio.Event()
+        self._gone: set[int] = set()
         self.epoch = 1
         self.conflicts = 0
+        self.together = 0
+        """Messages that came in company."""
 
     async def append(self, proposals: Sequence[Proposal]) -> list[int | None]:
         subjects = [proposal.subject for proposal in proposals]
         if len(set(subjects)) != len(subjects):
             raise ValueError("a subject stands twice in one append")
+
+        if len(subjects) > 1:
+            self.together += len(subjects)
 
         def half() -> list[int | None]:
             # An unacknowledged batch may be torn: each commit stands alone.
@@ -79,10 +85,12 @@ class MemoryLog:
         """The `Reader` of this stream."""
         while True:
             await self._world.moment()
-            batch = self.messages[after : after + most]
-            if batch:
-                after = batch[-1].sequence
-                yield batch
+            there = self.messages[after : after + most]
+            if there:
+                after = there[-1].sequence
+                batch = [stored for stored in there if stored.sequence not in self._gone]
+                if batch:
+                    yield batch
             else:
                 yield []
                 self._grew.clear()
@@ -99,6 +107,10 @@ class MemoryLog:
             if fits(subject):
                 left = [stored for stored in found if before is not None and stored.sequence >= before]
                 gone += len(found) - len(left)
+                if len(left) < len(found):
+                    self._gone.update(
+                        {stored.sequence for stored in found} - {kept.sequence for kept in left}
+                    )
                 found[:] = left
         return gone
 

@@ -9,6 +9,7 @@ be played again with some of its faults only, and chance for anything else does 
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -48,6 +49,8 @@ class Rates(Struct, frozen=True, kw_only=True):
     """A restart after which what was acknowledged before it was on disk (tasks, and their acknowledgements) is gone."""
     unpinned: float = 0.05
     """A partition is handed to another owner although this one lives."""
+    servers_clock_jumped: float = 0.01
+    """The clock by which wake-ups are sent is an hour ahead or behind from now on."""
     poisoned: float = 0.02
     """Something that nobody can read lies in INBOX."""
 
@@ -74,7 +77,7 @@ _FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
     "signal": ("signal_lost",),
     "memory": ("stale",),
     "step": ("killed", "paused", "stopped", "clock_jumped"),
-    "second": ("restarted", "power_cut", "unpinned", "poisoned"),
+    "second": ("restarted", "power_cut", "unpinned", "servers_clock_jumped", "poisoned"),
 }
 
 
@@ -100,6 +103,8 @@ class World:
         self.random = random.Random(seed)  # noqa: S311  # Chance that can be repeated is the point.
         self.loop = SimulatedLoop(self.random)  # type: ignore[abstract]  # What asyncio never asks of it stays away.
         self.struck: list[tuple[float, Fault]] = []
+        self.struck_at: Counter[tuple[str, str]] = Counter()
+        """Which stores the faults of operations have struck, by kind."""
         self.down_until = 0.0
         self.after_restart: list[Callable[[], None]] = []
         """What the servers do when they are there again."""
@@ -198,6 +203,8 @@ class World:
         its caller is told that it timed out (half a batch, say). `refusals`: as what a refusal may come.
         """
         kind = self.strikes("operation")
+        if kind:
+            self.struck_at[act.__qualname__.partition(".")[0], kind] += 1
         if kind == "refused" or self.down:
             await self.moment()
             raise self.random.choice(refusals)("refused by the simulation")

@@ -21,6 +21,7 @@ from tests.promises.evidence import Entry, Evidence, History, Violation
 from tests.promises.models import models_are_the_fold, models_say_what_the_runs_say
 
 OVERDUE: Final = timedelta(seconds=5)
+BACK_SECONDS: Final = 10.0
 _ENDS: Final = (runs.RunCompleted, runs.RunFailed, runs.RunCancelled)
 
 Promise: TypeAlias = Callable[[Evidence, Sequence[History]], Iterator[Violation]]
@@ -193,6 +194,38 @@ def poison_is_kept(evidence: Evidence, _histories: Sequence[History]) -> Iterato
             yield Violation("P4", f"a dead letter that should not be: {subject}")
 
 
+# --- P9, P11, P12: who was killed comes back, who is refused is told when, who has no secret gets nothing --------
+
+
+def every_process_comes_back(evidence: Evidence, _histories: Sequence[History]) -> Iterator[Violation]:
+    for outage in evidence.outages:
+        if outage.back is None:
+            if evidence.everything_over:
+                yield Violation("P9", f"{outage.process} died at {outage.at:.1f} s and never came back")
+        elif outage.back - outage.at > BACK_SECONDS:
+            yield Violation("P9", f"{outage.process} was away for {outage.back - outage.at:.1f} s")
+
+
+def refusals_say_when_to_come_again(evidence: Evidence, _histories: Sequence[History]) -> Iterator[Violation]:
+    for entry in evidence.ledger:
+        if entry.status in (429, 503) and entry.says_when is False:
+            yield Violation("P11", f"{entry.status} for {entry.trigger} {entry.key!r} without Retry-After")
+
+
+def failure_closes(evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
+    """Whatever is away: what was not signed as its trigger asks starts nothing."""
+    forged: set[tuple[str, str | None]] = set()
+    for entry in evidence.ledger:
+        if entry.forged:
+            forged.add((entry.trigger, hashlib.sha256(entry.key.encode()).hexdigest()))
+            if entry.result in ("accepted", "duplicate"):
+                yield Violation("P12", f"a forged delivery to {entry.trigger} was {entry.result}", entry.run)
+    for history in histories:
+        start = history.start
+        if start is not None and (start.trigger, start.dedupe) in forged:
+            yield Violation("P12", f"a forged delivery to {start.trigger} started a run", history.run)
+
+
 PROMISES: Final[tuple[Promise, ...]] = (
     accepted_is_never_lost,
     one_run_per_key,
@@ -202,4 +235,7 @@ PROMISES: Final[tuple[Promise, ...]] = (
     models_are_the_fold,
     models_say_what_the_runs_say,
     poison_is_kept,
+    every_process_comes_back,
+    refusals_say_when_to_come_again,
+    failure_closes,
 )

@@ -34,6 +34,10 @@ class Entry(Struct, frozen=True, kw_only=True):
     receipt: str = ""
     answer: bytes | None = None
     """What the run answered, in respond mode."""
+    forged: bool = False
+    """Sent by somebody who does not have the secret."""
+    says_when: bool | None = None
+    """Whether a refusal says when to come again; None: nobody looked."""
 
 
 class Effect(Struct, frozen=True, kw_only=True):
@@ -57,6 +61,15 @@ class Wish(Struct, frozen=True, kw_only=True):
     kind: Kind
     step: str = ""
     resolution: str = ""
+
+
+class Outage(Struct, frozen=True, kw_only=True):
+    """A process died, by whatever hand."""
+
+    process: str
+    at: float
+    back: float | None = None
+    """When it was at work again; None: it never was."""
 
 
 class Violation(Struct, frozen=True):
@@ -127,6 +140,7 @@ class Evidence(Struct, kw_only=True):
     """What still lies in INBOX and TASKS."""
     poison: int = 0
     dead_letters: Sequence[str] = ()
+    outages: Sequence[Outage] = ()
     seed: int = 0
     decoded: Decoded = field(default_factory=Decoded)
 

@@ -20,6 +20,10 @@ class Tables:
         self.ended: dict[RunKey, RunIdRow] = {}
         self.archive: dict[tuple[str, str, int], bytes] = {}
 
+    def clear(self) -> None:
+        for rows in vars(self).values():
+            rows.clear()
+
     def apply(self, changes: Changes) -> None:
         self.runs.update({key: copy.copy(row) for key, row in changes.runs.items()})
         self.steps.update({key: copy.copy(row) for key, row in changes.steps.items()})

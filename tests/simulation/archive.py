@@ -4,12 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Final
 
+from chassis.past import PastRun
 from chassis.testing.stores import MemoryLog
 from chassis.testing.world import World
+from projections.rows import RunIdRow
 from projections.shelf import EndedRun
 from projections.streams import StreamFacts
 from projections.sweeper import Key, Straggler
 from tests.promises.tables import Tables
+from tests.simulation.models import MemoryModels
 
 IMPATIENCE: Final = timedelta(seconds=25)
 """Still runs are found this much earlier than the real tables find them, so that a schedule sees many looks."""
@@ -50,41 +53,79 @@ class MemoryArchive:
 class MemoryShelf:
     """The archive's side of retention. Nothing leaves the archive here."""
 
-    def __init__(self, world: World, tables: Tables) -> None:
+    def __init__(self, world: World, models: MemoryModels) -> None:
         self._world = world
-        self._tables = tables
-        self.purged: dict[Key, bytes] = {}
-        """Runs that have left the log, with the hash of their last commit."""
+        self._models = models
+        self._tables = models.tables
+
+    @property
+    def all_purged(self) -> bool:
+        """Whether every run that ended has left the log but for its last commit."""
+        return all(self._models.purged.get(key) == row.hash for key, row in self._ended_rows())
+
+    def all_forgotten(self, before: datetime) -> bool:
+        """Whether the log knows nothing of any run that ended before this moment."""
+        forgotten = self._models.forgotten
+        return all(
+            forgotten.get(key) == row.hash
+            for key, row in self._ended_rows()
+            if row.ended is not None and row.ended < before
+        )
+
+    def _ended_rows(self) -> list[tuple[Key, RunIdRow]]:
+        return [(key, row) for key, row in self._tables.ended.items() if row.ended is not None]
 
     async def ended(self, before: datetime, after: EndedRun | None, most: int) -> Sequence[EndedRun]:
-        return await self._world.operation(lambda: self._ended(before, after)[:most])
+        return await self._world.operation(lambda: _behind(self._ended(before), after)[:most])
 
-    def _ended(self, before: datetime, after: EndedRun | None) -> list[EndedRun]:
-        found = [
-            EndedRun(
-                org=row.org,
-                run=row.run,
-                hash=row.hash,
-                ended=row.ended,
-                whole=self._is_whole(row.org, row.run),
-            )
-            for key, row in self._tables.ended.items()
-            if row.ended is not None and row.ended < before and self.purged.get(key) != row.hash
+    def _ended(self, before: datetime) -> list[EndedRun]:
+        return [
+            self._run(row, row.ended)
+            for key, row in self._ended_rows()
+            if row.ended is not None and row.ended < before and self._models.purged.get(key) != row.hash
         ]
-        found.sort(key=lambda run: (run.ended, run.org, run.run))
-        place = (after.ended, after.org, after.run) if after is not None else None
-        return [run for run in found if place is None or (run.ended, run.org, run.run) > place]
 
-    def _is_whole(self, org: str, run: str) -> bool:
-        return len(self._tables.history(org, run)) == self._tables.ended[org, run].version
+    def _run(self, row: RunIdRow, ended: datetime) -> EndedRun:
+        return EndedRun(
+            org=row.org,
+            run=row.run,
+            hash=row.hash,
+            ended=ended,
+            keyed=row.keyed,
+            whole=len(self._tables.history(row.org, row.run)) == row.version,
+        )
 
     async def flush(self) -> None:
-        await self._world.operation(lambda: None)
+        await self._world.operation(self._models.disk.flush)
 
     async def mark_purged(self, runs: Sequence[EndedRun], at: datetime) -> None:
-        await self._world.operation(
-            lambda: self.purged.update({(run.org, run.run): run.hash for run in runs})
-        )
+        purged, gone = self._models.purged, {(run.org, run.run): run.hash for run in runs}
+        await self._world.operation(lambda: self._models.disk.write(lambda: purged.update(gone)))
+
+    async def tombstones(
+        self, before: datetime, after: EndedRun | None, most: int, *, keyed: bool, beyond: int
+    ) -> Sequence[EndedRun]:
+        def found() -> list[EndedRun]:
+            purged, forgotten = self._models.purged, self._models.forgotten
+            standing = [
+                self._run(row, row.ended)
+                for key, row in self._ended_rows()
+                if row.ended is not None and row.keyed == keyed
+                if purged.get(key) == row.hash and forgotten.get(key) != row.hash
+            ]
+            standing.sort(key=_place)
+            old = standing[: max(0, len(standing) - beyond)]
+            return _behind([run for run in old if run.ended < before], after)[:most]
+
+        return await self._world.operation(found)
+
+    async def mark_forgotten(self, runs: Sequence[EndedRun], at: datetime) -> None:
+        forgotten, gone = self._models.forgotten, {(run.org, run.run): run.hash for run in runs}
+        await self._world.operation(lambda: self._models.disk.write(lambda: forgotten.update(gone)))
+
+    async def has_forgotten(self) -> bool:
+        rows = self._tables.ended
+        return await self._world.operation(lambda: any(rows[key].keyed for key in self._models.forgotten))
 
     async def drop(self, before: datetime, at: datetime, most: int) -> int:
         return 0
@@ -94,6 +135,26 @@ class MemoryShelf:
 
     async def prune_hooks(self, before: datetime) -> None:
         return
+
+
+def _place(run: EndedRun) -> tuple[datetime, str, str]:
+    return run.ended, run.org, run.run
+
+
+def _behind(runs: list[EndedRun], after: EndedRun | None) -> list[EndedRun]:
+    runs.sort(key=_place)
+    return [run for run in runs if after is None or _place(run) > _place(after)]
+
+
+def past_runs(tables: Tables, org: str) -> dict[str, PastRun]:
+    """What the archive's list of ids says of an org."""
+    return {
+        row.run: PastRun(
+            run=row.run, receipt=row.receipt, request=row.request, version=row.version, hash=row.hash.hex()
+        )
+        for key, row in tables.ended.items()
+        if key[0] == org
+    }
 
 
 class MemoryStreams:
@@ -112,8 +173,13 @@ class MemoryStreams:
         raise NotImplementedError("no simulated process asks for it")
 
     async def purge(self, stream: str, subjects: str, before: int | None = None) -> int:
-        log = self._logs[stream]
-        return await self._world.operation(lambda: log.purge(_fits(subjects), before))
+        log, fits = self._logs[stream], _fits(subjects)
+
+        def half() -> int:
+            # Nobody promises that a purge which was not acknowledged is whole or nothing.
+            return log.purge(fits, self._world.random.randrange(before)) if before else 0
+
+        return await self._world.operation(lambda: log.purge(fits, before), half)
 
 
 def _fits(pattern: str) -> Callable[[str], bool]:

@@ -20,6 +20,7 @@ from tests.simulation.workflows import Delivery, Drawn
 
 SECRET: Final = "whsec-of-the-simulation"
 PATIENCE_SECONDS: Final = 8.0
+_NOT_YOU: Final = 401
 
 
 class Web:
@@ -94,23 +95,34 @@ async def deliver(web: Web, drawn: Drawn, delivery: Delivery, ledger: list[Entry
     if delivery.key:
         headers |= {"x-key": delivery.key, "idempotency-key": delivery.key}
     if isinstance(drawn.webhook.authentication, Github):
-        headers["x-hub-signature-256"] = (
-            "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
-        )
+        headers["x-hub-signature-256"] = signature(body, "a guess" if delivery.forged else SECRET)
     while True:
         reply = await web.post(drawn.token, headers, body)
         entry = _entry(reply, delivery, world.loop.time())
         ledger.append(entry)
-        if entry.result in ("accepted", "duplicate"):
+        if entry.result in ("accepted", "duplicate") or entry.status == _NOT_YOU:
             return
         await asyncio.sleep(0.2 + world.random.random())
 
 
+def signature(body: bytes, secret: str) -> str:
+    """As GitHub signs."""
+    return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
 def _entry(reply: Reply | None, delivery: Delivery, at: float) -> Entry:
-    told: dict[str, Any] = {"at": at, "trigger": delivery.trigger, "key": delivery.key}
+    told: dict[str, Any] = {
+        "at": at,
+        "trigger": delivery.trigger,
+        "key": delivery.key,
+        "forged": delivery.forged,
+    }
     if reply is None:
         return Entry(**told, result="unknown")
-    told["status"] = reply.status
+    told |= {
+        "status": reply.status,
+        "says_when": any(name.lower() == "retry-after" for name in reply.headers),
+    }
     run = reply.headers.get("automateos-run")
     if run is not None:
         again = reply.headers.get("automateos-deduplicated") == "true"

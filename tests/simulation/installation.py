@@ -4,14 +4,17 @@ import asyncio
 import itertools
 from collections.abc import Collection
 from contextlib import suppress
+from datetime import timedelta
 from typing import Final
 
 from chassis.dispatch import Dispatch
 from chassis.egress import Egress
 from chassis.expressions import Language
 from chassis.ids import digest
+from chassis.past import SETTLED_SECONDS, Horizon, PastRuns
 from chassis.ports import Away
 from chassis.telemetry import Tracer
+from chassis.testing.past import MemoryRunIds
 from chassis.testing.queues import MemoryInbox, MemoryOwnership, MemorySignals
 from chassis.testing.stores import MemoryBlobs, MemoryLetters, MemoryLog
 from chassis.testing.tasks import MemoryTasks
@@ -32,21 +35,28 @@ from ingress.waiting import Waiting
 from orchestrator.answers import Replies
 from orchestrator.emission import Emission
 from orchestrator.judge import Judge
+from orchestrator.past import Past
 from orchestrator.run import Graph
 from orchestrator.service import Orchestrator
 from orchestrator.sources import Sources
-from projections.archiver import Archiver
+from projections.archiver import ROUND_SECONDS, Archiver, Tombstones
 from projections.figures import Figures, Progress
 from projections.projector import Projector
 from projections.run_tables import RunTables
 from projections.sweeper import Sweeper
 from tests.promises.evidence import Decoded, Entry
-from tests.simulation.archive import MemoryArchive, MemoryShelf, MemoryStragglers, MemoryStreams
+from tests.simulation.archive import (
+    MemoryArchive,
+    MemoryShelf,
+    MemoryStragglers,
+    MemoryStreams,
+    past_runs,
+)
 from tests.simulation.clients import Web, deliver
 from tests.simulation.models import MemoryModels
 from tests.simulation.outside import Outside, nodes
 from tests.simulation.people import Person
-from tests.simulation.processes import Processes, Stop
+from tests.simulation.processes import HOUR, LONGEST_PAUSE, Processes, Stop
 from tests.simulation.surroundings import FewHooks, Forgetful, Program, Unlimited, Vault
 from tests.simulation.workflows import Drawn, Story
 
@@ -72,7 +82,9 @@ class Installation:
         self.hooks = MemoryLetters(world)
         self.models = MemoryModels(world)
         self.archive = MemoryArchive(world, self.models.tables)
-        self.shelf = MemoryShelf(world, self.models.tables)
+        self.shelf = MemoryShelf(world, self.models)
+        self.run_ids = MemoryRunIds(world, lambda org: past_runs(self.models.tables, org))
+        self.marks = MemoryLog(world)
         self.outside = Outside(world)
         self.web = Web(world)
         self.vault = Vault(world)
@@ -82,6 +94,7 @@ class Installation:
             world, story, self.runs.ever, self.outside, Dispatch(self.signals, self.inbox), self.decoded
         )
         self.ledger: list[Entry] = []
+        self._is_calm = False
         self.poison = 0
         """Letters that nobody can read, laid into INBOX by the simulation."""
         self.code_is_broken = story.broken_code
@@ -139,6 +152,8 @@ class Installation:
             ("sweeper", self._sweeper),
         ):
             self.processes.start(name, main)
+        if self.story.retires:
+            self.processes.start("archiver", self._archiver)
         loop = self.world.loop
         loop.spawn("person", self.person.run())
         self.clients = [
@@ -151,6 +166,7 @@ class Installation:
     def calm(self) -> None:
         """No more faults, and people deal with what waits for them."""
         self.processes.calm()
+        self._is_calm = True
         self.code_is_broken = False
         self.person.diligent = True
 
@@ -159,10 +175,31 @@ class Installation:
         """Whether something is sent or wished for long after the end."""
         return self.story.retries_later > 0 or any(delivery.late for delivery in self.story.deliveries)
 
+    @property
+    def comes_back_after(self) -> float:
+        """How many seconds later. Histories leave the log whole a day after their runs ended."""
+        return LONGEST_PAUSE if self.story.tombstones is None else SETTLED_SECONDS + 2 * HOUR
+
+    def rest(self) -> None:
+        """Everything is over. Whoever is not needed for a day is switched off."""
+        if self.story.tombstones is not None:
+            self.processes.halt()
+            self.person.rest()
+
     def much_later(self) -> None:
-        """Everything is over and has left the log. Now old deliveries are sent again, and old runs tried again."""
+        """Histories leave the log. Then old deliveries are sent again, and old runs tried again."""
         loop = self.world.loop
-        self.clients.append(loop.spawn("archiver", self.retire()))
+        if self.story.tombstones is not None:
+            self.processes.resume()
+        self.clients.append(loop.spawn("retirement", self._come_back()))
+
+    async def _come_back(self) -> None:
+        loop = self.world.loop
+        if self.story.tombstones is None:
+            self.clients.append(loop.spawn("archiving", self.retire()))
+        else:
+            await self.retire()
+            self.person.goes_on()
         self.clients += [
             loop.spawn(f"client{number}", self._client(number))
             for number, delivery in enumerate(self.story.deliveries)
@@ -172,11 +209,18 @@ class Installation:
 
     def _second(self) -> None:
         """What befalls the servers themselves."""
+        if self._is_calm:
+            return
         match self.world.strikes("second"):
             case "restarted" | "power_cut" as kind:
                 if kind == "power_cut":
+                    self.processes.power_cut()
                     self.tasks.power_cut()
+                    self.inbox.power_cut()
+                    self.models.disk.power_cut()
                 self.world.restart_servers(0.1 + 2 * self.world.measure().random())
+            case "servers_clock_jumped":
+                self.inbox.clock_jumped(self.world.measure().choice((-HOUR, HOUR)))
             case "unpinned":
                 owned = sorted(self.inbox.owners)
                 if owned:
@@ -201,6 +245,7 @@ class Installation:
         number = next(self._receipts)
         receipts = itertools.count(1)
         waiting = Waiting(self.signals, str(number))
+        horizon = Horizon(self.marks, self.clock)
         door = Door(
             directory=directory,
             dispatch=dispatch,
@@ -214,9 +259,11 @@ class Installation:
             receipts=lambda: f"receipt-{number}-{next(receipts)}",
             disk_is_full=lambda: False,
             language=LANGUAGE,
+            past=PastRuns(self.run_ids, horizon).of,
         )
+        mains = (directory.follow(), dispatch.run(), hooks.run(), horizon.run())
         async with waiting.listening(), asyncio.TaskGroup() as beside:
-            running = [beside.create_task(main) for main in (directory.follow(), dispatch.run(), hooks.run())]
+            running = [beside.create_task(main) for main in mains]
             async with asyncio.TaskGroup() as requests:
                 close = self.web.open(door, requests)
                 await stop.wait()
@@ -227,11 +274,13 @@ class Installation:
 
     async def _orchestrator(self, stop: Stop) -> None:
         ownership = MemoryOwnership(self.world, self.inbox, self.signals)
+        horizon = Horizon(self.marks, self.clock)
         sources = Sources(
             log=self.runs,
             blobs=self.blobs,
             archive=self.archive,
             compile_plan=lambda plan: Program(Graph.of(plan), lambda: self.code_is_broken),
+            past=Past(self.run_ids, horizon, self.clock),
         )
         orchestrator = Orchestrator(
             history=self.runs,
@@ -253,10 +302,12 @@ class Installation:
         orchestrator._memory = Forgetful(self.world, room=2)
         sources._plans._room = sources._values._room = 1
         async with asyncio.TaskGroup() as group:
+            looking = group.create_task(horizon.run())
             serving = group.create_task(orchestrator.serve())
             await stop.wait()
             await ownership.release()
             await serving
+            looking.cancel()
 
     async def _executor(self, stop: Stop) -> None:
         name = f"executor:{next(self._receipts)}"
@@ -303,21 +354,43 @@ class Installation:
             await stop.wait()
             sweeping.cancel()
 
+    async def _archiver(self, stop: Stop) -> None:
+        # Claims stay here: in this haste they would leave before whoever was paused has noticed that its run ended.
+        archiver = self._retention(MemoryLog(self.world), tombstones=None)
+        async with asyncio.TaskGroup() as group:
+            retiring = group.create_task(self._now_and_then(archiver))
+            await stop.wait()
+            retiring.cancel()
+
+    async def _now_and_then(self, archiver: Archiver) -> None:
+        while True:
+            await asyncio.sleep(0.5 + self.world.random.random())
+            with suppress(Away):
+                await archiver.round()
+
     async def retire(self) -> None:
-        """Let every history that has ended leave the log."""
-        archiver = Archiver(
+        """Let every history that has ended leave the log, and its tombstone, too, when the story says so."""
+        most = self.story.tombstones
+        tombstones = None if most is None else Tombstones(marks=self.marks, most=most)
+        archiver = self._retention(self.effects, tombstones)
+        settled = START + timedelta(seconds=self.world.loop.time() - SETTLED_SECONDS)
+        while not (self.shelf.all_purged and (most != 0 or self.shelf.all_forgotten(settled))):
+            with suppress(Away):
+                await archiver.round()
+            if most is not None:
+                await asyncio.sleep(ROUND_SECONDS)
+
+    def _retention(self, claims: MemoryLog, tombstones: Tombstones | None) -> Archiver:
+        return Archiver(
             self.shelf,
-            MemoryStreams(self.world, {RUNS: self.runs, EFFECTS: self.effects}),
+            MemoryStreams(self.world, {RUNS: self.runs, EFFECTS: claims}),
             self.runs,
             self.clock,
             Figures(),
             log_days=-1.0,  # Also what ended by a clock that was ahead.
             archive_days="never",
+            tombstones=tombstones,
         )
-        ended = self.models.tables.ended
-        while any(self.shelf.purged.get(key) != row.hash for key, row in list(ended.items()) if row.ended):
-            with suppress(Away):
-                await archiver.round()
 
 
 EGRESS: Final = Egress([])

@@ -46,6 +46,8 @@ class Person:
         self._done: dict[str, int] = {}
         self._retries: Counter[str] = Counter()
         self._may_retry = story.retries
+        self._awake = asyncio.Event()
+        self._awake.set()
         self.diligent = False
         """From now on everything that waits for a person is dealt with at every look."""
         self.wishes: list[Wish] = []
@@ -54,11 +56,19 @@ class Person:
         """Runs that have not ended well may be tried again so many more times."""
         self._may_retry += often
 
+    def rest(self) -> None:
+        """Look at nothing, until `goes_on`."""
+        self._awake.clear()
+
+    def goes_on(self) -> None:
+        self._awake.set()
+
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._dispatch.run())
             while True:
                 await asyncio.sleep(0.5 + self._world.random.random() * 2)
+                await self._awake.wait()
                 for subject in list(self._histories):
                     run = self.state_of(subject)
                     message = self._wanted(run, self._states[subject][0])

@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from msgspec import structs
+
 from chassis.testing.loop import Life, Process, current
 from chassis.testing.world import SimulatedClock, World
+from tests.promises.evidence import Outage
 
 DRAIN_SECONDS: Final = 12.0
 HOUR: Final = 3600.0
@@ -38,28 +41,59 @@ class Processes:
         self._stops: dict[str, Stop] = {}
         self._must_end: dict[str, float] = {}
         """By when a process that was asked to stop must have done so; time in which it was paused does not count."""
+        self._halted = False
         self.kills = 0
         self.stops = 0
         self.cut_off: list[str] = []
         """Processes that were asked to stop and did not."""
+        self.outages: dict[str, list[Outage]] = {}
         world.loop.misfortune = self._strike
 
     def start(self, name: str, main: Main) -> None:
+        if name in self._mains:
+            return
         self._mains[name] = main
         self._spawn(name)
+
+    @property
+    def all_are_back(self) -> bool:
+        return all(of_name[-1].back is not None for of_name in self.outages.values())
 
     def calm(self) -> None:
         """Nothing befalls anybody any more, and the clocks are right again."""
         self._world.calm()
         self._clock.skew.clear()
 
+    def power_cut(self) -> None:
+        """Every process dies at once, and comes again."""
+        for name in self._mains:
+            if self._world.loop.process(name).life is not None:
+                self.kills += 1
+                self._kill(name)
+
+    def halt(self) -> None:
+        """Switch everything off, until `resume`."""
+        self._halted = True
+        for name in self._mains:
+            self._world.loop.kill(name)
+
+    def resume(self) -> None:
+        self._halted = False
+        for name in self._mains:
+            self._spawn(name)
+
     def _spawn(self, name: str) -> None:
+        if self._halted or self._world.loop.process(name).life is not None:
+            return
         stop = self._stops[name] = Stop()
         self._must_end.pop(name, None)
         self._world.loop.spawn(name, self._run(name, stop))
         self._world.plan_misfortune(self._world.loop.process(name))
 
     async def _run(self, name: str, stop: Stop) -> None:
+        of_name = self.outages.get(name)
+        if of_name and of_name[-1].back is None:
+            of_name[-1] = structs.replace(of_name[-1], back=self._world.loop.time())
         await self._mains[name](stop)
         self._world.loop.call_in("", 0.0, self._ended, name, current())
 
@@ -69,6 +103,9 @@ class Processes:
 
     def _kill(self, name: str) -> None:
         self._world.loop.kill(name)
+        of_name = self.outages.setdefault(name, [])
+        if not of_name or of_name[-1].back is not None:  # Else it was not yet back from the last time.
+            of_name.append(Outage(process=name, at=self._world.loop.time()))
         self._world.loop.call_in("", 0.1 + self._world.random.random(), self._spawn, name)
 
     def _strike(self, process: Process) -> None:

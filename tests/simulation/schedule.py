@@ -4,7 +4,7 @@ import gc
 import re
 import traceback
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
@@ -13,13 +13,15 @@ from typing import Final
 import structlog
 from msgspec import Struct, structs
 
-from chassis.testing.loop import TooLong
+from chassis.past import MARKED_SECONDS
+from chassis.testing.loop import TooLong, resolve
 from chassis.testing.world import START, Fault, Rates
 from contracts.runs import TERMINAL
 from tests.promises.checker import check, every_run_ends_or_waits
 from tests.promises.evidence import Evidence, Violation
+from tests.simulation.coverage import seen_in
 from tests.simulation.installation import Installation
-from tests.simulation.processes import HOUR, LONGEST_PAUSE
+from tests.simulation.processes import HOUR
 from tests.simulation.workflows import Story, story
 
 STORM: Final = Rates()
@@ -41,6 +43,8 @@ class Played(Struct, kw_only=True):
     runs: int
     kills: int
     effects: int
+    seen: Mapping[str, int]
+    """What happened, and how often: events, nodes, faults of each store, and what is rare."""
 
     @property
     def failed(self) -> bool:
@@ -92,6 +96,7 @@ def lived(installation: Installation) -> tuple[Played, Evidence]:
         runs=len(installation.runs.ever),
         kills=installation.processes.kills,
         effects=len(installation.outside.effects),
+        seen=seen_in(installation, evidence),
     )
     return played, evidence
 
@@ -106,8 +111,10 @@ def _run(installation: Installation, violations: list[Violation]) -> None:
         installation.calm()
         _until_over(installation)
         if installation.comes_back:
-            much_later = loop.time() + LONGEST_PAUSE
-            loop.run_until(lambda: loop.time() > much_later, steps=PATIENCE_STEPS, seconds=60, every=64)
+            installation.rest()
+            passed = loop.create_future()
+            loop.call_in("", installation.comes_back_after, resolve, passed, None)
+            loop.run_until(passed.done, steps=PATIENCE_STEPS, seconds=2 * installation.comes_back_after)
             installation.much_later()
             _until_over(installation)
     except TooLong as late:
@@ -132,6 +139,8 @@ def _until_over(installation: Installation) -> None:
     world, over = installation.world, partial(is_over, installation)
     were_ahead = any(fault.kind == "clock_jumped" for _, fault in world.struck)
     seconds = PATIENCE_SECONDS + HOUR if were_ahead else PATIENCE_SECONDS
+    if installation.story.tombstones is not None:
+        seconds += 2 * MARKED_SECONDS
     world.loop.run_until(over, steps=PATIENCE_STEPS, seconds=seconds, every=64)
 
 
@@ -141,12 +150,13 @@ def _told(error: BaseException, failures: Sequence[tuple[str, BaseException]]) -
 
 
 def is_over(installation: Installation) -> bool:
-    """Every sender has its answer, every run has ended, and nothing lies anywhere that somebody should take."""
+    """Every sender has its answer, every run has ended, everybody is there, and nothing lies anywhere to be taken."""
     rows = installation.models.tables.runs
     return (
         all(client.done() for client in installation.clients)
         and installation.models.at.sequence == len(installation.runs.messages)
         and all(row.status in TERMINAL for row in rows.values())
+        and installation.processes.all_are_back
         and not left_in(installation)
     )
 
@@ -174,6 +184,7 @@ def evidence_of(installation: Installation) -> Evidence:
         now=START + timedelta(seconds=installation.world.loop.time()),
         left=left_in(installation),
         poison=installation.poison,
+        outages=[outage for of_one in installation.processes.outages.values() for outage in of_one],
         dead_letters=[subject for subject, _, _ in installation.dead.stored],
         seed=installation.world.seed,
         decoded=installation.decoded,

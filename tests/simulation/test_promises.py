@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,7 @@ from msgspec import structs
 
 from chassis.ids import digest
 from chassis.ports import Proposal, Stored
-from chassis.testing.world import CALM
+from chassis.testing.world import CALM, START
 from contracts import runs
 from contracts.codec import decode_commit, encode
 from contracts.commits import FIRST_HASH
@@ -20,11 +21,13 @@ from contracts.messages import Task
 from contracts.plans import Plan
 from contracts.runs import RunEvent
 from contracts.triggers import HeaderKey, Webhook
+from ingress.replies import Reply
 from projections.models import Step
 from projections.runs import Changes
 from tests.orchestrator.stories import action, control, drawn
 from tests.promises.checker import check
-from tests.promises.evidence import Evidence
+from tests.promises.evidence import Evidence, Outage
+from tests.simulation.clients import SECRET, signature
 from tests.simulation.installation import Installation
 from tests.simulation.outside import Behaviour
 from tests.simulation.schedule import STORM, lived, quiet
@@ -103,6 +106,21 @@ def found(evidence: Evidence, promise: str, words: str) -> None:
     assert [line for line in said(evidence) if line.startswith(promise) and words in line], said(evidence)
 
 
+def started() -> runs.RunStarted:
+    start = decode_commit(well().messages[0].body).events[0]
+    assert isinstance(start, runs.RunStarted)
+    return start
+
+
+def events_of_first_run() -> list[RunEvent]:
+    return [
+        event
+        for stored in well().messages
+        if of_first_run(stored)
+        for event in decode_commit(stored.body).events
+    ]
+
+
 def of_first_run(stored: Stored) -> bool:
     return bool(decode_commit(stored.body).run == first_run())
 
@@ -130,6 +148,16 @@ def test_an_answer_that_the_run_never_gave() -> None:
     found(structs.replace(well(), ledger=ledger), "P1", "the sender was answered")
 
 
+def test_two_receipts_for_one_delivery_without_a_key() -> None:
+    entry = structs.replace(well().ledger[0], key="", receipt="another", result="accepted")
+    start = structs.replace(started(), dedupe=None)
+
+    def without_key(events: list[RunEvent]) -> list[RunEvent]:
+        return [start if isinstance(event, runs.RunStarted) else event for event in events]
+
+    found(structs.replace(rewritten(without_key), ledger=[entry]), "P1", "receipt another was accepted")
+
+
 # --- P2 -----------------------------------------------------------------------------------------
 
 
@@ -147,6 +175,18 @@ def test_a_run_that_was_started_twice() -> None:
     found(with_commit(start), "P2", "started 2 times")
 
 
+def test_two_runs_of_one_receipt() -> None:
+    twins = list(well().messages)
+    for stored in well().messages:
+        if of_first_run(stored):
+            commit = decode_commit(stored.body)
+            first = structs.replace(started(), dedupe=None)
+            events = (first, *commit.events[1:]) if commit.version == 1 else commit.events
+            commit = structs.replace(commit, run="twin", id=f"twin-{stored.sequence}", events=events)
+            twins.append(structs.replace(stored, subject="run.org.twin", body=encode(commit)))
+    found(structs.replace(well(), messages=twins), "P2", "2 runs for receipt")
+
+
 # --- P3 -----------------------------------------------------------------------------------------
 
 
@@ -160,6 +200,32 @@ def test_a_task_that_nobody_takes() -> None:
 
 def test_a_dead_letter_that_got_lost() -> None:
     found(structs.replace(well(), poison=1), "P3", "unreadable")
+
+
+def waiting(due: datetime) -> Evidence:
+    """The first run waits for a moment, and nothing came after that."""
+    opened = runs.WaitOpened(wait="delay:a", kind="delay", step="a", due=due)
+
+    def until_then(events: list[RunEvent]) -> list[RunEvent]:
+        if any(isinstance(event, runs.RunStarted) for event in events):
+            return [started(), opened]
+        return [runs.CancelRequested(by="key:1")]
+
+    first = [stored for stored in rewritten(until_then).messages if of_first_run(stored)][:1]
+    return structs.replace(well(), messages=first)
+
+
+def test_a_wait_that_is_overdue() -> None:
+    found(waiting(well().now - timedelta(seconds=6)), "P3", "overdue: ")
+    assert not [line for line in said(waiting(well().now)) if "overdue" in line]
+
+
+def test_a_run_that_waits_for_nothing() -> None:
+    only_begun = [stored for stored in well().messages if of_first_run(stored)][:1]
+    body = encode(structs.replace(decode_commit(only_begun[0].body), events=(started(),)))
+    begun = structs.replace(only_begun[0], body=body)
+    evidence = structs.replace(well(), messages=[begun], everything_over=False)
+    found(evidence, "P3", "waits for nothing that has a name")
 
 
 # --- P4 -----------------------------------------------------------------------------------------
@@ -197,6 +263,39 @@ def test_a_consistent_rewrite_is_betrayed_by_deciding_anew() -> None:
         ]
 
     found(rewritten(other_port), "P4", "diverges")
+
+
+def test_a_commit_that_lies_under_another_run() -> None:
+    messages = [
+        structs.replace(stored, subject=f"{stored.subject}0") if of_first_run(stored) else stored
+        for stored in well().messages
+    ]
+    found(structs.replace(well(), messages=messages), "P4", "belongs to org.")
+
+
+def test_a_commit_that_is_earlier_than_the_one_before() -> None:
+    last = [stored for stored in well().messages if of_first_run(stored)][-1]
+    commit = structs.replace(decode_commit(last.body), time=START - timedelta(days=1))
+    messages = [
+        structs.replace(stored, body=encode(commit)) if stored is last else stored
+        for stored in well().messages
+    ]
+    found(structs.replace(well(), messages=messages), "P4", "is earlier than the one before")
+
+
+def test_an_attempt_that_was_scheduled_twice_and_a_run_that_was_opened_twice() -> None:
+    again = next(e for e in events_of_first_run() if isinstance(e, runs.AttemptScheduled))
+    found(with_commit(again), "P4", "was scheduled 2 times")
+
+    def opened_again(events: list[RunEvent]) -> list[RunEvent]:
+        return [*events, runs.RunReopened(by="key:1", steps=("a",))] if started() in events else events
+
+    found(rewritten(opened_again), "P4", "opened twice without an end between")
+
+
+def test_a_dead_letter_of_the_log_and_one_that_nobody_poisoned() -> None:
+    found(structs.replace(well(), dead_letters=["dlq.RUNS.org.x"]), "P4", "that should not be")
+    found(structs.replace(well(), dead_letters=["dlq.INBOX._.unreadable"]), "P4", "that should not be")
 
 
 # --- P5 -----------------------------------------------------------------------------------------
@@ -240,6 +339,21 @@ def test_a_wish_that_nobody_had() -> None:
     found(with_commit(runs.CancelRequested(by="key:1")), "P5", "cancel happened 1 times")
 
 
+def test_an_effect_of_a_run_that_never_was() -> None:
+    effects = [structs.replace(effect, run="nowhere") for effect in well().effects]
+    found(structs.replace(well(), effects=effects), "P5", "but there is no such run")
+
+
+def test_an_effect_whose_attempt_is_told_not_to_have_touched_the_world() -> None:
+    cancelled = runs.AttemptCancelled(step="a", attempt=1, effect="none")
+    found(with_commit(cancelled), "P5", "the history says that it did not")
+
+
+def test_attempts_under_different_keys() -> None:
+    scheduled = next(e for e in events_of_first_run() if isinstance(e, runs.AttemptScheduled))
+    found(with_commit(structs.replace(scheduled, attempt=2, key="fresh")), "P5", "have different keys")
+
+
 # --- P6 -----------------------------------------------------------------------------------------
 
 
@@ -265,6 +379,40 @@ def test_usage_that_was_counted_twice() -> None:
         found(well(), "P6", "usage")
     finally:
         usage.runs_started -= 1
+
+
+def test_an_end_that_the_archive_does_not_know() -> None:
+    ended = well().tables.ended
+    key = next(iter(ended))
+    kept = ended.pop(key)
+    try:
+        found(well(), "P6", "the archive does not know its last commit")
+    finally:
+        ended[key] = kept
+
+
+# --- P9, P11, P12 ---------------------------------------------------------------------------------
+
+
+def test_a_process_that_never_comes_back_and_one_that_takes_too_long() -> None:
+    outages = [Outage(process="o1", at=3.0), Outage(process="e1", at=3.0, back=14.0)]
+    evidence = structs.replace(well(), outages=outages)
+    found(evidence, "P9", "o1 died at 3.0 s and never came back")
+    found(evidence, "P9", "e1 was away for 11.0 s")
+    assert not said(structs.replace(well(), outages=[Outage(process="o1", at=3.0, back=12.9)]))
+
+
+def test_a_refusal_that_does_not_say_when_to_come_again() -> None:
+    refused = structs.replace(well().ledger[0], result="refused", status=503, says_when=False)
+    found(structs.replace(well(), ledger=[refused]), "P11", "503 for trigger0")
+    assert not said(structs.replace(well(), ledger=[structs.replace(refused, says_when=True)]))
+
+
+def test_a_forged_delivery_that_was_accepted_and_one_that_started_a_run() -> None:
+    forged = [structs.replace(entry, forged=True) for entry in well().ledger]
+    found(structs.replace(well(), ledger=forged), "P12", "a forged delivery to trigger0 was accepted")
+    refused = [structs.replace(entry, result="refused", status=401) for entry in forged]
+    found(structs.replace(well(), ledger=refused), "P12", "a forged delivery to trigger0 started a run")
 
 
 # --- Saboteurs: one mechanism taken away ----------------------------------------------------------
@@ -320,10 +468,32 @@ def a_position_outside_of_the_transaction(installation: Installation) -> None:
     models, world = installation.models, installation.world
 
     async def store(changes: Changes, step: Step) -> None:
-        await world.operation(lambda: models.tables.apply(changes))
-        await world.operation(lambda: setattr(models, "at", step.after()))
+        write = models.disk.write
+        await world.operation(lambda: write(lambda: models.tables.apply(changes)))
+        await world.operation(lambda: write(lambda: setattr(models, "at", step.after())))
 
     models.store = store  # type: ignore[method-assign]
+
+
+def purged_before_it_is_on_disk(installation: Installation) -> None:
+    """The archive says that what it has is on disk, and it is not."""
+
+    async def not_at_all() -> None:
+        await asyncio.sleep(0.001)
+
+    installation.shelf.flush = not_at_all  # type: ignore[method-assign]
+
+
+def every_signature_is_right(installation: Installation) -> None:
+    post = installation.web.post
+
+    async def signed(token: str, headers: Mapping[str, str], body: bytes) -> Reply | None:
+        told = dict(headers)
+        if "x-hub-signature-256" in told:
+            told["x-hub-signature-256"] = signature(body, SECRET)
+        return await post(token, told, body)
+
+    installation.web.post = signed  # type: ignore[method-assign]
 
 
 SABOTEURS: dict[Callable[[Installation], None], str] = {
@@ -333,6 +503,8 @@ SABOTEURS: dict[Callable[[Installation], None], str] = {
     a_fresh_key_for_every_attempt: r"P5 .*acted under key",
     no_ledger: r"P5 .*acted 2 times",
     a_position_outside_of_the_transaction: r"P6 .*usage",
+    purged_before_it_is_on_disk: r"P6 .*archive|P3 .*not over",
+    every_signature_is_right: r"P12 .*forged",
 }
 
 

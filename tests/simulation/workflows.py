@@ -41,6 +41,8 @@ class Delivery(Struct, frozen=True, kw_only=True):
     at: float
     late: bool = False
     """Sent again when everything is over."""
+    forged: bool = False
+    """Signed with another secret."""
 
 
 class Drawn(Struct, frozen=True, kw_only=True):
@@ -69,6 +71,10 @@ class Story(Struct, frozen=True, kw_only=True):
     """How often once more, after its history has left the log."""
     broken_code: bool
     """The release has a defect until it is replaced."""
+    retires: bool = False
+    """Histories leave the log as soon as their runs have ended, in the middle of everything."""
+    tombstones: int | None = None
+    """So many last commits stay in the log when everything is over and a day has passed; None: all."""
 
 
 def story(seed: int) -> Story:
@@ -78,16 +84,20 @@ def story(seed: int) -> Story:
         _workflow(chance, number, broken=broken) for number in range(chance.choice((1, 1, 1, 2, 2, 3)))
     ]
     deliveries: list[Delivery] = []
+    burst = chance.random() * 2 if chance.random() < 0.3 else None
     for drawn in workflows:
         has_key = not isinstance(drawn.webhook.dedupe, NoDedupe)
         for number in range(chance.choice((1, 1, 1, 2))):
             key = f"key-{number}" if has_key else ""
-            at = chance.random() * 2
+            at = chance.random() * 2 if burst is None else burst
             for copy in range(chance.choice((1, 1, 2, 3)) if has_key else 1):
                 again = at + copy * chance.random() * chance.choice((0.02, 0.5, 3))
                 deliveries.append(Delivery(trigger=drawn.trigger, key=key, at=again))
             if has_key and chance.random() < 0.2:
                 deliveries.append(Delivery(trigger=drawn.trigger, key=key, at=0, late=True))
+        if isinstance(drawn.webhook.authentication, Github) and chance.random() < 0.5:
+            at = chance.random() * 3
+            deliveries.append(Delivery(trigger=drawn.trigger, key="forged", at=at, forged=True))
     return Story(
         workflows=workflows,
         deliveries=deliveries,
@@ -95,6 +105,8 @@ def story(seed: int) -> Story:
         retries=chance.choice((0, 1, 2)),
         retries_later=chance.choice((0, 0, 0, 0, 1)),
         broken_code=broken,
+        retires=chance.random() < 0.3,
+        tombstones=chance.choice((None, None, 0, 1)),
     )
 
 

@@ -1,0 +1,112 @@
+"""What schedules have seen: events, nodes, misfortunes of each store, and what is rare. `python -m tests.simulation.coverage`.
+
+Nothing that is not seen here was tested by the simulation, whatever its number of schedules.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from contracts import runs
+from tests.promises.evidence import Evidence, History
+from tests.simulation.installation import Installation
+
+EVENTS: Final = frozenset(
+    str(kind.__struct_config__.tag)
+    for kind in runs.RunEvent.__args__  # type: ignore[attr-defined]  # A union's members.
+)
+STORES: Final = (
+    "MemoryLog",
+    "MemoryInbox",
+    "MemoryTasks",
+    "MemoryBlobs",
+    "MemoryLetters",
+    "MemoryModels",
+    "Disk",
+    "MemoryArchive",
+    "MemoryShelf",
+    "MemoryStreams",
+    "MemoryRunIds",
+    "MemoryStragglers",
+    "Outside",
+)
+"""Every store whose operations can fail, by the name of its fake."""
+
+
+def seen_in(installation: Installation, evidence: Evidence) -> Counter[str]:
+    """What one schedule has seen."""
+    seen = Counter[str]()
+    for history in evidence.histories():
+        for event in history.events:
+            seen[f"event {tag(event)}"] += 1
+        _see_steps(history, evidence, seen)
+    for (store, kind), count in installation.world.struck_at.items():
+        seen[f"fault {store} {kind}"] += count
+    for entry in evidence.ledger:
+        seen[f"delivery {'forged ' if entry.forged else ''}{entry.result} {entry.status or ''}".strip()] += 1
+    for wish in evidence.wishes:
+        seen[f"wish {wish.kind} {wish.resolution}".strip()] += 1
+    _see_rarities(installation, evidence, seen)
+    return seen
+
+
+def tag(event: object) -> str:
+    return str(type(event).__struct_config__.tag)  # type: ignore[attr-defined]  # Every event is a struct with a tag.
+
+
+def _see_steps(history: History, evidence: Evidence, seen: Counter[str]) -> None:
+    plan = evidence.plans.get(history.start.plan) if history.start is not None else None
+    if plan is None:
+        return
+    nodes = {node.id: node for node in plan.nodes}
+    for path, step in history.state.steps.items():
+        node = nodes[path]
+        seen[f"node {node.type} {step.status}"] += 1
+        if len([edge for edge in plan.edges if edge.target == path]) > 1:
+            seen[f"join {node.join} {step.status}"] += 1
+    for edge in plan.edges:
+        source = history.state.steps.get(edge.source)
+        if source is not None and edge.port in (source.ports or ()):
+            seen[f"port {nodes[edge.source].type} {edge.port}"] += 1
+
+
+def _see_rarities(installation: Installation, evidence: Evidence, seen: Counter[str]) -> None:
+    log = installation.runs
+    seen["commits appended together"] += log.together
+    seen["appends that lost a race"] += log.conflicts
+    seen["claims refused"] += installation.effects.conflicts
+    seen["histories that left the log"] += len(installation.models.purged)
+    seen["tombstones that left the log"] += len(installation.models.forgotten)
+    seen["questions to the archive's ids"] += len(installation.run_ids.asked)
+    seen["dead letters"] += len(evidence.dead_letters)
+    seen["takeovers of a partition"] += sum(installation.inbox.terms)
+    for history in evidence.histories():
+        seen[f"run {history.state.status}"] += 1
+        if history.state.opening > 1:
+            seen["runs reopened"] += 1
+
+
+def table(seen: Mapping[str, int]) -> str:
+    return "\n".join(f"{count:>10,}  {name}" for name, count in sorted(seen.items()) if count)
+
+
+def main(arguments: Sequence[str]) -> int:
+    from tests.simulation.schedule import play, quiet
+
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.coverage", description=__doc__)
+    parser.add_argument("--seeds", default="0:2000", help="FIRST:LAST, the last one left out")
+    first, _, last = parser.parse_args(arguments).seeds.partition(":")
+    seen = Counter[str]()
+    with quiet():
+        for seed in range(int(first), int(last)):
+            played = play(seed)
+            seen.update(played.seen)
+            seen.update(f"fault {fault.kind}" for _, fault in played.struck)
+    sys.stdout.write(table(seen) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
