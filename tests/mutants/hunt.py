@@ -66,14 +66,14 @@ def _tested(tests: Sequence[str]) -> Word:
     with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(printed):
         code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--no-header", *tests])
     text = printed.getvalue()
-    failed = re.search(r"^(FAILED|ERROR) (.*)$", text, re.MULTILINE)
+    failed = re.search(r"^FAILED (\S+::.*)$", text, re.MULTILINE)
     match int(code):
         case 0:
             return Word(state="passed", schedules=1)
-        case 1 if failed is not None and failed[1] == "FAILED":
-            if OUR_OWN_MISTAKE.search(failed[2].encode()):
-                return Word(state="broken", said=failed[2])
-            return Word(state="killed", promise="test", said=failed[2][:300], schedules=1)
+        case 1 if failed is not None:
+            if OUR_OWN_MISTAKE.search(failed[1].encode()):
+                return Word(state="broken", said=failed[1])
+            return Word(state="killed", promise="test", said=failed[1][:300], schedules=1)
         case _:
             return Word(state="broken", said=text[-500:])
 

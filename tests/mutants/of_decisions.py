@@ -109,6 +109,7 @@ DOUBT_OF_ANOTHER_ATTEMPT: Final = Mutant(
             "",
         )
     ],
+    stage="in doubt",
 )
 STARTED_TWICE: Final = Mutant(
     name="a start is believed twice",

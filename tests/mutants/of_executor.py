@@ -17,6 +17,7 @@ NOT_VOUCHED: Final = Mutant(
             'if denies and self._promise == "yes" and',
         )
     ],
+    stage="standing still",
 )
 CLAIM_AFTER_CALL: Final = Mutant(
     name="claimed after the call",
@@ -116,7 +117,7 @@ STOPPING_UNSEEN: Final = Mutant(
             "",
         )
     ],
-    stage="restarts",
+    tests=["tests/executor/test_service.py"],
 )
 DURING_IS_BEFORE: Final = Mutant(
     name="a call under way counts as not begun",

@@ -24,6 +24,7 @@ POSITION_APART: Final = Mutant(
             "        self._keep(changes)\n",
         )
     ],
+    stage="bad stores",
 )
 NEVER_FORGETS: Final = Mutant(
     name="rows are remembered over a failure",
@@ -46,6 +47,7 @@ SEEN_AGAIN_COUNTS: Final = Mutant(
             "",
         )
     ],
+    tests=["tests/projections/test_runs.py"],
 )
 NO_SWEEPER: Final = Mutant(
     name="nobody sweeps",
@@ -60,6 +62,7 @@ SWEEPS_ONCE: Final = Mutant(
     edits=[
         Edit(_SWEEPER, "        elif now < before.again:\n", "        elif now < before.again or before:\n")
     ],
+    stage="bad stores",
 )
 STILL_IS_FINE: Final = Mutant(
     name="a still run is not swept",

@@ -99,6 +99,12 @@ MUTANTS: Final = (
         "Rows that could not be stored are what later rows are made of.",
     ),
     both(
+        "position outside of the transaction x seen again",
+        projections.POSITION_APART,
+        projections.SEEN_AGAIN_COUNTS,
+        "What was stored before its position is stored again, and counts again.",
+    ),
+    both(
         "looking up x claims",
         executor.ECHO_UNCHECKED,
         executor.ANY_CLAIM_IS_OURS,

@@ -216,7 +216,7 @@ class Unswept(Installation):
         await stop.wait()
 
 
-NO_SERVERS_FAIL: Final = structs.replace(STORM, restarted=0.0, power_cut=0.0, clock_jumped=0.0, killed=0.02)
+NO_SERVERS_FAIL: Final = structs.replace(STORM, restarted=0.0, power_cut=0.0, clock_jumped=0.0, killed=0.04)
 
 
 class Restarts(Installation):
@@ -238,7 +238,7 @@ class Restarts(Installation):
         self.outside.call = calling  # type: ignore[method-assign]
 
 
-ONLY_RESTARTS: Final = structs.replace(CALM, restarted=0.4)
+ONLY_RESTARTS: Final = structs.replace(CALM, restarted=0.6)
 
 
 def over_is_over(installation: Installation, _evidence: Evidence) -> list[Violation]:
@@ -395,11 +395,25 @@ def together(seed: int) -> Story:
 
 def large(seed: int) -> Story:
     """Every answer of the world is larger than a commit may hold."""
-    told = sound(seed)
+    return _scripted(sound(seed), ["big"])
+
+
+def doubtful(seed: int) -> Story:
+    """No call may be made twice, none is answered, and people decide again and again."""
+    return _scripted(sound(seed), ["drop", "lose", "drop", "lose"], repeat="no", type="call.once")
+
+
+def slow(seed: int) -> Story:
+    """Every call takes its time, and much of it is cancelled."""
+    return _scripted(eager(seed), ["slow"] * 4)
+
+
+def _scripted(told: Story, script: Sequence[str], **changes: Any) -> Story:
+    """The same story with this behaviour of the world at every call."""
     workflows = []
     for drawn in told.workflows:
         nodes = [
-            structs.replace(node, config={"script": ["big"]}) if node.place == "executor" else node
+            structs.replace(node, config={"script": script}, **changes) if node.place == "executor" else node
             for node in drawn.plan.nodes
         ]
         workflows.append(structs.replace(drawn, plan=structs.replace(drawn.plan, nodes=tuple(nodes))))
@@ -454,10 +468,15 @@ STAGES: Final[Mapping[str, Stage]] = {
     "in a hurry": staged(rates=CALM, told=hurried, judge=deadlines_are_kept),
     "told once": staged(Told, NOBODY_OVERTAKEN, eager, told_once),
     "unswept": staged(Unswept, NO_SERVERS_FAIL, keyed),
-    "restarts": staged(Restarts, ONLY_RESTARTS, eager, judge=over_is_over),
+    "restarts": staged(Restarts, ONLY_RESTARTS, slow, judge=over_is_over),
     "stubborn nodes": staged(Stubborn, structs.replace(STORM, stopped=0.0)),
     "a slow inbox": staged(SlowInbox, NOBODY_OVERTAKEN, eager, told_once),
     "together": staged(rates=structs.replace(STORM, signal_lost=0.4, killed=0.02), told=together),
+    "in doubt": staged(told=doubtful),
+    "bad stores": staged(
+        rates=structs.replace(STORM, refused=0.1, timed_out=0.1, done_but_timed_out=0.2), told=sound
+    ),
+    "standing still": staged(rates=structs.replace(STORM, paused=0.03), told=eager),
     "large answers": staged(told=large),
     "told apart": staged(Apart, judge=told_apart),
     "old shapes": staged(OldShapes),

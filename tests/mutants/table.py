@@ -9,6 +9,7 @@ from tests.mutants import (
     of_ingress,
     of_orchestrator,
     of_projections,
+    of_stores,
     pairs,
 )
 from tests.mutants.mutant import Mutant
@@ -20,5 +21,6 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *of_ingress.MUTANTS,
     *of_projections.MUTANTS,
     *of_contracts.MUTANTS,
+    *of_stores.MUTANTS,
     *pairs.MUTANTS,
 )
