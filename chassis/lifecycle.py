@@ -95,10 +95,13 @@ def run_service(service: str, main: Main, environ: Mapping[str, str] | None = No
 
 
 def tune_garbage_collection() -> None:
-    """What was imported lives for ever; what comes later dies by reference count. The collector need not look often."""
+    """What was imported lives for ever; what comes later dies by reference count. The collector need not look often.
+
+    Not too seldom either: a circle of a few objects may hold a batch of messages.
+    """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 50, 50)
+    gc.set_threshold(50_000, 10, 50)
 
 
 async def _until_stopped(main: Main, settings: Settings) -> int:
