@@ -89,14 +89,14 @@ def access() -> dict[str, Access]:
         ),
         "projections": (
             *(*_CALLS, "anchor.*", *_DEAD, *_PUT_BLOBS, *_MARK),
-            *_reads("RUNS", "DOMAIN", "ANCHORS", _BLOBS, _NODES, _MARKS),
+            *_reads("RUNS", "DOMAIN", "ANCHORS", "INBOX", _BLOBS, _NODES, _MARKS),
             *_follows("RUNS", "DOMAIN", "HOOKS", "DLQ", "LOGS"),
             # The archiver lets go of what Postgres has; the collector of what no history names.
             *(f"$JS.API.STREAM.PURGE.{stream}" for stream in ("RUNS", "DOMAIN", "EFFECTS", _BLOBS)),
         ),
         "gateway": (
             *(*_CALLS, "evt.*.*.*", "svc.orchestrator.*", *_PUT_BLOBS),
-            *_reads("RUNS", "DOMAIN", "HOOKS", _BLOBS, _NODES),
+            *_reads("RUNS", "DOMAIN", "HOOKS", "LOGS", _BLOBS, _NODES),
             *_follows("RUNS", "DOMAIN", _NODES),
         ),
     }

@@ -357,6 +357,43 @@ RUN_IDS: Final = Table(
     schema="archive",
 )
 
+BLOB_REFS: Final = Table(
+    "blob_refs",
+    METADATA,
+    _text("org", key=True),
+    _text("sha256", key=True),
+    _text("holder", key=True),
+    _time("until", null=True),
+    schema="archive",
+)
+
+BLOBS_UNREAD: Final = Table(
+    "blobs_unread",
+    METADATA,
+    _text("org", key=True),
+    _text("sha256", key=True),
+    schema="archive",
+)
+
+BLOB_LINKS: Final = Table(
+    "blob_links",
+    METADATA,
+    _text("org", key=True),
+    _text("parent", key=True),
+    _text("child", key=True),
+    schema="archive",
+)
+
+COLLECTED: Final = Table(
+    "collected",
+    METADATA,
+    _text("org", key=True),
+    _text("stream", key=True),
+    _long("epoch"),
+    _long("sequence"),
+    schema="archive",
+)
+
 DROPPED: Final = Table(
     "dropped",
     METADATA,

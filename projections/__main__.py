@@ -19,16 +19,19 @@ from chassis.postgres import Pool, pool
 from chassis.sealing import KeyFileUnusable, SigningKey
 from chassis.settings import Settings
 from chassis.telemetry import Metrics
-from contracts.subjects import ANCHORS, RUNS
+from contracts.subjects import ANCHORS, DLQ, HOOKS, RUNS
 from projections.anchors import Anchors, PostgresHeads
 from projections.archiver import Archiver, Tombstones
+from projections.collector import Collector
 from projections.dead_letters import DeadLetterTable
 from projections.deliveries import DeliveryTable
 from projections.domain_tables import DomainTables
 from projections.figures import Figures, Progress, expose
 from projections.guard import check
 from projections.models import Moved, PostgresRuns
+from projections.pending import pending
 from projections.projector import Projection
+from projections.reference_tables import ReferenceTables
 from projections.run_tables import RunTables
 from projections.service import Line, Parts, Watch, reasons, serve
 from projections.shelf import PostgresShelf
@@ -81,6 +84,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                 anchors=Anchors(
                     PostgresHeads(postgres), JetStreamLog(js.connection, ANCHORS), key, clock, figures
                 ),
+                collector=_collector(js, postgres, streams, clock, figures),
             )
             await serve(parts, clock, stopping)
 
@@ -117,6 +121,20 @@ def _sweeper(js: JetStream, postgres: Pool, clock: Clock, figures: Figures, line
         clock,
         figures,
         lambda: runs.lag_seconds(clock.now().timestamp()),
+    )
+
+
+def _collector(
+    js: JetStream, postgres: Pool, streams: JetStreamStreams, clock: Clock, figures: Figures
+) -> Collector:
+    return Collector(
+        tables=ReferenceTables(postgres),
+        streams=streams,
+        objects=js.blobs,
+        readers={HOOKS: js.reader(HOOKS), DLQ: js.reader(DLQ)},
+        inbox=lambda: pending(js.connection),
+        clock=clock,
+        figures=figures,
     )
 
 

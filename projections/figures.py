@@ -50,6 +50,7 @@ class Figures(Struct):
     looks: int = 0
     purged: int = 0
     forgotten: int = 0
+    collected: int = 0
     dropped: int = 0
     anchors: int = 0
     archiver_failures: int = 0
@@ -92,6 +93,11 @@ def expose(metrics: Metrics, figures: Figures, progress: Sequence[Progress], clo
     metrics.counter("projections_events_total", "Events projected", lambda: figures.events)
     metrics.counter("projections_looks_total", "Runs that the sweeper had looked at", lambda: figures.looks)
     metrics.counter("projections_purged_runs_total", "Histories that left the log", lambda: figures.purged)
+    metrics.counter(
+        "projections_collected_objects_total",
+        "Objects that nothing named any more",
+        lambda: figures.collected,
+    )
     metrics.counter(
         "projections_forgotten_runs_total", "Tombstones that left the log", lambda: figures.forgotten
     )

@@ -12,6 +12,7 @@ from chassis.lifecycle import Stopping, companions
 from chassis.ports import Away, Reader
 from projections.anchors import Anchors
 from projections.archiver import Archiver
+from projections.collector import Collector
 from projections.figures import Progress
 from projections.guard import why_not
 from projections.models import Position
@@ -84,6 +85,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     sweeper: Sweeper
     archiver: Archiver
     anchors: Anchors
+    collector: Collector
 
 
 async def serve(parts: Parts, clock: Clock, stopping: Stopping) -> None:
@@ -93,7 +95,7 @@ async def serve(parts: Parts, clock: Clock, stopping: Stopping) -> None:
             epoch = parts.epochs[line.progress.stream]
             projector = Projector(line.projection, line.reader, epoch, clock, line.progress)
             tasks.create_task(projector.run())
-        for part in (parts.watch, parts.sweeper, parts.archiver, parts.anchors):
+        for part in (parts.watch, parts.sweeper, parts.archiver, parts.anchors, parts.collector):
             tasks.create_task(part.run())
         await stopping.wait()
     try:

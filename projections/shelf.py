@@ -71,6 +71,12 @@ delete from read.runs r using unnest($1::text[], $2::text[], $3::date[]) as gone
 where r.org = gone.org and r.id = gone.run
 """,
 )
+# What the run named may just have been passed on: it counts for a day more.
+_RELEASE: Final = """
+update archive.blob_refs r set until = $1::timestamptz + interval '1 day'
+from unnest($2::text[], $3::text[]) as gone(org, run)
+where r.org = gone.org and r.holder = 'run.' || gone.run
+"""
 _MARK_DROPPED: Final = """
 update archive.run_ids r set dropped = $1 from unnest($2::text[], $3::text[]) as gone(org, run)
 where r.org = gone.org and r.run = gone.run
@@ -194,6 +200,7 @@ class PostgresShelf:
             orgs, runs = [row["org"] for row in rows], [row["run"] for row in rows]
             for statement in _DROP:
                 await connection.execute(statement, orgs, runs, [row["week"] for row in rows])
+            await connection.execute(_RELEASE, at, orgs, runs)
             await connection.execute(_MARK_DROPPED, at, orgs, runs)
             for org in set(orgs):
                 through = max(row["ended"].date() for row in rows if row["org"] == org)

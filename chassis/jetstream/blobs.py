@@ -31,6 +31,7 @@ CHUNK_BYTES: Final = 256 * KIB
 _AT_ONCE: Final = 16
 _TRIES: Final = 3
 _PAGE: Final = 500
+_PAGES: Final = 8
 _FRESH_SECONDS: Final = 3600.0
 """Younger than this an object needs no touch: the collector leaves alone what is younger than its own bound."""
 _ROLLUP: Final = b"Nats-Rollup: sub\r\n"
@@ -65,6 +66,13 @@ class _Known(Struct, frozen=True):
     described: _Object
     sequence: int
     time: float
+
+
+class Collected(Struct, frozen=True):
+    """How many objects went, and behind which place to go on; 0: there is none left to ask about."""
+
+    gone: int
+    after: int
 
 
 class JetStreamBlobs:
@@ -111,14 +119,27 @@ class JetStreamBlobs:
 
         Whoever stores the same bytes meanwhile makes the object young again, and it stays.
         """
-        gone = 0
-        async for page in self._every():
+        gone, after = 0, -1
+        while after:
+            some = await self.collect_from(keep, older_than, max(0, after))
+            gone, after = gone + some.gone, some.after
+        return gone
+
+    async def collect_from(
+        self, keep: Callable[[set[str]], Awaitable[set[str]]], older_than: float, after: int
+    ) -> Collected:
+        """The same for some objects, behind a place. Whoever comes to the end also removes what writers left half done."""
+        gone = pages = 0
+        async for page in self._every(after):
             limit = self._clock.now().timestamp() - older_than
             old = {known.described.name: known for known in page if known.time < limit}
             for name in old.keys() - await keep(set(old)):
                 gone += await self._remove(old[name])
+            pages += 1
+            if page and pages == _PAGES:
+                return Collected(gone, page[-1].sequence)
         await self._remove_orphans(older_than)
-        return gone
+        return Collected(gone, 0)
 
     # --- Writing ------------------------------------------------------------------------------
 
@@ -223,8 +244,8 @@ class JetStreamBlobs:
         [message] = await leader_read(self._connection, STREAM, [{"last_by_subj": _subject(name)}])
         return None if message is None else _read(message)
 
-    async def _every(self) -> AsyncIterator[list[_Known]]:
-        after, more = 0, True
+    async def _every(self, after: int = 0) -> AsyncIterator[list[_Known]]:
+        more = True
         while more:
             request = {"batch": _PAGE, "next_by_subj": f"$O.{BLOBS_BUCKET}.M.>", "seq": after + 1}
             messages, more = await direct(self._connection, STREAM, request)
