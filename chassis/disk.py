@@ -1,6 +1,11 @@
-"""How full the log's disk is: uploads stop first, then starts, so that what was accepted can end."""
+"""How full the log's disk is: uploads stop first, then starts, so that what was accepted can end.
+
+What was accepted keeps on writing: its configurations, its outputs, its end. So the last part of the quota is the
+engine's alone: outputs too large for the log wait for room only when that is nearly gone too, and nothing is lost by it.
+"""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
@@ -8,10 +13,15 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from chassis.ports import Away
-from contracts.limits import DISK_STOPS_STARTS, DISK_STOPS_UPLOADS
+from chassis.ports import Away, Blobs, Full
+from contracts.limits import DISK_STOPS_OUTPUTS, DISK_STOPS_STARTS, DISK_STOPS_UPLOADS
+from contracts.payloads import Blob
 
 _LOOK_SECONDS: Final = 2.0
+_CLOSE_LOOK_SECONDS: Final = 0.2
+_CLOSE_LOOK_FROM: Final = 0.6
+_GROWTH: Final = 3
+"""What a process says between two looks becomes so many times its size: input, configuration and output of a step."""
 _ANSWER_SECONDS: Final = 2.0
 _ANSWER_BYTES: Final = 1_000_000
 
@@ -38,31 +48,55 @@ class DiskState(Struct, frozen=True, kw_only=True):
     def stops_starts(self) -> bool:
         return self.used_share >= DISK_STOPS_STARTS
 
+    @property
+    def stops_outputs(self) -> bool:
+        return self.used_share >= DISK_STOPS_OUTPUTS
+
 
 class Disk:
-    """Looks every two seconds while `run` runs. While nobody answers the last state stands."""
+    """Looks every two seconds while `run` runs, more often where it gets narrow. While nobody answers the last state stands.
 
-    def __init__(self, api: Api, monitor_url: str = "") -> None:
-        """The account's own quota is asked of `api`, the server's of its monitor, when it has one."""
+    What this process has sent since the last look counts as used already: a burst between two looks is seen.
+    """
+
+    def __init__(self, api: Api, monitor_url: str = "", sent: Callable[[], int] = lambda: 0) -> None:
+        """The account's own quota is asked of `api`, the server's of its monitor, when it has one.
+
+        `sent`: how many bytes this process has sent so far.
+        """
         self._api = api
         self._monitor_url = monitor_url
-        self.state = DiskState()
+        self._sent = sent
+        self._sent_before = 0
+        self._quota = 0
+        self._looked = DiskState()
+
+    @property
+    def state(self) -> DiskState:
+        if not self._quota:
+            return self._looked
+        growth = _GROWTH * (self._sent() - self._sent_before) / self._quota
+        return DiskState(used_share=self._looked.used_share + growth)
 
     async def run(self) -> None:
         while True:
-            await self.look()
-            await asyncio.sleep(_LOOK_SECONDS)
+            looked = await self.look()
+            narrow = looked.used_share >= _CLOSE_LOOK_FROM
+            await asyncio.sleep(_CLOSE_LOOK_SECONDS if narrow else _LOOK_SECONDS)
 
     async def look(self) -> DiskState:
+        sent = self._sent()
         try:
             usages = await self._usages()
         except (Away, OSError, TimeoutError, ValueError, msgspec.MsgspecError) as error:
             log.warning("disk.unknown", reason=str(error))
             return self.state
         state = DiskState(used_share=max(usage.share for usage in usages))
-        if (state.stops_uploads, state.stops_starts) != (self.state.stops_uploads, self.state.stops_starts):
+        before, self._looked = self._looked, state
+        if (state.stops_uploads, state.stops_starts) != (before.stops_uploads, before.stops_starts):
             log.warning("disk.state", used_share=round(state.used_share, 3), stops_starts=state.stops_starts)
-        self.state = state
+        self._quota = min((usage.quota for usage in usages if usage.quota), default=0)
+        self._sent_before = sent
         return state
 
     async def quota(self) -> int:
@@ -75,6 +109,21 @@ class Disk:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 usages.append(_server_usage(await _get(self._monitor_url, "/jsz")))
         return usages
+
+
+class WhileRoom:
+    """An object store that takes nothing while there is no room: `Full`, and whoever insists waits."""
+
+    def __init__(self, blobs: Blobs, is_narrow: Callable[[], bool]) -> None:
+        self._blobs, self._is_narrow = blobs, is_narrow
+
+    async def put(self, data: bytes, content_type: str = "application/json") -> Blob:
+        if self._is_narrow():
+            raise Full("the log's disk is nearly full: no value is stored until there is room")
+        return await self._blobs.put(data, content_type)
+
+    async def get(self, blob: Blob) -> bytes:
+        return await self._blobs.get(blob)
 
 
 class _Usage(Struct, frozen=True):

@@ -86,6 +86,7 @@ REPLAY_SECONDS: Final = 300
 # --- The disk of the log, as shares of its quota -----------------------------------------------
 DISK_STOPS_UPLOADS: Final = 0.75
 DISK_STOPS_STARTS: Final = 0.85
+DISK_STOPS_OUTPUTS: Final = 0.95
 
 # --- What a service may hold in memory; where a container is given less, it is stopped ----------
 INGRESS_MEMORY_BYTES: Final = 512 * MIB

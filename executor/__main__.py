@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from chassis.clock import SystemClock
+from chassis.disk import WhileRoom
 from chassis.dispatch import Dispatch
 from chassis.egress import BadAllowList, Egress, EgressLimits, parse_allowed
 from chassis.http import health_app, serve
@@ -59,7 +60,8 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                 effects=Effects(js.effects, clock, instance),
                 runs=js.log,
                 opening=Opening(Vault(postgres, master, clock)),
-                blobs=js.blobs,
+                # An output of a run that was accepted waits for room only when the engine's own part is nearly gone.
+                blobs=WhileRoom(js.blobs, lambda: js.disk.state.stops_outputs),
                 egress=egress,
                 fresh=fresh,
                 relay=relay,

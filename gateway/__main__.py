@@ -11,6 +11,7 @@ import redis.asyncio
 from msgspec import Struct
 
 from chassis.clock import Clock, SystemClock
+from chassis.disk import WhileRoom
 from chassis.dispatch import Dispatch
 from chassis.edge.connections import ConnectionCap
 from chassis.egress import BadAllowList, Egress, parse_allowed
@@ -149,7 +150,7 @@ def gateway_of(  # What the world offers.
     runs = Runs(
         dispatch=dispatch,
         log=js.log,
-        blobs=js.blobs,
+        blobs=WhileRoom(js.blobs, lambda: js.disk.state.stops_uploads),
         directory=directory,
         places=places,
         clock=clock,
@@ -163,7 +164,7 @@ def gateway_of(  # What the world offers.
     parts = Parts(
         domain=domain,
         places=places,
-        workflows=Workflows(domain, js.blobs, RemoteCompiler(js.signals), binding, places),
+        workflows=Workflows(domain, WhileRoom(js.blobs, lambda: js.disk.state.stops_uploads), RemoteCompiler(js.signals), binding, places),
         workflow_queries=WorkflowQueries(postgres),
         triggers=triggers,
         trigger_queries=trigger_queries,

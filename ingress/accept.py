@@ -23,7 +23,7 @@ from chassis.rate_limit import RateLimit
 from chassis.sealing import Sealer
 from chassis.vault import NoSuchSecret, OpenedSecret, VaultAway
 from contracts.codec import Malformed
-from contracts.limits import DEDUPE_KEY_BYTES
+from contracts.limits import DEDUPE_KEY_BYTES, INLINE_BYTES
 from contracts.messages import Answer, Responded, StartRun
 from contracts.payloads import NULL, Payload
 from contracts.runs import Cause
@@ -100,8 +100,12 @@ class Door:
         disk_is_full: Callable[[], bool],
         language: Language,
         past: Callable[[str, str], Awaitable[PastRun | None]] | None = None,
+        uploads_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`past`: what the archive knows of a run whose history has left the log; raises `Away`."""
+        """`past`: what the archive knows of a run whose history has left the log; raises `Away`.
+
+        `uploads_stop`: whether the log's disk has no room for bodies that do not fit into a commit.
+        """
         self._directory = directory
         self._dispatch = dispatch
         self._log = history
@@ -114,6 +118,7 @@ class Door:
         self._receipts = receipts
         self._disk_is_full = disk_is_full
         self._past = past
+        self._uploads_stop = uploads_stop
         self._keys_by_expression = ExpressionKeys(language)
         self.accepted = 0
         self.duplicates = 0
@@ -152,6 +157,10 @@ class Door:
         trigger = admitted.trigger
         if self._disk_is_full():
             raise away("The log's disk is nearly full; no run starts until there is room.", RETRY_SECONDS)
+        if len(request.body) > INLINE_BYTES and self._uploads_stop():
+            raise away(
+                "The log's disk is filling up; no large body is taken until there is room.", RETRY_SECONDS
+            )
         if not await self._limit.allow(f"{trigger.org}:{trigger.id}", trigger.webhook.per_minute):
             later = str(self._limit.seconds_left())
             raise self._no("rate_limited", "Too many deliveries a minute.", **{"retry-after": later})

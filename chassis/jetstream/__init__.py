@@ -50,7 +50,7 @@ class JetStream:
         self.tasks = JetStreamTasks(connection, JetStreamLog(connection, subjects.TASKS))
         self.blobs = JetStreamBlobs(connection, clock)
         self.catalogue = JetStreamCatalogue(connection)
-        self.disk = Disk(connection, settings.nats_monitor_url)
+        self.disk = Disk(connection, settings.nats_monitor_url, lambda: connection.client.sent_bytes)
         self._ownership: JetStreamOwnership | None = None
         self._owning = asyncio.Event()
 

@@ -30,6 +30,8 @@ class QuickClient(Client):
         self._lost = lost
         self._heard: dict[int, Heard] = {}
         self._armed = False
+        self.sent_bytes = 0
+        """Of bodies, by `send`."""
 
     def hear(self, subject: str, heard: Heard, group: str = "") -> int:
         """Subscribe. While the connection is down nats-py remembers it and subscribes when it is up again."""
@@ -53,6 +55,7 @@ class QuickClient(Client):
 
     def send(self, subject: str, body: bytes, reply: str = "", headers: bytes = b"") -> None:
         """Publish; the headers are whole, with their version line. The caller has checked that we are connected."""
+        self.sent_bytes += len(body)
         if headers:
             size = len(headers)
             command = f"HPUB {subject} {reply} {size} {size + len(body)}\r\n".encode()

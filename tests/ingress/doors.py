@@ -84,6 +84,7 @@ class Room:
         self.remembered: dict[str, PastRun] = {}
         self.run_ids = MemoryRunIds(self.world, lambda _org: self.remembered)
         self.full = False
+        self.narrow = False
         self.starts: list[StartRun] = []
         self.owner_is_there = True
         self.answers: Callable[[StartRun], Answer] = self._accepted
@@ -116,6 +117,7 @@ class Room:
             clock=SimulatedClock(self.world),
             receipts=lambda: f"receipt-{next(numbers)}",
             disk_is_full=lambda: self.full,
+            uploads_stop=lambda: self.narrow,
             language=Language(),
             past=PastRuns(self.run_ids, Horizon(self.marks, SimulatedClock(self.world))).of,
         )

@@ -226,6 +226,19 @@ def test_without_an_owner_the_inbox_accepts() -> None:
     Room(Webhook()).run(story)
 
 
+def test_a_disk_that_fills_up_takes_no_large_bodies_and_every_small_one() -> None:
+    async def story(room: Room) -> None:
+        room.narrow = True
+        problem = await refusal(room, b'"' + b"x" * 65_536 + b'"')
+        assert (problem.status, problem.headers["retry-after"]) == (503, "5")
+        assert room.blobs.kept == {}
+        assert (await room.deliver(b'"' + b"x" * 65_000 + b'"')).status == 202
+        room.narrow = False
+        assert (await room.deliver(b'"' + b"x" * 65_536 + b'"')).status == 202
+
+    Room(Webhook()).run(story)
+
+
 KEYED = Webhook(dedupe=HeaderKey(header="x-key"))
 
 

@@ -370,5 +370,5 @@ async def test_without_an_answer_the_last_state_stands() -> None:
 
     for api in (Silent(), Odd()):
         disk = Disk(api)
-        disk.state = msgspec.structs.replace(disk.state, used_share=0.9)
+        disk._looked = msgspec.structs.replace(disk.state, used_share=0.9)
         assert (await disk.look()).stops_starts
