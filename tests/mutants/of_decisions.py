@@ -148,6 +148,7 @@ RETRY_FOR_EVER: Final = Mutant(
             "    if not error.retryable:",
         )
     ],
+    tests=["tests/orchestrator/test_retries.py"],
 )
 DOUBT_FORGOTTEN_BY_RETRY: Final = Mutant(
     name="a retry forgets that the world may have been touched",

@@ -117,7 +117,9 @@ STOPPING_UNSEEN: Final = Mutant(
             "",
         )
     ],
-    tests=["tests/executor/test_service.py"],
+    tests=[
+        "tests/executor/test_attempts.py::test_a_task_of_a_run_that_is_stopping_is_let_go_when_it_is_looked_up"
+    ],
 )
 DURING_IS_BEFORE: Final = Mutant(
     name="a call under way counts as not begun",

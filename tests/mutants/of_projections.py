@@ -24,7 +24,7 @@ POSITION_APART: Final = Mutant(
             "        self._keep(changes)\n",
         )
     ],
-    stage="bad stores",
+    stage="late stores",
 )
 NEVER_FORGETS: Final = Mutant(
     name="rows are remembered over a failure",
@@ -62,7 +62,7 @@ SWEEPS_ONCE: Final = Mutant(
     edits=[
         Edit(_SWEEPER, "        elif now < before.again:\n", "        elif now < before.again or before:\n")
     ],
-    stage="bad stores",
+    stage="lost tasks",
 )
 STILL_IS_FINE: Final = Mutant(
     name="a still run is not swept",

@@ -246,6 +246,25 @@ def over_is_over(installation: Installation, _evidence: Evidence) -> list[Violat
     return installation.begun_again
 
 
+class LostTasks(Installation):
+    """Half of the tasks get lost on their way, until all is calm."""
+
+    def __init__(self, seed: int, story_: Story, rates: Rates) -> None:
+        super().__init__(seed, story_, rates)
+        self._loses = True
+        emit, random = self.tasks.emit, self.world.random
+
+        def emitting(pool: str, subject: str, body: bytes) -> None:
+            if not self._loses or random.random() < 0.5:
+                emit(pool, subject, body)
+
+        self.tasks.emit = emitting  # type: ignore[method-assign]
+
+    def calm(self) -> None:
+        self._loses = False
+        super().calm()
+
+
 class SlowInbox(Told):
     """What lies in INBOX comes late."""
 
@@ -473,9 +492,8 @@ STAGES: Final[Mapping[str, Stage]] = {
     "a slow inbox": staged(SlowInbox, NOBODY_OVERTAKEN, eager, told_once),
     "together": staged(rates=structs.replace(STORM, signal_lost=0.4, killed=0.02), told=together),
     "in doubt": staged(told=doubtful),
-    "bad stores": staged(
-        rates=structs.replace(STORM, refused=0.1, timed_out=0.1, done_but_timed_out=0.2), told=sound
-    ),
+    "late stores": staged(rates=structs.replace(STORM, done_later=0.3, done_but_timed_out=0.1), told=sound),
+    "lost tasks": staged(LostTasks),
     "standing still": staged(rates=structs.replace(STORM, paused=0.03), told=eager),
     "large answers": staged(told=large),
     "told apart": staged(Apart, judge=told_apart),
