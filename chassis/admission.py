@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from chassis.clock import Clock
-from chassis.edge.problems import Problem
+from chassis.edge.problems import Problem, whole_answer
 from contracts.limits import BODIES_BYTES
 from contracts.messages import Answer, StartRun
 
@@ -70,6 +70,7 @@ class Admission:
         self.bytes = 0
         """Of bodies that are held."""
         self.refused = {"starts": 0, "bytes": 0, "backlog": 0}
+        self._answers = {str(seconds): whole_answer(_overloaded(seconds)) for seconds in (_SOON, _LATER)}
         self._window = _Window(ends=0.0)
         self._refused_at = -math.inf
 
@@ -80,6 +81,14 @@ class Admission:
             raise self._no("starts", _SOON)
         if self._backlog() >= self._most_backlog:
             raise self._no("backlog", _LATER)
+
+    def refusal(self) -> bytes | None:
+        """The same for whoever speaks HTTP by hand: the whole answer to one that may not come in."""
+        try:
+            self.check()
+        except Problem as problem:
+            return self._answers[problem.headers["retry-after"]]
+        return None
 
     @contextmanager
     def holding(self, size: int) -> Iterator[None]:
@@ -128,7 +137,11 @@ class Admission:
     def _no(self, what: str, seconds: int) -> Problem:
         self.refused[what] += 1
         self._refused_at = self._clock.seconds()
-        return Problem("overloaded", headers={"retry-after": str(seconds)})
+        return _overloaded(seconds)
+
+
+def _overloaded(seconds: int) -> Problem:
+    return Problem("overloaded", headers={"retry-after": str(seconds)})
 
 
 @dataclass

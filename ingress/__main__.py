@@ -23,7 +23,7 @@ from chassis.telemetry import Metrics, tracer_for
 from chassis.vault import Vault
 from contracts.subjects import DOMAIN
 from ingress.accept import Door
-from ingress.app import ingress_app
+from ingress.app import door_keeper, ingress_app
 from ingress.directory import Directory
 from ingress.hooks import Hooks
 from ingress.waiting import Waiting
@@ -96,7 +96,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             (settings.tls_certificate_file, settings.tls_key_file) if settings.tls_certificate_file else None
         )
         async with waiting.listening(), asyncio.TaskGroup() as group:
-            cap = ConnectionCap(trusted_proxies=settings.trusted_proxies)
+            cap = ConnectionCap(trusted_proxies=settings.trusted_proxies, turn_away=door_keeper(admission))
             server = await serve(
                 app,
                 settings.host,

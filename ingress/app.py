@@ -9,6 +9,7 @@ from typing import Final
 from chassis.admission import Admission
 from chassis.clock import Clock
 from chassis.edge.bodies import read_body, size_of
+from chassis.edge.connections import TurnAway
 from chassis.edge.guard import Guard, header
 from chassis.edge.problems import Problem
 from chassis.http import App, Ready, Receive, Scope, Send, health_answer, lifespan, send_whole
@@ -18,6 +19,7 @@ from ingress.deliveries import Request
 from ingress.replies import Reply
 
 PREFIX: Final = "/hooks/"
+_TARGET: Final = PREFIX.encode()
 ANSWER_HEADERS: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 
 
@@ -52,6 +54,15 @@ def ingress_app(  # noqa: PLR0913  # The composition root names every part once.
     return Guard(
         inner, tracer=tracer, trusted_proxies=trusted_proxies, headers=ANSWER_HEADERS, durations=durations
     )
+
+
+def door_keeper(admission: Admission) -> TurnAway:
+    """Refuses deliveries in an overload before anything is made of them."""
+
+    def turn_away(target: bytes) -> bytes | None:
+        return admission.refusal() if target.startswith(_TARGET) else None
+
+    return turn_away
 
 
 async def _hook(door: Door, admission: Admission, clock: Clock, scope: Scope, receive: Receive) -> Reply:

@@ -7,7 +7,8 @@ sits in the protocol, because such a connection never reaches the app. Bodies ha
 import asyncio
 import ipaddress
 from collections import Counter
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -21,6 +22,10 @@ from contracts.limits import (
 
 ABORT: Final = "automateos.abort"
 """In a request's `extensions`: a function that drops its connection at once, with all that was not sent."""
+TurnAway: TypeAlias = Callable[[bytes], bytes | None]
+"""For a request's target the whole answer (head and body) that refuses it before the app sees it; None: let it in."""
+_DROPPED_BYTES: Final = 16 * 1024
+"""A request with a larger body than this is refused by the app, which closes its connection."""
 _READ_AHEAD: Final = 64 * 1024
 """What may lie in the header section before the parser has seen its end; the app measures it exactly."""
 
@@ -32,16 +37,18 @@ class ConnectionCap:
     front speaks for everybody. Behind proxies (`trusted_proxies`) nothing is counted here: they see the addresses.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # All have defaults.
         self,
         most: int = CONNECTIONS_PER_ADDRESS,
         *,
         trusted_proxies: int = 0,
         exempt_loopback: bool = True,
         most_in_all: int = CONNECTIONS,
+        turn_away: TurnAway | None = None,
         header_seconds: float = HEADER_SECONDS,
         stall_seconds: float = IDLE_SECONDS,
     ) -> None:
+        self.turn_away = turn_away
         self.header_seconds = header_seconds
         self.stall_seconds = stall_seconds
         self.open = 0
@@ -99,6 +106,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stalled: asyncio.TimerHandle | None = None
         self._in_headers = True
         self._header_bytes = 0
+        self._turned_away = False
+        self._dropping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # As uvicorn has it.
         super().connection_made(transport)
@@ -125,6 +134,11 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._counted_as is None:
             return  # Refused; what was still on its way is nobody's.
         super().data_received(data)
+        if self._turned_away:
+            self._turned_away = self._dropping
+            if self._dropping and self._deadline is None:
+                self._await_headers()  # The body that nobody reads must end, too.
+            return
         # Bytes between two requests (bare newlines, say) stop uvicorn's own timer: they count as a beginning.
         idle = self.cycle is None or self.cycle.response_complete
         if not (self._in_headers or idle) or self.transport.is_closing():
@@ -144,7 +158,38 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_headers = False
         self._headers_came()
-        super().on_headers_complete()
+        answer = self._refusal()
+        if answer is None:
+            super().on_headers_complete()
+            return
+        # An app, a task and a scope per refusal would cost what those who are let in need.
+        self._turned_away = self._dropping = True
+        self.transport.write(answer)
+
+    def on_body(self, body: bytes) -> None:
+        if not self._dropping:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._dropping:
+            super().on_message_complete()
+            return
+        self._dropping = False
+        self._headers_came()
+        if self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1":
+            self.on_response_complete()
+        else:
+            self.transport.close()
+
+    def _refusal(self) -> bytes | None:
+        """The answer to a small request that nobody shall see; none while an earlier one is being answered."""
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if self.guard.turn_away is None or busy or self.transport.is_closing():
+            return None
+        lengths = [value for name, value in self.headers if name == b"content-length"]
+        if len(lengths) != 1 or not lengths[0].isdigit() or int(lengths[0][:9]) > _DROPPED_BYTES:
+            return None
+        return self.guard.turn_away(self.url)
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -1,6 +1,7 @@
 """Every no of an API in one shape: RFC 9457 problems, with codes from `contracts.errors`."""
 
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
 from msgspec import Struct
@@ -68,6 +69,20 @@ def problem_body(problem: Problem, trace_id: str = "") -> bytes:
             faults=problem.faults,
         )
     )
+
+
+def whole_answer(problem: Problem) -> bytes:
+    """Head and body for a connection that no app looks after."""
+    body = problem_body(problem)
+    fields = {
+        "content-type": CONTENT_TYPE,
+        "content-length": str(len(body)),
+        "cache-control": "no-store",
+        "x-content-type-options": "nosniff",
+        **problem.headers,
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n{head}\r\n".encode() + body
 
 
 def unavailable(detail: str, seconds: int = 1) -> Problem:

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from chassis.admission import Admission
@@ -96,6 +97,18 @@ async def test_more_than_may_be_under_way_at_once_is_told_to_come_again() -> Non
     assert scene.told == [(503, "overloaded", "1")] * 6
     assert scene.admission.refused["starts"] == 6
     assert scene.admission.under_way == 0
+
+
+async def test_the_whole_answer_is_the_same_refusal() -> None:
+    scene = Scene(most=4, most_backlog=10)
+    assert scene.admission.refusal() is None
+    scene.backlog = 10
+    answer = scene.admission.refusal() or b""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert b"retry-after: 5" in head
+    assert msgspec.json.decode(body)["code"] == "overloaded"
+    assert scene.admission.refused["backlog"] == 1
 
 
 async def test_a_start_that_slipped_past_the_first_look_is_refused_before_it_is_sent() -> None:

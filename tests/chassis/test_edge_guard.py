@@ -252,6 +252,64 @@ async def test_a_port_has_so_many_connections_in_all_and_tells_the_others_to_com
         assert (await first.ask(get))[0] == 200
 
 
+NO = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 2\r\n\r\nno"
+
+
+class Keeper:
+    """Turns requests away while it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[bytes] = []
+        self.shut = True
+
+    def __call__(self, target: bytes) -> bytes | None:
+        self.asked.append(target)
+        return NO if self.shut else None
+
+
+async def test_who_is_turned_away_is_answered_without_the_app_and_may_come_again_on_the_same_line() -> None:
+    keeper = Keeper()
+    async with wires(ConnectionCap(turn_away=keeper, header_seconds=0.05)) as opened:
+        wire = await opened()
+        request = "POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello"
+        for _ in range(3):
+            status, headers, body = await wire.ask(request)
+            assert (status, headers["retry-after"], body) == (503, "1", b"no")
+        await asyncio.sleep(0.1)  # Nobody waits for headers now.
+        keeper.shut = False
+        assert await wire.ask(request) == await (await opened()).ask(request)
+        assert keeper.asked == [b"/body"] * 5
+
+
+async def test_a_body_that_comes_behind_its_refusal_is_dropped_and_must_end() -> None:
+    keeper = Keeper()
+    async with wires(ConnectionCap(turn_away=keeper, header_seconds=0.05)) as opened:
+        wire = await opened()
+        assert (await wire.ask("POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhel"))[0] == 503
+        wire.writer.write(b"lo all")
+        assert (await wire.ask("POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"))[0] == 503
+        slow = await opened()
+        assert (await slow.ask("POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhel"))[0] == 503
+        assert (await slow.answer())[0] == 408
+        assert await slow.closed()
+
+
+async def test_large_and_endless_bodies_are_left_to_the_app() -> None:
+    keeper = Keeper()
+    async with wires(ConnectionCap(turn_away=keeper)) as opened:
+        for framing in ("content-length: 999999", "transfer-encoding: chunked\r\nconnection: close"):
+            assert (await (await opened()).ask(f"POST / HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n"))[0] != 503
+        assert keeper.asked == []
+
+
+async def test_who_asks_to_be_let_go_is_let_go_with_the_refusal() -> None:
+    async with wires(ConnectionCap(turn_away=Keeper())) as opened:
+        wire = await opened()
+        ask = "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        assert (await wire.ask(ask))[0] == 503
+        assert await wire.closed()
+
+
 async def test_behind_a_trusted_proxy_the_client_is_who_the_proxy_says() -> None:
     get = "GET / HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 6.6.6.6, 203.0.113.9\r\n\r\n"
     async with wires(trusted_proxies=1) as opened:
