@@ -67,10 +67,18 @@ LEASE_SECONDS: Final = 3.0
 RESPONSE_BYTES: Final = 32 * MIB
 DECOMPRESSION_RATIO: Final = 100
 REDIRECTS: Final = 5
+LOG_LINES: Final = 1_000
+"""Log lines of one attempt."""
+LOG_BYTES: Final = 256 * KIB
+LOG_TEXT_CHARS: Final = 4_000
 RESPOND_SECONDS: Final = 120
 
 # --- Expressions ------------------------------------------------------------------------------
 CEL_SOURCE_BYTES: Final = 4 * KIB
+CEL_PER_WORKFLOW: Final = 2_000
+"""Expressions in all nodes of a workflow together."""
+CEL_WAIT_SECONDS: Final = 20.0
+"""How long an evaluation that is made apart waits for others before it."""
 CEL_COMPREHENSIONS: Final = 10
 CEL_VALUE_BYTES: Final = 1 * MIB
 CEL_SECONDS: Final = 0.020

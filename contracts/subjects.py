@@ -88,6 +88,15 @@ def hook(org: str, trigger: str) -> str:
     return f"hook.{org}.{trigger}"
 
 
+def log(org: str, run_id: str, step: str) -> str:
+    return f"log.{org}.{run_id}.{token(step)}"
+
+
+def logs(org: str, run_id: str) -> str:
+    """The log lines of all steps of a run."""
+    return f"log.{org}.{run_id}.*"
+
+
 def dead_letter(stream: str, org: str, run_id: str) -> str:
     return f"dlq.{stream}.{org}.{run_id}"
 

@@ -27,6 +27,7 @@ from executor.attempt import Means
 from executor.catalogue import Announcing
 from executor.effects import Effects
 from executor.figures import show
+from executor.journal import Journal
 from executor.opening import Opening
 from executor.registry import registry
 from executor.relay import Relay
@@ -42,9 +43,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
     """Make attempts until told to stop; then finish what is under way and give back the rest."""
     clock, metrics = SystemClock(), Metrics("executor")
     instance = f"executor:{receipt()}"
-    pools, found, master = pools_of(settings), registry(), master_key(settings)
-    for fault in found.faults:
-        log.error("plugin.left-out", plugin=fault.plugin, reason=fault.reason)
+    pools, master = pools_of(settings), master_key(settings)
     async with (
         egress_of(settings) as egress,
         egress_of(settings, EgressLimits(keepalive_s=0)) as fresh,
@@ -54,6 +53,10 @@ async def main(settings: Settings, stopping: Stopping) -> None:
     ):
         with closing(tracer_for("executor", settings)) as tracer, closing(Relay.of(settings)) as relay:
             dispatch = Dispatch(js.signals, js.inbox)
+            journal = Journal(js.letters, clock, instance, lambda: not js.disk.state.stops_uploads)
+            found = registry(journal=journal)
+            for fault in found.faults:
+                log.error("plugin.left-out", plugin=fault.plugin, reason=fault.reason)
             means = Means(
                 actor=instance,
                 registry=found,
@@ -79,19 +82,20 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             )
             specs = [node.spec for node in found.nodes.values() if node.spec.pool in pools]
             announcing = Announcing(js.catalogue, specs)
-            show(metrics, executor, found)
+            show(metrics, executor, found, journal)
 
             async def unready() -> list[str]:
                 reasons = [] if announcing.done else ["The node types are not announced yet."]
                 return [*reasons, *js.unready()]
 
-            for work in (js.run(), dispatch.run(), announcing.run()):
+            for work in (js.run(), dispatch.run(), announcing.run(), journal.run()):
                 beside.create_task(work)
             async with asyncio.TaskGroup() as group:
                 server = await serve(
                     health_app(unready, metrics), settings.host, settings.executor_port, group
                 )
                 await executor.serve(stopping)
+                await journal.drained(_GIVING_BACK_SECONDS)
                 server.should_exit = True
 
 

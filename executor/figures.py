@@ -2,6 +2,7 @@
 
 from chassis.telemetry import Metrics
 from contracts.messages import StepBroken, StepDone, StepInDoubt, StepLetGo
+from executor.journal import Journal
 from executor.registry import Registry
 from executor.service import Executor
 
@@ -13,7 +14,7 @@ _OUTCOMES = {
 }
 
 
-def show(metrics: Metrics, executor: Executor, registry: Registry) -> None:
+def show(metrics: Metrics, executor: Executor, registry: Registry, journal: Journal) -> None:
     """Have the executor's plain numbers read whenever somebody asks."""
     counts = executor.counts
     metrics.counters(
@@ -37,4 +38,10 @@ def show(metrics: Metrics, executor: Executor, registry: Registry) -> None:
     metrics.gauge("executor_attempts_under_way", "Attempts now.", lambda: executor.under_way)
     metrics.gauge(
         "executor_plugins_left_out", "Plug-ins that could not be used.", lambda: len(registry.faults)
+    )
+    metrics.counter("executor_log_lines_total", "Log lines of attempts stored.", lambda: journal.stored)
+    metrics.counter(
+        "executor_log_lines_dropped_total",
+        "Log lines that found no place: the disk is too full, or the log away.",
+        lambda: journal.dropped,
     )

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from chassis.egress import Credential, Egress
 from contracts.limits import Id, PortName
+from contracts.logs import LogLevel
 from contracts.messages import Task
 from contracts.nodes import NodeSpec
 from contracts.payloads import Blob
@@ -40,8 +41,8 @@ class Result(Struct, frozen=True, kw_only=True):
     ports: tuple[PortName, ...] = ("main",)
 
 
-class Context(Protocol):
-    """What a node may use during one attempt."""
+class _Means(Protocol):
+    """What an attempt has from the executor, and hands on to its node."""
 
     @property
     def task(self) -> Task: ...
@@ -78,6 +79,26 @@ class Context(Protocol):
 
     async def fetch(self, blob: Blob) -> bytes:
         """The bytes of a stored value."""
+        ...
+
+
+class Given(_Means, Protocol):
+    """An attempt, as the executor hands it over."""
+
+    config: bytes
+    """The configuration as JSON, with sealed values open."""
+
+
+class Context(_Means, Protocol):
+    """What a node may use during one attempt."""
+
+    def log(self, text: str, level: LogLevel = "info", **fields: Any) -> None:
+        """Say something to whoever looks at the run: `context.log("answered", status=200, ms=35)`.
+
+        Returns at once and never fails. The lines are at `GET /runs/{run}/logs` for some days; an attempt keeps so many of
+        them (`LOG_LINES`, `LOG_BYTES`), and a full disk keeps none, so nothing may depend on them. What `open` gave and what
+        the run sealed is blanked out; put no other secret in.
+        """
         ...
 
 

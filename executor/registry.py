@@ -16,7 +16,9 @@ from msgspec import Struct
 import executor.nodes
 from contracts.codec import Decoder
 from contracts.nodes import NodeSpec, Repeat
+from executor.journal import Journal
 from executor.node import Node
+from executor.speaking import SpeakingNode
 
 GROUP: Final = "automateos.nodes"
 
@@ -29,7 +31,7 @@ class Installed(Struct, frozen=True, kw_only=True):
     """One node type, ready to be run."""
 
     spec: NodeSpec
-    node: Node[Any]
+    node: SpeakingNode
     decode: Decoder[Any]
     promise: Callable[[Any], Repeat] | None
     """Computes the promise about repeating from a configuration."""
@@ -53,13 +55,18 @@ class Registry(Struct, frozen=True):
     faults: tuple[Fault, ...] = ()
 
 
-def registry(plugins: Iterable[importlib.metadata.EntryPoint] | None = None) -> Registry:
-    """Everything that is installed. Our own types win over a plug-in's of the same name."""
-    nodes = {node.spec.type: installed(node) for node in _own()}
+def registry(
+    plugins: Iterable[importlib.metadata.EntryPoint] | None = None, journal: Journal | None = None
+) -> Registry:
+    """Everything that is installed. Our own types win over a plug-in's of the same name.
+
+    `journal`: hears what their attempts say.
+    """
+    nodes = {node.spec.type: installed(node, journal) for node in _own()}
     faults: list[Fault] = []
     for plugin in importlib.metadata.entry_points(group=GROUP) if plugins is None else plugins:
         try:
-            found = installed(_offered(plugin.load()))
+            found = installed(_offered(plugin.load()), journal)
             if found.spec.type in nodes:
                 raise UnusableNode(f"the node type {found.spec.type} is there already")
         except (Exception, SystemExit) as error:  # A stranger's module may raise anything.
@@ -69,7 +76,7 @@ def registry(plugins: Iterable[importlib.metadata.EntryPoint] | None = None) -> 
     return Registry(nodes, tuple(faults))
 
 
-def installed(node: Node[Any]) -> Installed:
+def installed(node: Node[Any], journal: Journal | None = None) -> Installed:
     """Check that an object is a node. Raises `UnusableNode`."""
     try:
         spec = msgspec.convert(msgspec.to_builtins(node.spec), NodeSpec)
@@ -84,7 +91,7 @@ def installed(node: Node[Any]) -> Installed:
         raise UnusableNode("only the orchestrator has control nodes")
     return Installed(
         spec=spec,
-        node=node,
+        node=SpeakingNode(node, journal),
         decode=decode,
         promise=getattr(node, "repeat", None),
         keeps_sealed=bool(getattr(node, "keeps_sealed", False)),

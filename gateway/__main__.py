@@ -39,6 +39,7 @@ from gateway.places import Places, PostgresPositions
 from gateway.release import RELEASE
 from gateway.runs.histories import StoredHistories
 from gateway.runs.inspection import RemoteInspector
+from gateway.runs.logs import Logs, StoredLogs
 from gateway.runs.queries import RunQueries
 from gateway.runs.routes import Reading
 from gateway.runs.store import Runs
@@ -164,7 +165,13 @@ def gateway_of(  # What the world offers.
     parts = Parts(
         domain=domain,
         places=places,
-        workflows=Workflows(domain, WhileRoom(js.blobs, lambda: js.disk.state.stops_uploads), RemoteCompiler(js.signals), binding, places),
+        workflows=Workflows(
+            domain,
+            WhileRoom(js.blobs, lambda: js.disk.state.stops_uploads),
+            RemoteCompiler(js.signals),
+            binding,
+            places,
+        ),
         workflow_queries=WorkflowQueries(postgres),
         triggers=triggers,
         trigger_queries=trigger_queries,
@@ -182,6 +189,7 @@ def gateway_of(  # What the world offers.
         reading=Reading(places, runs),
         histories=histories,
         inspector=RemoteInspector(js.signals, js.blobs),
+        logs=Logs(StoredLogs(js.connection)),
         live=Live(
             tail,
             histories,

@@ -30,6 +30,7 @@ from gateway.places import HEADER, Places
 from gateway.problems import HANDLERS
 from gateway.runs.histories import Histories
 from gateway.runs.inspection import Inspector
+from gateway.runs.logs import Logs
 from gateway.runs.queries import RunQueries
 from gateway.runs.routes import ROUTES as RUN_ROUTES
 from gateway.runs.routes import Reading
@@ -70,6 +71,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     reading: Reading
     histories: Histories
     inspector: Inspector
+    logs: Logs
     live: Live
     secrets: Secrets
     keys: Keys

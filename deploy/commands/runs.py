@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 from deploy.commands.here import ORG, Asked, Json, KeyFile, Org, Run, table
 
 app = App(name="runs", help="Runs: list them, read their histories, replay and verify them.")
+app.command("deploy.commands.logs:logs", name="logs", help="Print what the nodes of a run said.")
 
 
 @app.command(name="list")

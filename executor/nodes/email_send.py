@@ -78,6 +78,7 @@ class EmailSendNode:
             code = await _deliver(message, recipients, context, credential)
         except aiosmtplib.SMTPResponseException as answer:
             raise _refusal(answer) from answer
+        context.log("The mail server took the mail.", code=code, recipients=len(recipients))
         output = {
             "message_id": str(message["Message-ID"]),
             "recipients": len(recipients),

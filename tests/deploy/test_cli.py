@@ -20,6 +20,7 @@ COMMANDS = [
     "runs list",
     "runs show",
     "runs events",
+    "runs logs",
     "runs replay",
     "runs tail",
     "runs verify",

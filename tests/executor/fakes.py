@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+import msgspec
 from msgspec import Raw
 
 from chassis.dispatch import Dispatch
@@ -21,12 +22,14 @@ from chassis.vault import NoSuchSecret, OpenedSecret, Shredded
 from contracts.cloudevents import headers_of
 from contracts.codec import decode_bundle, encode
 from contracts.commits import Commit
+from contracts.logs import LogRecord
 from contracts.messages import Answer, CancelAttempts, Look, Outcome, StartRun, Task
 from contracts.payloads import Blob, Inline, Payload
 from contracts.runs import AttemptScheduled, RunEvent
 from contracts.subjects import cancel, run
 from executor.attempt import Means
 from executor.effects import Effects
+from executor.journal import Journal
 from executor.opening import Opening
 from executor.registry import Installed, Registry, installed, registry
 from executor.relay import Relay
@@ -345,8 +348,11 @@ class World:
         self.capacity = capacity
         self.relay = ("127.0.0.1", 1)
         self._allow: tuple[AllowedTarget, ...] = parse_allowed(allow)
-        self._nodes: dict[str, Installed] = dict(registry([]).nodes)
-        self._nodes.update((node.spec.type, installed(node)) for node in nodes)
+        self.logs = Shelf()
+        self.disk_is_full = False
+        self.journal = Journal(self.logs, LoopClock(), "executor:test", lambda: not self.disk_is_full)
+        self._nodes: dict[str, Installed] = dict(registry([], self.journal).nodes)
+        self._nodes.update((node.spec.type, installed(node, self.journal)) for node in nodes)
         self._lives = 0
 
     @property
@@ -357,6 +363,11 @@ class World:
     def looks(self) -> list[Look]:
         """What the owner was asked to look at."""
         return self.owner.looks
+
+    @property
+    def said(self) -> list[LogRecord]:
+        """What the attempts said, as it was stored."""
+        return [msgspec.json.decode(body, type=LogRecord) for _, body, _ in self.logs.letters]
 
     @contextlib.contextmanager
     def means(self) -> Iterator[Means]:
@@ -398,6 +409,7 @@ class World:
             )
             running = Running(shell)
             carrying = asyncio.get_running_loop().create_task(dispatch.run())
+            hearing = asyncio.get_running_loop().create_task(self.journal.run())
             serving = running.serving = asyncio.get_running_loop().create_task(shell.serve(running))
             await asyncio.sleep(0.01)  # It listens now.
             try:
@@ -406,7 +418,8 @@ class World:
                 if not running.killed:
                     await serving
             finally:
-                for work in (serving, carrying):
+                await self.journal.drained(1.0)
+                for work in (serving, carrying, hearing):
                     work.cancel()
                     with contextlib.suppress(asyncio.CancelledError):
                         await work

@@ -46,7 +46,7 @@ def test_figures_are_read_when_somebody_asks() -> None:
 
     async def main() -> str:
         async with world.executor() as running:
-            show(metrics, running.shell, Registry({}, (Fault("acme", "broken"),)))
+            show(metrics, running.shell, Registry({}, (Fault("acme", "broken"),)), world.journal)
             world.source.put(task({"value": 1}), task(node_type="test", repeat="no", attempt=2), b"poison")
             await until(lambda: len(world.outcomes) == 2)
             await until(lambda: not running.shell.under_way)

@@ -97,7 +97,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_an_installed_plugin_is_found_by_its_entry_point_and_runs(plugins: Path) -> None:
     found = registry()
-    world = World(found.nodes["acme.shout"].node)
+    world = World(found.nodes["acme.shout"].node.node)
 
     async def main() -> None:
         async with world.executor():
@@ -115,7 +115,7 @@ def test_plugins_that_cannot_be_used_are_reported_and_left_out(plugins: Path) ->
     found = registry()
 
     assert {*OURS, "acme.shout"} == set(found.nodes)
-    assert found.nodes["echo"].node is echo
+    assert found.nodes["echo"].node.node is echo
     faults = {fault.plugin: fault.reason for fault in found.faults}
     assert set(faults) == {"object", "broken", "quits", "empty", "double", "missing", "text"}
     assert faults["broken"] == "RuntimeError: at import"

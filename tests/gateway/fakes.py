@@ -39,10 +39,12 @@ from chassis.vault import (
 )
 from contracts.codec import decode_message, encode
 from contracts.commits import FIRST_HASH, Commit
+from contracts.logs import LogRecord
 from contracts.messages import Answer, Message, StartRun
 from contracts.nodes import NodeSpec
 from contracts.payloads import Blob
 from contracts.runs import RunEvent, RunStarted
+from contracts.subjects import log as log_subject
 from contracts.subjects import run as run_subject
 from contracts.workflows import Fault
 from gateway.app import Parts, framework, gateway_app
@@ -58,6 +60,7 @@ from gateway.places import Places
 from gateway.rejected import absent
 from gateway.runs.histories import Kept
 from gateway.runs.inspection import Inspected
+from gateway.runs.logs import Logs
 from gateway.runs.queries import RunQueries
 from gateway.runs.routes import Reading
 from gateway.runs.store import Runs
@@ -151,6 +154,22 @@ class FilteredReader:
 
     async def end(self) -> int:
         return await self._log.end()
+
+
+class MemoryLogs:
+    """LOGS, as a test puts it."""
+
+    def __init__(self) -> None:
+        self.messages: list[Stored] = []
+
+    def put(self, record: LogRecord) -> None:
+        subject = log_subject(record.org, record.run, record.step)
+        self.messages.append(Stored(subject, len(self.messages) + 1, encode(record)))
+
+    async def read(self, subject: str, start: int, most: int) -> list[Stored]:
+        prefix = subject.removesuffix("*")
+        found = [m for m in self.messages if m.sequence >= start and m.subject.startswith(prefix)]
+        return found[:most]
 
 
 class MemoryArchive:
@@ -525,7 +544,7 @@ class Office:
         triggers = Triggers(
             domain, self.binding, secrets_, self.places, Language(), "https://hooks.example.com/"
         )
-        self.archive = MemoryArchive()
+        self.archive, self.logs = MemoryArchive(), MemoryLogs()
         self.live = Live(
             self.tail,
             histories,
@@ -555,6 +574,7 @@ class Office:
             reading=Reading(self.places, runs),
             histories=histories,
             inspector=self.engine,
+            logs=Logs(self.logs),
             live=self.live,
             secrets=secrets_,
             keys=Keys(self.vault, domain, self.places, self.clock),

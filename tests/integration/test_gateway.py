@@ -66,6 +66,33 @@ async def until(stack: Stack, run: str, *statuses: str, **more: Any) -> Any:
             await asyncio.sleep(0.02)
 
 
+async def test_what_a_node_said_is_told_to_its_org(stack: Stack) -> None:
+    definition = {
+        "nodes": [
+            {"id": "call", "type": "http.request", "config": {"url": "http://127.0.0.1:9/?key=hidden"}},
+            {"id": "quiet", "type": "echo", "config": {"value": 1}},
+        ],
+        "edges": [{"source": "call", "target": "quiet"}],
+    }
+    made = await stack.api("POST", "/workflows", {"name": "calls", "definition": definition})
+    assert made.status == 201, made.body
+    await stack.api("POST", f"/workflows/{made.json['id']}/versions/1/publish")
+    run = await started(stack, made.json["id"])
+    await until(stack, run, "failed")
+    async with asyncio.timeout(20):
+        while not (told := (await stack.api("GET", f"/runs/{run}/logs")).json["items"]):
+            await asyncio.sleep(0.05)
+    assert [(line["step"], line["attempt"], line["level"]) for line in told] == [
+        ("call", 1, "info"),
+        ("call", 1, "error"),
+    ]
+    assert told[1]["fields"]["code"] == "unreachable"  # No oracle of what is there.
+    assert "hidden" not in json.dumps(told)
+    assert (await stack.api("GET", f"/runs/{run}/logs?step=quiet")).json == {"items": [], "next": None}
+    other = await stack.key_for("stranger")
+    assert (await stack.api("GET", f"/runs/{run}/logs", key=other)).status == 404
+
+
 async def test_what_was_written_is_read_at_once(stack: Stack) -> None:
     workflow = await published(stack)
     listed = (await stack.api("GET", "/workflows")).json["items"]
@@ -196,6 +223,7 @@ async def test_an_orgs_rows_are_nobody_elses(stack: Stack) -> None:
         ("GET", f"/runs/{run}/events"),
         ("GET", f"/runs/{run}/state"),
         ("GET", f"/runs/{run}/waiting"),
+        ("GET", f"/runs/{run}/logs"),
         ("GET", f"/runs/{run}/live"),
         ("POST", f"/runs/{run}/cancel"),
     ):
