@@ -12,8 +12,11 @@ import json
 import math
 import sys
 import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
 import uvloop
@@ -119,6 +122,9 @@ class _Line(asyncio.Protocol):
             self.answered.set_result(answer)
 
 
+LINE = TypeVar("LINE", bound=_Line)
+
+
 class Client:
     """One keep-alive connection."""
 
@@ -129,22 +135,30 @@ class Client:
             f"Content-Length: {len(body)}\r\nIdempotency-Key: {label}-"
         ).encode()
         self._body = body
-        self._line = _Line()
+        self._line: _Line = _Line()
 
     async def post(self, number: int) -> HttpAnswer:
         """Send one request; the status of its answer, or `lost`."""
-        loop = asyncio.get_running_loop()
         if self._line.transport is None or self._line.transport.is_closing():
             try:
-                _, self._line = await loop.create_connection(_Line, *self._address)
+                await self.connect(_Line)
             except OSError:
                 return LOST
         line = self._line
-        line.answered = loop.create_future()
+        line.answered = asyncio.get_running_loop().create_future()
         if line.transport is None:
             return LOST
-        line.transport.write(b"%s%d\r\n\r\n%s" % (self._head, number, self._body))
+        line.transport.write(self.request(number))
         return await line.answered
+
+    async def connect(self, make: Callable[[], LINE]) -> LINE:
+        """A new connection."""
+        _, line = await asyncio.get_running_loop().create_connection(make, *self._address)
+        self._line = line
+        return line
+
+    def request(self, number: int) -> bytes:
+        return b"%s%d\r\n\r\n%s" % (self._head, number, self._body)
 
     def close(self) -> None:
         if self._line.transport is not None:
@@ -168,28 +182,98 @@ async def closed_loop(clients: list[Client], seconds: float) -> tuple[Answers, f
     return answers, time.perf_counter() - begin
 
 
+class _Steady:
+    """Sends each request at its time, over whichever connection is free. No task per request: they cost what is measured."""
+
+    def __init__(self, clients: list[Client], answers: Answers) -> None:
+        self._clients = clients
+        self._answers = answers
+        self._free: deque[_SteadyLine] = deque()
+        self._due: deque[tuple[int, float]] = deque()
+        self._broken: list[Client] = []
+        self.under_way = 0
+        self.begin = 0.0
+
+    async def connect(self) -> None:
+        """Open every connection, or open the broken ones again."""
+        missing, self._broken = self._broken or self._clients, []
+        for client in missing:
+            try:
+                line = await client.connect(partial(_SteadyLine, self, client))
+            except OSError:
+                self._broken.append(client)
+            else:
+                self._free.append(line)
+
+    @property
+    def unsent(self) -> int:
+        return len(self._due)
+
+    @property
+    def broken(self) -> int:
+        return len(self._broken)
+
+    def send(self, number: int, due: float) -> None:
+        self._due.append((number, due))
+        self.send_due()
+
+    def send_due(self) -> None:
+        while self._due and self._free:
+            line = self._free.popleft()
+            if line.transport is None:
+                self._broken.append(line.client)  # While nobody used it.
+                continue
+            number, due = self._due.popleft()
+            self._answers.late.append(time.perf_counter() - due)
+            self.under_way += 1
+            line.due = due
+            line.transport.write(line.client.request(number))
+
+    def heard(self, line: "_SteadyLine", answer: HttpAnswer) -> None:
+        self.under_way -= 1
+        due, line.due = line.due or 0.0, None
+        self._answers.add(answer, time.perf_counter() - due, due - self.begin)
+        if line.transport is None:
+            self._broken.append(line.client)
+        else:
+            self._free.append(line)
+            self.send_due()
+
+
+class _SteadyLine(_Line):
+    def __init__(self, steady: _Steady, client: Client) -> None:
+        super().__init__()
+        self._steady = steady
+        self.client = client
+        self.due: float | None = None
+
+    def _tell(self, answer: HttpAnswer) -> None:
+        if self.due is not None:
+            self._steady.heard(self, answer)
+
+
 async def open_loop(
     clients: list[Client], seconds: float, rate: float, settle: float = 0.0
 ) -> tuple[Answers, float]:
     """Requests leave at their time, however late the answers are; latency counts from that time."""
-    answers, begin, idle = Answers(settle), time.perf_counter(), asyncio.Queue[Client]()
-    for client in clients:
-        idle.put_nowait(client)
-
-    async def one(number: int, due: float) -> None:
-        client = await idle.get()
-        answers.late.append(time.perf_counter() - due)
-        answers.add(await client.post(number), time.perf_counter() - due, due - begin)
-        idle.put_nowait(client)
-
-    async with asyncio.TaskGroup() as group:
-        for number in range(int(seconds * rate)):
-            due = begin + number / rate
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            group.create_task(one(number + 1, due))
+    answers = Answers(settle)
+    steady = _Steady(clients, answers)
+    await steady.connect()
+    steady.begin = begin = time.perf_counter()
+    number, wanted = 0, int(seconds * rate)
+    while number < wanted or steady.under_way or steady.unsent:
+        now = time.perf_counter()
+        while number < wanted and (due := begin + number / rate) <= now:
+            number += 1
+            steady.send(number, due)
+        if steady.broken:
+            await steady.connect()
+            steady.send_due()
+        await asyncio.sleep(0.001)
+    lasted = time.perf_counter() - begin
     for client in clients:
         client.close()
-    return answers, time.perf_counter() - begin
+    return answers, lasted
 
 
 def main() -> None:
