@@ -15,7 +15,7 @@ from msgspec import Struct
 from chassis.expressions import Form as Fields
 from chassis.expressions import Language, Scope, compile_config
 from contracts.codec import encode
-from contracts.limits import ATTEMPT_SECONDS, PORTS_PER_NODE, NodeId, PoolName, PortName
+from contracts.limits import ATTEMPT_SECONDS, CEL_PER_WORKFLOW, PORTS_PER_NODE, NodeId, PoolName, PortName
 from contracts.nodes import NodeSpec
 from contracts.plans import Plan, PlanEdge, PlanNode, Reads
 from contracts.workflows import Edge, Fault, Node, Retry, Workflow
@@ -99,6 +99,7 @@ class _Compiling:
         self._nodes: dict[NodeId, tuple[int, Node]] = {}
         self._drawn: list[_Drawn] = []
         self._named: dict[NodeId, _Drawn] = {}
+        self._expressions = 0
 
     def nodes(self) -> tuple[PlanNode, ...]:
         """The nodes of the plan in topological order; of no use when there are faults."""
@@ -106,6 +107,11 @@ class _Compiling:
         self._read_types()
         topology = self._read_edges()
         planned = {drawn.place: self._planned(drawn, topology) for drawn in self._drawn}
+        if self._expressions > CEL_PER_WORKFLOW:
+            message = (
+                f"All nodes together have {self._expressions} expressions; at most are {CEL_PER_WORKFLOW}."
+            )
+            self._fault("workflow.limit", "/nodes", message)
         return tuple(
             msgspec.structs.replace(planned[self._nodes[name][0]], order=rank)
             for rank, name in enumerate(topology.order)
@@ -260,6 +266,7 @@ class _Compiling:
             # In and behind a circle nobody can say what comes before; the circle itself is told.
             scope=Scope(nodes=topology.ancestors.get(node.id, known), known=known),
         )
+        self._expressions += fields.expressions
         for fault in fields.faults:
             self._fault(
                 "workflow.bad_expression", at + fault.field, fault.message, node.id, fault.position.offset

@@ -15,9 +15,9 @@ from chassis.ports import Stored
 from contracts.cloudevents import TRACE
 from contracts.codec import Unknown, decode_commit, decode_envelope
 from contracts.commits import FIRST_HASH, Commit
-from contracts.runs import RunEvent, RunParked
+from contracts.runs import RunEvent, RunParked, RunStarted
 from contracts.subjects import partition
-from orchestrator.run import Run, evolve
+from orchestrator.run import RULES, Run, evolve
 
 REMEMBERED_RUNS: Final = 20_000
 PARKED: Final = f'"{RunParked.__struct_config__.tag}"'.encode()
@@ -82,6 +82,10 @@ def fold(org: str, run_id: str, history: Sequence[Stored]) -> Known:
             commit = decode_commit(stored.body)
         except Unknown as unknown:
             known = _place(known, stored, body_hash, unknown.needs_release)
+            continue
+        if any(isinstance(event, RunStarted) and event.rules > RULES for event in commit.events):
+            # Decided by rules that this release does not know: it must not go on by its own.
+            known = _place(known, stored, body_hash, commit.engine_version)
             continue
         if known.version == 0 and commit.version != 1:
             known = structs.replace(known, archived=True)

@@ -189,7 +189,10 @@ class Sources:
 
     def release(self, run: str) -> None:
         """The run was decided."""
-        self._held.pop(run, None)
+        for name in self._held.pop(run, ()):
+            answer = self._answers.entries.get(name)
+            if isinstance(answer, Undone) and answer.passing:
+                del self._answers.entries[name]
         if self._past is not None:
             self._past.release(run)
 

@@ -31,6 +31,8 @@ class Undone(Struct, frozen=True, kw_only=True, tag="undone"):
 
     message: str
     offset: int = 0
+    passing: bool = False
+    """It says nothing about the expression: asked at another time it may be answered."""
 
 
 Answer: TypeAlias = Done | Undone

@@ -9,6 +9,7 @@ import msgspec
 
 from chassis.expressions.apart import Reply, framed
 from chassis.expressions.jobs import Answer, Job, Undone
+from contracts.limits import CEL_WAIT_SECONDS
 
 SECONDS: Final = 1.0
 _COMMAND: Final = (sys.executable, "-m", "chassis.expressions.apart")
@@ -21,8 +22,10 @@ class WorkerProcess:
     Use as `async with`; the process ends with the block.
     """
 
-    def __init__(self, seconds: float = SECONDS) -> None:
+    def __init__(self, seconds: float = SECONDS, wait_seconds: float = CEL_WAIT_SECONDS) -> None:
+        """`seconds` for each job, `wait_seconds` for those before it: nobody queues for ever."""
         self._seconds = seconds
+        self._wait_seconds = wait_seconds
         self._process: Process | None = None
         self._turn = asyncio.Lock()
 
@@ -35,20 +38,33 @@ class WorkerProcess:
 
     async def answer(self, job: Job) -> Answer:
         """Never raises for what an expression does. Safe to cancel: the process is killed then."""
-        async with self._turn:
-            process = await self._running()
-            reply: Reply | None = None
-            try:
-                async with asyncio.timeout(self._seconds):
-                    reply = await _asked(process, job)
-            except TimeoutError:
-                return Undone(message=f"the expression takes longer than {self._seconds:g} s")
-            except (asyncio.IncompleteReadError, ConnectionError):
-                return Undone(message="the expression takes more memory than it may")
-            finally:
-                if reply is None or reply.spent:
-                    await self._stop()
-            return reply.answer
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await self._turn.acquire()
+        except TimeoutError:
+            return Undone(
+                message=f"the expression is costly, and others before it took longer than {self._wait_seconds:g} s",
+                passing=True,
+            )
+        try:
+            return await self._answered(job)
+        finally:
+            self._turn.release()
+
+    async def _answered(self, job: Job) -> Answer:
+        process = await self._running()
+        reply: Reply | None = None
+        try:
+            async with asyncio.timeout(self._seconds):
+                reply = await _asked(process, job)
+        except TimeoutError:
+            return Undone(message=f"the expression takes longer than {self._seconds:g} s")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return Undone(message="the expression takes more memory than it may")
+        finally:
+            if reply is None or reply.spent:
+                await self._stop()
+        return reply.answer
 
     async def _running(self) -> Process:
         if self._process is None or self._process.returncode is not None:

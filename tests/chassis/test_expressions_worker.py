@@ -160,3 +160,17 @@ async def test_apart_and_on_the_spot_give_the_same(worker: WorkerProcess) -> Non
     assert compiled.evaluate(context, answers) == 1499
     nul = Job(source="trigger + '!'", values=Raw(rb'{"@0": "a\u0000b"}'))
     assert await worker.answer(nul) == answered(nul, language) == Done(value=Raw(rb'"a\u0000b!"'))
+
+
+async def test_nobody_queues_for_ever_behind_heavy_jobs() -> None:
+    async with WorkerProcess(seconds=0.6, wait_seconds=0.3) as worker, asyncio.TaskGroup() as asked:
+        heavy = asked.create_task(worker.answer(ENDLESS))
+        await asyncio.sleep(0)
+        waiting = [asked.create_task(worker.answer(EASY)) for _ in range(3)]
+        for each in waiting:
+            answer = await each
+            assert isinstance(answer, Undone)
+            assert answer.passing
+            assert "others before it took longer than 0.3 s" in answer.message
+        assert isinstance(await heavy, Undone)
+        assert await worker.answer(EASY) == ANSWER, "the turn was not lost"

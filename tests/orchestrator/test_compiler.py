@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chassis.expressions import Language
 from contracts.codec import Decoder
-from contracts.limits import EDGES, NODES, VARS, WORKFLOW_BYTES
+from contracts.limits import CEL_PER_WORKFLOW, EDGES, NODES, VARS, WORKFLOW_BYTES
 from contracts.nodes import NodeSpec, Port
 from contracts.plans import Plan
 from contracts.workflows import Edge, Fault, Node, Retry, Workflow
@@ -338,3 +338,21 @@ def test_any_json_gives_a_plan_or_faults(drawn: Any) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_give_faults(data: bytes) -> None:
     assert isinstance(compiled(data), list)
+
+
+def test_all_nodes_together_have_so_many_expressions_and_no_more() -> None:
+    def full(more: int) -> dict[str, Any]:
+        each = CEL_PER_WORKFLOW // 5
+        counts = [each] * 4 + [each + more]
+        nodes = [
+            {"id": f"n{number}", "type": "echo", "config": {"value": ["{{ 1 }}"] * count}}
+            for number, count in enumerate(counts)
+        ]
+        edges = [{"source": f"n{n}", "target": f"n{n + 1}"} for n in range(4)]
+        return {"nodes": nodes, "edges": edges}
+
+    plan_of(full(0))
+    faults = compiled(full(1))
+    assert isinstance(faults, list)
+    assert [(fault.code, fault.pointer) for fault in faults] == [("workflow.limit", "/nodes")]
+    assert f"{CEL_PER_WORKFLOW + 1}" in faults[0].message

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from chassis.expressions import Answer, Done, Job
+from chassis.expressions import Answer, Done, Job, Undone
 from chassis.ids import digest
 from chassis.testing.scenario import Scenario
 from contracts.codec import encode
@@ -311,6 +311,19 @@ def test_an_expression_that_may_be_costly_is_asked_for_and_its_answer_is_taken()
     assert isinstance(job, Job)
     answers: dict[str, Answer] = {job.name: Done(value=value(3_000).value)}
     assert config_of(story(plan, answers=answers).when(start), "a") == value({"value": 3_000})
+
+
+def test_an_evaluation_that_found_no_turn_fails_its_step_and_names_node_and_field() -> None:
+    plan = plan_of(echo("a", "{{ trigger.body.map(x, trigger.body.map(y, x + y).size()).size() }}"))
+    start = begin(list(range(3_000)))
+    with pytest.raises(NotReady) as missing:
+        story(plan).when(start)
+    (job,) = missing.value.jobs
+    answers: dict[str, Answer] = {job.name: Undone(message="others before it took longer", passing=True)}
+    [failed] = [e for e in story(plan, answers=answers).when(start).said if isinstance(e, StepFailed)]
+    error = failed.error
+    assert (error.code, error.node, error.field) == ("expression", "a", "/value")
+    assert "others before it" in error.message
 
 
 # --- Outputs of the run -------------------------------------------------------------------------

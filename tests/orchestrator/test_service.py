@@ -20,7 +20,7 @@ from contracts.subjects import run as run_subject
 from orchestrator.answers import Replies
 from orchestrator.emission import Emission
 from orchestrator.judge import Judge
-from orchestrator.run import Graph
+from orchestrator.run import RULES, Graph
 from orchestrator.service import PATIENCE, Orchestrator
 from orchestrator.sources import Sources
 from tests.orchestrator.stories import START, AsWritten, action, control, done, drawn, value
@@ -252,6 +252,32 @@ def test_an_event_from_a_newer_release_parks_the_run_and_keeps_its_messages() ->
         assert again.result == "refused"
         assert len(room.log.subjects()[subject]) == len(history)
         assert len(room.dead.stored) == 2
+
+
+def test_a_run_that_keeps_newer_rules_waits_for_the_release_that_knows_them() -> None:
+    @told(drawn("a"))
+    async def story(room: Room) -> None:
+        await room.say(room.start)
+        subject = run_subject("org", "run-1")
+        first = room.log.subjects()[subject][0]
+        commit = decode_commit(first.body)
+        events = (structs.replace(commit.events[0], rules=RULES + 1), *commit.events[1:])
+        strange = encode(structs.replace(commit, events=events, engine_version="9.4.0"))
+        room.log._by_subject[subject] = [structs.replace(first, body=strange)]
+        assert room.service is not None
+        room.service._memory.clear()
+        [answer] = await room.say(done("a"))
+        assert answer.result == "refused"
+        assert answer.error is not None
+        assert "needs release ≥ 9.4.0" in answer.error.message
+        history = room.log.subjects()[subject]
+        assert b"run.parked" in history[-1].body
+        assert b'"needs_release":"9.4.0"' in history[-1].body
+        assert b"step.reported" not in history[-1].body
+        [again] = await room.say(Look(**TO))
+        assert again.result == "refused"
+        assert len(room.log.subjects()[subject]) == 2
+        assert room.dead.stored[0][0] == "dlq.INBOX.org.run-1"
 
 
 def test_a_late_message_for_an_archived_run_changes_nothing() -> None:
