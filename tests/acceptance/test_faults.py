@@ -43,7 +43,7 @@ async def deliver(url: str, label: str, count: int, *, at_once: int = 20) -> lis
     async def one() -> None:
         sender = client(url, label)
         for number in numbers:
-            while (status := await sender.post(number)) not in ("202", "200"):
+            while (status := (await sender.post(number))[0]) not in ("202", "200"):
                 statuses.append(status)
                 await asyncio.sleep(0.1)
             statuses.append(status)
