@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import msgspec
 import structlog
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -31,6 +32,7 @@ from chassis.settings import Settings
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.sdk.trace.id_generator import IdGenerator
 
 # --- Log lines --------------------------------------------------------------------------------
 
@@ -125,13 +127,20 @@ class Tracer:
 
     def __init__(self, ratio: float = 0.0, provider: "TracerProvider | None" = None) -> None:
         self._provider = provider
+        self._next_trace = 0
+        if provider is not None:
+            provider.id_generator = _ids(provider.id_generator, lambda: self._next_trace)  # type: ignore[assignment]  # Any generator will do; the SDK says less than it takes.
         self._tracer = provider.get_tracer("automateos") if provider else None
         self._sampled_below = round(ratio * 2**64) if provider else 0
 
     def begin(self, seed: str) -> str:
-        """A new trace for what `seed` (a receipt, say) names. Whether it is recorded is a function of its id."""
+        """A new trace for what `seed` (a receipt, say) names. Whether it is recorded is a function of its id.
+
+        One that is recorded has no span yet: the first one in it is its root, and nobody's child.
+        """
         digest = hashlib.sha256(seed.encode("utf-8", "surrogatepass")).hexdigest()
-        return self._flagged(digest[:32], digest[32:48])
+        recorded = self._records(digest[:32])
+        return self._flagged(digest[:32], _NOTHING[1] if recorded else digest[32:48])
 
     def accept(self, traceparent: str | None, seed: str) -> str:
         """Go on with a stranger's trace, but let nobody outside decide what is recorded."""
@@ -147,11 +156,9 @@ class Tracer:
         if self._tracer is None or found is None or not int(found[3], 16) & TraceFlags.SAMPLED:
             yield parent
             return
-        remote = SpanContext(
-            int(found[1], 16), int(found[2], 16), is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED)
+        span = self._tracer.start_span(
+            name, self._around(found[1], found[2]), kind=SpanKind.CONSUMER, attributes=attributes
         )
-        context = trace.set_span_in_context(NonRecordingSpan(remote))
-        span = self._tracer.start_span(name, context, kind=SpanKind.CONSUMER, attributes=attributes)
         inner = span.get_span_context()
         try:
             yield f"00-{inner.trace_id:032x}-{inner.span_id:016x}-{inner.trace_flags:02x}"
@@ -162,14 +169,41 @@ class Tracer:
         finally:
             span.end()
 
+    def _around(self, trace_hex: str, span_hex: str) -> Context:
+        """What a span is the child of."""
+        if span_hex == _NOTHING[1]:
+            self._next_trace = int(trace_hex, 16)
+            return Context()
+        remote = SpanContext(
+            int(trace_hex, 16), int(span_hex, 16), is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED)
+        )
+        return trace.set_span_in_context(NonRecordingSpan(remote))
+
     def close(self) -> None:
         """Send what is still held back."""
         if self._provider is not None:
             self._provider.shutdown()
 
     def _flagged(self, trace_hex: str, span_hex: str) -> str:
-        sampled = int(trace_hex[16:], 16) < self._sampled_below
-        return f"00-{trace_hex}-{span_hex}-{'01' if sampled else '00'}"
+        return f"00-{trace_hex}-{span_hex}-{'01' if self._records(trace_hex) else '00'}"
+
+    def _records(self, trace_hex: str) -> bool:
+        return int(trace_hex[16:], 16) < self._sampled_below
+
+
+def _ids(others: "IdGenerator", trace_of_next: Callable[[], int]) -> "IdGenerator":
+    """A root span has the id of the trace that was begun; all else is as it was."""
+    # Only where a collector is: see `tracer_for`.
+    from opentelemetry.sdk.trace.id_generator import IdGenerator
+
+    class Ids(IdGenerator):
+        def generate_span_id(self) -> int:
+            return others.generate_span_id()
+
+        def generate_trace_id(self) -> int:
+            return trace_of_next()
+
+    return Ids()
 
 
 def tracer_for(service: str, settings: Settings, exporter: "SpanExporter | None" = None) -> Tracer:
@@ -191,6 +225,13 @@ def tracer_for(service: str, settings: Settings, exporter: "SpanExporter | None"
     endpoint = f"{settings.otlp_endpoint.rstrip('/')}/v1/traces"
     provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter(endpoint=endpoint)))
     return Tracer(settings.trace_ratio, provider)
+
+
+def notes_of(settings: Settings) -> tuple[str, ...]:
+    """What whoever asks a service for its readiness shall know besides."""
+    if settings.unsafe_fast:
+        return ("unsafe-fast: a power cut loses what was accepted.",)
+    return ()
 
 
 # --- Figures ----------------------------------------------------------------------------------

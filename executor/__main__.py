@@ -20,7 +20,7 @@ from chassis.lifecycle import CannotStart, Stopping, companions, run_service
 from chassis.postgres import pool
 from chassis.sealing import KeyFileUnusable, MasterKey
 from chassis.settings import Settings
-from chassis.telemetry import Metrics, tracer_for
+from chassis.telemetry import Metrics, notes_of, tracer_for
 from chassis.vault import Vault
 from contracts.limits import PoolName
 from executor.attempt import Means
@@ -92,7 +92,10 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                 beside.create_task(work)
             async with asyncio.TaskGroup() as group:
                 server = await serve(
-                    health_app(unready, metrics), settings.host, settings.executor_port, group
+                    health_app(unready, metrics, notes_of(settings)),
+                    settings.host,
+                    settings.executor_port,
+                    group,
                 )
                 await executor.serve(stopping)
                 await journal.drained(_GIVING_BACK_SECONDS)

@@ -24,7 +24,7 @@ from chassis.postgres import Pool, pool
 from chassis.rate_limit import RateLimit, redis_client
 from chassis.sealing import KeyFileUnusable, MasterKey
 from chassis.settings import Settings
-from chassis.telemetry import Metrics, tracer_for
+from chassis.telemetry import Metrics, notes_of, tracer_for
 from chassis.vault import Vault
 from contracts.subjects import DOMAIN, HOOKS, RUNS
 from gateway.app import Parts, framework, gateway_app
@@ -231,13 +231,6 @@ def show(metrics: Metrics, gateway: Gateway, limit: RateLimit) -> None:
         "Decisions about a rate made without Redis.",
         lambda: limit.fallbacks,
     )
-
-
-def notes_of(settings: Settings) -> tuple[str, ...]:
-    """What whoever asks for readiness shall know besides."""
-    if settings.unsafe_fast:
-        return ("unsafe-fast: a power cut loses what was accepted.",)
-    return ()
 
 
 def tls_of(settings: Settings) -> tuple[str, str] | None:

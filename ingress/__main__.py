@@ -19,7 +19,7 @@ from chassis.postgres import pool
 from chassis.rate_limit import RateLimit, redis_client
 from chassis.sealing import MasterKey
 from chassis.settings import Settings
-from chassis.telemetry import Metrics, tracer_for
+from chassis.telemetry import Metrics, notes_of, tracer_for
 from chassis.vault import Vault
 from contracts.subjects import DOMAIN
 from ingress.accept import Door
@@ -91,6 +91,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             tracer=tracer,
             clock=clock,
             trusted_proxies=settings.trusted_proxies,
+            notes=notes_of(settings),
         )
         tls = (
             (settings.tls_certificate_file, settings.tls_key_file) if settings.tls_certificate_file else None

@@ -4,6 +4,7 @@ A framework costs twenty times as much per request as this function; here that i
 """
 
 import ipaddress
+from collections.abc import Sequence
 from typing import Final
 
 from chassis.admission import Admission
@@ -32,6 +33,7 @@ def ingress_app(  # noqa: PLR0913  # The composition root names every part once.
     tracer: Tracer,
     clock: Clock,
     trusted_proxies: int,
+    notes: Sequence[str] = (),
 ) -> Guard:
     """The whole of ingress as one ASGI app."""
 
@@ -44,7 +46,8 @@ def ingress_app(  # noqa: PLR0913  # The composition root names every part once.
             admission.check()
             await _send(send, await _hook(door, admission, clock, scope, receive))
             return
-        answer = await health_answer(path, ready, metrics) if _inside(scope["state"]["address"]) else None
+        inside = _inside(scope["state"]["address"])
+        answer = await health_answer(path, ready, metrics, notes) if inside else None
         if answer is None:
             raise Problem("not_found", "Webhooks live under /hooks/.")
         await send_whole(send, *answer)

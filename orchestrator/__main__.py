@@ -16,7 +16,7 @@ from chassis.past import Horizon, PostgresRunIds
 from chassis.ports import Log
 from chassis.postgres import Pool, pool
 from chassis.settings import Settings
-from chassis.telemetry import Metrics
+from chassis.telemetry import Metrics, notes_of
 from orchestrator.answers import Replies
 from orchestrator.catalogue import SPECS
 from orchestrator.emission import Emission
@@ -92,7 +92,10 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             await js.catalogue.announce(spec)
         async with asyncio.TaskGroup() as group:
             server = await serve(
-                health_app(unready, metrics), settings.host, settings.orchestrator_port, group
+                health_app(unready, metrics, notes_of(settings)),
+                settings.host,
+                settings.orchestrator_port,
+                group,
             )
             serving = group.create_task(orchestrator.serve())
             await stopping.wait()

@@ -18,7 +18,7 @@ from chassis.ports import Away
 from chassis.postgres import Pool, pool
 from chassis.sealing import KeyFileUnusable, SigningKey
 from chassis.settings import Settings
-from chassis.telemetry import Metrics
+from chassis.telemetry import Metrics, notes_of
 from contracts.subjects import ANCHORS, DLQ, HOOKS, RUNS
 from projections.anchors import Anchors, PostgresHeads
 from projections.archiver import Archiver, Tombstones
@@ -61,7 +61,9 @@ async def main(settings: Settings, stopping: Stopping) -> None:
         async def unready() -> list[str]:
             return [*js.unready(), *reasons(lines, clock)]
 
-        async with serving(health_app(unready, metrics), settings.host, settings.projections_port):
+        async with serving(
+            health_app(unready, metrics, notes_of(settings)), settings.host, settings.projections_port
+        ):
             streams = JetStreamStreams(js.connection)
             facts = await _safe_to_go_on(streams, postgres, stopping)
             if facts is None:

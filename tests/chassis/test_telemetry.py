@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,6 +140,48 @@ def test_while_tracing_is_off_the_parent_is_handed_on() -> None:
     with Tracer().span("attempt", OUTSIDE) as inner:
         assert inner == OUTSIDE
     assert tracer_for("demo", Settings()).begin("r").endswith("-00")
+
+
+def test_the_first_span_of_a_trace_of_ours_is_its_root_and_the_parent_of_all_others() -> None:
+    tracer, exporter = recording(1.0)
+    begun = tracer.begin("receipt 1")
+    with tracer.span("http.request", begun) as outer:
+        with tracer.span("attempt", outer):
+            pass
+        with tracer.span("attempt", outer):
+            pass
+    *children, root = exporter.get_finished_spans()
+    assert root.parent is None
+    assert f"{root.context.trace_id:032x}" == trace_id(begun) == trace_id(outer)
+    for child in children:
+        assert child.parent is not None
+        assert child.parent.span_id == root.context.span_id
+        assert child.context.trace_id == root.context.trace_id
+
+
+def test_two_traces_that_are_begun_at_once_do_not_mix() -> None:
+    tracer, exporter = recording(1.0)
+    with tracer.span("a", tracer.begin("1")) as first, tracer.span("b", tracer.begin("2")) as second:
+        pass
+    assert {f"{span.context.trace_id:032x}" for span in exporter.get_finished_spans()} == {
+        trace_id(first),
+        trace_id(second),
+    }
+    assert all(span.parent is None for span in exporter.get_finished_spans())
+
+
+def test_the_sampler_of_a_service_keeps_what_its_tracer_began(tmp_path: Path) -> None:
+    exporter = InMemorySpanExporter()
+    settings = Settings(data_dir=str(tmp_path), otlp_endpoint="http://127.0.0.1:9", trace_ratio=0.5)
+    tracer = tracer_for("ingress", settings, exporter)
+    begun = [tracer.begin(f"receipt {number}") for number in range(100)]
+    for each in begun:
+        with tracer.span("http.request", each):
+            pass
+    tracer.close()
+    recorded = {f"{span.context.trace_id:032x}" for span in exporter.get_finished_spans()}
+    assert recorded == {trace_id(each) for each in begun if each.endswith("-01")}
+    assert 20 < len(recorded) < 80
 
 
 def test_a_span_is_the_parent_of_what_it_causes() -> None:

@@ -7,7 +7,8 @@ import pytest
 from chassis.lifecycle import CannotStart
 from chassis.sealing import MasterKey
 from chassis.settings import Settings
-from gateway.__main__ import egress_of, master_key, notes_of, tls_of
+from chassis.telemetry import notes_of
+from gateway.__main__ import egress_of, master_key, tls_of
 
 
 @pytest.mark.parametrize("content", [None, "too short", ""])

@@ -51,7 +51,7 @@ class Reply(Struct, frozen=True):
 class Stack:
     """One installation whose services are tasks."""
 
-    def __init__(self, settings: Mapping[str, Settings], group: asyncio.TaskGroup) -> None:
+    def __init__(self, settings: dict[str, Settings], group: asyncio.TaskGroup) -> None:
         self.settings = settings
         self._group = group
         self._running: dict[str, tuple[Stopping, asyncio.Task[None]]] = {}
