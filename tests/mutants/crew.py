@@ -16,6 +16,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 from msgspec import Struct, structs
 
+from tests.mutants.den import Den
 from tests.mutants.hunt import Order, Word
 from tests.mutants.mutant import ROOT, Mutant
 
@@ -117,22 +118,28 @@ class Crew:
         return [known[mutant.name] for mutant in mutants if mutant.name in known]
 
     async def _work(self, waiting: Iterator[Mutant]) -> None:
-        for mutant in waiting:
-            if time.monotonic() >= self._bounds.end:
-                return
-            outcome = await self._one(mutant)
-            self._checkpoint.add(outcome)
-            if outcome.state != "undecided":
-                self._tell(shown(outcome))
+        den = Den()
+        try:
+            for mutant in waiting:
+                if time.monotonic() >= self._bounds.end:
+                    return
+                outcome = await self._one(den, mutant)
+                self._checkpoint.add(outcome)
+                if outcome.state != "undecided":
+                    self._tell(shown(outcome))
+        finally:
+            await den.close()
 
-    async def _one(self, mutant: Mutant) -> Outcome:
+    async def _one(self, den: Den, mutant: Mutant) -> Outcome:
         """Hunt one mutant. A kill counts only where the unchanged code shows nothing: else the hunt goes on behind it."""
         began = time.monotonic()
         seeds = self._seeds(mutant)
         passed = 0 if mutant.tests else self._checkpoint.passed.get(mutant.name, 0)
         while True:
-            outcome = await self._hunted(mutant, seeds, passed)
-            innocent = await self._is_innocent(mutant, outcome.seed) if outcome.state == "killed" else True
+            outcome = await self._hunted(den, mutant, seeds, passed)
+            innocent = (
+                await self._is_innocent(den, mutant, outcome.seed) if outcome.state == "killed" else True
+            )
             passed = outcome.schedules
             if innocent is False and passed < len(seeds) and not mutant.tests:
                 continue
@@ -142,40 +149,38 @@ class Crew:
                 outcome = structs.replace(outcome, state="undecided")
             return structs.replace(outcome, seconds=round(time.monotonic() - began, 1))
 
-    async def _hunted(self, mutant: Mutant, seeds: Sequence[int], passed: int) -> Outcome:
-        last, in_time = await self.ask(mutant, seeds[passed:], passed)
+    async def _hunted(self, den: Den, mutant: Mutant, seeds: Sequence[int], passed: int) -> Outcome:
+        last = await self._ask(den, mutant, seeds[passed:], passed)
         outcome = Outcome(
             mutant=mutant.name,
             state="undecided",
-            stage=mutant.stage if not mutant.tests else "tests",
-            schedules=passed + last.schedules,
+            stage="tests" if mutant.tests else mutant.stage,
+            schedules=max(
+                passed + last.schedules if last else 0, self._checkpoint.passed.get(mutant.name, 0)
+            ),
         )
-        if last.state == "killed":
-            return structs.replace(
-                outcome, state="killed", seed=last.seed, promise=last.promise, said=last.said
-            )
-        if last.state == "broken":
-            return structs.replace(outcome, state="error", said=last.said)
-        if (
-            last.state == "passed"
-            and (mutant.tests or outcome.schedules >= self._bounds.schedules)
-            and in_time
-        ):
-            return structs.replace(outcome, state="survived")
-        if in_time:
-            return structs.replace(outcome, state="error", said=f"ended without a last word: {last.said}")
-        if time.monotonic() < self._bounds.end:
-            said = f"not decided within {self._bounds.seconds_each} s"
-            return structs.replace(outcome, state="error", said=said)
-        return outcome
+        match last:
+            case None if time.monotonic() < self._bounds.end:
+                said = f"not decided within {self._bounds.seconds_each} s"
+                return structs.replace(outcome, state="error", said=said)
+            case None:
+                return outcome
+            case Word(state="killed"):
+                return structs.replace(
+                    outcome, state="killed", seed=last.seed, promise=last.promise, said=last.said
+                )
+            case Word(state="passed") if mutant.tests or outcome.schedules >= self._bounds.schedules:
+                return structs.replace(outcome, state="survived")
+            case _:
+                return structs.replace(outcome, state="error", said=last.said or "ended without a last word")
 
-    async def _is_innocent(self, mutant: Mutant, seed: int) -> bool | None:
+    async def _is_innocent(self, den: Den, mutant: Mutant, seed: int) -> bool | None:
         """Whether the unchanged code shows nothing at this seed, or in these tests; None when time was over."""
         key = (mutant.stage, tuple(mutant.tests), seed)
         if key not in self._innocent:
             unchanged = structs.replace(IDENTITY, stage=mutant.stage, tests=mutant.tests)
-            word, in_time = await self.ask(unchanged, [seed])
-            if not in_time:
+            word = await self._ask(den, unchanged, [seed])
+            if word is None:
                 return None
             self._innocent[key] = word.state == "passed" and word.schedules > 0
         return self._innocent[key]
@@ -185,41 +190,22 @@ class Crew:
         lethal = self._first.get(mutant.name, -1)
         return seeds if lethal not in seeds else [lethal, *seeds[:lethal], *seeds[lethal + 1 :]]
 
-    async def ask(self, mutant: Mutant, seeds: Sequence[int], passed: int = 0) -> tuple[Word, bool]:
-        """The last word of a hunting process, and whether it had time enough to say it."""
+    async def _ask(self, den: Den, mutant: Mutant, seeds: Sequence[int], passed: int = 0) -> Word | None:
+        """The last word about a mutant; None when there was no time for it."""
+        heard = 0
+
+        def hear(word: Word) -> None:
+            nonlocal heard
+            self.schedules += word.schedules - heard
+            heard = word.schedules
+            if word.state == "passed" and heard % TOLD_EVERY == 0:
+                so_far = passed + heard
+                self._checkpoint.add(Outcome(mutant=mutant.name, state="undecided", schedules=so_far))
+                self._tell(f"{mutant.name}: {so_far} schedules passed")
+
         order = Order(edits=mutant.edits, stage=mutant.stage, seeds=seeds, tests=mutant.tests)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.mutants.hunt",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            cwd=ROOT, limit=2**20,
-        )  # fmt: skip
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        last = Word(state="silent")
         until = min(time.monotonic() + self._bounds.seconds_each, self._bounds.end)
-        try:
-            async with asyncio.timeout(max(0.0, until - time.monotonic())):
-                process.stdin.write(msgspec.json.encode(order))
-                process.stdin.close()
-                async for line in process.stdout:
-                    word = msgspec.json.decode(line, type=Word)
-                    self.schedules += word.schedules - last.schedules
-                    last = word
-                    if word.state == "passed" and word.schedules % TOLD_EVERY == 0:
-                        so_far = passed + word.schedules
-                        self._checkpoint.add(Outcome(mutant=mutant.name, state="undecided", schedules=so_far))
-                        self._tell(f"{mutant.name}: {so_far} schedules passed")
-                errors = (await process.stderr.read())[-500:].decode(errors="replace")
-                await process.wait()
-        except TimeoutError:
-            return last, False
-        finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-        return (structs.replace(last, said=errors) if process.returncode else last), True
+        return await den.ask(order, until, hear)
 
 
 def shown(outcome: Outcome) -> str:

@@ -1,11 +1,13 @@
 """One process, one mutant: apply it, then play schedules until the checker finds a violation. Speaks JSON lines.
 
-`python -m tests.mutants.hunt` reads its order from stdin. Nothing of ours but the mutant itself is imported before the
-mutant is applied.
+`python -m tests.mutants.hunt` reads one order a line and forks a hunter for each, so that what is not ours is imported
+once. Of ours nothing but the table of mutants is imported before a mutant is applied.
 """
 
 import contextlib
+import importlib
 import io
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -14,13 +16,19 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from tests.mutants.mutant import Broken, Edit, apply
+from tests.mutants.mutant import ROOT, Broken, Edit, apply
 
 OUR_OWN_MISTAKE: Final = re.compile(
     rb"\b(NameError|AttributeError|TypeError|UnboundLocalError|ImportError|ModuleNotFoundError)\b"
 )
 """A mutant that shows itself by one of these is badly written: that says nothing about the checker."""
 TOLD_EVERY: Final = 25
+_PYTEST: Final = (
+    *("-q", "-x", "--no-header", "-p", "no:cacheprovider"),
+    # A plug-in of pytest that was imported before pytest has no better asserts. Nobody reads them here.
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+)
+OURS: Final = frozenset(path.name for path in ROOT.iterdir() if path.is_dir())
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -36,7 +44,7 @@ class Word(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a hunting process says: how far it is, and in the end what came of the mutant."""
 
     state: str
-    """`passed` (so far), `killed`, `broken`; nothing more comes after the last two."""
+    """`passed` (so far), `killed`, `broken`; `over` when the hunter has ended."""
     seed: int = -1
     promise: str = ""
     said: str = ""
@@ -49,22 +57,51 @@ def say(word: Word) -> None:
 
 
 def main() -> None:
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    _import_what_is_not_ours()
+    for line in sys.stdin.buffer:
+        hunter = os.fork()
+        if hunter == 0:
+            say(hunted(msgspec.json.decode(line, type=Order)))
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(hunter, 0)[1])
+        say(Word(state="over", said=f"the hunter ended with {code}" if code else ""))
+
+
+def _import_what_is_not_ours() -> None:
+    """Every module that a hunter will import and that no mutant can change."""
+    reading, writing = os.pipe()
+    scout = os.fork()
+    if scout == 0:
+        with contextlib.suppress(Exception):
+            importlib.import_module("tests.mutants.stages")
+        with os.fdopen(writing, "w") as pipe:
+            pipe.write(" ".join(name for name in sys.modules if name.partition(".")[0] not in OURS))
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        names = pipe.read().split()
+    os.waitpid(scout, 0)
+    for name in names:
+        with contextlib.suppress(Exception):  # Whatever cannot be imported alone is left to the hunters.
+            importlib.import_module(name)
+
+
+def hunted(order: Order) -> Word:
+    """What comes of an order. Only once in a process: what was imported stays changed."""
     try:
         apply(order.edits)
-        word = _tested(order.tests) if order.tests else _hunted(order)
+        return _tested(order.tests) if order.tests else _hunted(order)
     except Broken as broken:
-        word = Word(state="broken", said=str(broken))
+        return Word(state="broken", said=str(broken))
     except Exception as error:  # Whatever the import of a mutant raises is told, not lost.
-        word = Word(state="broken", said=f"{type(error).__name__}: {error}")
-    say(word)
+        return Word(state="broken", said=f"{type(error).__name__}: {error}")
 
 
 def _tested(tests: Sequence[str]) -> Word:
     import pytest  # Only here is it needed.
 
     with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(printed):
-        code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--no-header", *tests])
+        code = pytest.main([*_PYTEST, *tests])
     text = printed.getvalue()
     failed = re.search(r"^FAILED (\S+::.*)$", text, re.MULTILINE)
     match int(code):
