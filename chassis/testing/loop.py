@@ -215,6 +215,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         """Run until `reached()`, looked at after so many callbacks. Raises `Deadlock`, `TooLong` or what a process raised."""
         last = self.steps + steps
         end = self._now + seconds
+        around = asyncio._get_running_loop()  # noqa: SLF001  # A test of real servers may play a schedule in between.
         asyncio._set_running_loop(self)  # noqa: SLF001  # How a loop says that it runs.
         try:
             with _unlisted_tasks():
@@ -223,7 +224,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                         raise TooLong(f"{self.steps} steps, {self._now:.1f} s")
                     self._run(every)
         finally:
-            asyncio._set_running_loop(None)  # noqa: SLF001
+            asyncio._set_running_loop(around)  # noqa: SLF001
 
     def close(self) -> None:
         """End every task that is left, in nobody's name: what its `finally` blocks do now reaches no process."""

@@ -5,9 +5,10 @@ clock too. Laws of one port may share a server, as long as each is given another
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 import pytest
 
@@ -16,6 +17,7 @@ from chassis.ports import (
     Arrival,
     Blobs,
     Inbox,
+    Letters,
     Log,
     NobodyThere,
     Ownership,
@@ -487,3 +489,90 @@ async def what_was_never_put_is_not_there(blobs: Blobs) -> None:
 
 
 BLOB_LAWS = (bytes_come_back_as_they_went, the_same_bytes_have_the_same_name, what_was_never_put_is_not_there)
+
+
+# --- Letters ----------------------------------------------------------------------------------
+
+
+async def every_letter_is_stored_behind_the_one_before(letters: Letters, place: str) -> None:
+    subject = subjects.dead_letter(subjects.INBOX, ORG, place)
+    first = await letters.store(subject, b"one", {"reason": "a"})
+    second = await letters.store(subject, b"two")
+    again = await letters.store(subject, b"two")
+    assert first < second < again, "no letter takes the place of another"
+
+
+LETTER_LAWS = (every_letter_is_stored_behind_the_one_before,)
+
+
+# --- Purging ----------------------------------------------------------------------------------
+
+Purge: TypeAlias = Callable[[str, int | None], Awaitable[int]]
+"""Of one log: the subjects, and before which sequence."""
+
+
+async def three(log: Log, place: str) -> list[int]:
+    sequences: list[int] = []
+    for body in (b"1", b"2", b"3"):
+        [sequence] = await log.append([commit(place, body, sequences[-1] if sequences else 0)])
+        assert sequence is not None
+        sequences.append(sequence)
+    return sequences
+
+
+async def a_tombstone_keeps_refusing(log: Log, purge: Purge, place: str) -> None:
+    *_, last = await three(log, place)
+    other = await three(log, f"{place}-other")
+    assert await purge(commit(place).subject, last) == 2
+    assert await purge(commit(place).subject, last) == 0, "safe to repeat"
+    assert [stored.body for stored in await log.history(commit(place).subject)] == [b"3"]
+    assert [stored.sequence for stored in await log.history(commit(f"{place}-other").subject)] == other
+    assert await log.append([commit(place, b"a new beginning", 0)]) == [None]
+    [fourth] = await log.append([commit(place, b"4", last)])
+    assert fourth is not None
+    assert fourth > last
+
+
+async def a_history_that_left_whole_can_begin_anew(log: Log, purge: Purge, place: str) -> None:
+    *_, last = await three(log, place)
+    assert await purge(commit(place).subject, last + 1) == 3
+    assert await log.last([commit(place).subject]) == {}
+    assert await log.history(commit(place).subject) == []
+    assert await log.append([commit(place, b"4", last)]) == [None], "there is nothing to be behind of"
+    [again] = await log.append([commit(place, b"again", 0)])
+    assert again is not None
+    assert again > last, "no sequence is used twice"
+
+
+async def what_comes_meanwhile_stays(log: Log, purge: Purge, place: str) -> None:
+    *_, last = await three(log, place)
+    [fourth] = await log.append([commit(place, b"4", last)])
+    assert await purge(commit(place).subject, last + 1) == 3
+    assert [stored.sequence for stored in await log.history(commit(place).subject)] == [fourth]
+
+
+async def everything_below_a_subject_goes(log: Log, purge: Purge, place: str) -> None:
+    await three(log, place)
+    await three(log, f"{place}-other")
+    assert await purge(f"run.{ORG}.>", None) >= 6
+    assert await log.last([commit(place).subject, commit(f"{place}-other").subject]) == {}
+
+
+async def a_reader_goes_past_what_has_left(log: Log, reader: Reader, purge: Purge, place: str) -> None:
+    *_, last = await three(log, place)
+    after = await three(log, f"{place}-after")
+    await purge(commit(place).subject, last)
+    read: list[int] = []
+    async for batch in reader.read(0):
+        read += [stored.sequence for stored in batch]
+        if read[-1:] == after[-1:]:
+            break
+    assert read == [last, *after]
+
+
+PURGE_LAWS = (
+    a_tombstone_keeps_refusing,
+    a_history_that_left_whole_can_begin_anew,
+    what_comes_meanwhile_stays,
+    everything_below_a_subject_goes,
+)

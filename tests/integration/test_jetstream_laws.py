@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
 
 from contracts.subjects import RUNS
+from projections.streams import JetStreamStreams
 from tests.integration import port_laws
 from tests.integration.conftest import OpenPorts
 
@@ -85,3 +87,21 @@ async def test_tasks_keep_their_laws(open_ports: OpenPorts, law: Callable[..., A
 async def test_blobs_keep_their_laws(open_ports: OpenPorts, law: Callable[..., Any]) -> None:
     async with open_ports() as ports:
         await law(ports.blobs)
+
+
+@named(port_laws.LETTER_LAWS)
+async def test_letters_keep_their_laws(open_ports: OpenPorts, law: Callable[..., Any]) -> None:
+    async with open_ports() as ports:
+        await law(ports.letters, "place")
+
+
+@named(port_laws.PURGE_LAWS)
+async def test_purging_keeps_its_laws(open_ports: OpenPorts, law: Callable[..., Any]) -> None:
+    async with open_ports() as ports:
+        await law(ports.log, partial(JetStreamStreams(ports.connection).purge, RUNS), "place")
+
+
+async def test_a_reader_goes_past_what_has_left(open_ports: OpenPorts) -> None:
+    async with open_ports() as ports:
+        purge = partial(JetStreamStreams(ports.connection).purge, RUNS)
+        await port_laws.a_reader_goes_past_what_has_left(ports.log, ports.reader(RUNS), purge, "place")

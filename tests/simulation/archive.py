@@ -21,9 +21,10 @@ IMPATIENCE: Final = timedelta(seconds=25)
 class MemoryStragglers:
     """The runs that should have moved by now."""
 
-    def __init__(self, world: World, tables: Tables) -> None:
+    def __init__(self, world: World, tables: Tables, impatience: timedelta = IMPATIENCE) -> None:
         self._world = world
         self._tables = tables
+        self._impatience = impatience
 
     async def due(self, at: datetime, after: Key | None, most: int) -> Sequence[Straggler]:
         return await self._world.operation(lambda: self._due(at, after)[:most])
@@ -34,7 +35,7 @@ class MemoryStragglers:
             for key, row in sorted(self._tables.runs.items())
             if row.ended is None
             and row.look_at is not None
-            and row.look_at < at + (IMPATIENCE if row.steps_running else timedelta(0))
+            and row.look_at < at + (self._impatience if row.steps_running else timedelta(0))
             and (after is None or key > after)
         ]
 

@@ -190,7 +190,7 @@ class Installation:
         """Histories leave the log. Then old deliveries are sent again, and old runs tried again."""
         loop = self.world.loop
         if self.story.tombstones is not None:
-            self.processes.resume()
+            self.processes.resume(but=("e1", "e2"))  # Ten minutes of their heartbeats are most of a schedule.
         self.clients.append(loop.spawn("retirement", self._come_back()))
 
     async def _come_back(self) -> None:
@@ -199,6 +199,7 @@ class Installation:
             self.clients.append(loop.spawn("archiving", self.retire()))
         else:
             await self.retire()
+            self.processes.resume()
             self.person.goes_on()
         self.clients += [
             loop.spawn(f"client{number}", self._client(number))

@@ -1,7 +1,7 @@
 """The processes of an installation, and what befalls them: kills, pauses, orderly stops, clocks that jump."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Final
 
 from msgspec import structs
@@ -12,6 +12,7 @@ from tests.promises.evidence import Outage
 
 DRAIN_SECONDS: Final = 12.0
 HOUR: Final = 3600.0
+JUMPS: Final = (-HOUR, -120.0, 0.0, 120.0, 120.0, HOUR)
 LONGEST_PAUSE: Final = 6.0
 
 
@@ -77,10 +78,12 @@ class Processes:
         for name in self._mains:
             self._world.loop.kill(name)
 
-    def resume(self) -> None:
+    def resume(self, but: Collection[str] = ()) -> None:
+        """Switch on what is off, but for some."""
         self._halted = False
         for name in self._mains:
-            self._spawn(name)
+            if name not in but:
+                self._spawn(name)
 
     def _spawn(self, name: str) -> None:
         if self._halted or self._world.loop.process(name).life is not None:
@@ -124,7 +127,7 @@ class Processes:
                 case "stopped":
                     self._stop(process.name, life)
                 case "clock_jumped":
-                    self._clock.skew[process.name] = world.measure().choice((-HOUR, 0.0, HOUR))
+                    self._clock.skew[process.name] = world.measure().choice(JUMPS)
         world.plan_misfortune(process)
 
     def _stop(self, name: str, life: Life) -> None:

@@ -1,15 +1,18 @@
 """The simulator's fakes keep the laws that the real ports keep: one list of laws, run against both."""
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
 
 from chassis.testing.queues import MemoryInbox, MemoryOwnership, MemorySignals
-from chassis.testing.stores import MemoryBlobs, MemoryLog
+from chassis.testing.stores import MemoryBlobs, MemoryLetters, MemoryLog
 from chassis.testing.tasks import MemoryTasks
 from chassis.testing.world import START, World
+from contracts.subjects import RUNS
 from tests.integration import port_laws
+from tests.simulation.archive import MemoryStreams
 
 Law = Callable[..., Coroutine[Any, Any, None]]
 
@@ -95,3 +98,26 @@ def test_tasks_keep_their_laws(law: Law) -> None:
 @named(port_laws.BLOB_LAWS)
 def test_blobs_keep_their_laws(law: Law) -> None:
     kept(lambda world: law(MemoryBlobs(world)))
+
+
+@named(port_laws.LETTER_LAWS)
+def test_letters_keep_their_laws(law: Law) -> None:
+    kept(lambda world: law(MemoryLetters(world), "place"))
+
+
+def purging(world: World) -> tuple[MemoryLog, port_laws.Purge]:
+    log = MemoryLog(world)
+    return log, partial(MemoryStreams(world, {RUNS: log}).purge, RUNS)
+
+
+@named(port_laws.PURGE_LAWS)
+def test_purging_keeps_its_laws(law: Law) -> None:
+    kept(lambda world: law(*purging(world), "place"))
+
+
+def test_a_reader_goes_past_what_has_left() -> None:
+    def told(world: World) -> Coroutine[Any, Any, None]:
+        log, purge = purging(world)
+        return port_laws.a_reader_goes_past_what_has_left(log, log, purge, "place")
+
+    kept(told)

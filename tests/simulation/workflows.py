@@ -106,7 +106,7 @@ def story(seed: int) -> Story:
         retries_later=chance.choice((0, 0, 0, 0, 1)),
         broken_code=broken,
         retires=chance.random() < 0.3,
-        tombstones=chance.choice((None, None, 0, 1)),
+        tombstones=chance.choice((None, None, None, 0, 1)),
     )
 
 
