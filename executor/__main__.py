@@ -12,7 +12,7 @@ import structlog
 from chassis.clock import SystemClock
 from chassis.disk import WhileRoom
 from chassis.dispatch import Dispatch
-from chassis.egress import BadAllowList, Egress, EgressLimits, parse_allowed
+from chassis.egress import BadAllowList, Egress, parse_allowed
 from chassis.http import health_app, serve
 from chassis.ids import receipt
 from chassis.jetstream import jetstream
@@ -46,7 +46,6 @@ async def main(settings: Settings, stopping: Stopping) -> None:
     pools, master = pools_of(settings), master_key(settings)
     async with (
         egress_of(settings) as egress,
-        egress_of(settings, EgressLimits(keepalive_s=0)) as fresh,
         jetstream(settings, "executor", clock) as js,
         pool(settings) as postgres,
         companions() as beside,
@@ -66,7 +65,6 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                 # An output of a run that was accepted waits for room only when the engine's own part is nearly gone.
                 blobs=WhileRoom(js.blobs, lambda: js.disk.state.stops_outputs),
                 egress=egress,
-                fresh=fresh,
                 relay=relay,
                 clock=clock,
                 tracer=tracer,
@@ -119,10 +117,10 @@ def master_key(settings: Settings) -> MasterKey:
         raise CannotStart(f"AUTOMATEOS_MASTER_KEY_FILE: {error}") from error
 
 
-def egress_of(settings: Settings, limits: EgressLimits | None = None) -> Egress:
+def egress_of(settings: Settings) -> Egress:
     """The guarded way out. Raises `CannotStart` on an allow-list that cannot be read."""
     try:
-        return Egress(parse_allowed(settings.egress_allow), limits=limits)
+        return Egress(parse_allowed(settings.egress_allow))
     except BadAllowList as error:
         raise CannotStart(f"AUTOMATEOS_EGRESS_ALLOW: {error}") from error
 

@@ -70,9 +70,6 @@ class Means(Struct, frozen=True, kw_only=True):
     tracer: Tracer
     took: Histogram = field(default_factory=Histogram)
     """Seconds of each attempt at a node."""
-    fresh: Egress | None = None
-    """A guard that keeps no connection, for calls that must not be made twice: on a kept one that the other side has
-    just closed, a call is sent again, or nobody knows whether it arrived."""
 
 
 class ClaimedElsewhere(Exception):
@@ -191,8 +188,7 @@ class Attempt:
 
     @property
     def egress(self) -> Egress:
-        fresh = self._means.fresh if self._promise == "no" else None
-        return fresh or self._means.egress
+        return self._means.egress
 
     @property
     def relay(self) -> Relay:

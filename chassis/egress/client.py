@@ -162,7 +162,7 @@ class Egress:
         await self._lines.enter(origin)
         try:
             try:
-                return await self._on_a_line(hop, outgoing, journey, fresh=False)
+                return await self._on_a_line(hop, outgoing, journey, fresh=not hop.repeatable)
             except _Stale:
                 # Only what may be repeated comes here, and only once: a new line is never stale.
                 return await self._on_a_line(hop, outgoing, journey, fresh=True)
@@ -190,7 +190,7 @@ class Egress:
             raise EgressError("bad_encoding", touched=True, detail=hop.target.host) from error
         finally:
             journey.touched = journey.touched or line.stream.wrote
-            self._lines.put_back(line)
+            self._lines.put_back(line, keep=hop.repeatable)
 
     async def _talk(self, line: Line, outgoing: httpcore2.Request, most: int) -> _Answer:
         response = await line.connection.handle_async_request(outgoing)
@@ -234,7 +234,7 @@ def _location(answer: _Answer) -> str | None:
 
 
 def _broken(line: Line, hop: Hop, error: Exception, journey: _Journey) -> Exception:
-    if line.used and not line.stream.heard and (hop.repeatable or not line.stream.wrote):
+    if line.used and not line.stream.heard:
         return _Stale()
     if isinstance(error, httpcore2.LocalProtocolError):
         return EgressError("bad_request", touched=journey.touched, detail="The request is not HTTP.")

@@ -224,9 +224,12 @@ class Lines:
         )
         return Line(origin, stream, connection)
 
-    def put_back(self, line: Line) -> None:
-        """Keep the connection when its last exchange ended cleanly; else close it."""
-        if not line.clean or self._idle >= self._most_idle:
+    def put_back(self, line: Line, *, keep: bool) -> None:
+        """Keep the connection when its last exchange ended cleanly; else close it.
+
+        `keep` is false for one that was made for a single call: kept ones would pile up that nobody takes.
+        """
+        if not keep or not line.clean or self._idle >= self._most_idle:
             line.stream.abort()
             return
         line.used = True

@@ -53,6 +53,12 @@ class Request(Struct, frozen=True, kw_only=True):
     max_bytes: int = RESPONSE_BYTES
     follow_redirects: bool = True
     credential: Credential | None = None
+    repeatable: bool | None = None
+    """Whether sending it twice does what sending it once does; None: what HTTP says of the method.
+
+    A call that must not be sent twice gets a connection of its own: on a kept one that the other side has just closed
+    nobody could say whether it arrived. Any other is sent again when that happens.
+    """
 
     def __repr__(self) -> str:
         return f"Request({self.method} {redact_url(self.url)})"
@@ -86,11 +92,12 @@ class Hop(Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str]
     body: bytes
     credential: Credential | None
+    promise: bool | None = None
+    """What the caller says about sending it twice."""
 
     @property
     def repeatable(self) -> bool:
-        """Whether sending it twice does what sending it once does, as far as HTTP can say."""
-        return self.method in _SAFE or any(name.lower() == "idempotency-key" for name in self.headers)
+        return self.method in _SAFE if self.promise is None else self.promise
 
 
 def first_hop(request: Request) -> Hop:
@@ -112,6 +119,7 @@ def first_hop(request: Request) -> Hop:
         headers={**request.headers, **defaults},
         body=request.body,
         credential=request.credential,
+        promise=request.repeatable,
     )
 
 
@@ -135,6 +143,8 @@ def next_hop(hop: Hop, status: int, location: str) -> Hop:
         body=b"" if to_get else hop.body,
         # Dropped for good: another origin must not lead it back with a path of its choosing.
         credential=hop.credential if same_origin else None,
+        # That it may be sent twice was said of another server.
+        promise=hop.promise if same_origin or hop.promise is False else None,
     )
 
 

@@ -131,6 +131,7 @@ class HttpRequestNode:
             max_bytes=config.max_bytes,
             follow_redirects=config.follow_redirects,
             credential=await context.open(config.auth) if config.auth else None,
+            repeatable=self.repeat(config) != "no",
         )
 
     def _refusal(self, response: Response, config: HttpRequest, context: Context) -> Refused:

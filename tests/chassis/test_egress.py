@@ -1054,7 +1054,7 @@ async def test_a_redirect_from_https_to_http_leaves_the_credential_behind(world:
 async def test_calls_to_one_host_share_connections_up_to_the_limit(world: World) -> None:
     async with egress(world, per_host=4) as client:
         for _ in range(10):
-            await client.request(Request(method="POST", url=world.url, body=b"x" * 200_000))
+            await client.request(Request(method="PUT", url=world.url, body=b"x" * 200_000, repeatable=True))
         assert world.connections == 1
         async with asyncio.TaskGroup() as group:
             for _ in range(60):
@@ -1085,29 +1085,54 @@ async def test_a_connection_that_the_other_side_closed_while_idle_is_replaced(wo
     assert world.connections == 5
 
 
-@pytest.mark.parametrize(
-    ("method", "headers", "repeated"),
-    [("GET", {}, True), ("POST", {}, False), ("DELETE", {}, False), ("POST", {"Idempotency-Key": "k"}, True)],
-)
-async def test_a_kept_connection_that_dies_under_a_call_repeats_only_what_may_be_repeated(
-    method: str, headers: dict[str, str], repeated: bool
-) -> None:
-    async def second_kills(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        if len(server.asked) == 2:
-            writer.transport.abort()
-        else:
-            writer.write(OK)
+async def second_kills(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    if asked.path == "/second":
+        writer.transport.abort()
+    else:
+        writer.write(OK)
 
-    server = World(second_kills)
-    async with server.running() as world, egress(world) as client:
+
+@pytest.mark.parametrize(
+    ("method", "repeatable", "repeated"),
+    [("GET", None, True), ("POST", None, False), ("DELETE", None, False), ("DELETE", True, True), ("POST", True, True), ("GET", False, False)],
+)  # fmt: skip
+async def test_a_kept_connection_that_dies_under_a_call_repeats_only_what_its_caller_lets_be_repeated(
+    method: str, repeatable: bool | None, repeated: bool
+) -> None:
+    async with World(second_kills).running() as world, egress(world) as client:
         await client.request(Request(method="GET", url=world.url))
-        request = Request(method=method, url=world.url, headers=headers)
-        if repeated:
-            assert (await client.request(request)).status == 200
-            assert len(world.asked) == 3
-        else:
-            error = await refusal(client, world.url, method=method, headers=headers)
-            assert (error.reason, error.touched, len(world.asked)) == ("closed", True, 2)
+        headers = {
+            "Idempotency-Key": "k"
+        }  # Says nothing: whether the server looks at it, only the caller knows.
+        with pytest.raises(EgressError) as caught:
+            await client.request(
+                Request(method=method, url=f"{world.url}/second", headers=headers, repeatable=repeatable)
+            )
+    assert (caught.value.reason, caught.value.touched) == ("closed", True)
+    assert [asked.path for asked in world.asked].count("/second") == (2 if repeated else 1)
+
+
+async def test_a_call_that_must_not_be_sent_twice_has_a_connection_of_its_own(world: World) -> None:
+    world.answering = OK
+    async with egress(world) as client:
+        for repeatable in (True, False, False, True):
+            await client.request(Request(method="POST", url=world.url, repeatable=repeatable))
+        assert world.connections == 3
+        assert client._lines._idle == 1
+
+
+@pytest.mark.parametrize("repeatable", [True, False, None])
+async def test_a_redirect_to_another_server_takes_no_promise_along(
+    world: World, repeatable: bool | None
+) -> None:
+    """A POST that follows a 307 to where nobody promised anything is sent once."""
+    world.answering = OK
+    async with World(second_kills).running() as other, egress(world, other) as client:
+        await client.request(Request(method="GET", url=other.url))
+        world.answering = redirect(f"{other.url}/second", 307)
+        with pytest.raises(EgressError):
+            await client.request(Request(method="POST", url=world.url, repeatable=repeatable))
+    assert [asked.path for asked in other.asked].count("/second") == 1
 
 
 async def test_a_new_connection_that_dies_is_not_tried_again(world: World) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from chassis.dispatch import Dispatch
-from chassis.egress import AllowedTarget, Egress, EgressLimits, parse_allowed
+from chassis.egress import AllowedTarget, Egress, parse_allowed
 from chassis.ids import digest
 from chassis.ports import Ambiguous, Away, NobodyThere, Proposal, Stored
 from chassis.sealing import Opener
@@ -375,7 +375,6 @@ class World:
         self._lives += 1
         clock = LoopClock()
         relay, egress = Relay(*self.relay, "AutomateOS <robot@example.org>"), Egress(self._allow)
-        fresh = Egress(self._allow, limits=EgressLimits(keepalive_s=0))
         try:
             yield Means(
                 actor="executor:test",
@@ -385,13 +384,12 @@ class World:
                 opening=Opening(self.safe),
                 blobs=self.shelf,
                 egress=egress,
-                fresh=fresh,
                 relay=relay,
                 clock=clock,
                 tracer=Tracer(),
             )
         finally:
-            for thing in (relay, egress, fresh):
+            for thing in (relay, egress):
                 thing.close()
 
     @asynccontextmanager
