@@ -59,13 +59,19 @@ class Emission:
         if opened:
             await self._inbox.wake_at([_wake(known, wait) for known, wait in opened])
 
-    def let_go(self, known: Known) -> None:
-        """Tell every executor that the run's open attempts shall end."""
+    def let_go(self, known: Known) -> CancelAttempts | None:
+        """Tell every executor that the run's open attempts shall end. What was told; None where there are none."""
         run = known.run
         attempts = tuple((attempt.step, attempt.attempt) for attempt in outstanding(run).attempts)
-        if attempts:
-            message = CancelAttempts(org=run.org, run=run.id, attempts=attempts)
-            self._signals.publish(cancel(run.org, run.id), encode(message))
+        if not attempts:
+            return None
+        message = CancelAttempts(org=run.org, run=run.id, attempts=attempts)
+        self.tell(message)
+        return message
+
+    def tell(self, message: CancelAttempts) -> None:
+        """Stored nowhere: whoever is not connected at this moment does not hear it."""
+        self._signals.publish(cancel(message.org, message.run), encode(message))
 
     async def missing(self, known: Known) -> list[AttemptScheduled]:
         """Open attempts that nobody holds a task for, once everything that was said about the run has been heard.

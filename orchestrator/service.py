@@ -13,7 +13,8 @@ Rules that hold here:
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -25,7 +26,17 @@ from chassis.ids import digest
 from chassis.ports import Ambiguous, Arrival, Away, Letters, Log, Ownership
 from contracts.codec import Malformed, decode_bundle, encode
 from contracts.errors import Failure
-from contracts.messages import Answer, CancelRun, Look, Message, ResolveDoubt, RetryRun, StartRun
+from contracts.messages import (
+    Answer,
+    CancelAttempts,
+    CancelRun,
+    Look,
+    Message,
+    ResolveDoubt,
+    RetryRun,
+    StartRun,
+    Wake,
+)
 from contracts.runs import AttemptScheduled, WaitOpened
 from contracts.subjects import INBOX, NOBODY, dead_letter, partition
 from contracts.subjects import run as run_subject
@@ -43,6 +54,9 @@ log = structlog.get_logger()
 PATIENCE: Final = 5
 """How often code may raise on one message before the message is a dead letter and its run is parked."""
 PAUSE: Final = 0.2
+LET_GO_PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
+ON_ITS_WAY: Final = timedelta(milliseconds=50)
+"""A wake-up that came too early was under way for so long."""
 PATIENCE_SECONDS: Final = 300.0
 """How long a decision waits to be stored before it is made anew."""
 UNREADABLE: Final = "unreadable"
@@ -79,6 +93,8 @@ class Orchestrator:
         self._cycling = False
         self._generation = 0
         self._released = False
+        self._ending = asyncio.Event()
+        self._letting_go: dict[str, CancelAttempts] = {}
         self.counts: dict[str, int] = defaultdict(int)
 
     async def serve(self) -> None:
@@ -92,6 +108,7 @@ class Orchestrator:
                     self._open(arrival)
                 self._kick()
             self._released = True
+            self._ending.set()
 
     # --- What arrives -------------------------------------------------------------------------
 
@@ -306,6 +323,7 @@ class Orchestrator:
             self._memory.keep(known.run.id, known)
             settled.append((proposed, known))
             waits += self._emit(proposed, known)
+            waits += woken_early(known, proposed.letters, known.at)
         crash("cycle.after_emit")
         if waits:
             self._tasks.create_task(self._arm_then_answer(waits, settled))
@@ -329,9 +347,33 @@ class Orchestrator:
             still_open = [attempt for attempt in scheduled if attempt in open_.attempts]
             self._emission.attempts(known, still_open, proposed.programs)
         if known.run.phase != "running" and open_.attempts:
-            self._emission.let_go(known)
+            self._let_go(known)
         opened = [event for event in proposed.events if isinstance(event, WaitOpened)]
         return [(known, wait) for wait in opened if wait in open_.waits]
+
+    def _let_go(self, known: Known) -> None:
+        """Have the run's open attempts end, and say it again for half a minute, also when the run has ended by then.
+
+        The signal is stored nowhere: an executor that reconnects at that moment would make its attempt to the end.
+        """
+        told = self._emission.let_go(known)
+        if told is None:
+            return
+        is_new = told.run not in self._letting_go
+        self._letting_go[told.run] = told
+        if is_new:
+            self._tasks.create_task(self._say_again(told.run))
+
+    async def _say_again(self, run_id: str) -> None:
+        try:
+            for pause in LET_GO_PAUSES:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._ending.wait()
+                        return
+                self._emission.tell(self._letting_go[run_id])
+        finally:
+            del self._letting_go[run_id]
 
     async def _arm_then_answer(
         self, waits: Sequence[tuple[Known, WaitOpened]], settled: Sequence[tuple[Proposed, Known]]
@@ -383,6 +425,7 @@ class Orchestrator:
     async def _answer_nothing(self, proposed: Proposed) -> None:
         """Answer once the log has confirmed that nobody committed behind our back: an owner may be one no longer."""
         if await self._is_last(proposed.before):
+            await self._emission.wakes(woken_early(proposed.before, proposed.letters, self._clock.now()))
             self._answer(proposed, proposed.before)
         else:
             self._decide_anew(proposed)
@@ -396,7 +439,7 @@ class Orchestrator:
             return
         self._emission.attempts(known, missing, await self._sources.fetched_programs(known.run.plan))
         if known.run.phase == "stopping":
-            self._emission.let_go(known)
+            self._let_go(known)
         await self._emission.wakes([(known, wait) for wait in outstanding(known.run).waits])
         self.counts["emitted_again"] += len(missing)
         self._remember_emitted(known)
@@ -502,6 +545,25 @@ class Orchestrator:
                 await asyncio.sleep(PAUSE)
             else:
                 return
+
+
+def woken_early(
+    known: Known, letters: Sequence[Letter], now: datetime | None
+) -> list[tuple[Known, WaitOpened]]:
+    """Waits whose wake-up came before their time by our clock: to be armed again for what is left of it.
+
+    The server's clock said that the time had come, so what is left is counted from there on: else it would wake us
+    again at once, as often as it can, until our clock gets there too.
+    """
+    if known.run.parked is not None or now is None:
+        return []
+    named = {letter.message.wait for letter in letters if isinstance(letter.message, Wake)}
+    at = max(now, known.at or now)
+    return [
+        (known, structs.replace(wait, due=wait.due + max(timedelta(), wait.due - at) + ON_ITS_WAY))
+        for wait in outstanding(known.run).waits
+        if wait.wait in named
+    ]
 
 
 def _needs_all(message: Message) -> bool:

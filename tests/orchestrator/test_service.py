@@ -12,11 +12,12 @@ from chassis.testing.queues import MemoryInbox, MemoryOwnership, MemorySignals
 from chassis.testing.stores import MemoryBlobs, MemoryLetters, MemoryLog
 from chassis.testing.tasks import MemoryTasks
 from chassis.testing.world import SimulatedClock, World
-from contracts.codec import decode_answers, decode_commit, encode, encode_bundle
-from contracts.messages import Answer, Look, Message
+from contracts.codec import Decoder, decode_answers, decode_commit, encode, encode_bundle
+from contracts.messages import Answer, CancelAttempts, CancelRun, Look, Message
 from contracts.plans import Plan
-from contracts.subjects import call, partition
+from contracts.subjects import CANCEL_ALL, call, partition
 from contracts.subjects import run as run_subject
+from contracts.subjects import task as task_subject
 from orchestrator.answers import Replies
 from orchestrator.emission import Emission
 from orchestrator.judge import Judge
@@ -25,6 +26,7 @@ from orchestrator.service import PATIENCE, Orchestrator
 from orchestrator.sources import Sources
 from tests.orchestrator.stories import START, AsWritten, action, control, done, drawn, value
 
+decode_cancel = Decoder[CancelAttempts](CancelAttempts)
 TO = {"org": "org", "run": "run-1"}
 
 
@@ -65,6 +67,7 @@ class Room:
         self.blobs = MemoryBlobs(self.world)
         self.dead = MemoryLetters(self.world)
         self.archive = NoArchive()
+        self.clock = SimulatedClock(self.world)
         body = encode(plan)
         self.blobs.kept[digest(body)] = body
         self.start = structs.replace(START, plan=digest(body))
@@ -75,7 +78,7 @@ class Room:
         sources = Sources(
             log=self.log, blobs=self.blobs, archive=self.archive, compile_plan=Programs, **self.more()
         )
-        clock = SimulatedClock(self.world)
+        clock = self.clock
         emission = Emission(
             tasks=self.tasks, inbox=self.inbox, signals=self.signals, ownership=ownership, clock=clock
         )
@@ -221,6 +224,20 @@ def test_poison_in_the_middle_of_a_run_parks_it_in_its_history() -> None:
         assert PATIENCE == 5
 
 
+def test_what_an_earlier_owner_never_emitted_is_emitted_when_a_message_comes_again() -> None:
+    @told(drawn("a>c b>c"))
+    async def story(room: Room) -> None:
+        await room.say(room.start)
+        # Its owner died between its commit and the tasks; we take the run up and commit something else first.
+        room.tasks.tasks.clear()
+        assert room.service is not None
+        room.service._memory.clear()
+        await room.say(done("a"))
+        assert not room.tasks.tasks
+        await room.say(room.start)
+        assert list(room.tasks.tasks) == [task_subject("default", "org", "run-1", "b", 1)]
+
+
 def test_bytes_that_are_no_message_are_dead_letters_and_their_neighbours_go_on() -> None:
     @told(drawn("a"))
     async def story(room: Room) -> None:
@@ -323,6 +340,71 @@ def test_time_never_goes_back_within_a_history() -> None:
         first = decode_commit(room.log.messages[-1].body).time
         await room.say(done("a"))
         assert decode_commit(room.log.messages[-1].body).time >= first
+
+
+DELAYED = drawn("pause>a", control("pause", "delay", {"seconds": 10}))
+
+
+def test_a_wake_up_before_its_time_by_our_clock_is_armed_again_for_what_is_left() -> None:
+    @told(DELAYED)
+    async def story(room: Room) -> None:
+        await room.say(room.start)
+        assert room.events[-1] == "wait.opened"
+        room.clock.skew["orchestrator"] = -2.0
+        assert room.service is not None
+        before = room.service.counts["messages"]
+        await asyncio.sleep(10.7)
+        assert room.events[-1] == "wait.opened", "by our clock the moment has not come"
+        await asyncio.sleep(2.5)
+        assert room.events[-1] == "attempt.scheduled", "nobody had to look"
+        assert room.service.counts["messages"] - before == 2, "and it was not woken over and over"
+
+
+def test_a_wake_up_that_came_early_in_a_commit_of_its_run_is_armed_again_too() -> None:
+    plan = drawn("pause>b a", control("pause", "delay", {"seconds": 10}))
+
+    @told(plan)
+    async def story(room: Room) -> None:
+        await room.say(room.start)
+        room.clock.skew["orchestrator"] = -2.0
+        await asyncio.sleep(5)
+        [wait] = list(room.inbox.timers.values())
+        room.inbox.timers.clear()
+        await room.say(done("a"), wait[2])
+        assert room.events[-1] == "step.succeeded"
+        await asyncio.sleep(30)
+        assert room.events[-1] == "attempt.scheduled"
+
+
+def test_who_did_not_hear_that_attempts_shall_end_hears_it_again_also_after_the_run_has_ended() -> None:
+    @told(drawn("a"))
+    async def story(room: Room) -> None:
+        heard: list[bytes] = []
+        await room.say(room.start)
+        await room.say(CancelRun(**TO, actor="key:1"))  # Nobody listens: every executor is reconnecting.
+        await asyncio.sleep(2.6)
+        assert room.events[-1] == "run.cancelled"
+        async with room.signals.listen(CANCEL_ALL, lambda _subject, body, _answer: heard.append(body)):
+            await asyncio.sleep(4.5)
+        assert heard
+        [told] = {decode_cancel(body) for body in heard}
+        assert (told.run, told.attempts) == ("run-1", (("a", 1),))
+
+
+def test_an_orchestrator_that_hands_over_does_not_stay_to_say_it_again() -> None:
+    room = Room(drawn("a"))
+
+    async def story(room: Room) -> None:
+        await room.say(room.start)
+        await room.say(CancelRun(**TO, actor="key:1"))
+        assert room.service is not None
+        at = room.world.loop.time()
+        await room.service._ownership.release()
+        while room.service._letting_go:
+            await asyncio.sleep(0.05)
+        assert room.world.loop.time() - at < 1.0
+
+    room.play(story)
 
 
 __all__ = ["action"]
