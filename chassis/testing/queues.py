@@ -27,6 +27,7 @@ __all__ = ["MemoryInbox", "MemoryOwnership", "MemorySignals"]
 PIN_SECONDS: Final = 1.5
 REDELIVERY_SECONDS: Final = 5.0
 """Shorter than the real inbox's, so that a schedule sees many."""
+_TOLD_SECONDS: Final = 0.005
 _REMEMBERED: Final = 20
 _NOTICES_SECONDS: Final = 0.5
 """By when an owner whose pin is gone has been told so."""
@@ -178,9 +179,12 @@ class MemoryInbox:
         self._world.loop.call_in("", self._world.random.random() * 0.2, self._assign, number)
 
     def _assign_all(self) -> None:
+        if len(self.owners) < PARTITIONS:
+            self._world.loop.call_in("", self._world.random.random() * 0.1, self._assign_free)
+
+    def _assign_free(self) -> None:
         for number in range(PARTITIONS):
-            if number not in self.owners:
-                self._world.loop.call_in("", self._world.random.random() * 0.1, self._assign, number)
+            self._assign(number)
 
     def _assign(self, number: int) -> None:
         willing = [
@@ -195,8 +199,8 @@ class MemoryInbox:
         if self.owners.get(number) is owner:
             self.terms[number] += 1
             self._pulled[number] = False
-            delay = self._world.random.random() * 0.01
-            self._world.loop.call_in(owner.life, delay, owner.took, number, self.terms[number])
+            # As long for one as for the next: what is taken over together is told together.
+            self._world.loop.call_in(owner.life, _TOLD_SECONDS, owner.took, number, self.terms[number])
 
     def pull(self, number: int, term: int) -> None:
         if self.terms[number] == term and number in self.owners:

@@ -39,7 +39,7 @@ class Rates(Struct, frozen=True, kw_only=True):
     signal_lost: float = 0.05
     stale: float = 0.05
     """A process remembers less than it knew."""
-    killed: float = 0.008
+    killed: float = 0.006
     paused: float = 0.008
     stopped: float = 0.002
     clock_jumped: float = 0.001

@@ -14,6 +14,7 @@ from contracts import runs
 from contracts.commits import FIRST_HASH
 from contracts.payloads import Inline, Payload
 from contracts.runs import TERMINAL, RunStarted
+from orchestrator.acceptance import EARLY
 from orchestrator.history import replay
 from orchestrator.run import Graph, waiting_for
 from tests.promises.effects import effects_happen_as_told
@@ -39,10 +40,6 @@ def check(evidence: Evidence) -> list[Violation]:
 
 def accepted_is_never_lost(evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
     by_run = {history.run: history for history in histories}
-    sent = defaultdict[tuple[str, str], set[str]](set)
-    for entry in evidence.ledger:
-        if entry.receipt and entry.result == "accepted":
-            sent[entry.trigger, entry.key].add(entry.receipt)
     for entry in evidence.ledger:
         if entry.result not in ("accepted", "duplicate"):
             continue
@@ -64,8 +61,22 @@ def accepted_is_never_lost(evidence: Evidence, histories: Sequence[History]) -> 
             yield Violation(
                 "P1", f"receipt {entry.receipt} was accepted, {start.receipt} started the run", entry.run
             )
+        if _was_there_before(entry, history, start):
+            yield Violation("P1", f"told that {entry.key!r} starts a run, which had been there", entry.run)
         if entry.answer is not None:
             yield from _answered_as_recorded(entry, history)
+
+
+def _was_there_before(entry: Entry, history: History, start: RunStarted) -> bool:
+    """Whether a sender who came later was told to be the first."""
+    if (
+        entry.result != "accepted"
+        or not entry.receipt
+        or entry.receipt == start.receipt
+        or entry.sent is None
+    ):
+        return False
+    return history.stored[0].time < entry.sent
 
 
 def _answered_as_recorded(entry: Entry, history: History) -> Iterator[Violation]:
@@ -124,6 +135,25 @@ def every_run_ends_or_waits(evidence: Evidence, histories: Sequence[History]) ->
     if evidence.everything_over:
         for left in evidence.left:
             yield Violation("P3", f"left over: {left}")
+
+
+def wishes_and_waits_are_kept(_evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
+    """A run that shall stop begins nothing and does not end well, and no wait ends before it is due."""
+    for history in histories:
+        stops, due = False, dict[str, datetime]()
+        for commit in history.commits:
+            for event in commit.events:
+                match event:
+                    case runs.CancelRequested() | runs.RunStopping():
+                        stops = True
+                    case runs.RunReopened():
+                        stops = False
+                    case runs.AttemptScheduled() | runs.RunCompleted() if stops:
+                        yield Violation("P3", f"{type(event).__name__} although it shall stop", history.run)
+                    case runs.WaitOpened():
+                        due[event.wait] = event.due
+                    case runs.WaitEnded() if commit.time < due.get(event.wait, commit.time) - EARLY:
+                        yield Violation("P3", f"{event.wait} ended before it was due", history.run)
 
 
 # --- P4: append-only, gap-free, tamper-evident; the same history gives the same decisions --------
@@ -230,6 +260,7 @@ PROMISES: Final[tuple[Promise, ...]] = (
     accepted_is_never_lost,
     one_run_per_key,
     every_run_ends_or_waits,
+    wishes_and_waits_are_kept,
     histories_are_whole,
     effects_happen_as_told,
     models_are_the_fold,

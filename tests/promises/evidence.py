@@ -36,6 +36,8 @@ class Entry(Struct, frozen=True, kw_only=True):
     """What the run answered, in respond mode."""
     forged: bool = False
     """Sent by somebody who does not have the secret."""
+    sent: float | None = None
+    """Unix seconds, by the log's clock; None: nobody looked."""
     says_when: bool | None = None
     """Whether a refusal says when to come again; None: nobody looked."""
 

@@ -99,7 +99,7 @@ class Person:
 
     def _wanted(self, run: Run, version: int) -> Message | None:
         chance = self._world.random.random()
-        if self._done.get(run.id) == version and not (self.diligent and chance < 0.2):
+        if self._done.get(run.id) == version and not (self.diligent and chance < 0.5):
             return None  # Wished for already; a moment of impatience asks again.
         eager = self.diligent or chance < 0.3
         message: Message | None = None

@@ -30,6 +30,9 @@ STORM_STEPS: Final = 20_000
 PATIENCE_SECONDS: Final = 60.0
 """By then everything must be over after the last fault; clocks that were ahead have made some waits an hour longer."""
 PATIENCE_STEPS: Final = 400_000
+MOST_STEPS: Final = 8_000
+MOST_STEPS_PER_SECOND: Final = 15
+"""Ten times what a schedule takes: somebody does the same again and again without a pause."""
 
 
 class Played(Struct, kw_only=True):
@@ -121,6 +124,8 @@ def _run(installation: Installation, violations: list[Violation]) -> None:
         violations.append(Violation("P3", f"not over after {late}"))
     except Exception as error:
         violations.append(Violation("crash", _told(error, loop.failures)))
+    if loop.steps > MOST_STEPS + MOST_STEPS_PER_SECOND * loop.time():
+        violations.append(Violation("P3", f"spun: {loop.steps} steps in {loop.time():.0f} s"))
     violations += [
         Violation("stop", f"{name} did not stop in time") for name in installation.processes.cut_off
     ]

@@ -158,6 +158,18 @@ def test_two_receipts_for_one_delivery_without_a_key() -> None:
     found(structs.replace(rewritten(without_key), ledger=[entry]), "P1", "receipt another was accepted")
 
 
+def test_a_late_sender_that_is_told_to_be_the_first() -> None:
+    late = structs.replace(
+        well().ledger[0],
+        result="accepted",
+        receipt="another",
+        answer=None,
+        status=202,
+        sent=well().now.timestamp(),
+    )
+    found(structs.replace(well(), ledger=[late]), "P1", "starts a run, which had been there")
+
+
 # --- P2 -----------------------------------------------------------------------------------------
 
 
@@ -218,6 +230,20 @@ def waiting(due: datetime) -> Evidence:
 def test_a_wait_that_is_overdue() -> None:
     found(waiting(well().now - timedelta(seconds=6)), "P3", "overdue: ")
     assert not [line for line in said(waiting(well().now)) if "overdue" in line]
+
+
+def test_a_wait_that_ended_too_early() -> None:
+    opened = runs.WaitOpened(wait="delay:a", kind="delay", step="a", due=well().now + timedelta(days=1))
+    found(with_commit(opened, runs.WaitEnded(wait="delay:a")), "P3", "delay:a ended before it was due")
+
+
+def test_a_run_that_goes_on_although_it_shall_stop() -> None:
+    def drowned(events: list[RunEvent]) -> list[RunEvent]:
+        wished = runs.CancelRequested(by="key:1")
+        return [*events, wished] if started() in events else events
+
+    found(rewritten(drowned), "P3", "RunCompleted although it shall stop")
+    found(rewritten(drowned), "P3", "AttemptScheduled although it shall stop")
 
 
 def test_a_run_that_waits_for_nothing() -> None:
