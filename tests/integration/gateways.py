@@ -128,7 +128,7 @@ async def ask(
     port: int, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
 ) -> Reply:
     """One request on a connection of its own."""
-    data = b"" if body is None else json.dumps(body).encode()
+    data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     reader, writer = await send(port, method, path, data, headers)
     try:
         async with asyncio.timeout(SECONDS):
