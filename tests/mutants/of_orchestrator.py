@@ -91,8 +91,8 @@ NOTHING_UNCONFIRMED: Final = Mutant(
     edits=[
         Edit(
             _SERVICE,
-            "        if await self._is_last(proposed.before):\n            self._answer(proposed, proposed.before)",
-            "        if proposed.before:\n            self._answer(proposed, proposed.before)",
+            "        if await self._is_last(proposed.before):\n",
+            "        if proposed.before:\n",
         )
     ],
     stage="told once",
@@ -138,6 +138,18 @@ NO_RE_ARMING: Final = Mutant(
         )
     ],
     stage="unswept",
+)
+EARLY_IS_DROPPED: Final = Mutant(
+    name="a wake-up that came too early is dropped",
+    what="A run whose owner's clock is behind the servers' is not woken again when its time has come.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "        if wait.wait in named\n",
+            "        if wait.wait in named and not named\n",
+        )
+    ],
+    stage="unswept, with clocks that jump",
 )
 ANSWERED_BEFORE_ARMED: Final = Mutant(
     name="answered before wake-ups are armed",
@@ -188,7 +200,7 @@ TOMBSTONE_IS_ENOUGH: Final = Mutant(
             "    return False and isinstance(message, RetryRun)",
         )
     ],
-    stage="early retirement",
+    tests=["tests/simulation/test_found.py"],
 )
 MALFORMED_IS_DROPPED: Final = Mutant(
     name="what nobody can read is dropped",
@@ -340,6 +352,7 @@ MUTANTS: Final = (
     ONLY_LOOKS_RE_EMIT,
     NO_RE_ARMING,
     ANSWERED_BEFORE_ARMED,
+    EARLY_IS_DROPPED,
     NEVER_ARMED,
     OWNS_ON_AFTER_AMBIGUOUS,
     TOMBSTONE_IS_ENOUGH,

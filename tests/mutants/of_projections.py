@@ -91,6 +91,7 @@ WAITS_NOT_SWEPT: Final = Mutant(
             "for each in (run.deadline,) if each is not None]",
         )
     ],
+    stage="lost wake-ups",
 )
 TOMBSTONE_PURGED: Final = Mutant(
     name="the tombstone leaves as well",

@@ -8,7 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -20,7 +20,7 @@ from chassis.testing.stores import MemoryLog
 from chassis.testing.world import CALM, START, Rates
 from contracts import runs, upcasts
 from contracts.codec import Malformed, encode
-from contracts.messages import Task
+from contracts.messages import Task, Wake
 from contracts.plans import PlanEdge
 from contracts.subjects import EFFECTS, RUNS, partition
 from contracts.subjects import run as run_subject
@@ -162,16 +162,25 @@ class Told(Installation):
         self.tasks.acknowledge = acknowledging  # type: ignore[method-assign]
 
 
-NOBODY_OVERTAKEN: Final = structs.replace(
-    STORM,
-    paused=0.0,
-    unpinned=0.0,
-    restarted=0.0,
-    power_cut=0.0,
-    clock_jumped=0.0,
-    done_later=0.0,
-    killed=0.01,
+_ON_THE_WAY: Final = structs.replace(
+    CALM,
+    **{
+        name: getattr(STORM, name)
+        for name in (
+            "refused",
+            "timed_out",
+            "done_but_timed_out",
+            "delivered_twice",
+            "ack_lost",
+            "signal_lost",
+        )
+    },
+    stale=0.05,
+    stopped=0.002,
+    poisoned=0.02,
 )
+"""What befalls messages, and nothing that befalls servers or clocks, whatever else the storm learns."""
+NOBODY_OVERTAKEN: Final = structs.replace(_ON_THE_WAY, killed=0.01)
 
 
 def told_once(installation: Installation, _evidence: Evidence) -> list[Violation]:
@@ -216,7 +225,9 @@ class Unswept(Installation):
         await stop.wait()
 
 
-NO_SERVERS_FAIL: Final = structs.replace(STORM, restarted=0.0, power_cut=0.0, clock_jumped=0.0, killed=0.04)
+NO_SERVERS_FAIL: Final = structs.replace(
+    _ON_THE_WAY, killed=0.04, paused=0.006, unpinned=0.05, done_later=0.02
+)
 
 
 class Restarts(Installation):
@@ -259,6 +270,27 @@ class LostTasks(Installation):
                 emit(pool, subject, body)
 
         self.tasks.emit = emitting  # type: ignore[method-assign]
+
+    def calm(self) -> None:
+        self._loses = False
+        super().calm()
+
+
+class LostWakes(Installation):
+    """Half of the wake-ups are lost although they were stored, until all is calm."""
+
+    def __init__(self, seed: int, story_: Story, rates: Rates) -> None:
+        super().__init__(seed, story_, rates)
+        self._loses = True
+        wake_at, world = self.inbox.wake_at, self.world
+
+        async def waking(wakes: Sequence[tuple[Wake, datetime]]) -> None:
+            if self._loses and world.random.random() < 0.5:
+                await world.moment()
+            else:
+                await wake_at(wakes)
+
+        self.inbox.wake_at = waking  # type: ignore[method-assign]
 
     def calm(self) -> None:
         self._loses = False
@@ -487,6 +519,9 @@ STAGES: Final[Mapping[str, Stage]] = {
     "in a hurry": staged(rates=CALM, told=hurried, judge=deadlines_are_kept),
     "told once": staged(Told, NOBODY_OVERTAKEN, eager, told_once),
     "unswept": staged(Unswept, NO_SERVERS_FAIL, keyed),
+    "unswept, with clocks that jump": staged(
+        Unswept, structs.replace(NO_SERVERS_FAIL, killed=0.01, clock_jumped=0.004), keyed
+    ),
     "restarts": staged(Restarts, ONLY_RESTARTS, slow, judge=over_is_over),
     "stubborn nodes": staged(Stubborn, structs.replace(STORM, stopped=0.0)),
     "a slow inbox": staged(SlowInbox, NOBODY_OVERTAKEN, eager, told_once),
@@ -494,6 +529,7 @@ STAGES: Final[Mapping[str, Stage]] = {
     "in doubt": staged(told=doubtful),
     "late stores": staged(rates=structs.replace(STORM, done_later=0.3, done_but_timed_out=0.1), told=sound),
     "lost tasks": staged(LostTasks),
+    "lost wake-ups": staged(LostWakes),
     "standing still": staged(rates=structs.replace(STORM, paused=0.03), told=eager),
     "large answers": staged(told=large),
     "told apart": staged(Apart, judge=told_apart),
