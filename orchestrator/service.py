@@ -54,6 +54,7 @@ log = structlog.get_logger()
 PATIENCE: Final = 5
 """How often code may raise on one message before the message is a dead letter and its run is parked."""
 PAUSE: Final = 0.2
+LONGEST_PAUSE: Final = 5.0
 LET_GO_PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
 ON_ITS_WAY: Final = timedelta(milliseconds=50)
 """A wake-up that came too early was under way for so long."""
@@ -239,11 +240,8 @@ class Orchestrator:
             return self._judge.parked(
                 known, [], now, reason="an event from a newer release", needs=known.needs_release
             )
-        if reason and (known.run.active or (not known.version and start_in(letters))):
-            return self._judge.parked(known, letters, now, reason=reason)
         if reason:
-            refuse(letters, Failure(code="poison", message=reason))
-            return None
+            return self._parked(known, letters, now, reason)
         if not known.archive_asked and _is_for_the_archive(known, letters):
             self._memory.drop(run_id)
             self._prepare(run_id, letters, None)
@@ -258,6 +256,16 @@ class Orchestrator:
             return None
         self._sources.release(run_id)
         return judged
+
+    def _parked(self, known: Known, letters: list[Letter], now: datetime, reason: str) -> Proposed | None:
+        """The run waits for a person; what was told is recorded by it, so that no executor's work is lost."""
+        if not known.version and start_in(letters):
+            return self._judge.parked(known, letters, now, reason=reason)
+        if known.run.active and known.run.parked is None:
+            self._tasks.create_task(self._again_later(letters))
+            return self._judge.parked(known, [], now, reason=reason)
+        refuse(letters, Failure(code="poison", message=reason))
+        return None
 
     def _known(self, run_id: str, letters: list[Letter], now: datetime) -> Known:
         """What is remembered, or that there is nothing. Before a run begins: whether it once was and has left the log."""
@@ -447,7 +455,7 @@ class Orchestrator:
 
     async def _insist(self, act: Callable[[Proposed], Awaitable[None]], proposed: Proposed) -> None:
         """Until nothing is away that it needs, or the letters belong to an ownership that is over."""
-        generation = self._generation
+        generation, pause = self._generation, PAUSE
         while True:
             try:
                 await act(proposed)
@@ -455,13 +463,14 @@ class Orchestrator:
                 log.warning("answer.postponed", run=proposed.before.run.id, reason=str(away))
             else:
                 return
-            if not await self._may_try_again(generation):
+            if not await self._may_try_again(generation, pause):
                 return
+            pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _may_try_again(self, generation: int) -> bool:
+    async def _may_try_again(self, generation: int, pause: float = PAUSE) -> bool:
         """After a pause; not when the letters belong to an ownership that is over: unanswered they come to the next."""
         if not self._released:
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(pause)
         return generation == self._generation and not self._released
 
     async def _is_last(self, known: Known) -> bool:
@@ -510,8 +519,13 @@ class Orchestrator:
         """The message goes to the dead letters, its run is parked, the other messages go on."""
         message = culprit.message
         await self._keep_dead(dead_letter(INBOX, message.org, message.run), encode(message), reason)
-        self._to_park[message.run] = reason
-        for letter in [culprit, *others]:
+        known = self._memory.get(message.run)
+        if known is not None and known.run.parked is not None:
+            refuse([culprit], Failure(code="poison", message=reason))
+        else:
+            self._to_park[message.run] = reason
+            self._route(culprit)
+        for letter in others:
             self._route(letter)
         self._kick()
 
