@@ -124,7 +124,7 @@ class Attempt:
         denies = isinstance(outcome, StepBroken) or (
             isinstance(outcome, StepLetGo) and outcome.effect == "none"
         )
-        if denies and self._promise == "no" and not self._claimed and not self._elsewhere:
+        if denies and self._promise == "no" and not self._elsewhere:
             self._elsewhere = not await self._claim()
         if not self._elsewhere:
             return outcome
@@ -200,11 +200,9 @@ class Attempt:
 
     @asynccontextmanager
     async def effect(self) -> AsyncIterator[None]:
-        if self._promise == "no" and not self._claimed:
-            if not await self._claim():
-                self._elsewhere = True
-                raise ClaimedElsewhere
-            self._claimed = True
+        if self._promise == "no" and not await self._claim():
+            self._elsewhere = True
+            raise ClaimedElsewhere
         if self._given_up:
             raise GivenUp
         self._stage = "during"
@@ -214,10 +212,11 @@ class Attempt:
         self._stage = "after"
 
     async def _claim(self) -> bool:
-        """The same claim however often it is made."""
+        """The same claim however often it is made; once it is ours nobody asks again."""
         if self._claiming is None:
             self._claiming = self._means.effects.prepare(self.task)
-        return await self._means.effects.claim(self._claiming)
+        self._claimed = self._claimed or await self._means.effects.claim(self._claiming)
+        return self._claimed
 
     async def open(self, reference: SecretReference) -> Credential:
         return await self._means.opening.credential(self.task, self.config, reference)

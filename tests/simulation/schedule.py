@@ -31,7 +31,7 @@ PATIENCE_SECONDS: Final = 60.0
 """By then everything must be over after the last fault; clocks that were ahead have made some waits an hour longer."""
 PATIENCE_STEPS: Final = 400_000
 MOST_STEPS: Final = 8_000
-MOST_STEPS_PER_SECOND: Final = 15
+MOST_STEPS_PER_SECOND: Final = 40
 """Ten times what a schedule takes: somebody does the same again and again without a pause."""
 
 
