@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     end = began + QUICK_SECONDS if quick else float("inf")
     blocks = account.missing(seeds, QUICK_BLOCK if quick else BLOCK)
     before = account.seconds
-    progress = Progress(account, seeds, began)
+    progress = Progress(account, None if quick else len(seeds), began)
     try:
         for tally in played(blocks, options.workers, commit, end):
             account.add(tally)
@@ -77,9 +77,9 @@ def wanted(seeds: str | None, commit: str, *, quick: bool) -> range:
 class Progress:
     """Says now and then how far it is."""
 
-    def __init__(self, account: Account, seeds: range, began: float) -> None:
+    def __init__(self, account: Account, wanted: int | None, began: float) -> None:
         self._account = account
-        self._seeds = seeds
+        self._wanted = wanted
         self._began = self._told = began
         self._before = account.sum().counts.get("schedules", 0)
 
@@ -91,11 +91,13 @@ class Progress:
         whole = self._account.sum()
         done = whole.counts.get("schedules", 0)
         rate = (done - self._before) / (now - self._began)
-        left = (len(self._seeds) - done) / rate / 60 if rate else float("inf")
-        sys.stderr.write(
+        told = (
             f"{done} schedules, {whole.counts.get('faults', 0)} faults, {sum(whole.promises.values())} violations; "
-            f"{rate:.0f}/s, {left:.0f} minutes left\n"
+            f"{rate:.0f}/s"
         )
+        if self._wanted is not None and rate:
+            told += f", {(self._wanted - done) / rate / 60:.0f} minutes left"
+        sys.stderr.write(f"{told}\n")
 
 
 def report(account: Account, seeds: range, workers: int) -> dict[str, Any]:
