@@ -482,10 +482,10 @@ class Orchestrator:
     def _decide_anew(self, proposed: Proposed) -> None:
         """Somebody committed behind our back: what they said counts, and the letters are read with it in mind."""
         self.counts["behind"] += 1
-        self._memory.drop(proposed.before.run.id)
-        for letter in proposed.letters:
-            self._route(letter)
-        self._kick()
+        run_id = proposed.before.run.id
+        self._memory.drop(run_id)
+        # Read first: of a run that is unknown, a start would ask the archive and hear again what is not so any more.
+        self._prepare(run_id, list(proposed.letters), None)
 
     def _remember_emitted(self, known: Known) -> None:
         remembered = self._memory.get(known.run.id)
