@@ -230,8 +230,11 @@ CULPRIT_IS_DROPPED: Final = Mutant(
     edits=[
         Edit(
             _SERVICE,
-            "        self._to_park[message.run] = reason\n        for letter in [culprit, *others]:\n",
-            '        culprit.answer(Answer(run=message.run, result="nothing"))\n        for letter in others:\n',
+            "        if reason:\n            self._sources.release(run_id)\n",
+            "        if reason:\n            self._sources.release(run_id)\n"
+            "            for letter in letters:\n"
+            '                letter.answer(Answer(run=run_id, result="nothing"))\n'
+            "            return None\n",
         )
     ],
 )
