@@ -76,6 +76,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename=lambda name: PREFIX + n
     egress_allow: str = ""
     """Private targets that workflows may reach: `10.0.0.0/8:443,127.0.0.1/32:8080`. Empty: none."""
     smtp_host: str = "127.0.0.1"
+    """The mail server that `email.send` hands its mail to. Empty: there is none, and `email.send` fails and says so."""
     smtp_port: Port = 2525
     smtp_from: str = "automateos@localhost"
     retention_days: Annotated[float, Meta(ge=0)] | Literal["never"] = 7.0

@@ -4,7 +4,6 @@ Each gets a folder of its own with nothing in it that it does not need. The keys
 are made once; handing them over again changes nothing.
 """
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -14,36 +13,17 @@ from msgspec import Struct
 from chassis.settings import Settings
 from deploy.data_directory import DataDirectory, write_whole
 from deploy.keys import Keys
+from deploy.servers.nats import NatsOptions, configuration, share_of_volume
 from deploy.servers.postgres import SUPERUSER
+from deploy.servers.redis import LIMITED
 from deploy.stack import SERVICES, Service
 
 SEED: Final = "nats.seed"
 PASSWORD: Final = "postgres.password"  # noqa: S105  # The name of a file.
 MASTER: Final = "master.key"
 SIGNING: Final = "signing.key"
-_SHARE_OF_VOLUME: Final = 0.8
-_NATS: Final = """\
-listen: "0.0.0.0:4222"
-http: "0.0.0.0:8222"
-server_name: automateos
-max_payload: 1MB
-jetstream {{ store_dir: "{store}", max_file_store: {size}, sync_interval: {sync} }}
-{accounts}
-"""
-# As in the embedded stack: no Lua, nothing that reaches the file system or other clients. The network is the stack's own.
-_REDIS: Final = """\
-bind *
-protected-mode no
-port 6379
-dir /tmp
-save ""
-appendonly no
-maxmemory 64mb
-maxmemory-policy volatile-ttl
-rename-command EVAL ""
-rename-command EVALSHA ""
-user default on nopass ~* &* +@all -@scripting -@dangerous +info
-"""
+# The network is the stack's own.
+_REDIS: Final = f"bind *\nprotected-mode no\nport 6379\ndir /tmp\n{LIMITED}"
 
 
 class Places(Struct, frozen=True, kw_only=True):
@@ -81,13 +61,15 @@ def keys_of(service: Service, keys: Keys) -> dict[str, Path]:
 
 def nats_configuration(settings: Settings, accounts: str, volume: Path, store: str) -> str:
     """`volume`: a folder on the volume that the store will lie on, whose size bounds it."""
-    usage = shutil.disk_usage(volume)
-    taken = sum(file.lstat().st_size for file in volume.rglob("*") if file.is_file())
-    return _NATS.format(
-        store=store,
-        size=settings.nats_max_file_store or int(_SHARE_OF_VOLUME * (usage.free + taken)),
-        sync="1s" if settings.unsafe_fast else "always",
-        accounts=accounts,
+    return configuration(
+        client="0.0.0.0:4222",
+        monitor="0.0.0.0:8222",
+        store=Path(store),
+        options=NatsOptions(
+            sync_interval="1s" if settings.unsafe_fast else "always",
+            max_file_store=settings.nats_max_file_store or str(share_of_volume(volume)),
+            accounts=accounts,
+        ),
     )
 
 

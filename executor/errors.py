@@ -51,6 +51,12 @@ class Refused(StepError):
     code = "refused"
 
 
+class NoMailServer(StepError):
+    """No mail server is named for this instance: its admin sets AUTOMATEOS_SMTP_HOST."""
+
+    code = "unreachable"
+
+
 class BadConfig(StepError):
     """The node's configuration does not fit."""
 

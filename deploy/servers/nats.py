@@ -155,7 +155,7 @@ class Nats:
         self._log_seen = self._log.stat().st_size if self._log.exists() else 0
 
     def _configuration_text(self) -> str:
-        size = self._options.max_file_store or str(_share_of_volume(self._store))
+        size = self._options.max_file_store or str(share_of_volume(self._store))
         if not _SIZE.fullmatch(size):
             raise Refused(
                 f"AUTOMATEOS_NATS_MAX_FILE_STORE is {size!r}: give bytes, or a number with a unit such as 20GB."
@@ -284,7 +284,7 @@ def _ports_in(path: Path) -> Ports | None:
     )
 
 
-def _share_of_volume(store: Path) -> int:
+def share_of_volume(store: Path) -> int:
     """80 % of what is free now and of what the log has taken already: the same answer at each start."""
     taken = sum(file.lstat().st_size for file in store.rglob("*") if file.is_file())
     return int(_SHARE_OF_VOLUME * (shutil.disk_usage(store).free + taken))

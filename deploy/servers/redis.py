@@ -14,12 +14,8 @@ from deploy.servers.sockets import socket_folder
 from deploy.supervisor import Child
 
 _SOCKET: Final = "redis.sock"
-# No Lua (CVE-2025-49844 and its kind), nothing that reaches the file system or other clients (design: security.md §0.9).
-_CONFIGURATION: Final = """\
-port 0
-unixsocket "{socket}"
-unixsocketperm 700
-dir "{folder}"
+# No Lua (CVE-2025-49844 and its kind), nothing that reaches the file system or other clients.
+LIMITED: Final = """\
 save ""
 appendonly no
 maxmemory 64mb
@@ -27,6 +23,13 @@ maxmemory-policy volatile-ttl
 rename-command EVAL ""
 rename-command EVALSHA ""
 user default on nopass ~* &* +@all -@scripting -@dangerous +info
+"""
+"""What holds for every Redis of ours, wherever it listens."""
+_CONFIGURATION: Final = """\
+port 0
+unixsocket "{socket}"
+unixsocketperm 700
+dir "{folder}"
 """
 
 
@@ -57,7 +60,7 @@ class Redis:
         )
 
     async def _before(self) -> None:
-        text = _CONFIGURATION.format(socket=_escaped(self.socket), folder=_escaped(self._folder))
+        text = _CONFIGURATION.format(socket=_escaped(self.socket), folder=_escaped(self._folder)) + LIMITED
         write_whole(self._configuration, text.encode())
 
     async def _ready(self, _pid: int) -> None:

@@ -16,7 +16,7 @@ from chassis.egress import Credential
 from chassis.secret import SmtpSecret
 from contracts.limits import MIB, Name
 from contracts.nodes import NodeSpec
-from executor.errors import BadConfig, Refused, StepError, Unreachable
+from executor.errors import BadConfig, NoMailServer, Refused, StepError, Unreachable
 from executor.forms import form
 from executor.node import Context, Result, SecretField
 
@@ -144,6 +144,8 @@ async def _deliver(
 ) -> int:
     """Hand the mail to the relay; its code of acceptance. Until DATA nothing is sent, whatever fails."""
     relay = context.relay
+    if not relay.host:
+        raise NoMailServer
     opened = await relay.connect(_SECONDS, credential)
     smtp = aiosmtplib.SMTP(
         hostname=relay.host,

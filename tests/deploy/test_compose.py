@@ -78,6 +78,10 @@ def test_every_variable_of_ours_is_a_setting_with_a_value_that_fits(name: str) -
     settings_from(told)
 
 
+ITS_OWN = {"smtp_host": "", "smtp_port": 587}
+"""No mail server is among the containers: until the operator names one, `email.send` fails and says so."""
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_what_the_operator_may_choose_has_the_default_of_the_settings(name: str) -> None:
     written = CONTAINERS[name]["environment"]
@@ -87,7 +91,7 @@ def test_what_the_operator_may_choose_has_the_default_of_the_settings(name: str)
         if value.startswith("${"):
             field = variable.removeprefix(PREFIX).lower()
             assert value.startswith(f"${{{variable}:-")
-            assert getattr(told, field) == getattr(usual, field)
+            assert getattr(told, field) == ITS_OWN.get(field, getattr(usual, field))
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)

@@ -263,3 +263,16 @@ async def test_a_mail_is_claimed_before_it_is_handed_over() -> None:
     [claim] = world.ledger.stored
     assert claim.subject.startswith("effect.org_default.run-1.")
     assert STEP.encode() in claim.body
+
+
+async def test_where_no_mail_server_is_named_the_attempt_fails_at_once_and_says_what_to_set() -> None:
+    world = World()
+    world.relay = ("", 587)
+    config = {"to": "ada@example.org", "subject": "Hello", "text": "Hi."}
+    async with world.executor():
+        world.source.put(task(config, node_type="email.send", repeat="no"))
+        await until(lambda: world.outcomes)
+    [outcome] = world.outcomes
+    assert isinstance(outcome, StepBroken)
+    assert (outcome.error.code, outcome.error.retryable) == ("unreachable", False)
+    assert "AUTOMATEOS_SMTP_HOST" in outcome.error.message
