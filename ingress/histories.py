@@ -26,12 +26,14 @@ def correlation_of(body: bytes) -> str:
 def responded_in(history: Sequence[Stored], run: str) -> Responded | None:
     """The recorded answer: the respond node's, else how the run ended; None while there is neither."""
     ended: Responded | None = None
-    for stored in history:
+    for place, stored in enumerate(history, 1):
         try:
-            events = decode_commit(stored.body).events
+            commit = decode_commit(stored.body)
         except (Malformed, Unknown):
             return None  # Parked, or from a newer release: there is no answer that we could read.
-        for event in events:
+        if commit.version != place:
+            return None  # The beginning has left the log, and the answer may have stood there.
+        for event in commit.events:
             match event:
                 case RunResponded():
                     return Responded(
