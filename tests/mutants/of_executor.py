@@ -25,22 +25,16 @@ CLAIM_AFTER_CALL: Final = Mutant(
     edits=[
         Edit(
             _ATTEMPT,
-            '        if self._promise == "no" and not self._claimed:\n'
-            "            if not await self._claim():\n"
-            "                self._elsewhere = True\n"
-            "                raise ClaimedElsewhere\n"
-            "            self._claimed = True\n",
-            "",
+            'if self._promise == "no" and not await self._claim():',
+            "if self._elsewhere:",
         ),
         Edit(
             _ATTEMPT,
             '        self._stage = "after"\n',
             '        self._stage = "after"\n'
-            '        if self._promise == "no" and not self._claimed:\n'
-            "            if not await self._claim():\n"
-            "                self._elsewhere = True\n"
-            "                raise ClaimedElsewhere\n"
-            "            self._claimed = True\n",
+            '        if self._promise == "no" and not await self._claim():\n'
+            "            self._elsewhere = True\n"
+            "            raise ClaimedElsewhere\n",
         ),
     ],
 )
