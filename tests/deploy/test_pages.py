@@ -28,7 +28,7 @@ def test_every_setting_and_every_command_that_a_page_names_exists(page: Path) ->
     text = page.read_text()
     for name in re.findall(r"\bAUTOMATEOS_[A-Z_]+[A-Z]\b", text):
         assert name in Settings.__struct_encode_fields__ or name.startswith("AUTOMATEOS_TEST_"), name
-    for words in re.findall(r"`automateos ([a-z-]+)((?: [a-z-]+)?)", text):
+    for words in re.findall(r"`automateos ([a-z-]+)((?: [a-z][a-z-]*)?)", text):
         command = "".join(words).split()
         found = app[command[0]]
         if len(command) > 1 and list(found)[:1]:
