@@ -38,16 +38,16 @@ build: .venv/.dev ## Build the wheel into dist/
 bench: .venv/.run ## Measure the main path; QUICK=1 ends within 50 s
 	@$(BIN)/python -m bench
 
-soak: .venv/.dev ## Simulate a million schedules of faults; QUICK=1 ends within 50 s
+soak: .venv/.dev ## Simulate a million schedules of faults; QUICK=1 too
 	@$(BIN)/python -m tests.simulation.soak $(ARGS)
 
-mutants: .venv/.dev ## Break our own code on purpose; the simulation must notice
+mutants: .venv/.dev ## Break our own code on purpose: it must be noticed
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
-chaos: .venv/.dev ## Strike real processes under load and judge what is left
+chaos: .venv/.dev ## Strike real processes under load, judge what is left
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-chaos-cluster: .venv/.dev ## The same with three nats-servers in network namespaces (Linux, root)
+chaos-cluster: .venv/.dev ## The same on three nats-servers (Linux, root)
 	@$(BIN)/python -m tests.chaos.cluster $(ARGS)
 
 lock: .venv/.dev ## Resolve the dependencies anew into requirements/

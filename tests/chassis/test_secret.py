@@ -161,6 +161,7 @@ def test_no_secret_goes_past_the_log_processor() -> None:
     logger = structlog.wrap_logger(
         structlog.testing.CapturingLogger(),
         processors=[redact, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.BoundLogger,  # Whatever level other tests have left behind.
     )
     logger.info(
         "step.failed",

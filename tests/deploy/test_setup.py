@@ -12,7 +12,10 @@ import pytest
 from deploy.setup import environment
 
 CHECKOUT = Path(__file__).parents[2]
-VERBS = ["help", "setup", "up", "demo", "dev", "test", "lint", "build", "bench", "lock"]
+VERBS = [
+    *("help", "setup", "up", "demo", "dev", "test", "lint", "build", "bench"),
+    *("soak", "mutants", "chaos", "chaos-cluster", "lock"),
+]
 
 
 def make(*arguments: str, folder: Path = CHECKOUT) -> subprocess.CompletedProcess[str]:
