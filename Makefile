@@ -17,7 +17,7 @@ setup: .venv/.dev ## Make .venv with all that developing needs
 up: .venv/.run ## Start everything on this machine; Ctrl-C stops it
 	@$(BIN)/automateos up
 
-demo: .venv/.run ## Send a signed webhook three times and watch the one run it causes
+demo: .venv/.run ## Send a signed webhook three times, watch its one run
 	@$(BIN)/automateos demo
 
 dev: .venv/.run ## Like up; a service whose code changes is started again
