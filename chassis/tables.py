@@ -107,6 +107,7 @@ RUNS: Final = Table(
     _text("output_preview", null=True),
     _long("output_size", null=True),
     _text("output_blob", null=True),
+    _time("opened", null=True),
     schema="read",
 )
 
@@ -131,6 +132,8 @@ STEPS: Final = Table(
     _text("output_preview", null=True),
     _long("output_size", null=True),
     _text("output_blob", null=True),
+    _text("repeat", null=True),
+    _text("effect", null=True),
     schema="read",
 )
 

@@ -44,8 +44,11 @@ async def rebuild(
         return await Rebuild(owner, postgres, sources, ddl, clock).run(verify=verify)
 
 
-async def repair(settings: Settings, stream: str, *, nats_user: str = "projections") -> Repaired:
-    """Give RUNS or DOMAIN back what the archive still has of it. The NATS user must be allowed to update the stream."""
+async def repair(settings: Settings, stream: str, *, nats_user: str) -> Repaired:
+    """Give RUNS or DOMAIN back what the archive still has of it.
+
+    `nats_user`: who may append to the stream and change it; no service may do both.
+    """
     if stream not in (RUNS, DOMAIN):
         raise CannotStart(f"Only {RUNS} and {DOMAIN} can be repaired: the archive has no other stream.")
     async with (
@@ -53,4 +56,4 @@ async def repair(settings: Settings, stream: str, *, nats_user: str = "projectio
         pool(settings, most=CONNECTIONS, statement_seconds=LONG_SECONDS) as postgres,
     ):
         truth = js.log if stream == RUNS else js.domain
-        return await Repair(postgres, stream, truth, JetStreamStreams(js.connection)).run()
+        return await Repair(postgres, stream, truth, JetStreamStreams(js.connection), js.marks).run()

@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
@@ -41,6 +41,7 @@ class DomainArrived(Struct, frozen=True, kw_only=True):
     id: str
     version: int
     """0: not even the frame can be read."""
+    prev_hash: str = ""
     commit: DomainCommit[Any] | None = None
     trouble: Trouble | None = None
     reason: str = ""
@@ -59,6 +60,8 @@ class DomainChanges(Struct):
     """Plan and time of versions that were published."""
     commits: list[DomainCommitRow] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
+    heads: dict[AggregateKey, bytes] = field(default_factory=dict)
+    """Hashes of the newest commits, as far as they are known."""
     seen_again: int = 0
 
 
@@ -70,30 +73,49 @@ def read(stored: Stored, epoch: int) -> DomainArrived:
         commit = decode_domain_commit(stored.body, aggregate)
     except (Unknown, Malformed) as error:
         trouble: Trouble = "unknown" if isinstance(error, Unknown) else "malformed"
-        version = _framed_version(stored.body, (org, aggregate, id_))
-        return structs.replace(frame, version=version, trouble=trouble, reason=text(str(error)))
+        version, prev_hash = _framed(stored.body, (org, aggregate, id_))
+        return structs.replace(
+            frame, version=version, prev_hash=prev_hash, trouble=trouble, reason=text(str(error))
+        )
     told = commit.org, commit.aggregate, commit.aggregate_id
     if told != (org, aggregate, id_):
         reason = f"the commit says that it belongs to {'.'.join(told)}"
         return structs.replace(frame, trouble="misplaced", reason=reason)
-    return structs.replace(frame, version=commit.version, commit=commit)
+    return structs.replace(frame, version=commit.version, prev_hash=commit.prev_hash, commit=commit)
 
 
-def _framed_version(body: bytes, place: tuple[str, str, str]) -> int:
+def _framed(body: bytes, place: tuple[str, str, str]) -> tuple[int, str]:
+    """Version and hash of the one before, as far as the frame can be read."""
     try:
         envelope = decode_envelope(body)
     except Malformed:
-        return 0
+        return 0, ""
     told = envelope.org, envelope.aggregate, envelope.aggregate_id
-    return envelope.version if told == place else 0
+    return (envelope.version, envelope.prev_hash) if told == place else (0, "")
 
 
-def fold(known: dict[AggregateKey, AggregateRow], batch: Sequence[DomainArrived]) -> DomainChanges:
-    """The rows that change, as they are after the batch. `known` is left as it was."""
-    changes = DomainChanges()
+def fold(
+    known: dict[AggregateKey, AggregateRow],
+    batch: Sequence[DomainArrived],
+    heads: Mapping[AggregateKey, bytes] | None = None,
+) -> DomainChanges:
+    """The rows that change, as they are after the batch. `known` is left as it was.
+
+    `heads`: the hash of the newest commit of each aggregate that has a row.
+    """
+    changes = DomainChanges(heads=dict(heads or {}))
     for arrived in batch:
         _add(known, changes, arrived)
     return changes
+
+
+def _check_chain(changes: DomainChanges, arrived: DomainArrived, head: int) -> None:
+    if arrived.version > head + 1:
+        _complain(changes, arrived, "gap", f"versions {head + 1} to {arrived.version - 1} are missing")
+        return
+    before = changes.heads.get(arrived.key) if head else b""
+    if before is not None and arrived.prev_hash != before.hex():
+        _complain(changes, arrived, "chain", f"version {arrived.version} does not follow from the one before")
 
 
 def _add(known: dict[AggregateKey, AggregateRow], changes: DomainChanges, arrived: DomainArrived) -> None:
@@ -106,8 +128,7 @@ def _add(known: dict[AggregateKey, AggregateRow], changes: DomainChanges, arrive
     if arrived.version <= head:
         changes.seen_again += 1
         return
-    if arrived.version > head + 1:
-        _complain(changes, arrived, "gap", f"versions {head + 1} to {arrived.version - 1} are missing")
+    _check_chain(changes, arrived, head)
     _keep(changes, arrived)
     row = _row(before, arrived)
     if row is None:
@@ -130,6 +151,7 @@ def _row(before: AggregateRow | None, arrived: DomainArrived) -> AggregateRow | 
 
 
 def _keep(changes: DomainChanges, arrived: DomainArrived) -> None:
+    digest = changes.heads[arrived.key] = hashlib.sha256(arrived.stored.body).digest()
     changes.commits.append(
         DomainCommitRow(
             org=arrived.org,
@@ -139,7 +161,7 @@ def _keep(changes: DomainChanges, arrived: DomainArrived) -> None:
             epoch=arrived.epoch,
             sequence=arrived.stored.sequence,
             time=_time(arrived),
-            hash=hashlib.sha256(arrived.stored.body).digest(),
+            hash=digest,
             body=arrived.stored.body,
         )
     )

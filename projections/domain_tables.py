@@ -16,6 +16,11 @@ from projections.figures import Figures
 from projections.models import Position, PostgresPositions, Step, insert, writing
 from projections.queries import Shape
 
+_HEADS: Final = """
+select c.aggregate, c.org, c.id, c.hash from archive.domain_commits c
+join unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) as wanted(aggregate, org, id, version)
+using (aggregate, org, id, version)
+"""
 _SHAPES: Final[dict[str, Shape]] = {
     "workflow": queries.WORKFLOWS,
     "trigger": queries.TRIGGERS,
@@ -47,7 +52,8 @@ class DomainTables:
     async def project(self, batch: Sequence[Stored], step: Step) -> None:
         """All of the batch or nothing of it."""
         arrived = [read(stored, step.epoch) for stored in batch]
-        changes = fold(await self._known({each.key for each in arrived}), arrived)
+        known = await self._known({each.key for each in arrived})
+        changes = fold(known, arrived, await self._heads(known))
         for letter in changes.letters:
             await report(self._letters, letter, DOMAIN)
             self._figures.troubles[letter.trouble] += 1
@@ -89,6 +95,15 @@ class DomainTables:
                     row: Any = shape.row(**dict(record))
                     known[aggregate, row.org, row.id] = row
         return known
+
+    async def _heads(self, known: dict[AggregateKey, AggregateRow]) -> dict[AggregateKey, bytes]:
+        """The hash of the commit that each row stands at."""
+        if not known:
+            return {}
+        wanted = [(*key, row.head_version) for key, row in known.items()]
+        async with connected(self._pool) as connection:
+            rows = await connection.fetch(_HEADS, *zip(*wanted, strict=True))
+        return {(row["aggregate"], row["org"], row["id"]): row["hash"] for row in rows}
 
     async def _store(self, connection: Connection, changes: DomainChanges) -> None:
         for aggregate, org, id_ in sorted(changes.rows):

@@ -80,7 +80,7 @@ def _started(scene: Scene, event: runs.RunStarted) -> None:
         run.parent_run, run.parent_step = event.parent.run, event.parent.step
     run.dedupe, run.request = event.dedupe, event.request
     run.input_preview, run.input_size, run.input_blob = shown.text, shown.size, shown.blob
-    run.deadline = None if event.deadline is None else moment(event.deadline)
+    run.deadline, run.opened = None if event.deadline is None else moment(event.deadline), scene.at
     scene.usage.runs_started += 1
 
 
@@ -134,8 +134,15 @@ def _reopened(scene: Scene, event: runs.RunReopened) -> None:
     run.status, run.ended, run.unfinished = "running", None, None
     run.error_code = run.error_message = run.error_step = None
     run.output_preview = run.output_size = run.output_blob = None
+    if run.deadline is not None:
+        # As long as it had before, counted from now on.
+        run.deadline = _after(scene.at, run.deadline - (run.opened or run.started))
+    run.opened = scene.at
     for path in event.steps:
-        _move(run, scene.step(path), "pending")
+        step = scene.step(path)
+        doubtful = step.repeat == "no" and step.effect in ("possible", "done")
+        step.effect = None
+        _move(run, step, "in_doubt" if doubtful else "pending")
 
 
 def _parked(scene: Scene, event: runs.RunParked) -> None:
@@ -167,6 +174,7 @@ def _attempt_scheduled(scene: Scene, event: runs.AttemptScheduled) -> None:
         event.attempt,
     )
     step.scheduled, step.ended, step.took_ms = scene.at, None, None
+    step.repeat, step.effect = event.repeat, None
     _move(scene.run, step, "scheduled")
 
 
@@ -192,7 +200,7 @@ def _doubted(scene: Scene, event: runs.AttemptDoubted) -> None:
 
 def _attempt_cancelled(scene: Scene, event: runs.AttemptCancelled) -> None:
     step = scene.step(event.step)
-    step.attempt = event.attempt
+    step.attempt, step.effect = event.attempt, event.effect
     _move(scene.run, step, "pending")
 
 
@@ -221,6 +229,9 @@ def _skipped(scene: Scene, event: runs.StepSkipped) -> None:
 
 
 def _step_cancelled(scene: Scene, event: runs.StepCancelled) -> None:
+    step = scene.step(event.step)
+    if step.status in ("scheduled", "in_doubt"):
+        step.effect = "possible"  # Nobody has said how the attempt ended.
     _finished(scene, event.step, event.node, "cancelled")
 
 

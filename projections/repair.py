@@ -17,9 +17,10 @@ from chassis.postgres import Pool, connected
 from contracts.cloudevents import headers_of
 from contracts.codec import Malformed, Unknown, decode_commit, decode_domain_commit, decode_envelope
 from contracts.limits import BATCH_COMMITS
-from contracts.subjects import DOMAIN, RUNS
+from contracts.subjects import DOMAIN, HORIZON, RUNS
 from projections.archive_reader import ArchiveReader, Page
 from projections.projector import BATCH
+from projections.shelf import ANY_FORGOTTEN
 from projections.streams import Streams
 
 log = structlog.get_logger()
@@ -72,14 +73,17 @@ class Missing(Struct):
 class Repair:
     """Works on one stream. Stop the services that write to it first."""
 
-    def __init__(self, pool: Pool, stream: str, truth: Log, streams: Streams) -> None:
+    def __init__(self, pool: Pool, stream: str, truth: Log, streams: Streams, marks: Log) -> None:
+        """`marks`: where it is written that tombstones have left the log; the log may have lost that too."""
         self._pool, self._stream, self._log, self._streams = pool, stream, truth, streams
+        self._marks = marks
         self._missing: dict[str, Missing] = {}
         self._forked: list[str] = []
         self._given_back = 0
 
     async def run(self) -> Repaired:
         """Safe to repeat: what is there already is not given back twice."""
+        await self._mark_horizon()
         histories = 0
         async for heads in self._heads():
             histories += len(heads)
@@ -94,6 +98,13 @@ class Repair:
             forked=tuple(self._forked),
             epoch=epoch,
         )
+
+    async def _mark_horizon(self) -> None:
+        """Before anybody starts a run again: some runs are known by the archive's list of ids alone."""
+        async with connected(self._pool) as connection:
+            forgotten = await connection.fetchval(ANY_FORGOTTEN)
+        if forgotten and HORIZON not in await self._marks.last([HORIZON]):
+            await self._marks.append([Proposal(HORIZON, b"passed", 0)])
 
     async def _heads(self) -> AsyncIterator[Sequence[ArchivedHead]]:
         async with connected(self._pool) as connection, connection.transaction(readonly=True):

@@ -61,6 +61,8 @@ class RunRow(Struct, kw_only=True):
     output_preview: str | None = None
     output_size: int | None = None
     output_blob: str | None = None
+    opened: datetime | None = None
+    """When it was started, or last reopened."""
 
     @property
     def stuck(self) -> bool:
@@ -89,6 +91,9 @@ class StepRow(Struct, kw_only=True):
     output_preview: str | None = None
     output_size: int | None = None
     output_blob: str | None = None
+    repeat: str | None = None
+    effect: str | None = None
+    """What an attempt that was under way when the run stopped did to the world."""
 
 
 class DeliveryRow(Struct, frozen=True, kw_only=True):

@@ -47,7 +47,7 @@ update archive.run_ids r set forgotten = $1
 from unnest($2::text[], $3::text[], $4::bytea[]) as gone(org, run, hash)
 where r.org = gone.org and r.run = gone.run and r.hash = gone.hash
 """
-_ANY_FORGOTTEN: Final = "select exists (select from archive.run_ids where keyed and forgotten is not null)"
+ANY_FORGOTTEN: Final = "select exists (select from archive.run_ids where keyed and forgotten is not null)"
 _OLD: Final = """
 select org, run, week, ended from archive.run_ids
 where dropped is null and purged is not null and ended < $1 order by ended limit $2
@@ -190,7 +190,7 @@ class PostgresShelf:
 
     async def has_forgotten(self) -> bool:
         async with connected(self._pool) as connection:
-            return bool(await connection.fetchval(_ANY_FORGOTTEN))
+            return bool(await connection.fetchval(ANY_FORGOTTEN))
 
     async def drop(self, before: datetime, at: datetime, most: int) -> int:
         async with writing(self._pool) as connection:

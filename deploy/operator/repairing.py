@@ -24,4 +24,4 @@ async def repair(settings: Settings, stream: str) -> Repaired:
         pool(settings, most=4, statement_seconds=_LONG_SECONDS) as postgres,
     ):
         truth = log.log if stream == RUNS else log.domain
-        return await Repair(postgres, stream, truth, JetStreamStreams(log.connection)).run()
+        return await Repair(postgres, stream, truth, JetStreamStreams(log.connection), log.marks).run()

@@ -11,9 +11,9 @@ from chassis.ports import Proposal
 from chassis.postgres import facts
 from contracts.runs import RunCompleted
 from contracts.streams import STREAMS
-from contracts.subjects import DOMAIN, RUNS
+from contracts.subjects import DOMAIN, HORIZON, RUNS
 from deploy.database import sql_file
-from projections.archiver import Archiver
+from projections.archiver import Archiver, Tombstones
 from projections.commands import rebuild, repair
 from projections.figures import Figures
 from projections.guard import check
@@ -76,12 +76,12 @@ async def test_a_log_that_was_lost_whole_is_given_back(place: Place) -> None:
         await anew(place, stream)
     with pytest.raises(CannotStart, match="RUNS was made anew"):
         await check(place.pool, place.streams)
-    told = await repair(place.settings, RUNS)
+    told = await repair(place.settings, RUNS, nats_user="supervisor")
     assert (told.histories, told.given_back, told.forked, told.epoch) == (5, 14, (), 2)
     assert await histories(place, *runs) == before
     with pytest.raises(CannotStart, match="DOMAIN was made anew"):
         await check(place.pool, place.streams)
-    assert (await repair(place.settings, DOMAIN)).given_back == len(domain)
+    assert (await repair(place.settings, DOMAIN, nats_user="supervisor")).given_back == len(domain)
     assert [m.body for m in await place.js.domain.history(f"evt.{ORG}.workflow.w1")] == domain[:4]
     [tombstone] = await place.js.log.history(f"run.{ORG}.moved")
     assert tombstone.headers["Run-Ended"] == "1"
@@ -109,19 +109,41 @@ async def test_what_an_old_backup_lacks_is_given_back_and_a_fork_is_told(place: 
     assert await place.js.log.append(
         [Proposal(subject=forked.subject, body=forked.body, expected=expected)]
     ) != [None]
-    told = await repair(place.settings, RUNS)
+    told = await repair(place.settings, RUNS, nats_user="supervisor")
     assert (told.given_back, told.forked) == (5, (f"run.{ORG}.two",))
     assert await histories(place, "three", "open") == [
         [m.body for m in writer.messages[12:16]],
         [writer.messages[16].body],
     ]
-    again = await repair(place.settings, RUNS)
+    again = await repair(place.settings, RUNS, nats_user="supervisor")
     assert (again.given_back, again.forked, again.epoch) == (0, (f"run.{ORG}.two",), 3)
 
 
 async def test_a_log_that_lacks_nothing_is_given_nothing(place: Place) -> None:
     await filled(place)
-    told = await repair(place.settings, RUNS)
+    told = await repair(place.settings, RUNS, nats_user="supervisor")
     assert (told.histories, told.given_back, told.forked) == (5, 0, ())
     with pytest.raises(CannotStart, match="no other stream"):
-        await repair(place.settings, "HOOKS")
+        await repair(place.settings, "HOOKS", nats_user="supervisor")
+
+
+async def test_a_log_made_anew_is_told_that_tombstones_had_left_it(place: Place) -> None:
+    writer = Writer()
+    writer.commit("run1", structs.replace(started(receipt="run1"), dedupe="ab" * 32), RunCompleted())
+    writer.commit("run2", started(receipt="run2"), RunCompleted())
+    await place.store(writer)
+    async with Service(structs.replace(place.settings, retention_days="never")):
+        await place.until("select count(*) from archive.run_ids", 2)
+        days: Any = {"log_days": 0.0, "archive_days": "never"}
+        leaving = Tombstones(marks=place.js.marks, most=0, settled_seconds=0.0, marked_seconds=0.0)
+        shelf = PostgresShelf(place.pool)
+        archiver = Archiver(
+            shelf, place.streams, place.js.log, SystemClock(), Figures(), tombstones=leaving, **days
+        )
+        await archiver.round()
+    assert await place.js.log.last(["run.org_default.run1", "run.org_default.run2"]) == {}
+    await anew(place, RUNS)
+    assert "error" not in await place.js.connection.api("STREAM.PURGE.KV_MARKS")
+    told = await repair(place.settings, RUNS, nats_user="supervisor")
+    assert (told.histories, told.given_back) == (0, 0), "nothing of them is expected in the log"
+    assert HORIZON in await place.js.marks.last([HORIZON])

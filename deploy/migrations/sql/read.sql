@@ -53,6 +53,7 @@ create table runs (
     output_preview text,
     output_size bigint,
     output_blob text,
+    opened timestamptz,
     primary key (org, id)
 ) with (fillfactor = 80);
 create index runs_by_time on runs (org, started, id);
@@ -85,6 +86,8 @@ create table steps (
     output_preview text,
     output_size bigint,
     output_blob text,
+    repeat text,
+    effect text,
     primary key (org, run, path)
 ) with (fillfactor = 80);
 comment on column steps.position is 'The number of the event that first named the step: steps are listed in this order.';
