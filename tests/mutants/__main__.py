@@ -43,6 +43,9 @@ def main(arguments: Sequence[str]) -> int:
     mutants = [m for m in MUTANTS if not options.only or m.name.startswith(tuple(options.only))]
     if quick:
         random.Random(seed).shuffle(mutants)
+        mutants.sort(
+            key=lambda mutant: bool(mutant.tests)
+        )  # Tests take longest, and are run without a mutant too.
         bounds = Bounds(schedules=options.schedules, end=began + QUICK_SECONDS)
         crew = Crew(bounds, Checkpoint(None), lethal())
     else:

@@ -51,20 +51,30 @@ class Word(Struct, frozen=True, kw_only=True, omit_defaults=True):
     schedules: int = 0
 
 
-def say(word: Word) -> None:
-    sys.__stdout__.write(msgspec.json.encode(word).decode() + "\n")  # type: ignore[union-attr]  # It is there.
-    sys.__stdout__.flush()  # type: ignore[union-attr]
+class Mouth:
+    """Where words are said: the standard output as it was at the start. From then on nothing else gets there."""
+
+    def __init__(self) -> None:
+        self._out = os.fdopen(os.dup(1), "wb")
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
+
+    def say(self, word: Word) -> None:
+        self._out.write(msgspec.json.encode(word) + b"\n")
+        self._out.flush()
 
 
 def main() -> None:
+    mouth = Mouth()
     _import_what_is_not_ours()
     for line in sys.stdin.buffer:
         hunter = os.fork()
         if hunter == 0:
-            say(hunted(msgspec.json.decode(line, type=Order)))
+            mouth.say(hunted(msgspec.json.decode(line, type=Order), mouth))
             os._exit(0)
         code = os.waitstatus_to_exitcode(os.waitpid(hunter, 0)[1])
-        say(Word(state="over", said=f"the hunter ended with {code}" if code else ""))
+        mouth.say(Word(state="over", said=f"the hunter ended with {code}" if code else ""))
 
 
 def _import_what_is_not_ours() -> None:
@@ -86,11 +96,11 @@ def _import_what_is_not_ours() -> None:
             importlib.import_module(name)
 
 
-def hunted(order: Order) -> Word:
+def hunted(order: Order, mouth: Mouth) -> Word:
     """What comes of an order. Only once in a process: what was imported stays changed."""
     try:
         apply(order.edits)
-        return _tested(order.tests) if order.tests else _hunted(order)
+        return _tested(order.tests) if order.tests else _hunted(order, mouth)
     except Broken as broken:
         return Word(state="broken", said=str(broken))
     except Exception as error:  # Whatever the import of a mutant raises is told, not lost.
@@ -115,7 +125,7 @@ def _tested(tests: Sequence[str]) -> Word:
             return Word(state="broken", said=text[-500:])
 
 
-def _hunted(order: Order) -> Word:
+def _hunted(order: Order, mouth: Mouth) -> Word:
     from tests.mutants.stages import STAGES, quiet  # Not before the mutant was applied.
 
     play = STAGES[order.stage]
@@ -128,7 +138,7 @@ def _hunted(order: Order) -> Word:
             if seen.violations:
                 return _judged(seed, seen, number)
             if number % TOLD_EVERY == 0:
-                say(Word(state="passed", seed=seed, schedules=number))
+                mouth.say(Word(state="passed", seed=seed, schedules=number))
     return Word(state="passed", seed=order.seeds[-1], schedules=len(order.seeds))
 
 
