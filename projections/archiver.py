@@ -96,10 +96,11 @@ class Archiver:
         before = self._clock.now() - timedelta(days=days)
         after: EndedRun | None = None
         while page := await self._shelf.ended(before, after, PAGE):
+            safe = await self._on_disk(page, partial(self._shelf.ended, before, after, PAGE))
             after = page[-1]
-            whole = [run for run in page if run.whole]
-            self._figures.incomplete += len(page) - len(whole)
-            for run in page:
+            whole = [run for run in safe if run.whole]
+            self._figures.incomplete += len(safe) - len(whole)
+            for run in safe:
                 if not run.whole:
                     log.error("archive.incomplete", org=run.org, run=run.run)
             if whole:
@@ -114,6 +115,14 @@ class Archiver:
         claims = (await self._streams.facts(subjects.EFFECTS)).last
         await self._each(runs, partial(self._purge_one, claims), done)
 
+    async def _on_disk(
+        self, seen: Sequence[EndedRun], ask: Callable[[], Awaitable[Sequence[EndedRun]]]
+    ) -> Sequence[EndedRun]:
+        """What of that still stands when everything before it is on disk: a Postgres that crashes forgets its newest rows."""
+        await self._shelf.flush()
+        stands = await ask()
+        return [run for run in seen if run in stands]
+
     async def _each(
         self,
         runs: Sequence[EndedRun],
@@ -121,8 +130,6 @@ class Archiver:
         done: Callable[[Sequence[EndedRun]], Awaitable[None]],
     ) -> None:
         """Act on every run, given its last commit in the log; then `done` hears for which the act came true."""
-        # Before anything leaves: what we saw in the archive survives a power cut.
-        await self._shelf.flush()
         last = await self._runs.last([subjects.run(run.org, run.run) for run in runs])
         limit = asyncio.Semaphore(SIDE_BY_SIDE)
         gone: list[EndedRun] = []
@@ -132,15 +139,18 @@ class Archiver:
                 if await act(run, last.get(subjects.run(run.org, run.run))):
                     gone.append(run)
 
+        failed: BaseExceptionGroup[Away] | None = None
         try:
             async with asyncio.TaskGroup() as acts:
                 for run in runs:
                     acts.create_task(act_on(run))
         except* Away as aways:
-            raise Away(str(aways.exceptions[0])) from aways
-        finally:
-            if gone:
-                await done(gone)
+            failed = aways
+        # Not in a `finally`: who is told to stop, stops. What was not marked is done again.
+        if gone:
+            await done(gone)
+        if failed is not None:
+            raise Away(str(failed.exceptions[0])) from failed
 
     async def _purge_one(self, claims: int, run: EndedRun, last: Stored | None) -> bool:
         """Whether the run has left. It stays when its history went on after what the archive calls its end."""
@@ -182,8 +192,10 @@ class Archiver:
     async def _forget_all(self, before: datetime, *, keyed: bool, beyond: int) -> None:
         after: EndedRun | None = None
         while page := await self._shelf.tombstones(before, after, PAGE, keyed=keyed, beyond=beyond):
+            ask = partial(self._shelf.tombstones, before, after, PAGE, keyed=keyed, beyond=beyond)
+            safe = await self._on_disk(page, ask)
             after = page[-1]
-            await self._each(page, self._forget_one, self._forgotten)
+            await self._each(safe, self._forget_one, self._forgotten)
 
     async def _forgotten(self, gone: Sequence[EndedRun]) -> None:
         await self._shelf.mark_forgotten(gone, self._clock.now())

@@ -23,6 +23,7 @@ REST_SECONDS: Final = 0.02
 """Between two transactions it rests as long as the last one took, at the most this: small batches cost the most."""
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
+LOOK_SECONDS: Final = 5.0
 
 
 class Projection(Protocol):
@@ -68,12 +69,16 @@ class Projector:
         while True:
             before = self._progress.transactions
             try:
-                await self._follow()
-            except (Away, Moved) as reason:
+                async with asyncio.TaskGroup() as group:
+                    watching = group.create_task(self._watch())
+                    await self._follow()
+                    watching.cancel()
+            except* (Away, Moved) as reasons:
+                reason = str(reasons.exceptions[0])
                 self._projection.forget()
                 self._progress.failures += 1
-                self._progress.trouble = str(reason)
-                log.warning("projection.waits", projection=self._projection.name, reason=str(reason))
+                self._progress.trouble = reason
+                log.warning("projection.waits", projection=self._projection.name, reason=reason)
             pause = FIRST_PAUSE if self._progress.transactions > before else min(pause * 2, LONGEST_PAUSE)
             await asyncio.sleep(pause)
 
@@ -92,6 +97,18 @@ class Projector:
             self._progress.lag.observe(max(0.0, self._clock.now().timestamp() - batch[-1].time))
             if len(batch) < BATCH:
                 await asyncio.sleep(min(self._clock.seconds() - began, REST_SECONDS))
+
+    async def _watch(self) -> None:
+        """Notice when Postgres crashed and has lost what we wrote last: nothing else would, until something new comes.
+
+        Transactions of a projection are committed without waiting for the disk.
+        """
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            seen = (self._progress.epoch, self._progress.sequence)
+            position = await self._projection.position()
+            if (position.epoch, position.sequence) < seen:
+                raise Moved(f"position {position.sequence} is stored, {seen[1]} was")
 
     def _see(self, position: Position) -> None:
         self._progress.epoch, self._progress.sequence = position.epoch, position.sequence

@@ -56,6 +56,8 @@ class Place:
     def __init__(self, writer: Writer) -> None:
         self.messages = list(writer.messages)
         self.effects = [f"effect.{ORG}.run1.step.1", f"effect.{ORG}.run10.step.1"]
+        self.forgotten_in_a_crash = ""
+        """The run whose rows Postgres has shown, and loses before they are on disk."""
         self.claims_when_looked_at = 0
         """How many more claims are made by runs that are reopened while the archiver looks at their ends."""
         self.runs: list[EndedRun] = []
@@ -86,6 +88,7 @@ class Place:
 
     async def flush(self) -> None:
         self._happen("flush")
+        self.runs = [run for run in self.runs if run.run != self.forgotten_in_a_crash]
 
     async def mark_purged(self, runs: Sequence[EndedRun], at: datetime) -> None:
         self._happen("mark")
@@ -195,6 +198,25 @@ async def test_an_old_run_leaves_a_tombstone_and_takes_its_claims_along(place: P
     assert place.marked == ["run1"]
     assert place.happened[:4] == ["flush", "purge RUNS", "purge EFFECTS", "mark"]
     assert b"run.completed" in next(m for m in place.messages if m.subject.endswith("run1")).body
+
+
+async def test_what_postgres_has_shown_and_lost_again_stays_in_the_log(place: Place) -> None:
+    place.end("run1", 30)
+    place.end("run2", 29)
+    place.forgotten_in_a_crash = "run1"
+    await archiver(place).round()
+    assert (place.left("run1"), place.left("run2")) == (4, 1)
+    assert place.marked == ["run2"]
+
+
+async def test_a_tombstone_whose_row_is_lost_in_a_crash_stays(place: Place) -> None:
+    place.end("run1", 30, keyed=False)
+    await archiver(place, most=1, marked_seconds=600).round()
+    place.end("run2", 29, keyed=False)
+    place.forgotten_in_a_crash = "run2"
+    await archiver(place, most=1, marked_seconds=600).round()
+    assert place.forgotten == ["run1"]
+    assert (place.left("run1"), place.left("run2")) == (0, 4)
 
 
 async def test_a_run_that_is_reopened_meanwhile_keeps_its_new_claims(place: Place) -> None:
