@@ -20,7 +20,7 @@ from contracts.messages import (
     UnparkRun,
     Wake,
 )
-from contracts.runs import RunEvent
+from contracts.runs import Fact, RunEvent, WaitEnded
 from orchestrator.run import Evaluate, Graph, Refusal, Run, accept, decide, evolve
 
 SYSTEM: Final = "system"
@@ -41,12 +41,19 @@ def consider(run: Run, graph: Graph | None, message: Message, at: datetime, eval
         return Considered(run=run, refused=facts.error)
     events: list[RunEvent] = []
     for fact in facts:
+        if not still_news(run, fact):
+            continue
         run = evolve(run, fact, at)
         events.append(fact)
         for decision in decide(run, graph, fact, at, evaluate):
             run = evolve(run, decision, at)
             events.append(decision)
     return Considered(run=run, events=tuple(events))
+
+
+def still_news(run: Run, fact: Fact) -> bool:
+    """Several waits may be over at once; what followed from the first may have ended the run, and with it the others."""
+    return not isinstance(fact, WaitEnded) or fact.wait in run.waits
 
 
 def may_unpark(run: Run, release: str) -> bool:

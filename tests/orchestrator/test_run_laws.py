@@ -24,6 +24,7 @@ from contracts.runs import (
     RunReopened,
     RunStarted,
 )
+from orchestrator.consider import still_news
 from orchestrator.evolution import FOLDS
 from orchestrator.history import replay, state_at
 from orchestrator.readiness import Graph
@@ -113,6 +114,8 @@ class Told(Struct):
         self.recorded.append(message)
         events: list[RunEvent] = []
         for fact in accepted:
+            if not still_news(self.run, fact):
+                continue
             self.fold(fact)
             evaluate = AsWritten(self.graph)
             decisions = decide(self.run, self.graph, fact, self.at, evaluate)
