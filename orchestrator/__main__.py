@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from contextlib import closing
 
 from msgspec import Struct
 
@@ -16,7 +17,7 @@ from chassis.past import Horizon, PostgresRunIds
 from chassis.ports import Log
 from chassis.postgres import Pool, pool
 from chassis.settings import Settings
-from chassis.telemetry import Metrics, notes_of
+from chassis.telemetry import Metrics, Tracer, notes_of, tracer_for
 from orchestrator.answers import Replies
 from orchestrator.catalogue import SPECS
 from orchestrator.emission import Emission
@@ -40,6 +41,11 @@ class Histories(Struct, frozen=True):
 
 async def main(settings: Settings, stopping: Stopping) -> None:
     """Decide until told to stop; then hand the partitions over at once and finish what is under way."""
+    with closing(tracer_for("orchestrator", settings)) as tracer:
+        await _decide(settings, stopping, tracer)
+
+
+async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> None:
     clock, metrics = SystemClock(), Metrics("orchestrator")
     async with (
         jetstream(settings, "orchestrator", clock, batch_from=settings.batch_from) as js,
@@ -69,6 +75,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             replies=Replies(js.signals),
             dead_letters=js.letters,
             clock=clock,
+            tracer=tracer,
         )
         questions = Questions(
             signals=js.signals,

@@ -13,7 +13,7 @@ Rules that hold here:
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -24,6 +24,7 @@ from chassis.clock import Clock
 from chassis.crash import crash
 from chassis.ids import digest
 from chassis.ports import Ambiguous, Arrival, Away, Letters, Log, Ownership
+from chassis.telemetry import Tracer, trace_id
 from contracts.codec import Malformed, decode_bundle, encode
 from contracts.errors import Failure
 from contracts.messages import (
@@ -77,6 +78,7 @@ class Orchestrator:
         replies: Replies,
         dead_letters: Letters,
         clock: Clock,
+        tracer: Tracer | None = None,
     ) -> None:
         self._log = history
         self._ownership = ownership
@@ -86,6 +88,7 @@ class Orchestrator:
         self._replies = replies
         self._dead_letters = dead_letters
         self._clock = clock
+        self._tracer = tracer or Tracer()
         self._memory = Memory()
         self._ready: dict[str, list[Letter]] = {}
         self._preparing: dict[str, list[Letter]] = {}
@@ -215,12 +218,22 @@ class Orchestrator:
         if not proposals:
             return
         try:
-            placed = await self._append(proposals, began)
+            with ExitStack() as spans:
+                traces = [spans.enter_context(self._span(proposed)) for proposed in proposals]
+                placed = await self._append(proposals, began)
         except Ambiguous as ambiguous:
             log.warning("append.ambiguous", runs=len(proposals), reason=str(ambiguous))
             await self._start_over()
             return
-        self._settle(proposals, placed)
+        self._settle(proposals, placed, traces)
+
+    def _span(self, proposed: Proposed) -> AbstractContextManager[str]:
+        """What one commit is in its run's trace: caused by what was told, and the cause of what is emitted by it."""
+        told, ours = proposed.cause.trace if proposed.cause else "", proposed.before.trace
+        # A wish that came by another request belongs to that request's trace; the run stays in its own.
+        parent = told if told and trace_id(told) == trace_id(ours or told) else ours
+        run = proposed.after.run
+        return self._tracer.span("commit", parent, run=run.id, version=proposed.after.version)
 
     def _judged(self, run_id: str, letters: list[Letter]) -> Proposed | None:
         """What these letters change in the run; None while it gets ready, or is looked at again later."""
@@ -316,18 +329,20 @@ class Orchestrator:
 
     # --- After the append ---------------------------------------------------------------------
 
-    def _settle(self, proposals: Sequence[Proposed], placed: Sequence[int | None]) -> None:
+    def _settle(
+        self, proposals: Sequence[Proposed], placed: Sequence[int | None], traces: Sequence[str]
+    ) -> None:
         """Remember, emit, then answer: an answer means that all of it is done."""
         crash("cycle.before_emit")
         settled: list[tuple[Proposed, Known]] = []
         waits: list[tuple[Known, WaitOpened]] = []
-        for proposed, sequence in zip(proposals, placed, strict=True):
+        for proposed, sequence, trace in zip(proposals, placed, traces, strict=True):
             if sequence is None:
                 self._lost_the_race(proposed)
                 continue
             # What an owner before us committed may never have been emitted; our own commit changes nothing about that.
             emitted = proposed.before.emitted or not proposed.before.version
-            known = structs.replace(proposed.after, sequence=sequence, emitted=emitted)
+            known = structs.replace(proposed.after, sequence=sequence, emitted=emitted, trace=trace)
             self._memory.keep(known.run.id, known)
             settled.append((proposed, known))
             waits += self._emit(proposed, known)

@@ -108,7 +108,7 @@ async def test_a_log_that_was_given_back_in_a_new_epoch_is_as_it_was(place: Plac
     writer = await filled(place)
     for stream in (RUNS, DOMAIN):
         await anew(place, stream)
-        await repair(place.settings, stream)
+        await repair(place.settings, stream, nats_user="supervisor")
     writer.commit("open", reported("one"), succeeded("one"), RunCompleted())
     async with Service(place.settings):
         await place.store(writer, after=len(writer.messages) - 1)

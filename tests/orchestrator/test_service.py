@@ -8,6 +8,7 @@ from msgspec import structs
 
 from chassis.ids import digest
 from chassis.ports import Proposal
+from chassis.telemetry import Tracer
 from chassis.testing.queues import MemoryInbox, MemoryOwnership, MemorySignals
 from chassis.testing.stores import MemoryBlobs, MemoryLetters, MemoryLog
 from chassis.testing.tasks import MemoryTasks
@@ -68,6 +69,7 @@ class Room:
         self.dead = MemoryLetters(self.world)
         self.archive = NoArchive()
         self.clock = SimulatedClock(self.world)
+        self.tracer: Tracer | None = None
         body = encode(plan)
         self.blobs.kept[digest(body)] = body
         self.start = structs.replace(START, plan=digest(body))
@@ -91,6 +93,7 @@ class Room:
             replies=Replies(self.signals),
             dead_letters=self.dead,
             clock=clock,
+            tracer=self.tracer,
         )
         await self.service.serve()
 
@@ -373,6 +376,24 @@ def test_a_wake_up_that_came_early_in_a_commit_of_its_run_is_armed_again_too() -
         assert room.events[-1] == "step.succeeded"
         await asyncio.sleep(30)
         assert room.events[-1] == "attempt.scheduled"
+
+
+def test_of_two_waits_that_are_over_at_once_the_second_is_not_told_to_a_run_that_the_first_has_ended() -> (
+    None
+):
+    failing = control("judge", "filter", {"condition": "neither true nor false"})
+    pauses = [control(name, "delay", {"seconds": 10}) for name in ("p1", "p2")]
+    plan = drawn("p1>judge p2>b", *pauses, failing)
+
+    @told(plan)
+    async def story(room: Room) -> None:
+        await room.say(room.start)
+        room.inbox.timers.clear()  # Nobody is woken; somebody looks when both are over.
+        await asyncio.sleep(20)
+        await room.say(Look(**TO))
+        assert room.events[-1] == "run.failed"
+        assert room.events.count("wait.ended") == 1
+        assert room.events.count("wait.dropped") == 1
 
 
 def test_who_did_not_hear_that_attempts_shall_end_hears_it_again_also_after_the_run_has_ended() -> None:
