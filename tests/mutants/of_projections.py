@@ -114,11 +114,7 @@ NOT_WHOLE_IS_PURGED: Final = Mutant(
     name="a run that the archive has not whole is purged",
     what="Commits that the archive lacks leave the log.",
     edits=[
-        Edit(
-            _ARCHIVER,
-            "            whole = [run for run in page if run.whole]\n",
-            "            whole = list(page)\n",
-        )
+        Edit(_ARCHIVER, "for run in safe if run.whole]", "for run in safe]"),
     ],
     tests=["tests/projections/test_archiver.py"],
 )
@@ -126,6 +122,19 @@ NOT_FLUSHED: Final = Mutant(
     name="purged before the archive is on disk",
     what="A power cut of the archive's disk loses what has left the log.",
     edits=[Edit(_ARCHIVER, "        await self._shelf.flush()\n", "")],
+    tests=["tests/projections/test_archiver.py"],
+)
+
+SEEN_IS_ENOUGH: Final = Mutant(
+    name="what was seen in the archive is not looked at again",
+    what="What Postgres forgot in a crash after it was seen leaves the log all the same.",
+    edits=[
+        Edit(
+            _ARCHIVER,
+            "        return [run for run in seen if run in stands]\n",
+            "        return [run for run in seen if run or run in stands]\n",
+        )
+    ],
     tests=["tests/projections/test_archiver.py"],
 )
 
@@ -142,4 +151,5 @@ MUTANTS: Final = (
     HASH_UNCOMPARED,
     NOT_WHOLE_IS_PURGED,
     NOT_FLUSHED,
+    SEEN_IS_ENOUGH,
 )
