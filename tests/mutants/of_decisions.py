@@ -29,8 +29,25 @@ TIMER_TWICE: Final = Mutant(
             "    return (WaitEnded(wait=wait.wait),)",
             "    if run.parked is not None or (wait is not None and at < wait.due - EARLY):\n        return ()\n"
             "    return (WaitEnded(wait=message.wait),)",
+        ),
+        Edit(
+            "orchestrator.consider",
+            "    return not isinstance(fact, WaitEnded) or fact.wait in run.waits",
+            "    return True",
+        ),
+    ],
+)
+ENDED_WITH_ITS_RUN: Final = Mutant(
+    name="a wait that ended with its run is ended again",
+    what="Of two waits that are over at once the first ends the run, and the second is told to it all the same.",
+    edits=[
+        Edit(
+            "orchestrator.consider",
+            "    return not isinstance(fact, WaitEnded) or fact.wait in run.waits",
+            "    return True",
         )
     ],
+    tests=["tests/mutants/test_waits_over_at_once.py"],
 )
 TIMER_EARLY: Final = Mutant(
     name="a wake-up before its time is believed",
@@ -232,6 +249,7 @@ NO_GRACE: Final = Mutant(
 MUTANTS: Final = (
     RESULT_TWICE,
     TIMER_TWICE,
+    ENDED_WITH_ITS_RUN,
     TIMER_EARLY,
     CANCEL_IGNORED,
     STOPPING_GOES_ON,
