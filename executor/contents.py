@@ -14,23 +14,30 @@ Content: TypeAlias = Annotated[
 ]
 
 
-class _Stored(Struct, frozen=True, forbid_unknown_fields=True):
+class Stored(Struct, frozen=True, forbid_unknown_fields=True):
+    """A file in the object store, as outputs name it."""
+
     blob: Blob
 
 
-_decoder: Final[msgspec.json.Decoder[str | _Stored]] = msgspec.json.Decoder(str | _Stored)
+_decoder: Final[msgspec.json.Decoder[str | Stored]] = msgspec.json.Decoder(str | Stored)
+
+
+def text_or_file(content: Raw, field: str) -> str | Stored:
+    """What such a field holds. Raises `BadConfig` for anything else."""
+    try:
+        return _decoder.decode(content)
+    except msgspec.DecodeError:
+        raise BadConfig("This is neither a text nor a stored file.", field=field) from None
 
 
 async def data_of(content: Raw, context: Context, *, most: int, field: str = "/content") -> bytes:
     """The bytes; a text's in UTF-8. Raises `BadConfig` for anything else, `TooLarge` beyond `most` bytes."""
-    try:
-        found = _decoder.decode(content)
-    except msgspec.DecodeError:
-        raise BadConfig("This is neither a text nor a stored file.", field=field) from None
-    size = found.blob.size if isinstance(found, _Stored) else len(found.encode())
+    found = text_or_file(content, field)
+    size = found.blob.size if isinstance(found, Stored) else len(found.encode())
     if size > most:
         raise TooLarge(f"The content has more than {most:,} bytes.", field=field)
-    return await context.fetch(found.blob) if isinstance(found, _Stored) else found.encode()
+    return await context.fetch(found.blob) if isinstance(found, Stored) else found.encode()
 
 
 async def text_of(content: Raw, context: Context, *, most: int, field: str = "/content") -> str:

@@ -3,51 +3,15 @@
 from collections import defaultdict
 from typing import Final
 
-from chassis.ports import Arrival, Signals
+from chassis.ports import Signals
 from contracts.codec import encode
 from contracts.errors import Failure
-from contracts.messages import Answer, Message, Responded, StartRun
+from contracts.messages import Answer, Responded, StartRun
 from contracts.payloads import Inline
+from orchestrator.letters import Letter
 from orchestrator.memory import Known
 
 CARRIED_BYTES: Final = 4 * 1024
-
-
-class Envelope:
-    """One arrival: answered when every message in it is done."""
-
-    def __init__(self, arrival: Arrival, count: int) -> None:
-        self.arrival = arrival
-        self._answers: list[Answer | None] = [None] * count
-        self._left = count
-
-    def answer(self, place: int, answer: Answer) -> None:
-        """Answer the message that stood at this place; the last one sends them all."""
-        if self._answers[place] is not None:
-            return
-        self._answers[place] = answer
-        self._left -= 1
-        if self._left == 0:
-            self.arrival.answer(encode(self._answers) if self.arrival.direct else b"")
-
-
-class Letter:
-    """One message and where its answer goes."""
-
-    __slots__ = ("envelope", "message", "place")
-
-    def __init__(self, message: Message, envelope: Envelope, place: int) -> None:
-        self.message = message
-        self.envelope = envelope
-        self.place = place
-
-    @property
-    def direct(self) -> bool:
-        """Whether somebody awaits the answer to this very message."""
-        return self.envelope.arrival.direct
-
-    def answer(self, answer: Answer) -> None:
-        self.envelope.answer(self.place, answer)
 
 
 class Replies:

@@ -4,7 +4,10 @@ All of it can be derived from the state, so losing it loses nothing: it is emitt
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
+
+from msgspec import structs
 
 from chassis.clock import Clock
 from chassis.ports import Inbox, Ownership, Signals, Tasks
@@ -12,9 +15,13 @@ from contracts.codec import encode
 from contracts.messages import CancelAttempts, Task, Wake
 from contracts.runs import AttemptScheduled, WaitOpened
 from contracts.subjects import cancel, partition, task
+from orchestrator.letters import Letter
 from orchestrator.memory import Known
 from orchestrator.run import outstanding
 from orchestrator.sources import Programs
+
+ON_ITS_WAY: Final = timedelta(milliseconds=50)
+"""A wake-up that came too early was under way for so long."""
 
 
 class Emission:
@@ -85,6 +92,25 @@ class Emission:
         subjects = {_subject(known, attempt): attempt for attempt in attempts}
         waiting = await self._tasks.waiting(list(subjects))
         return [attempt for subject, attempt in subjects.items() if subject not in waiting]
+
+
+def woken_early(
+    known: Known, letters: Sequence[Letter], now: datetime | None
+) -> list[tuple[Known, WaitOpened]]:
+    """Waits whose wake-up came before their time by our clock: to be armed again for what is left of it.
+
+    The server's clock said that the time had come, so what is left is counted from there on: else it would wake us
+    again at once, as often as it can, until our clock gets there too.
+    """
+    if known.run.parked is not None or now is None:
+        return []
+    named = {letter.message.wait for letter in letters if isinstance(letter.message, Wake)}
+    at = max(now, known.at or now)
+    return [
+        (known, structs.replace(wait, due=wait.due + max(timedelta(), wait.due - at) + ON_ITS_WAY))
+        for wait in outstanding(known.run).waits
+        if wait.wait in named
+    ]
 
 
 def _subject(known: Known, attempt: AttemptScheduled) -> str:

@@ -16,10 +16,10 @@ from contracts.limits import COMMIT_BYTES, INLINE_BYTES
 from contracts.messages import Message, RetryRun, StartRun, UnparkRun
 from contracts.payloads import Inline
 from contracts.runs import RunEvent, RunParked
-from orchestrator.answers import Letter
 from orchestrator.commits import ENGINE_VERSION, Frame, Sealed, offload, seal
 from orchestrator.consider import SYSTEM, Considered, actor_of, cause_of, consider, may_unpark
 from orchestrator.inputs import NotReady
+from orchestrator.letters import Letter, start_in
 from orchestrator.memory import Known
 from orchestrator.run import Evaluate, Refusal, Run, accept, evolve
 from orchestrator.sources import Programs, Sources, UnreadablePlan
@@ -165,12 +165,6 @@ class Judge:
         return consider(
             run, programs.graph, message, at, programs.evaluator(self._sources.values, self._sources.answers)
         )
-
-
-def start_in(letters: Sequence[Letter]) -> tuple[int, StartRun] | None:
-    """The first start among these letters, and its place."""
-    starts = ((place, letter.message) for place, letter in enumerate(letters))
-    return next(((place, start) for place, start in starts if isinstance(start, StartRun)), None)
 
 
 def too_large(proposed: Proposed) -> bool:

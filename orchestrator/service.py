@@ -13,8 +13,8 @@ Rules that hold here:
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
-from datetime import datetime, timedelta
+from contextlib import AbstractContextManager, ExitStack
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -28,24 +28,20 @@ from chassis.telemetry import Tracer, trace_id
 from contracts.codec import Malformed, decode_bundle, encode
 from contracts.errors import Failure
 from contracts.messages import (
-    Answer,
-    CancelAttempts,
-    CancelRun,
     Look,
-    Message,
-    ResolveDoubt,
-    RetryRun,
     StartRun,
-    Wake,
 )
 from contracts.runs import AttemptScheduled, WaitOpened
-from contracts.subjects import INBOX, NOBODY, dead_letter, partition
+from contracts.subjects import partition
 from contracts.subjects import run as run_subject
-from orchestrator.answers import Envelope, Letter, Replies, answer_for, fits, responded_of, without_response
+from orchestrator.answers import Replies, answer_for, fits, responded_of, without_response
 from orchestrator.commits import proposal
-from orchestrator.emission import Emission
+from orchestrator.dead_letters import DeadLetters, refuse
+from orchestrator.emission import Emission, woken_early
 from orchestrator.inputs import NotReady
-from orchestrator.judge import Judge, Proposed, Stumbled, start_in, too_large
+from orchestrator.judge import Judge, Proposed, Stumbled, too_large
+from orchestrator.letters import Envelope, Letter, is_for_the_archive, is_wished_of, needs_all, start_in
+from orchestrator.letting_go import LettingGo
 from orchestrator.memory import Known, Memory
 from orchestrator.run import Run, outstanding
 from orchestrator.sources import Sources
@@ -56,12 +52,8 @@ PATIENCE: Final = 5
 """How often code may raise on one message before the message is a dead letter and its run is parked."""
 PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0
-LET_GO_PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
-ON_ITS_WAY: Final = timedelta(milliseconds=50)
-"""A wake-up that came too early was under way for so long."""
 PATIENCE_SECONDS: Final = 300.0
 """How long a decision waits to be stored before it is made anew."""
-UNREADABLE: Final = "unreadable"
 
 
 class Orchestrator:
@@ -86,7 +78,6 @@ class Orchestrator:
         self._sources = sources
         self._judge = judge
         self._replies = replies
-        self._dead_letters = dead_letters
         self._clock = clock
         self._tracer = tracer or Tracer()
         self._memory = Memory()
@@ -97,9 +88,9 @@ class Orchestrator:
         self._cycling = False
         self._generation = 0
         self._released = False
-        self._ending = asyncio.Event()
-        self._letting_go: dict[str, CancelAttempts] = {}
+        self._letting_go = LettingGo(emission)
         self.counts: dict[str, int] = defaultdict(int)
+        self._dead_letters = DeadLetters(dead_letters, self.counts)
 
     async def serve(self) -> None:
         """Take arrivals until ownership is released; then finish what is under way."""
@@ -112,7 +103,7 @@ class Orchestrator:
                     self._open(arrival)
                 self._kick()
             self._released = True
-            self._ending.set()
+            self._letting_go.end()
 
     # --- What arrives -------------------------------------------------------------------------
 
@@ -130,7 +121,8 @@ class Orchestrator:
         self.counts["messages"] += len(messages)
         for place, message in enumerate(messages):
             if isinstance(message, Malformed):
-                self._tasks.create_task(self._bury_malformed(envelope, place, message, arrival.body))
+                refusal = self._dead_letters.refuse_malformed(envelope, place, message, arrival.body)
+                self._tasks.create_task(refusal)
             else:
                 self._route(Letter(message, envelope, place))
 
@@ -187,7 +179,7 @@ class Orchestrator:
             await self._sources.fetch(missing, run_id)
             return
         letters = self._preparing.get(run_id, [])
-        whole, wished = any(_needs_all(letter.message) for letter in letters), _is_wished_of(letters)
+        whole, wished = any(needs_all(letter.message) for letter in letters), is_wished_of(letters)
         self._memory.keep(run_id, await self._sources.load(org, run_id, whole=whole, wished=wished))
         self.counts["loads"] += 1
 
@@ -247,7 +239,9 @@ class Orchestrator:
         if reason:
             self._sources.release(run_id)
         if known.needs_release:
-            self._refuse_unreadable(known, letters)
+            for letter in letters:
+                refusal = self._dead_letters.refuse_unreadable(letter, known.needs_release)
+                self._tasks.create_task(refusal)
             if known.said_so:
                 return None
             return self._judge.parked(
@@ -255,7 +249,7 @@ class Orchestrator:
             )
         if reason:
             return self._parked(known, letters, now, reason)
-        if not known.archive_asked and _is_for_the_archive(known, letters):
+        if not known.archive_asked and is_for_the_archive(known, letters):
             self._memory.drop(run_id)
             self._prepare(run_id, letters, None)
             return None
@@ -370,33 +364,9 @@ class Orchestrator:
             still_open = [attempt for attempt in scheduled if attempt in open_.attempts]
             self._emission.attempts(known, still_open, proposed.programs)
         if known.run.phase != "running" and open_.attempts:
-            self._let_go(known)
+            self._letting_go.begin(known, self._tasks)
         opened = [event for event in proposed.events if isinstance(event, WaitOpened)]
         return [(known, wait) for wait in opened if wait in open_.waits]
-
-    def _let_go(self, known: Known) -> None:
-        """Have the run's open attempts end, and say it again for half a minute, also when the run has ended by then.
-
-        The signal is stored nowhere: an executor that reconnects at that moment would make its attempt to the end.
-        """
-        told = self._emission.let_go(known)
-        if told is None:
-            return
-        is_new = told.run not in self._letting_go
-        self._letting_go[told.run] = told
-        if is_new:
-            self._tasks.create_task(self._say_again(told.run))
-
-    async def _say_again(self, run_id: str) -> None:
-        try:
-            for pause in LET_GO_PAUSES:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._ending.wait()
-                        return
-                self._emission.tell(self._letting_go[run_id])
-        finally:
-            del self._letting_go[run_id]
 
     async def _arm_then_answer(
         self, waits: Sequence[tuple[Known, WaitOpened]], settled: Sequence[tuple[Proposed, Known]]
@@ -462,7 +432,7 @@ class Orchestrator:
             return
         self._emission.attempts(known, missing, await self._sources.fetched_programs(known.run.plan))
         if known.run.phase == "stopping":
-            self._let_go(known)
+            self._letting_go.begin(known, self._tasks)
         await self._emission.wakes([(known, wait) for wait in outstanding(known.run).waits])
         self.counts["emitted_again"] += len(missing)
         self._remember_emitted(known)
@@ -533,7 +503,7 @@ class Orchestrator:
     async def _bury(self, culprit: Letter, reason: str, others: list[Letter]) -> None:
         """The message goes to the dead letters, its run is parked, the other messages go on."""
         message = culprit.message
-        await self._keep_dead(dead_letter(INBOX, message.org, message.run), encode(message), reason)
+        await self._dead_letters.keep(message, reason)
         known = self._memory.get(message.run)
         if known is not None and known.run.parked is not None:
             refuse([culprit], Failure(code="poison", message=reason))
@@ -543,77 +513,3 @@ class Orchestrator:
         for letter in others:
             self._route(letter)
         self._kick()
-
-    async def _bury_malformed(
-        self, envelope: Envelope, place: int, malformed: Malformed, body: bytes
-    ) -> None:
-        await self._keep_dead(dead_letter(INBOX, NOBODY, UNREADABLE), body, str(malformed))
-        error = Failure(code="poison", message=str(malformed))
-        envelope.answer(place, Answer(run="", result="refused", error=error))
-
-    def _refuse_unreadable(self, known: Known, letters: Sequence[Letter]) -> None:
-        """A message for a run that this release cannot read is kept until one can: it is driven again then."""
-        reason = f"needs release ≥ {known.needs_release}"
-        for letter in letters:
-            self._tasks.create_task(self._refuse_one(letter, reason))
-
-    async def _refuse_one(self, letter: Letter, reason: str) -> None:
-        message = letter.message
-        await self._keep_dead(dead_letter(INBOX, message.org, message.run), encode(message), reason)
-        letter.answer(
-            Answer(run=message.run, result="refused", error=Failure(code="run.parked", message=reason))
-        )
-
-    async def _keep_dead(self, subject: str, body: bytes, reason: str) -> None:
-        self.counts["dead_letters"] += 1
-        while True:
-            try:
-                await self._dead_letters.store(subject, body, {"reason": reason.replace("\n", " ")[:500]})
-            except Away as away:
-                log.warning("dead-letter.not-stored", subject=subject, reason=str(away))
-                await asyncio.sleep(PAUSE)
-            else:
-                return
-
-
-def woken_early(
-    known: Known, letters: Sequence[Letter], now: datetime | None
-) -> list[tuple[Known, WaitOpened]]:
-    """Waits whose wake-up came before their time by our clock: to be armed again for what is left of it.
-
-    The server's clock said that the time had come, so what is left is counted from there on: else it would wake us
-    again at once, as often as it can, until our clock gets there too.
-    """
-    if known.run.parked is not None or now is None:
-        return []
-    named = {letter.message.wait for letter in letters if isinstance(letter.message, Wake)}
-    at = max(now, known.at or now)
-    return [
-        (known, structs.replace(wait, due=wait.due + max(timedelta(), wait.due - at) + ON_ITS_WAY))
-        for wait in outstanding(known.run).waits
-        if wait.wait in named
-    ]
-
-
-def _needs_all(message: Message) -> bool:
-    """Whether a tombstone is not enough: to go on with a run, or to say again what it once answered."""
-    return isinstance(message, RetryRun) or (isinstance(message, StartRun) and bool(message.reply))
-
-
-def _is_wished_of(letters: Sequence[Letter]) -> bool:
-    """Whether something is wanted of a run that somebody saw: when the log has nothing of it, the archive has."""
-    wishes = any(isinstance(letter.message, RetryRun | CancelRun | ResolveDoubt) for letter in letters)
-    return wishes and start_in(letters) is None
-
-
-def _is_for_the_archive(known: Known, letters: Sequence[Letter]) -> bool:
-    """Whether the log alone cannot say what these letters change."""
-    if known.version:
-        return known.archived and any(_needs_all(letter.message) for letter in letters)
-    return _is_wished_of(letters)
-
-
-def refuse(letters: Sequence[Letter], error: Failure) -> None:
-    """No commit comes of these letters, and none will: there is no history that could say so."""
-    for letter in letters:
-        letter.answer(Answer(run=letter.message.run, result="refused", error=error))

@@ -7,8 +7,10 @@ import msgspec
 from msgspec import Raw, Struct, inspect
 
 from contracts.codec import encode
+from contracts.commits import Commit
 from contracts.payloads import Inline
 from contracts.reference import every_event
+from contracts.runs import RunEvent
 
 MOMENT = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 _BY_PATTERN = {
@@ -33,6 +35,15 @@ def examples() -> dict[str, Any]:
     return {
         str(kind.__struct_config__.tag): example(kind) for kinds in every_event().values() for kind in kinds
     }
+
+
+def commit(*events: RunEvent, org: str, run: str, version: int = 1, **more: Any) -> Commit[RunEvent]:
+    """A commit of a run, with nothing in its head but its place and what `more` names."""
+    head: dict[str, Any] = dict.fromkeys(
+        ("causation_id", "correlation_id", "engine_version", "key_id", "prev_hash"), ""
+    )
+    head |= {"id": f"c{version}", "time": MOMENT, "actor": "system"} | more
+    return Commit[RunEvent](org=org, run=run, version=version, events=events, **head)
 
 
 def _value(kind: inspect.Type) -> Any:  # noqa: C901, PLR0911, PLR0912  # A table by type.

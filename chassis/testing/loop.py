@@ -224,7 +224,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                         raise TooLong(f"{self.steps} steps, {self._now:.1f} s")
                     self._run(every)
         finally:
-            asyncio._set_running_loop(around)  # noqa: SLF001
+            asyncio._set_running_loop(around)  # noqa: SLF001  # As it was.
 
     def close(self) -> None:
         """End every task that is left, in nobody's name: what its `finally` blocks do now reaches no process."""
@@ -325,7 +325,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self._now
 
-    def call_soon(  # type: ignore[override]
+    def call_soon(  # type: ignore[override]  # Handles of our own.
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> _Handle:
         if context is None:
@@ -338,12 +338,12 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             self._runnable.append(life)
         return handle
 
-    def call_later(  # type: ignore[override]
+    def call_later(  # type: ignore[override]  # Handles of our own.
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> _Handle:
         return self.call_at(self._now + max(0.0, delay), callback, *args, context=context)
 
-    def call_at(  # type: ignore[override]
+    def call_at(  # type: ignore[override]  # Handles of our own.
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> _Handle:
         if context is None:
@@ -355,7 +355,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def create_future(self) -> "asyncio.Future[Any]":
         return asyncio.Future(loop=self)
 
-    def create_task(  # type: ignore[override]
+    def create_task(  # type: ignore[override]  # Handles of our own.
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
     ) -> "asyncio.Task[T]":
         task: asyncio.Task[T] = asyncio.Task(coro, loop=self, name=name or "task", context=context)
@@ -393,7 +393,7 @@ def _unlisted_tasks() -> Iterator[None]:
     if not isinstance(listed, WeakSet):
         yield
         return
-    listed.add = _ignore  # type: ignore[method-assign, assignment]
+    listed.add = _ignore  # type: ignore[method-assign, assignment]  # Keeps nothing.
     try:
         yield
     finally:

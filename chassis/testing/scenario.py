@@ -78,7 +78,7 @@ class Scenario(Struct, Generic[S, M, E], frozen=True, kw_only=True, eq=False):
             told.append(Told(fact, self.at, True))  # noqa: FBT003  # Three fields in their order.
             for decision in self.decide(state, fact, self.at):
                 state = self.evolve(state, decision, self.at)
-                told.append(Told(decision, self.at, False))  # noqa: FBT003
+                told.append(Told(decision, self.at, False))  # noqa: FBT003  # Not a fact.
         return structs.replace(
             self,
             state=state,

@@ -108,7 +108,7 @@ class World:
         self.down_until = 0.0
         self.after_restart: list[Callable[[], None]] = []
         """What the servers do when they are there again."""
-        self._chance = random.Random(f"{seed}/faults")  # noqa: S311
+        self._chance = random.Random(f"{seed}/faults")  # noqa: S311  # Seeded on purpose.
         self._only = None if only is None else {(f.family, f.process, f.number): f.kind for f in only}
         self._counts: dict[tuple[str, str], _Count] = {}
         self._is_calm = rates == CALM and only is None
@@ -181,7 +181,7 @@ class World:
 
     def measure(self) -> random.Random:
         """Chance for the size of the fault that struck last: the same in every schedule that has this fault."""
-        return random.Random(f"{self.seed}/{self.struck[-1][1]}")  # noqa: S311
+        return random.Random(f"{self.seed}/{self.struck[-1][1]}")  # noqa: S311  # Seeded on purpose.
 
     def restart_servers(self, seconds: float) -> None:
         """Nobody is answered for a while; then every connection is a new one."""

@@ -47,7 +47,7 @@ def refuse_what_cannot_work() -> None:
         )
     try:
         import ensurepip  # noqa: F401  # Debian ships it apart.
-        import venv  # noqa: F401
+        import venv  # noqa: F401  # Whether it is there at all.
     except ImportError:
         raise Refused(f"Python's venv is missing: apt install python{this}-venv") from None
 

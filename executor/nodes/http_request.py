@@ -1,6 +1,6 @@
 """Calls any HTTP API, through the egress guard."""
 
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -9,8 +9,8 @@ from msgspec import Meta, Raw, Struct, field
 from chassis.egress import Request, Response
 from contracts.limits import MIB, RESPONSE_BYTES
 from contracts.nodes import NodeSpec, Repeat
-from contracts.payloads import Blob
 from executor.answers import Reading, body_of, flat, headers_of, retry_after, scalar, succeeded
+from executor.contents import Stored, text_or_file
 from executor.errors import BadConfig, Refused
 from executor.forms import form
 from executor.node import Context, Result, SecretField
@@ -163,12 +163,7 @@ def _pairs(values: Values) -> list[tuple[str, str]]:
     ]
 
 
-class _Stored(Struct, frozen=True, forbid_unknown_fields=True):
-    blob: Blob
-
-
 _form: Final = msgspec.json.Decoder(Values)
-_raw: Final[msgspec.json.Decoder[str | _Stored]] = msgspec.json.Decoder(str | _Stored)
 
 
 async def _body(config: HttpRequest, context: Context) -> tuple[bytes, str]:
@@ -178,14 +173,14 @@ async def _body(config: HttpRequest, context: Context) -> tuple[bytes, str]:
         return b"", ""
     if config.body_type == "json":
         return written, config.content_type or "application/json"
-    try:
-        if config.body_type == "form":
-            fields = urlencode(_pairs(_form.decode(written))).encode()
-            return fields, config.content_type or "application/x-www-form-urlencoded"
-        raw: Any = _raw.decode(written)
-    except msgspec.DecodeError as error:
-        raise BadConfig("The body does not fit its type.", field="/body") from error
-    if isinstance(raw, _Stored):
+    if config.body_type == "form":
+        try:
+            pairs = _pairs(_form.decode(written))
+        except msgspec.DecodeError as error:
+            raise BadConfig("The body does not fit its type.", field="/body") from error
+        return urlencode(pairs).encode(), config.content_type or "application/x-www-form-urlencoded"
+    raw = text_or_file(config.body, "/body")
+    if isinstance(raw, Stored):
         return await context.fetch(raw.blob), config.content_type or raw.blob.content_type
     return raw.encode(), config.content_type or "text/plain; charset=utf-8"
 

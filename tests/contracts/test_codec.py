@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.testing.examples import MOMENT, examples
+from chassis.testing.examples import commit as commit_of
+from chassis.testing.examples import examples
 from contracts.codec import (
     Decoder,
     Malformed,
@@ -32,20 +33,7 @@ WAKE = Wake(org="acme", run="r1", wait="delay:pause")
 
 
 def commit(*events: RunEvent) -> Commit[RunEvent]:
-    return Commit[RunEvent](
-        id="c1",
-        org="acme",
-        run="r1",
-        version=1,
-        events=events,
-        time=MOMENT,
-        actor="system",
-        causation_id="",
-        correlation_id="",
-        engine_version="7.1.0",
-        key_id="",
-        prev_hash="",
-    )
+    return commit_of(*events, org="acme", run="r1", engine_version="7.1.0")
 
 
 def test_a_commit_of_every_event_survives_the_way_there_and_back() -> None:
@@ -170,4 +158,4 @@ def test_stored_raw_values_keep_their_bytes() -> None:
         event, output=msgspec.structs.replace(event.output, value=msgspec.Raw(odd))
     )
     stored = decode_commit(encode(commit(changed))).events[0]
-    assert bytes(stored.output.value) == odd  # type: ignore[union-attr]
+    assert bytes(stored.output.value) == odd  # type: ignore[union-attr]  # It is inline.

@@ -8,7 +8,8 @@ from typing import ClassVar
 import msgspec
 import pytest
 
-from chassis.testing.examples import MOMENT, examples
+from chassis.testing.examples import commit as commit_of
+from chassis.testing.examples import examples
 from contracts.codec import encode
 from contracts.commits import Commit
 from contracts.messages import Look, UnparkRun
@@ -108,20 +109,7 @@ def test_a_server_that_is_not_there_is_told_by_its_address() -> None:
 
 
 def commit(*events: RunEvent) -> Commit[RunEvent]:
-    return Commit[RunEvent](
-        id="c",
-        org="org_default",
-        run="r",
-        version=1,
-        events=events,
-        time=MOMENT,
-        actor="system",
-        causation_id="",
-        correlation_id="",
-        engine_version="0.1.0",
-        key_id="",
-        prev_hash="",
-    )
+    return commit_of(*events, org="org_default", run="r", engine_version="0.1.0")
 
 
 def test_a_state_tells_status_waits_and_steps() -> None:

@@ -30,12 +30,12 @@ class Desk:
     async def workflow(self, id_: str, *commands: workflows.Command, org: str = "acme") -> None:
         for number, command in enumerate(commands):
             cause = Cause(org=org, actor="key:k", request=f"{id_}{number}{len(self.log.messages)}")
-            await self.domain.change(WORKFLOW, id_, lambda s, c=command: workflows.decide(s, c), cause)  # type: ignore[misc]
+            await self.domain.change(WORKFLOW, id_, lambda s, c=command: workflows.decide(s, c), cause)  # type: ignore[misc]  # A default binds it.
 
     async def trigger(self, id_: str, *commands: triggers.Command, org: str = "acme") -> None:
         for number, command in enumerate(commands):
             cause = Cause(org=org, actor="key:k", request=f"{id_}{number}{len(self.log.messages)}")
-            await self.domain.change(TRIGGER, id_, lambda s, c=command: triggers.decide(s, c), cause)  # type: ignore[misc]
+            await self.domain.change(TRIGGER, id_, lambda s, c=command: triggers.decide(s, c), cause)  # type: ignore[misc]  # A default binds it.
 
     async def seen(self) -> Directory:
         await self.directory.reached(len(self.log.messages))
@@ -91,7 +91,7 @@ async def test_a_trigger_is_unbound_until_it_follows_what_is_published(desk: Des
 async def test_variables_are_those_of_the_last_time_they_were_set(desk: Desk) -> None:
     for number in (1, 2):
         cause = Cause(org="acme", actor="key:k", request=str(number))
-        await desk.domain.change(ORG, "acme", lambda s, n=number: set_vars(s, {"n": n}), cause)  # type: ignore[misc]
+        await desk.domain.change(ORG, "acme", lambda s, n=number: set_vars(s, {"n": n}), cause)  # type: ignore[misc]  # A default binds it.
     seen = await desk.seen()
     assert (seen.vars_of("acme"), seen.vars_of("other")) == ({"n": 2}, {})
 

@@ -80,7 +80,7 @@ async def test_who_lost_the_race_decides_anew_on_what_the_winner_left(desk: Desk
             await rival()
         return await original(proposals)
 
-    desk.log.append = append  # type: ignore[method-assign]
+    desk.log.append = append  # type: ignore[method-assign]  # In its place.
     changed = await desk.domain.change(ORG, "acme", decide, CAUSE)
     assert seen == [{}, {"a": 1}]
     assert changed.state.vars == {"a": 1, "b": 2}
@@ -92,7 +92,7 @@ async def test_who_loses_every_race_is_told_so(desk: Desk) -> None:
     async def append(_proposals):  # type: ignore[no-untyped-def]  # Somebody is always faster.
         return [None]
 
-    desk.log.append = append  # type: ignore[method-assign]
+    desk.log.append = append  # type: ignore[method-assign]  # In its place.
     with pytest.raises(Rejected) as raised:
         await desk.put(a=1)
     assert raised.value.code == "conflict"
@@ -107,7 +107,7 @@ async def test_a_change_that_nobody_confirmed_but_happened_is_found_and_not_repe
 async def test_a_change_that_nobody_confirmed_and_another_overtook_is_decided_anew(desk: Desk) -> None:
     original, raced = desk.log.append, False
 
-    async def append(proposals):  # type: ignore[no-untyped-def]
+    async def append(proposals):  # type: ignore[no-untyped-def]  # As long as the test.
         nonlocal raced
         if raced:
             return await original(proposals)
@@ -115,7 +115,7 @@ async def test_a_change_that_nobody_confirmed_and_another_overtook_is_decided_an
         await desk.put(request="req2", a=1)
         raise Ambiguous("no answer, and not done")
 
-    desk.log.append = append  # type: ignore[method-assign]
+    desk.log.append = append  # type: ignore[method-assign]  # In its place.
     await desk.put(a=2)
     assert desk.versions() == [1, 2]
     assert json.decode(desk.log.messages[1].body)["events"][0]["vars"] == {"a": 2}

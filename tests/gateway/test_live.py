@@ -184,7 +184,7 @@ async def test_what_happens_while_the_past_is_told_comes_once_and_in_order(offic
         await extended(office, run, wish("after"))
         return found
 
-    office.live._histories.commits = commits  # type: ignore[method-assign]
+    office.live._histories.commits = commits  # type: ignore[method-assign]  # In its place.
     async with watching(office, f"/runs/{run}/live") as stream:
         await stream.until(5)
         await extended(office, run, wish("last"))

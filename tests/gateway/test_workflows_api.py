@@ -160,7 +160,7 @@ async def test_of_two_who_publish_at_once_triggers_follow_the_one_who_came_last(
             assert reply.status == 200
         return await original(aggregate, id_, decide, cause)
 
-    office.parts.domain.change = change  # type: ignore[method-assign]
+    office.parts.domain.change = change  # type: ignore[method-assign]  # In its place.
     await office.api("POST", f"/workflows/{workflow}/versions/1/publish")
     assert events(office, "trigger")[-1].version == 2
 

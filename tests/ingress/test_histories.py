@@ -1,33 +1,21 @@
 """What a history says to a delivery that waited too long for its run's answer."""
 
-from datetime import UTC, datetime
-
 from msgspec import Raw
 
 from chassis.ports import Stored
+from chassis.testing.examples import commit
 from contracts.codec import encode
-from contracts.commits import Commit
 from contracts.payloads import Inline
 from contracts.runs import RunCompleted, RunEvent, RunResponded
 from ingress.histories import responded_in
 
 
 def stored(version: int, *events: RunEvent) -> Stored:
-    commit = Commit[RunEvent](
-        id=f"c{version}",
-        org="org",
-        run="run-1",
-        version=version,
-        events=events,
-        time=datetime(2026, 11, 20, tzinfo=UTC),
-        actor="system",
-        causation_id="",
-        correlation_id="receipt-1",
-        engine_version="1",
-        key_id="",
-        prev_hash="",
+    return Stored(
+        subject="run.org.run-1",
+        sequence=version,
+        body=encode(commit(*events, org="org", run="run-1", version=version)),
     )
-    return Stored(subject="run.org.run-1", sequence=version, body=encode(commit))
 
 
 ANSWERED = stored(1, RunResponded(step="r", status=207, body=Inline(value=Raw(b'"hello"'))))

@@ -70,7 +70,7 @@ async def other_process(server: NatsServer, name: str, *, answers: str = "yes") 
             process.kill()
         await process.wait()
         # Its pipe ends with it, not with the collector.
-        process._transport.close()  # type: ignore[attr-defined]
+        process._transport.close()  # type: ignore[attr-defined]  # As a dead process would.
 
 
 @asynccontextmanager

@@ -144,7 +144,7 @@ EARLY_IS_DROPPED: Final = Mutant(
     what="A run whose owner's clock is behind the servers' is not woken again when its time has come.",
     edits=[
         Edit(
-            _SERVICE,
+            "orchestrator.emission",
             "        if wait.wait in named\n",
             "        if wait.wait in named and not named\n",
         )
@@ -195,7 +195,7 @@ TOMBSTONE_IS_ENOUGH: Final = Mutant(
     what="A run that left the log is tried again by its last commit alone.",
     edits=[
         Edit(
-            _SERVICE,
+            "orchestrator.letters",
             "    return isinstance(message, RetryRun) or (isinstance(message, StartRun) and bool(message.reply))",
             "    return False and isinstance(message, RetryRun)",
         )
@@ -207,8 +207,8 @@ MALFORMED_IS_DROPPED: Final = Mutant(
     what="An unreadable message is refused and kept nowhere.",
     edits=[
         Edit(
-            _SERVICE,
-            "        await self._keep_dead(dead_letter(INBOX, NOBODY, UNREADABLE), body, str(malformed))\n",
+            "orchestrator.dead_letters",
+            "        await self._store(dead_letter(INBOX, NOBODY, UNREADABLE), body, str(malformed))\n",
             "",
         )
     ],
@@ -232,6 +232,7 @@ CULPRIT_IS_DROPPED: Final = Mutant(
             _SERVICE,
             "        if reason:\n            self._sources.release(run_id)\n",
             "        if reason:\n            self._sources.release(run_id)\n"
+            "            from contracts.messages import Answer\n"
             "            for letter in letters:\n"
             '                letter.answer(Answer(run=run_id, result="nothing"))\n'
             "            return None\n",
@@ -335,7 +336,7 @@ ANSWERS_OF_OTHERS: Final = Mutant(
     what="INBOX is acknowledged when the first message of a bundle is done.",
     edits=[
         Edit(
-            "orchestrator.answers",
+            "orchestrator.letters",
             "        if self._left == 0:\n            self.arrival.answer(encode(self._answers) if",
             "        if self._left == 0 or not self.arrival.direct:\n"
             "            self.arrival.answer(encode(self._answers) if",

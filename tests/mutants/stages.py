@@ -158,8 +158,8 @@ class Told(Installation):
             acknowledged.add(task.subject)
             acknowledge(task)
 
-        self.tasks.emit = emitting  # type: ignore[method-assign]
-        self.tasks.acknowledge = acknowledging  # type: ignore[method-assign]
+        self.tasks.emit = emitting  # type: ignore[method-assign]  # In its place.
+        self.tasks.acknowledge = acknowledging  # type: ignore[method-assign]  # In its place.
 
 
 _ON_THE_WAY: Final = structs.replace(
@@ -219,7 +219,7 @@ class Unswept(Installation):
         def emit(_pool: str, subject: str, body: bytes) -> None:
             loop.call_in("", random.random() * 0.01, lay, subject, body)
 
-        self.tasks.emit = emit  # type: ignore[method-assign, assignment]
+        self.tasks.emit = emit  # type: ignore[method-assign, assignment]  # In its place.
 
     async def _sweeper(self, stop: Stop) -> None:
         await stop.wait()
@@ -246,7 +246,7 @@ class Restarts(Installation):
                 )
             return await call(task, key, behaviour)
 
-        self.outside.call = calling  # type: ignore[method-assign]
+        self.outside.call = calling  # type: ignore[method-assign]  # In its place.
 
 
 ONLY_RESTARTS: Final = structs.replace(CALM, restarted=0.6)
@@ -269,7 +269,7 @@ class LostTasks(Installation):
             if not self._loses or random.random() < 0.5:
                 emit(pool, subject, body)
 
-        self.tasks.emit = emitting  # type: ignore[method-assign]
+        self.tasks.emit = emitting  # type: ignore[method-assign]  # In its place.
 
     def calm(self) -> None:
         self._loses = False
@@ -290,7 +290,7 @@ class LostWakes(Installation):
             else:
                 await wake_at(wakes)
 
-        self.inbox.wake_at = waking  # type: ignore[method-assign]
+        self.inbox.wake_at = waking  # type: ignore[method-assign]  # In its place.
 
     def calm(self) -> None:
         self._loses = False
@@ -307,7 +307,7 @@ class SlowInbox(Told):
         def delivering(number: int, letter: Any) -> None:
             loop.call_in("", random.random() * 2, deliver, number, letter)
 
-        self.inbox._deliver = delivering  # type: ignore[method-assign]
+        self.inbox._deliver = delivering  # type: ignore[method-assign]  # In its place.
 
 
 class Apart(Installation):
@@ -328,7 +328,7 @@ class Apart(Installation):
                         self.told_wrongly.append(Violation("P1", "202, but it had been started", said["run"]))
             return reply
 
-        self.web.post = posting  # type: ignore[method-assign]
+        self.web.post = posting  # type: ignore[method-assign]  # In its place.
 
 
 def told_apart(installation: Installation, _evidence: Evidence) -> list[Violation]:
@@ -341,8 +341,8 @@ class OldShapes(Installation):
 
     def start(self) -> None:
         vars(commits)["encode"] = _written_long_ago
-        upcasts.CURRENT["step.reported"] = 2  # type: ignore[index]
-        upcasts.UPCASTS["step.reported", 1] = _lifted  # type: ignore[index]
+        upcasts.CURRENT["step.reported"] = 2  # type: ignore[index]  # Final, but for this stage.
+        upcasts.UPCASTS["step.reported", 1] = _lifted  # type: ignore[index]  # Final, but for this stage.
         super().start()
 
 
@@ -374,7 +374,7 @@ class Stubborn(Installation):
                     await asyncio.sleep(500)
                     raise Unreachable("No answer came.", touched=True)
 
-        self.outside.call = calling  # type: ignore[method-assign]
+        self.outside.call = calling  # type: ignore[method-assign]  # In its place.
 
 
 class Retiring(Installation):
@@ -508,7 +508,7 @@ class Strange(Installation):
         async def posting(token: str, headers: Mapping[str, str], body: bytes) -> Reply | None:
             return await post(token, headers, body if "x-hub-signature-256" in headers else STRANGE)
 
-        self.web.post = posting  # type: ignore[method-assign]
+        self.web.post = posting  # type: ignore[method-assign]  # In its place.
 
 
 STAGES: Final[Mapping[str, Stage]] = {

@@ -60,7 +60,7 @@ def test_a_decision_that_waited_for_minutes_is_not_stored() -> None:
                 raise Away("the log is away")
             return await append(proposals)
 
-        room.log.append = away_for_long  # type: ignore[method-assign]
+        room.log.append = away_for_long  # type: ignore[method-assign]  # In its place.
         body = encode_bundle([encode(room.keyed())])
         with pytest.raises(Ambiguous):
             await room.signals.request(call(partition("run-1")), body, PATIENCE_SECONDS + 60)

@@ -88,7 +88,7 @@ def changed(commits: list[Commit[RunEvent]], number: int, event: RunEvent | None
         length = len(one.events)
         if 0 <= left < length:
             put = () if event is None else (event,)
-            one = structs.replace(one, events=(*one.events[:left], *put, *one.events[left + 1 :]))  # noqa: PLW2901
+            one = structs.replace(one, events=(*one.events[:left], *put, *one.events[left + 1 :]))  # noqa: PLW2901  # The same one, with more in it.
         left -= length
         again.append(one)
     return again

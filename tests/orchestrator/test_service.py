@@ -323,7 +323,7 @@ def test_large_values_lie_in_the_object_store_before_the_commit_that_names_them(
         await room.say(structs.replace(done("a"), output=value("x" * 100_000)))
         commit = decode_commit(room.log.messages[-1].body)
         assert len(room.log.messages[-1].body) < 10_000
-        blob = commit.events[0].output  # type: ignore[union-attr]
+        blob = commit.events[0].output  # type: ignore[union-attr]  # An output.
         assert room.blobs.kept[blob.sha256] == encode("x" * 100_000)
 
 
@@ -420,7 +420,7 @@ def test_an_orchestrator_that_hands_over_does_not_stay_to_say_it_again() -> None
         assert room.service is not None
         at = room.world.loop.time()
         await room.service._ownership.release()
-        while room.service._letting_go:
+        while room.service._letting_go._told:
             await asyncio.sleep(0.05)
         assert room.world.loop.time() - at < 1.0
 

@@ -11,10 +11,10 @@ from chassis.egress import Egress
 from chassis.ids import digest
 from chassis.ports import Away
 from chassis.telemetry import Tracer
+from chassis.testing.examples import commit
 from chassis.testing.stores import MemoryBlobs, MemoryLog
 from chassis.testing.world import SimulatedClock, World
 from contracts.codec import encode
-from contracts.commits import Commit
 from contracts.messages import Look, Outcome, StepBroken, StepInDoubt, StepLetGo, Task
 from contracts.payloads import Blob
 from contracts.runs import AttemptFailed, AttemptScheduled, RunEvent, RunStopping, WaitEnded, WaitOpened
@@ -107,7 +107,7 @@ def test_a_read_that_times_out_ends_no_service() -> None:
 
     async def fetch(world: World) -> None:
         log, missing = MemoryLog(world), frozenset({Blob(sha256="0" * 64, size=1)})
-        sources = Sources(log=log, blobs=Silent(world), archive=None, compile_plan=None)  # type: ignore[arg-type]
+        sources = Sources(log=log, blobs=Silent(world), archive=None, compile_plan=None)  # type: ignore[arg-type]  # Neither is asked.
         with pytest.raises(Away):
             await sources.fetch(NotReady(values=missing))
 
@@ -225,21 +225,7 @@ def attempted(
         scheduled_at=0.0,
     )
     happened: tuple[RunEvent, ...] = (scheduled("a", node_type="call.once"), RunStopping(outcome="cancelled"))
-    commit = Commit[RunEvent](
-        id="commit-1",
-        org="org",
-        run="run-1",
-        version=1,
-        events=happened,
-        time=NOON,
-        actor="system",
-        causation_id="",
-        correlation_id="",
-        engine_version="",
-        key_id="",
-        prev_hash="",
-    )
-    runs.put(SUBJECT, encode(commit))
+    runs.put(SUBJECT, encode(commit(*happened, org="org", run="run-1", time=NOON)))
     if elsewhere:
         effects.put(effect("org", "run-1", "a", 1), b"another executor begins this call")
 

@@ -453,7 +453,7 @@ def no_expectation(installation: Installation) -> None:
         before = log._by_subject[proposal.subject]
         return place(structs.replace(proposal, expected=before[-1].sequence if before else 0))
 
-    log._place = carelessly  # type: ignore[method-assign]
+    log._place = carelessly  # type: ignore[method-assign]  # In its place.
 
 
 def acknowledge_all(installation: Installation) -> None:
@@ -465,7 +465,7 @@ def accept_before_it_is_stored(installation: Installation) -> None:
     async def forgetfully(partition: int, bundle: bytes) -> None:
         await asyncio.sleep(0.001)
 
-    installation.inbox.put = forgetfully  # type: ignore[method-assign]
+    installation.inbox.put = forgetfully  # type: ignore[method-assign]  # In its place.
 
 
 def a_fresh_key_for_every_attempt(installation: Installation) -> None:
@@ -474,7 +474,7 @@ def a_fresh_key_for_every_attempt(installation: Installation) -> None:
     async def freshly(task: Task, key: str, behaviour: Behaviour) -> str:
         return await call(task, f"{key}/{task.attempt}/{installation.world.random.random()}", behaviour)
 
-    installation.outside.call = freshly  # type: ignore[method-assign]
+    installation.outside.call = freshly  # type: ignore[method-assign]  # In its place.
 
 
 def no_ledger(installation: Installation) -> None:
@@ -487,7 +487,7 @@ def no_ledger(installation: Installation) -> None:
             log.put(proposal.subject, proposal.body)
         return [1] * len(proposals)
 
-    log.append = granted  # type: ignore[method-assign]
+    log.append = granted  # type: ignore[method-assign]  # In its place.
 
 
 def a_position_outside_of_the_transaction(installation: Installation) -> None:
@@ -498,7 +498,7 @@ def a_position_outside_of_the_transaction(installation: Installation) -> None:
         await world.operation(lambda: write(lambda: models.tables.apply(changes)))
         await world.operation(lambda: write(lambda: setattr(models, "at", step.after())))
 
-    models.store = store  # type: ignore[method-assign]
+    models.store = store  # type: ignore[method-assign]  # In its place.
 
 
 def purged_before_it_is_on_disk(installation: Installation) -> None:
@@ -507,7 +507,7 @@ def purged_before_it_is_on_disk(installation: Installation) -> None:
     async def not_at_all() -> None:
         await asyncio.sleep(0.001)
 
-    installation.shelf.flush = not_at_all  # type: ignore[method-assign]
+    installation.shelf.flush = not_at_all  # type: ignore[method-assign]  # In its place.
 
 
 def every_signature_is_right(installation: Installation) -> None:
@@ -519,7 +519,7 @@ def every_signature_is_right(installation: Installation) -> None:
             told["x-hub-signature-256"] = signature(body, SECRET)
         return await post(token, told, body)
 
-    installation.web.post = signed  # type: ignore[method-assign]
+    installation.web.post = signed  # type: ignore[method-assign]  # In its place.
 
 
 SABOTEURS: dict[Callable[[Installation], None], str] = {

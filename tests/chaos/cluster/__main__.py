@@ -107,9 +107,9 @@ def run(given: argparse.Namespace) -> int:
     progress: Path = given.progress or Path(tempfile.gettempdir()) / f"chaos-cluster-{given.seed}.jsonl"
     done = {} if QUICK or given.only else _done(progress)
     outcomes: list[Outcome] = []
-    for plan in plans(given.seed, given.rounds, given.rate):
-        chosen = tuple(kind for kind in given.only.split(",") if kind)
-        plan = msgspec.structs.replace(plan, kinds=chosen or plan.kinds, keep=given.keep)  # noqa: PLW2901
+    chosen = tuple(kind for kind in given.only.split(",") if kind)
+    for each in plans(given.seed, given.rounds, given.rate):
+        plan = msgspec.structs.replace(each, kinds=chosen or each.kinds, keep=given.keep)
         outcome = done.get(plan.seed) or play(plan, say)
         if plan.seed not in done and not QUICK and not chosen:
             with progress.open("ab") as file:
