@@ -89,6 +89,10 @@ class QuickClient(Client):
 
     # --- Not hot: the connection's life --------------------------------------------------------
 
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        self._leave()  # nats-py writes its PING at once: the answer would come before what still waits to be sent.
+        await super()._send_ping(future)
+
     async def drop(self) -> None:
         """Cut the connection and make another."""
         self._abort()

@@ -143,7 +143,8 @@ def test_a_wait_that_ended_too_early_is_found(played: Played) -> None:
     ]
     assert list(early(History("org_default", run, stored))) == []
     late = [structs.replace(each, body=_due_later(each.body)) for each in stored]
-    assert [each.promise for each in early(History("org_default", run, late))] == ["P3"]
+    # One for each wait: a step that was tried again had waited too.
+    assert {each.promise for each in early(History("org_default", run, late))} == {"P3"}
 
 
 def _due_later(body: bytes) -> bytes:

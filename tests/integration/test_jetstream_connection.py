@@ -105,6 +105,24 @@ async def test_an_answer_to_a_ping_that_nobody_awaits_any_more_harms_nothing(
 # --- Losing the connection --------------------------------------------------------------------
 
 
+async def test_a_flush_is_answered_behind_what_was_said_before_it(
+    monkeypatch: pytest.MonkeyPatch, open_ports: OpenPorts
+) -> None:
+    async with open_ports() as ports:
+        client = ports.connection.client
+        written: list[bytes] = []
+        write, write_lines = client._writer.write, client._writer.writelines
+        with monkeypatch.context() as patch:
+            patch.setattr(client._writer, "write", lambda data: (written.append(bytes(data)), write(data)))
+            patch.setattr(
+                client._writer, "writelines", lambda lines: (written.extend(lines), write_lines(lines))
+            )
+            client.hear("behind.*", lambda *_message: None)
+            client.send("behind.one", b"body")
+            await ports.connection.flush()
+    assert [line.split()[0] for line in written[:3]] == [b"SUB", b"PUB", b"PING"]
+
+
 async def test_who_asked_is_told_at_once_when_the_connection_goes(
     streams: NatsServer, open_ports: OpenPorts
 ) -> None:
