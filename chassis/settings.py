@@ -80,7 +80,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename=lambda name: PREFIX + n
     smtp_port: Port = 2525
     smtp_from: str = "automateos@localhost"
     retention_days: Annotated[float, Meta(ge=0)] | Literal["never"] = 7.0
-    """Days that an ended run stays in JetStream after it is in the archive."""
+    """Days that an ended run stays in JetStream after it is in the archive. An executor that stood still for longer than that may make a call a second time: an hour (0.05) is the least that is sensible."""
     archive_days: Annotated[float, Meta(ge=0)] | Literal["never"] = 90.0
     """Days that an ended run stays in the archive."""
     tombstones: Annotated[int, Meta(ge=0)] | Literal["never"] = 500_000

@@ -20,6 +20,7 @@ from chassis.clock import Clock
 from chassis.crash import crash
 from chassis.past import MARKED_SECONDS, SETTLED_SECONDS
 from chassis.ports import Away, Log, Proposal, Stored
+from chassis.tasks import side_by_side
 from contracts import subjects
 from projections.figures import Figures
 from projections.shelf import EndedRun, Shelf
@@ -139,18 +140,16 @@ class Archiver:
                 if await act(run, last.get(subjects.run(run.org, run.run))):
                     gone.append(run)
 
-        failed: BaseExceptionGroup[Away] | None = None
+        failed: Away | None = None
         try:
-            async with asyncio.TaskGroup() as acts:
-                for run in runs:
-                    acts.create_task(act_on(run))
-        except* Away as aways:
-            failed = aways
+            await side_by_side(act_on(run) for run in runs)
+        except Away as away:
+            failed = away
         # Not in a `finally`: who is told to stop, stops. What was not marked is done again.
         if gone:
             await done(gone)
         if failed is not None:
-            raise Away(str(failed.exceptions[0])) from failed
+            raise failed
 
     async def _purge_one(self, claims: int, run: EndedRun, last: Stored | None) -> bool:
         """Whether the run has left. It stays when its history went on after what the archive calls its end."""

@@ -17,6 +17,7 @@ import structlog
 from chassis.clock import Clock
 from chassis.jetstream.blobs import Collected
 from chassis.ports import Away, Reader, Stored
+from chassis.tasks import side_by_side
 from contracts.payloads import Blob
 from contracts.subjects import DLQ, DOMAIN, HOOKS, RUNS
 from projections.figures import Figures
@@ -167,12 +168,7 @@ class Collector:
             unread = await self._tables.unread(SIDE_BY_SIDE)
             if not unread:
                 return True
-            try:
-                async with asyncio.TaskGroup() as looks:
-                    for org, name in unread:
-                        looks.create_task(self._look_into(org, name))
-            except* Away as aways:
-                raise Away(str(aways.exceptions[0])) from aways
+            await side_by_side(self._look_into(org, name) for org, name in unread)
             looked += len(unread)
         return False
 

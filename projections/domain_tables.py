@@ -13,7 +13,7 @@ from projections.arrived import Letter
 from projections.dead_letters import report
 from projections.domain import AggregateKey, AggregateRow, DomainChanges, fold, read
 from projections.figures import Figures
-from projections.models import Position, PostgresPositions, Step, insert, writing
+from projections.models import Position, PostgresPositions, Step, insert, require, writing
 from projections.queries import Shape
 
 _HEADS: Final = """
@@ -54,6 +54,8 @@ class DomainTables:
         arrived = [read(stored, step.epoch) for stored in batch]
         known = await self._known({each.key for each in arrived})
         changes = fold(known, arrived, await self._heads(known))
+        if changes.letters:
+            require(await self.position(), step.before)
         for letter in changes.letters:
             await report(self._letters, letter, DOMAIN)
             self._figures.troubles[letter.trouble] += 1

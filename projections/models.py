@@ -35,6 +35,12 @@ class Moved(Exception):
     """The position is not where it was left: another projector works, or the tables were swapped. Forget and look."""
 
 
+def require(stored: Position, expected: Position) -> None:
+    """Before a message is blamed for what its rows say. Raises `Moved` when these may be gone with a crash of Postgres."""
+    if (stored.epoch, stored.sequence) != (expected.epoch, expected.sequence):
+        raise Moved(f"position {stored.sequence} is stored, {expected.sequence} was")
+
+
 class Step(Struct, frozen=True, kw_only=True):
     """From one position to the next, and when the last message between them was stored."""
 

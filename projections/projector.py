@@ -13,8 +13,9 @@ import structlog
 from chassis.clock import Clock
 from chassis.crash import crash
 from chassis.ports import Away, Reader, Stored
+from chassis.tasks import heedful
 from projections.figures import Progress
-from projections.models import Moved, Position, Step
+from projections.models import Moved, Position, Step, require
 
 log = structlog.get_logger()
 
@@ -69,10 +70,7 @@ class Projector:
         while True:
             before = self._progress.transactions
             try:
-                async with asyncio.TaskGroup() as group:
-                    watching = group.create_task(self._watch())
-                    await self._follow()
-                    watching.cancel()
+                await heedful(self._follow_and_watch())
             except* (Away, Moved) as reasons:
                 reason = str(reasons.exceptions[0])
                 self._projection.forget()
@@ -81,6 +79,12 @@ class Projector:
                 log.warning("projection.waits", projection=self._projection.name, reason=reason)
             pause = FIRST_PAUSE if self._progress.transactions > before else min(pause * 2, LONGEST_PAUSE)
             await asyncio.sleep(pause)
+
+    async def _follow_and_watch(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(self._watch())
+            await self._follow()
+            watching.cancel()
 
     async def _follow(self) -> None:
         position = await self._projection.position()
@@ -126,6 +130,7 @@ async def advance(
         raise
     except Exception as error:  # Whatever it is, it must not stop the others.
         projection.forget()
+        require(await projection.position(), position)  # Else it is not the messages' fault.
         if len(batch) == 1:
             log.error(
                 "projection.refused", projection=projection.name, sequence=last.sequence, exc_info=error

@@ -16,7 +16,7 @@ from contracts.subjects import RUNS
 from projections.arrived import Arrived, Letter, RunKey, read
 from projections.dead_letters import report
 from projections.figures import Figures
-from projections.models import Position, RunModels, Step
+from projections.models import Position, RunModels, Step, require
 from projections.rows import RunRow, StepRow
 from projections.runs import Changes, Known, fold, park, touched
 
@@ -61,6 +61,8 @@ class RunTables:
         """All of the batch or nothing of it."""
         arrived = [read(stored, step.epoch) for stored in batch]
         changes = fold(await self._known(arrived), arrived)
+        if changes.letters:
+            require(await self.position(), step.before)
         # Before the rows: a kill in between stores the letter twice, under one id.
         await self._report(changes.letters)
         await self._models.store(changes, step)

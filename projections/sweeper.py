@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from chassis.clock import Clock
 from chassis.ports import Away
+from chassis.tasks import side_by_side
 from contracts.messages import Answer, Look, Message
 from projections.figures import Figures
 
@@ -123,12 +124,10 @@ class Sweeper:
         standing[key] = _Looked(straggler.sequence, now + pause, pause)
         return True
 
+    async def _look(self, straggler: Straggler) -> None:
+        await self._sender.send(Look(org=straggler.org, run=straggler.run))
+
     async def _look_at(self, stragglers: Sequence[Straggler]) -> None:
         """All at once: the dispatch makes bundles of what is waiting."""
-        try:
-            async with asyncio.TaskGroup() as looks:
-                for straggler in stragglers:
-                    looks.create_task(self._sender.send(Look(org=straggler.org, run=straggler.run)))
-        except* Away as aways:
-            raise Away(str(aways.exceptions[0])) from aways
+        await side_by_side(self._look(straggler) for straggler in stragglers)
         self._figures.looks += len(stragglers)

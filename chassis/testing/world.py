@@ -47,6 +47,8 @@ class Rates(Struct, frozen=True, kw_only=True):
     """The servers, and with them every connection."""
     power_cut: float = 0.02
     """A restart after which what was acknowledged before it was on disk (tasks, and their acknowledgements) is gone."""
+    database_died: float = 0.02
+    """Postgres alone comes back without its newest transactions: they were not on disk yet."""
     unpinned: float = 0.05
     """A partition is handed to another owner although this one lives."""
     servers_clock_jumped: float = 0.01
@@ -77,7 +79,7 @@ _FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
     "signal": ("signal_lost",),
     "memory": ("stale",),
     "step": ("killed", "paused", "stopped", "clock_jumped"),
-    "second": ("restarted", "power_cut", "unpinned", "servers_clock_jumped", "poisoned"),
+    "second": ("restarted", "power_cut", "unpinned", "servers_clock_jumped", "poisoned", "database_died"),
 }
 
 

@@ -40,7 +40,7 @@ from contracts.runs import (
 from projections.arrived import read
 from projections.events import EFFECTS
 from projections.figures import Figures, Progress
-from projections.models import Position, Step
+from projections.models import Moved, Position, Step
 from projections.projector import advance
 from projections.rows import RunRow, StepRow
 from projections.run_tables import RunTables
@@ -381,6 +381,21 @@ async def test_hostile_values_are_shown_safely(hostile: Any) -> None:
 async def test_a_hostile_reason_is_cut_and_cleaned() -> None:
     run, _ = await told((started(),), (RunFailed(error=Failure(code="x", message="\0" * 2_000)),))
     assert run.error_message == "\ufffd" * 2_000
+
+
+async def test_rows_that_postgres_forgot_are_no_fault_of_the_messages_behind_them() -> None:
+    writer, tables, letters = Writer(), Tables(), Letterbox()
+    writer.commit("run1", started())
+    writer.commit("run1", RunCompleted())
+    projection, progress = RunTables(tables, letters, Figures()), Progress(name="runs", stream="RUNS")
+    position = await advance(projection, writer.messages[:1], tables.at, 1, progress)
+    forgetful = Tables()  # It crashed, and is as it was before the first.
+    projection = RunTables(forgetful, letters, Figures())
+    with pytest.raises(Moved):
+        await advance(projection, writer.messages[1:], position, 1, progress)
+    assert letters.troubles == []
+    await advance(projection, writer.messages, forgetful.at, 1, progress)
+    assert forgetful.runs[ORG, "run1"].status == "completed"
 
 
 async def test_a_refused_commit_is_found_by_halves_and_the_others_go_on() -> None:

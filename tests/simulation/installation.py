@@ -177,8 +177,11 @@ class Installation:
 
     @property
     def comes_back_after(self) -> float:
-        """How many seconds later. Histories leave the log whole a day after their runs ended."""
-        return LONGEST_PAUSE if self.story.tombstones is None else SETTLED_SECONDS + 2 * HOUR
+        """How many seconds later. Histories leave the log whole a day after their runs ended.
+
+        Claims leave with the histories: not before everybody who was paused has noticed that the run ended.
+        """
+        return 3 * LONGEST_PAUSE if self.story.tombstones is None else SETTLED_SECONDS + 2 * HOUR
 
     def rest(self) -> None:
         """Everything is over. Whoever is not needed for a day is switched off."""
@@ -220,6 +223,8 @@ class Installation:
                     self.inbox.power_cut()
                     self.models.disk.power_cut()
                 self.world.restart_servers(0.1 + 2 * self.world.measure().random())
+            case "database_died":
+                self.models.disk.power_cut()
             case "servers_clock_jumped":
                 self.inbox.clock_jumped(self.world.measure().choice((-HOUR, HOUR)))
             case "unpinned":
