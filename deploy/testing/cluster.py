@@ -5,18 +5,17 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
+from chassis.testing.ports import free_port
 from deploy import process
 from deploy.process import Command
 from deploy.servers.nats import ClusterNode, NatsOptions, configuration, nats_binary
@@ -135,16 +134,12 @@ class Cluster:
 
 
 def on_loopback(names: tuple[str, ...] = ("a", "b", "c")) -> dict[str, Place]:
-    """Places on this machine, at ports that are free now."""
-    with ExitStack() as probes:
-        free = [probes.enter_context(socket.socket()) for _ in range(3 * len(names))]
-        for probe in free:
-            probe.bind(("127.0.0.1", 0))
-        hosts = [f"127.0.0.1:{probe.getsockname()[1]}" for probe in free]
-    return {
-        name: Place(client=hosts[3 * place], monitor=hosts[3 * place + 1], route=hosts[3 * place + 2])
-        for place, name in enumerate(names)
-    }
+    """Places on this machine, at ports that are nobody else's."""
+    return {name: Place(client=_host(), monitor=_host(), route=_host()) for name in names}
+
+
+def _host() -> str:
+    return f"127.0.0.1:{free_port()}"
 
 
 def _node(name: str, places: Mapping[str, Place], folder: Path, options: NatsOptions, password: str) -> Node:

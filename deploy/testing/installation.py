@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any, Final
 import asyncpg
 from msgspec import Struct
 
+from chassis.testing.ports import free_port
 from deploy import process, stack
 
 SERVICES: Final = ("ingress", "orchestrator", "executor", "projections", "gateway")
@@ -223,12 +223,6 @@ def _rss(pid: int) -> float:
     return round(pages * os.sysconf("SC_PAGESIZE") / 1_000_000, 1)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def installation(
     up: Sequence[str] = (), environ_too: Mapping[str, str] | None = None, **settings: str
@@ -242,7 +236,7 @@ def installation(
     data = folder / "data"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AUTOMATEOS_")}
     environ |= {"AUTOMATEOS_DATA_DIR": str(data), "AUTOMATEOS_LOG_LEVEL": "warning"}
-    environ |= {f"AUTOMATEOS_{name.upper()}_PORT": str(_free_port()) for name in (*SERVICES, "smtp")}
+    environ |= {f"AUTOMATEOS_{name.upper()}_PORT": str(free_port()) for name in (*SERVICES, "smtp")}
     environ |= {f"AUTOMATEOS_{name.upper()}": value for name, value in settings.items()}
     running = Installation(data, environ | dict(environ_too or {}), up)
     try:

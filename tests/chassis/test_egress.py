@@ -41,6 +41,7 @@ from chassis.secret import (
     SecretValue,
     SmtpSecret,
 )
+from chassis.testing.ports import free_port
 
 CANARY = "CANARY-77b2e0"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -868,12 +869,6 @@ async def test_the_deadline_is_for_all_redirects_together() -> None:
 
 
 # --- What touched the world -----------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_closed_forbidden_unknown_and_silent_addresses_sound_alike_and_touch_nothing() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from chassis.settings import settings_from
+from chassis.testing.ports import free_port
 from deploy.process import dies_with_parent
 from deploy.servers import PostgresAddress, Servers
 from deploy.servers.nats import nats_binary
@@ -212,13 +213,6 @@ class World:
     def ran(self, argv: list[str], name: str) -> None:
         running = self.start(argv, name)
         assert running.wait(120) == 0, (self.folder / f"{name}.log").read_text()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from chassis.lifecycle import EXIT_CANNOT_START
+from chassis.testing.ports import free_port
 from deploy.process import Identity, Mark, is_alive, marks
 from deploy.reload import concerned
 from deploy.servers.postgres_home import can_pass
@@ -107,13 +108,7 @@ def python_for(identity: Identity | None) -> str:
 def ports() -> dict[str, str]:
     """Free ports for everything that has one."""
     names = [*(f"AUTOMATEOS_{name.upper()}_PORT" for name in SERVICES), "AUTOMATEOS_SMTP_PORT"]
-    probes = [socket.socket() for _ in names]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    chosen = {name: str(probe.getsockname()[1]) for name, probe in zip(names, probes, strict=True)}
-    for probe in probes:
-        probe.close()
-    return chosen
+    return {name: str(free_port()) for name in names}
 
 
 class Starts:

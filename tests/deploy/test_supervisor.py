@@ -3,12 +3,12 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 from pathlib import Path
 
 import pytest
 
+from chassis.testing.ports import free_port
 from deploy.process import Command, is_alive, mark, marks
 from deploy.readiness import serves
 from deploy.refusals import Refused
@@ -75,13 +75,6 @@ class Folder:
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def test_children_start_after_what_they_stand_on_and_stop_before_it(folder: Folder) -> None:

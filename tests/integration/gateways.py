@@ -3,7 +3,6 @@
 import asyncio
 import json
 import secrets
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from chassis.lifecycle import Stopping
 from chassis.postgres import pool
 from chassis.sealing import MasterKey, SigningKey
 from chassis.settings import Settings, environment_of
+from chassis.testing.ports import free_port
 from chassis.vault import Vault
 from deploy.servers import PostgresAddress
 from deploy.testing.embedded import NatsServer
@@ -251,9 +251,3 @@ async def open_stack(
             yield stack
         finally:
             await stack.stop_all()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
