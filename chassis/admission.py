@@ -19,11 +19,11 @@ from contracts.limits import BODIES_BYTES
 from contracts.messages import Answer, StartRun
 
 _WINDOW_SECONDS: Final = 0.1
-_LEAST: Final = 8
+_LEAST: Final = 4
 """So many starts may always be under way: enough to learn that it got better."""
 _QUIET: Final = 4
 """At so many at once or fewer the owners' delay is that of quiet times."""
-_SLOW: Final = 4.0
+_SLOW: Final = 3.0
 """Slow is what takes so many times as long as in quiet times."""
 _QUIET_SECONDS: Final = 0.003
 """What a quiet start takes, until it is known."""
