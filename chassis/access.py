@@ -86,6 +86,9 @@ def access() -> dict[str, Access]:
             "$JS.API.CONSUMER.CREATE.TASKS.*.task.*.>",
             "$JS.API.CONSUMER.MSG.NEXT.TASKS.*",
             *_acknowledges("TASKS"),
+            # What is acknowledged and lies there all the same, after a nats-server that was killed.
+            "$JS.API.CONSUMER.INFO.TASKS.*",
+            "$JS.API.STREAM.PURGE.TASKS",
         ),
         "projections": (
             *(*_CALLS, "anchor.*", *_DEAD, *_PUT_BLOBS, *_MARK),

@@ -1,4 +1,8 @@
-"""Both sides of TASKS: asking for attempts, and taking them under a lease."""
+"""Both sides of TASKS: asking for attempts, and taking them under a lease.
+
+Whoever takes the tasks of a pool also removes what lies there acknowledged: TASKS is not synced, so a nats-server that
+was killed may have forgotten that a task had left. Nobody is given it again, and it keeps the place of its subject.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -19,6 +23,9 @@ _SILENCE_SECONDS: Final = 3.0
 """Not even a heartbeat: the pull died with whoever had it. In a cluster another node leads the consumer now."""
 _FULL_SECONDS: Final = 0.05
 _PAUSE_SECONDS: Final = 0.2
+_PURGE_SECONDS: Final = 30.0
+_PURGE_PATIENCE_SECONDS: Final = 1.0
+"""Tasks that come meanwhile wait so long, and no longer: a lease is three seconds."""
 _NANO: Final = 1_000_000_000
 
 log = structlog.get_logger()
@@ -91,6 +98,7 @@ class JetStreamTaskSource:
                 for feed in feeds:
                     feed.forget_silent_pull()
                     await self._mend(feed)
+                    await self._purge_now_and_then(feed)
                 free = room() - sum(feed.wanted for feed in feeds)
                 for feed in feeds:
                     if feed.wanted == 0 and free > 0:
@@ -117,6 +125,20 @@ class JetStreamTaskSource:
             await self._declare(feed.pool)
             feed.broken = False
 
+    async def _purge_now_and_then(self, feed: "_Feed") -> None:
+        """Again and again: the next server that is killed may have forgotten this purge, too."""
+        now = asyncio.get_running_loop().time()
+        if now < feed.purge_at:
+            return
+        feed.purge_at = now + _PURGE_SECONDS
+        try:
+            purged = await purge_acknowledged(self._connection, feed.pool)
+        except Away as away:
+            log.warning("pool.not-purged", pool=feed.pool, reason=str(away))
+        else:
+            if purged:
+                log.info("pool.purged", pool=feed.pool, tasks=purged)
+
     async def _declare(self, pool: str) -> None:
         """Make the pool's consumer when this is its first executor."""
         consumer = pool_consumer(pool)
@@ -138,6 +160,25 @@ _EXISTS: Final = 10148
 """The consumer is there with other settings: the reconciler brings them up to date, or says why not."""
 
 
+async def purge_acknowledged(connection: Connection, pool: str) -> int:
+    """Remove the pool's tasks up to its own ack floor, and no other pool's: how many lay there. Raises `Away`.
+
+    The floor counts only for the server that told it: one that was killed may number new tasks anew from below it.
+    """
+    consumer, generation = pool_consumer(pool), connection.generation
+    told = await connection.api(f"CONSUMER.INFO.{TASKS}.{consumer.name}", timeout=_PURGE_PATIENCE_SECONDS)
+    if "error" in told:
+        raise Away(f"{consumer.name}: {told['error'].get('description')}")
+    floor = int(told["ack_floor"]["stream_seq"])
+    if not floor or connection.generation != generation:
+        return 0
+    request = {"filter": consumer.filter, "seq": floor + 1}
+    answer = await connection.api(f"STREAM.PURGE.{TASKS}", request, _PURGE_PATIENCE_SECONDS)
+    if "error" in answer:
+        raise Away(f"{TASKS} cannot be purged: {answer['error'].get('description')}")
+    return int(answer["purged"])
+
+
 class _Feed:
     """The open pull of one pool."""
 
@@ -154,6 +195,8 @@ class _Feed:
         self._heard_at = 0.0
         self.wanted = 0
         """What the open pull may still bring."""
+        self.purge_at = 0.0
+        """When the loop's clock says so, what lies there acknowledged is removed."""
         self._sid = connection.hear(f"{self._base}.*", self._heard)
         connection.lost.append(self._lost)
 
