@@ -31,7 +31,7 @@ _QUICK_KINDS: Final = ("minority_with_clients", "leader_kill", "majority")
 _PER_ROUND: Final = (
     *("minority", "minority_with_clients", "unplugged", "majority", "bridge", "one_way", "clients_cut"),
     *("minority_with_clients", "bridge", "majority"),
-    *("leader_kill", "leader_kill", "rolling_restart", "lost_disk"),
+    *("leader_kill", "leader_kill", "rolling_restart", "lost_disk", "bad_line"),
 )
 """Ten partitions and two leader kills: ten rounds of it are the 100 and 20 of the matrix."""
 

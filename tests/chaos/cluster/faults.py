@@ -1,4 +1,4 @@
-"""What goes wrong in a cluster (F22): kills, cuts of every form, restarts, a lost disk. Each is over when `strike` returns."""
+"""What goes wrong in a cluster (F22, F8): kills, cuts of every form, a bad line, restarts, a lost disk. Each is over when `strike` returns."""
 
 import asyncio
 import random
@@ -15,6 +15,7 @@ _STREAMS: Final = (subjects.RUNS, subjects.RUNS, subjects.INBOX, subjects.TASKS,
 _DOWN_SECONDS: Final = (0.5, 3.0)
 _HEALTHY_SECONDS: Final = 180.0
 _LOOK_SECONDS: Final = 0.2
+_LOST_SHARE: Final = 0.3
 
 
 class DidNotHeal(Exception):
@@ -100,6 +101,14 @@ async def clients_cut(field: ClusterField, turn: Turn) -> dict[str, Any]:
     return {"node": name}
 
 
+async def bad_line(field: ClusterField, turn: Turn) -> dict[str, Any]:
+    """A node loses 30 % of the frames that it sends and is sent (F8)."""
+    name = await _leader_or_any(field, turn)
+    field.network.lose(name, _LOST_SHARE, str(turn.chance.random()))
+    await asyncio.sleep(turn.seconds)
+    return {"node": name}
+
+
 async def rolling_restart(field: ClusterField, _turn: Turn) -> dict[str, Any]:
     """One node after the other is stopped in order and started again, as an upgrade would."""
     for name in NODES:
@@ -135,6 +144,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "bridge": Kind(strike=bridge, is_partition=True),
     "one_way": Kind(strike=one_way, is_partition=True),
     "clients_cut": Kind(strike=clients_cut, is_partition=True),
+    "bad_line": Kind(strike=bad_line),
     "rolling_restart": Kind(strike=rolling_restart),
     "lost_disk": Kind(strike=lost_disk),
 }

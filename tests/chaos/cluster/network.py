@@ -2,13 +2,15 @@
 
 Everything lies in a network and mount namespace of this process, so the machine's own network sees nothing of it, and
 when the last process in it ends, killed or not, the kernel removes it. A cut is a neighbour's entry that names a card
-that nobody has: the frames leave and reach nobody, as behind a switch that drops them.
+that nobody has: the frames leave and reach nobody, as behind a switch that drops them. A bad line is a process of ours
+between a node and the bridge.
 """
 
 import ctypes
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
 from itertools import permutations
 from pathlib import Path
@@ -25,6 +27,7 @@ _CLONE_NEWNET: Final = 0x40000000
 _MS_REC_PRIVATE: Final = 0x4000 | 0x40000
 _NAMES: Final = Path("/run/netns")
 _SECONDS: Final = 10.0
+_ROOT: Final = Path(__file__).parents[3]
 
 
 class NotPermitted(Exception):
@@ -62,6 +65,7 @@ class Network:
         }
         self._cut: set[tuple[str, str]] = set()
         self._unplugged: set[str] = set()
+        self._lossy: dict[str, subprocess.Popen[bytes]] = {}
 
     def address(self, node: str) -> str:
         return self._addresses[node]
@@ -82,6 +86,9 @@ class Network:
 
     def close(self) -> None:
         """Remove all of it; what is not there any more is no error."""
+        for wire in self._lossy.values():
+            wire.kill()
+            wire.communicate()
         for node in self.nodes:
             _ip("netns", "delete", self._name(node), must=False)
         _ip("link", "delete", self._bridge, must=False)
@@ -118,8 +125,32 @@ class Network:
         _ip("link", "set", self._port(node), "down")
         self._unplugged.add(node)
 
+    def lose(self, node: str, share: float, seed: str) -> None:
+        """Of what this node sends and is sent, such a share of the frames is lost."""
+        port, inner, outer = self._port(node), f"{self._port(node)}i", f"{self._port(node)}o"
+        _ip("link", "add", inner, "type", "veth", "peer", "name", outer)
+        for card in (inner, outer):
+            _ip("link", "set", card, "up")
+        _ip("link", "set", port, "nomaster")
+        _ip("link", "set", outer, "master", self._bridge)
+        command = [sys.executable, "-m", "tests.chaos.cluster.lossy_wire", port, inner, str(share), seed]
+        wire = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=_ROOT)
+        self._lossy[node] = wire
+        assert wire.stdout is not None
+        if not wire.stdout.readline():
+            raise RuntimeError(f"the lossy wire of {node} ended with code {wire.wait()}")
+
+    def _mend(self, node: str) -> None:
+        wire = self._lossy.pop(node)
+        wire.kill()
+        wire.communicate()
+        _ip("link", "delete", f"{self._port(node)}i")
+        _ip("link", "set", self._port(node), "master", self._bridge)
+
     def heal(self) -> None:
         """Everything reaches everything again."""
+        for node in tuple(self._lossy):
+            self._mend(node)
         for node in self._unplugged:
             _ip("link", "set", self._port(node), "up")
         for source, target in self._cut:
@@ -140,9 +171,7 @@ class Network:
         return f"{self._bridge}-{node}"
 
     def _port(self, node: str) -> str:
-        return (
-            f"{self._bridge}{node}"  # 15 characters at the most: a pid has seven, a node's name one or two.
-        )
+        return f"{self._bridge}{node}"  # 15 characters at the most: a pid has seven, a node's name one or two, an end of a wire one.
 
 
 def _ip(*arguments: str, must: bool = True) -> None:

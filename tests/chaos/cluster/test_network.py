@@ -18,6 +18,30 @@ ASK = "import socket, sys; socket.create_connection((sys.argv[1], 7000), 0.4)"
 LISTEN = "import socket, time; s = socket.create_server(('', 7000)); print(flush=True); time.sleep(60)"
 
 
+PING = '''
+import socket, sys
+lost = 0
+for number in range(200):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(0.1)
+        asking.sendto(b"asked", (sys.argv[1], 7001))
+        try:
+            asking.recv(10)
+        except TimeoutError:
+            lost += 1
+print(lost)
+'''
+ECHO = '''
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as answering:
+    answering.bind(("", 7001))
+    print(flush=True)
+    while True:
+        asked, of = answering.recvfrom(10)
+        answering.sendto(asked, of)
+'''
+
+
 def reaches(network, one, other):
     within = () if one == HUB else network.within(one)
     asked = subprocess.run([*within, sys.executable, "-c", ASK, network.address(other)], capture_output=True)
@@ -43,6 +67,9 @@ listeners = [
     subprocess.Popen([*network.within(node), sys.executable, "-c", LISTEN], stdout=subprocess.PIPE)
     for node in network.nodes
 ]
+listeners.append(
+    subprocess.Popen([*network.within("b"), sys.executable, "-c", ECHO], stdout=subprocess.PIPE)
+)
 try:
     for listener in listeners:
         listener.stdout.readline()
@@ -55,6 +82,12 @@ try:
     network.heal()
     network.cut(HUB, "c")
     seen["clients"] = told(network)
+    network.heal()
+    counted = [*network.within("a"), sys.executable, "-c", PING, network.address("b")]
+    before = int(subprocess.run(counted, capture_output=True, check=True).stdout)
+    network.lose("b", 0.3, "seed")
+    lost = int(subprocess.run(counted, capture_output=True, check=True).stdout)
+    seen["bad line"] = [before, lost, told(network)]
     network.heal()
     network.unplug("a")
     seen["unplugged"] = told(network)
@@ -101,6 +134,13 @@ def test_a_node_alone_reaches_nobody_and_nobody_reaches_it(seen: dict[str, Any])
 
 def test_clients_can_lose_one_node_while_the_nodes_see_one_another(seen: dict[str, Any]) -> None:
     assert seen["clients"] == ["hub>c"]
+
+
+def test_a_bad_line_loses_frames_and_brings_the_others_through(seen: dict[str, Any]) -> None:
+    whole, bad, unreachable = seen["bad line"]
+    assert whole == 0
+    assert 50 < bad < 150, "about half of 200 questions with their answers"
+    assert "a>c" not in unreachable
 
 
 def test_the_machine_itself_sees_nothing_of_the_network(seen: dict[str, Any]) -> None:
