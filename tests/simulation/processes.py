@@ -124,6 +124,10 @@ class Processes:
                     world.loop.pause(process.name, seconds)
                     if process.name in self._must_end:
                         self._must_end[process.name] += seconds
+                    of_name = self.outages.get(process.name)
+                    if of_name and of_name[-1].back is None:
+                        # It stood still on its way back: that time is not the supervisor's.
+                        of_name[-1] = structs.replace(of_name[-1], at=of_name[-1].at + seconds)
                 case "stopped":
                     self._stop(process.name, life)
                 case "clock_jumped":
