@@ -120,6 +120,31 @@ def holder(path: Path) -> int | None:
         os.close(descriptor)
 
 
+def look(root: Path) -> Format | None:
+    """What the format file says; none in a folder in which nothing was begun. Makes nothing; refused as a start is."""
+    file = root / _FORMAT_FILE
+    if not file.exists():
+        strangers = sorted(each.name for each in root.iterdir() if each.name not in _BEFORE_FORMAT)
+        if strangers:
+            raise Refused(
+                f"{root} is not a data directory of AutomateOS: it holds {strangers[0]} and no {_FORMAT_FILE}. "
+                "Set AUTOMATEOS_DATA_DIR to an empty folder, or put the file back."
+            )
+        return None
+    owner = file.stat().st_uid
+    if owner != os.geteuid():
+        raise Refused(
+            f"The data directory {root} belongs to user {owner}, this is user {os.geteuid()}: "
+            "start as its owner, or set AUTOMATEOS_DATA_DIR to another folder."
+        )
+    return _decode_format(root, file.read_bytes())
+
+
+def lost(root: Path) -> list[str]:
+    """What a directory that was complete once lacks."""
+    return [piece for piece in _PIECES if not (root / piece).exists()]
+
+
 def _lock_soon(descriptor: int) -> int | None:
     """Whoever only asks for the holder has the lock for an instant; a supervisor keeps it."""
     for _ in range(4):
@@ -155,22 +180,11 @@ def _made_or_checked(root: Path) -> DataDirectory:
 
 def _read_format(root: Path) -> Format:
     """What the format file says; made first in an empty folder, so that a killed first start can go on."""
-    file = root / _FORMAT_FILE
-    if not file.exists():
-        strangers = sorted(each.name for each in root.iterdir() if each.name not in _BEFORE_FORMAT)
-        if strangers:
-            raise Refused(
-                f"{root} is not a data directory of AutomateOS: it holds {strangers[0]} and no {_FORMAT_FILE}. "
-                "Set AUTOMATEOS_DATA_DIR to an empty folder, or put the file back."
-            )
-        _write_format(root, Format(format=FORMAT, instance=secrets.token_hex(6)))
-    owner = file.stat().st_uid
-    if owner != os.geteuid():
-        raise Refused(
-            f"The data directory {root} belongs to user {owner}, this is user {os.geteuid()}: "
-            "start as its owner, or set AUTOMATEOS_DATA_DIR to another folder."
-        )
-    return _decode_format(root, file.read_bytes())
+    written = look(root)
+    if written is None:
+        written = Format(format=FORMAT, instance=secrets.token_hex(6))
+        _write_format(root, written)
+    return written
 
 
 def _decode_format(root: Path, content: bytes) -> Format:
@@ -189,7 +203,7 @@ def _decode_format(root: Path, content: bytes) -> Format:
 
 
 def _refuse_a_loss(root: Path) -> None:
-    missing = [piece for piece in _PIECES if not (root / piece).exists()]
+    missing = lost(root)
     if missing:
         raise Refused(
             f"The data directory {root} is damaged: {missing[0]} is missing. Restore it from a backup, "

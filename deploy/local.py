@@ -14,11 +14,13 @@ from typing import Final
 
 from msgspec import Struct
 
+from chassis.clock import SystemClock
+from chassis.ports import Away
 from chassis.settings import InvalidSettings, Settings, settings_from
 from deploy import reload
 from deploy.data_directory import DataDirectory, open_data_directory
 from deploy.keys import Keys
-from deploy.ports import Wanted, refuse_taken_ports
+from deploy.ports import refuse_taken_ports
 from deploy.process import Command
 from deploy.readiness import serves
 from deploy.refusals import Refused
@@ -26,6 +28,7 @@ from deploy.servers import EmbeddedServers, ServerOptions
 from deploy.servers.nats import NatsOptions
 from deploy.stack import (
     SERVICES,
+    SINK_HOST,
     Hooks,
     Running,
     Service,
@@ -33,12 +36,12 @@ from deploy.stack import (
     forget_running,
     local_url,
     public_url,
+    wanted_ports,
+    write_last_refusal,
     write_running,
 )
 from deploy.supervisor import Child, Say, Supervisor
 
-_SINK_HOST: Final = "127.0.0.1"
-"""The mail server of the stack. `localhost` as AUTOMATEOS_SMTP_HOST means one that runs here already."""
 _LAZY_SYNC: Final = "1s"
 _AFTER_DRAIN_SECONDS: Final = 5.0
 
@@ -104,9 +107,12 @@ async def run_stack(order: Order, say: Say) -> None:
             supervisor = Supervisor(run=data.run, say=say)
             _on_signals(stop, supervisor, say)
             async with supervisor:
-                refuse_taken_ports(_ports_of(order))
+                refuse_taken_ports(wanted_ports(order.settings, order.services))
                 await _unless(stop, local.start(supervisor))
                 await _unless(stop, local.work(supervisor))
+        except (Refused, Away, OSError) as reason:
+            write_last_refusal(data, reason)
+            raise
         finally:
             forget_running(data)
             local.servers.forget_staging()
@@ -120,6 +126,7 @@ class _Local:
         self._order = order
         self._data = data
         self._say = say
+        self._services_began = 0.0
         self._users = Keys(data).nats_users(order.hooks.nats_users)
         accounts = order.hooks.nats_accounts({name: user.public_key for name, user in self._users.items()})
         settings = order.settings
@@ -130,7 +137,7 @@ class _Local:
                 max_file_store=settings.nats_max_file_store,
                 sync_interval=_LAZY_SYNC if settings.unsafe_fast else "always",
             ),
-            smtp_port=settings.smtp_port if settings.smtp_host == _SINK_HOST else None,
+            smtp_port=settings.smtp_port if settings.smtp_host == SINK_HOST else None,
         )
         self.servers = EmbeddedServers(data, options=options, env=order.environ, say=say)
 
@@ -148,6 +155,7 @@ class _Local:
         stack = self._stack()
         self._say("streams      ready")
         key_file = await hooks.first_key(stack)
+        self._services_began = SystemClock().now().timestamp()
         await supervisor.start(self._child(stack, service) for service in self._order.services)
         self._data.mark_complete()
         self._tell(self._running(key_file), asyncio.get_running_loop().time() - began)
@@ -158,7 +166,9 @@ class _Local:
             await asyncio.Event().wait()
         else:
             names = [service.name for service in self._order.services]
-            await reload.restart_what_changes(supervisor, self._order.watch, names, self._say)
+            await reload.restart_what_changes(
+                supervisor, self._order.watch, names, self._say, since=self._services_began
+            )
 
     def _stack(self) -> Stack:
         return Stack(
@@ -222,17 +232,6 @@ class _Local:
         if running.unsafe_fast:
             self._say("  UNSAFE             a power cut loses what was accepted (AUTOMATEOS_UNSAFE_FAST)")
         self._say("Ctrl-C stops it.")
-
-
-def _ports_of(order: Order) -> list[Wanted]:
-    settings = order.settings
-    wanted = [
-        Wanted(setting=f"{service.name}_port", host=settings.host, port=service.port(settings))
-        for service in order.services
-    ]
-    if settings.smtp_host == _SINK_HOST:
-        wanted.append(Wanted(setting="smtp_port", host=_SINK_HOST, port=settings.smtp_port))
-    return wanted
 
 
 def _on_signals(stop: asyncio.Event, supervisor: Supervisor, say: Say) -> None:

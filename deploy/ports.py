@@ -1,7 +1,7 @@
 """Whether the ports that the stack wants are free, asked before anything is started."""
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
@@ -23,14 +23,24 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
 def refuse_taken_ports(ports: Iterable[Wanted]) -> None:
     """Say which setting to change."""
+    for reason in taken(ports):
+        raise reason
+
+
+def taken(ports: Iterable[Wanted]) -> Iterator[Refused]:
+    """Why a stack with these ports would not start: one reason for each port."""
     seen: dict[int, Wanted] = {}
     for wanted in ports:
         twin = seen.setdefault(wanted.port, wanted)
         if wanted.port != 0 and twin is not wanted:
-            raise Refused(
+            yield Refused(
                 f"{twin.variable} and {wanted.variable} are both {wanted.port}: give one of them another port."
             )
-        _refuse_if_taken(wanted)
+            continue
+        try:
+            _refuse_if_taken(wanted)
+        except Refused as reason:
+            yield reason
 
 
 def _refuse_if_taken(wanted: Wanted) -> None:

@@ -1,6 +1,7 @@
 """What an embedded stack is made of: its services, what each is told, and where it can be reached."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -10,6 +11,7 @@ from msgspec import Struct
 from chassis.settings import PREFIX, Settings, environment_of
 from deploy.data_directory import DataDirectory, holder, write_whole
 from deploy.keys import Keys, NatsUser
+from deploy.ports import Wanted
 from deploy.process import is_alive, marks
 from deploy.readiness import near
 from deploy.servers import Servers
@@ -17,7 +19,10 @@ from deploy.servers.postgres import SUPERUSER
 
 BATCH_FROM_STAGED: Final = 3
 """Batches that are staged in memory pay from so many commits on (measured: docs/performance.md)."""
+SINK_HOST: Final = "127.0.0.1"
+"""The mail server of the stack. `localhost` as AUTOMATEOS_SMTP_HOST means one that runs here already."""
 _FACTS_FILE: Final = "run/stack.json"
+_REFUSAL_FILE: Final = "run/refused"
 
 
 class Service(Struct, frozen=True, kw_only=True):
@@ -46,6 +51,17 @@ SERVICES: Final = (
     Service(name="projections", postgres_role="projector", opens_secrets=True, signs=True),
     Service(name="gateway", postgres_role="gateway", opens_secrets=True, public=True),
 )
+
+
+def wanted_ports(settings: Settings, services: Sequence[Service] = SERVICES) -> list[Wanted]:
+    """Every port that a stack with these settings listens on, but those that nobody chooses."""
+    wanted = [
+        Wanted(setting=f"{service.name}_port", host=settings.host, port=service.port(settings))
+        for service in services
+    ]
+    if settings.smtp_host == SINK_HOST:
+        wanted.append(Wanted(setting="smtp_port", host=SINK_HOST, port=settings.smtp_port))
+    return wanted
 
 
 def local_url(settings: Settings, port: int) -> str:
@@ -149,10 +165,27 @@ def pids(data_dir: Path) -> dict[str, int]:
 
 def write_running(data: DataDirectory, running: Running) -> None:
     write_whole(data.root / _FACTS_FILE, msgspec.json.encode(running))
+    (data.root / _REFUSAL_FILE).unlink(missing_ok=True)
 
 
 def forget_running(data: DataDirectory) -> None:
     (data.root / _FACTS_FILE).unlink(missing_ok=True)
+
+
+def write_last_refusal(data: DataDirectory, reason: Exception) -> None:
+    """Keep what the terminal is told, for whoever asks later why nothing runs here."""
+    with contextlib.suppress(
+        OSError
+    ):  # The disk is full, say, which may be the reason itself: it is told anyway.
+        write_whole(data.root / _REFUSAL_FILE, " ".join(str(reason).split()).encode())
+
+
+def last_refusal(data_dir: Path) -> str:
+    """Why the last stack here ended by itself or did not start; empty when one has been ready since."""
+    try:
+        return (data_dir / _REFUSAL_FILE).read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def running_stack(data_dir: Path) -> Running | None:

@@ -208,7 +208,7 @@ class Supervisor:
 
     async def _rest(self, tended: _Tended, deaths: int, end: str) -> None:
         """Say how the child died and wait, or give it up when it has never been ready."""
-        name, last = tended.child.name, _last_line(tended.child.command.log, tended.log_began)
+        name, last = tended.child.name, last_line(tended.child.command.log, tended.log_began)
         hopeless = deaths >= self._tries or tended.code == CANNOT_START
         if hopeless and not tended.first_ready.done():
             _give_up(
@@ -302,8 +302,8 @@ def _size(log: Path) -> int:
     return log.stat().st_size if log.exists() else 0
 
 
-def _last_line(log: Path, began: int) -> str:
-    """What the child said last in this life, or what it called fatal, to stand in our own line."""
+def last_line(log: Path, began: int = 0) -> str:
+    """What the child said last since then, or what it called fatal, to stand in our own line."""
     if not log.exists():
         return ""
     with log.open("rb") as file:

@@ -28,15 +28,21 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 
 def request(
-    base: str, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    base: str,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    *,
+    seconds: float = SECONDS,
 ) -> Answer:
     """One request to a server of ours. Refused when nobody answers there."""
     parts = urlsplit(base)
     host, port = parts.hostname or "", parts.port
     connection = (
-        http.client.HTTPSConnection(host, port, timeout=SECONDS, context=_own_certificate())
+        http.client.HTTPSConnection(host, port, timeout=seconds, context=_own_certificate())
         if parts.scheme == "https"
-        else http.client.HTTPConnection(host, port, timeout=SECONDS)
+        else http.client.HTTPConnection(host, port, timeout=seconds)
     )
     try:
         connection.request(method, path, body or None, dict(headers or {}))

@@ -149,7 +149,8 @@ def test_faults_are_told_to_programs_as_json(terminal: Terminal, tmp_path: Path)
 def test_the_doctor_looks_at_the_machine_when_no_stack_runs(terminal: Terminal) -> None:
     assert terminal("doctor") in {0, 1}  # The disk of this machine may be nearly full.
     assert terminal.lines[0].startswith("ok    Python 3.")
-    assert terminal.lines[-1] == "note  no stack is ready here: only the machine was looked at"
+    folder = terminal.environ["AUTOMATEOS_DATA_DIR"]
+    assert terminal.lines[-1] == f"note  no stack has run in {folder} yet: `automateos up` starts one"
 
 
 def test_a_command_ends_when_nobody_reads_what_it_says() -> None:

@@ -436,10 +436,37 @@ async def test_a_service_starts_again_when_its_code_changes(starts: Starts, open
     assert await start.stop() == 0
 
 
+async def test_what_is_saved_while_the_services_start_is_not_missed(
+    starts: Starts, open_folder: Path
+) -> None:
+    code = open_folder / ".venv/code"  # The name of a folder above the code says nothing about the code.
+    for name in (*SERVICES, "deploy"):
+        (code / name).mkdir(parents=True)
+        (code / name / "app.py").touch()
+    for name in ("executor", "deploy"):
+        os.utime(code / name / "app.py", (2**32, 2**32))
+    start = starts(FAKE_WATCH=str(code))
+    await start.says("executor starts again: executor/app.py changed")
+    await start.says("deploy/app.py changed: what supervises the services is new after Ctrl-C")
+    await start.says("executor", "ready again")
+    assert [line for line in start.said.read_text().splitlines() if "starts again" in line] == [
+        "executor starts again: executor/app.py changed"
+    ]
+    before = pids(start.data)
+    (code / "gateway/app.py").write_text("# saved")
+    await start.says("gateway starts again: gateway/app.py changed")
+    await start.says("gateway", "ready again")
+    after = pids(start.data)
+    assert {name for name in before if before[name] != after.get(name)} == {"gateway"}
+    assert await start.stop() == 0
+
+
 def test_what_all_stand_on_concerns_all() -> None:
-    assert concerned([Path("gateway/app.py")], SERVICES) == ["gateway"]
-    assert concerned([Path("chassis/log.py")], SERVICES) == SERVICES
-    assert concerned([Path("docs/conf.py")], SERVICES) == []
+    assert concerned([Path("gateway/app.py")], SERVICES) == {"gateway": Path("gateway/app.py")}
+    assert concerned([Path("chassis/log.py")], SERVICES) == dict.fromkeys(SERVICES, Path("chassis/log.py"))
+    assert concerned([Path("docs/conf.py"), Path("deploy/cli.py")], SERVICES) == {}
+    several = [Path("executor/a.py"), Path("gateway/a.py"), Path("gateway/b.py")]
+    assert concerned(several, SERVICES) == {"executor": several[0], "gateway": several[1]}
 
 
 @pytest.mark.skipif(
