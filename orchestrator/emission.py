@@ -83,15 +83,17 @@ class Emission:
     async def missing(self, known: Known) -> list[AttemptScheduled]:
         """Open attempts that nobody holds a task for, once everything that was said about the run has been heard.
 
-        First the partition of INBOX is read to its end, then TASKS is asked; the caller must look at RUNS last.
+        TASKS is asked first: a task that is done has left it after its outcome came into INBOX or RUNS, so who reads
+        INBOX to its end now cannot miss it. The caller must see to what was heard, and look at RUNS last.
         """
-        attempts = outstanding(known.run).attempts
-        if not attempts:
+        subjects = {_subject(known, attempt): attempt for attempt in outstanding(known.run).attempts}
+        if not subjects:
             return []
-        await self._ownership.caught_up(partition(known.run.id))
-        subjects = {_subject(known, attempt): attempt for attempt in attempts}
         waiting = await self._tasks.waiting(list(subjects))
-        return [attempt for subject, attempt in subjects.items() if subject not in waiting]
+        missing = [attempt for subject, attempt in subjects.items() if subject not in waiting]
+        if missing:
+            await self._ownership.caught_up(partition(known.run.id))
+        return missing
 
 
 def woken_early(

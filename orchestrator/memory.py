@@ -135,8 +135,5 @@ class Memory:
         for run_id in [run_id for run_id in self._runs if partition(run_id) == number]:
             del self._runs[run_id]
 
-    def clear(self) -> None:
-        self._runs.clear()
-
     def __len__(self) -> int:
         return len(self._runs)

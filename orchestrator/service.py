@@ -32,7 +32,6 @@ from contracts.messages import (
     StartRun,
 )
 from contracts.runs import AttemptScheduled, WaitOpened
-from contracts.subjects import partition
 from contracts.subjects import run as run_subject
 from orchestrator.answers import Replies, answer_for, fits, responded_of, without_response
 from orchestrator.commits import proposal
@@ -86,6 +85,8 @@ class Orchestrator:
         self._stumbles: dict[str, int] = defaultdict(int)
         self._to_park: dict[str, str] = {}
         self._cycling = False
+        self._appending: frozenset[str] = frozenset()
+        """The runs whose commits are on their way into the log."""
         self._generation = 0
         self._released = False
         self._letting_go = LettingGo(emission)
@@ -108,12 +109,12 @@ class Orchestrator:
     # --- What arrives -------------------------------------------------------------------------
 
     def _take_over(self, number: int) -> None:
-        """The partition is ours anew: what waits here belongs to an ownership that is over, and comes again."""
+        """The partition is ours anew: others may have acted meanwhile, and the servers may have lost what we emitted.
+
+        What waits here may stay: some of it comes again, and that is harmless.
+        """
         self.counts["taken_over"] += 1
         self._memory.forget(number)
-        for waiting in (self._ready, self._preparing):
-            for run_id in [run_id for run_id in waiting if partition(run_id) == number]:
-                waiting[run_id] = []
 
     def _open(self, arrival: Arrival) -> None:
         messages = decode_bundle(arrival.body)
@@ -189,7 +190,7 @@ class Orchestrator:
         try:
             while self._ready:
                 taken, self._ready = self._ready, {}
-                await self._cycle({run_id: letters for run_id, letters in taken.items() if letters})
+                await self._cycle(taken)
         finally:
             self._cycling = False
 
@@ -209,6 +210,7 @@ class Orchestrator:
                 proposals.append(proposed)
         if not proposals:
             return
+        self._appending = frozenset(proposed.before.run.id for proposed in proposals)
         try:
             with ExitStack() as spans:
                 traces = [spans.enter_context(self._span(proposed)) for proposed in proposals]
@@ -217,6 +219,8 @@ class Orchestrator:
             log.warning("append.ambiguous", runs=len(proposals), reason=str(ambiguous))
             await self._start_over()
             return
+        finally:
+            self._appending = frozenset()
         self._settle(proposals, placed, traces)
 
     def _span(self, proposed: Proposed) -> AbstractContextManager[str]:
@@ -313,10 +317,9 @@ class Orchestrator:
                 return placed
 
     async def _start_over(self) -> None:
-        """Nobody knows what was stored: forget everything and take it over anew. Unanswered calls come again."""
+        """Nobody knows what was stored: take everything over anew, which forgets it. Unanswered calls come again."""
         self._generation += 1
         self.counts["started_over"] += 1
-        self._memory.clear()
         self._ready.clear()
         self._preparing.clear()
         await self._ownership.forget()
@@ -363,7 +366,7 @@ class Orchestrator:
         if scheduled:
             still_open = [attempt for attempt in scheduled if attempt in open_.attempts]
             self._emission.attempts(known, still_open, proposed.programs)
-        if known.run.phase != "running" and open_.attempts:
+        if known.run.phase != "running":
             self._letting_go.begin(known, self._tasks)
         opened = [event for event in proposed.events if isinstance(event, WaitOpened)]
         return [(known, wait) for wait in opened if wait in open_.waits]
@@ -424,19 +427,30 @@ class Orchestrator:
             self._decide_anew(proposed)
 
     async def _emit_again(self, proposed: Proposed) -> None:
-        """Emit what nobody holds: first INBOX is read to its end, then TASKS is asked, then RUNS."""
+        """Emit what nobody holds: first TASKS is asked, then INBOX is read to its end, then RUNS is asked."""
         known = proposed.before
         missing = await self._emission.missing(known)
+        programs = await self._sources.fetched_programs(known.run.plan)
         if not await self._is_last(known):
             self._decide_anew(proposed)
             return
-        self._emission.attempts(known, missing, await self._sources.fetched_programs(known.run.plan))
+        if missing and self._is_undecided(known.run.id):
+            # What INBOX brought may say that an attempt is over: decide about that first, then look again.
+            for letter in proposed.letters:
+                self._route(letter)
+            self._kick()
+            return
+        self._emission.attempts(known, missing, programs)
         if known.run.phase == "stopping":
             self._letting_go.begin(known, self._tasks)
         await self._emission.wakes([(known, wait) for wait in outstanding(known.run).waits])
         self.counts["emitted_again"] += len(missing)
         self._remember_emitted(known)
         self._answer(proposed, known)
+
+    def _is_undecided(self, run_id: str) -> bool:
+        """Whether something that was told of the run is not in the log yet."""
+        return run_id in self._ready or run_id in self._preparing or run_id in self._appending
 
     async def _insist(self, act: Callable[[Proposed], Awaitable[None]], proposed: Proposed) -> None:
         """Until nothing is away that it needs, or the letters belong to an ownership that is over."""

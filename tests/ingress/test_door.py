@@ -8,6 +8,7 @@ from msgspec import Raw, structs
 from chassis.edge.problems import Problem
 from chassis.past import PastRun
 from contracts.codec import Decoder
+from contracts.errors import Failure
 from contracts.messages import Answer, Responded, StartRun
 from contracts.payloads import Blob, Inline
 from contracts.triggers import ExpressionKey, Github, HeaderKey, Preset, Slack, Webhook
@@ -224,6 +225,21 @@ def test_without_an_owner_the_inbox_accepts() -> None:
         assert sum(map(len, room.inbox.letters)) == 1
 
     Room(Webhook()).run(story)
+
+
+@pytest.mark.parametrize("mode", ["accept", "respond"])
+def test_a_start_that_its_owner_refused_is_not_accepted(mode: str) -> None:
+    def refused(start: StartRun) -> Answer:
+        """An owner of another release cannot read it, or its code raises on it."""
+        return Answer(run=start.run, result="refused", error=Failure(code="poison", message="unreadable"))
+
+    async def story(room: Room) -> None:
+        room.answers = refused
+        problem = await refusal(room)
+        assert (problem.status, problem.headers["retry-after"]) == (503, "1")
+        assert (room.door.accepted, room.door.duplicates) == (0, 0)
+
+    Room(structs.replace(Webhook(), mode=mode)).run(story)
 
 
 def test_a_disk_that_fills_up_takes_no_large_bodies_and_every_small_one() -> None:

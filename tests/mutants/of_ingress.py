@@ -57,6 +57,12 @@ ANSWER_OF_ANOTHER: Final = Mutant(
         )
     ],
 )
+REFUSED_IS_ACCEPTED: Final = Mutant(
+    name="what its owner refused is accepted",
+    what="Somebody is told 202 of a start that nobody can read, or that our code raises on.",
+    edits=[Edit(_ACCEPT, '        if answer.result == "refused":\n', "        if False:\n")],
+    tests=["tests/ingress/test_door.py::test_a_start_that_its_owner_refused_is_not_accepted"],
+)
 
 MUTANTS: Final = (
     FRESH_RUN_ID,
@@ -64,4 +70,5 @@ MUTANTS: Final = (
     NO_FALLBACK,
     NOT_LOOKED_UP,
     ANSWER_OF_ANOTHER,
+    REFUSED_IS_ACCEPTED,
 )

@@ -83,7 +83,10 @@ REMEMBERS_AT_TAKE_OVER: Final = Mutant(
     name="remembered over a take-over",
     what="What was known of a partition's runs before somebody else owned them still counts.",
     edits=[Edit(_SERVICE, "        self._memory.forget(number)\n", "")],
-    stage="unswept",
+    tests=[
+        "tests/orchestrator/test_emitting_again.py::"
+        "test_what_was_emitted_before_a_take_over_may_be_lost_with_the_servers_and_is_looked_for"
+    ],
 )
 NOTHING_UNCONFIRMED: Final = Mutant(
     name="nothing to do, says memory",
@@ -104,8 +107,8 @@ EMITS_UNCONFIRMED: Final = Mutant(
         Edit(
             _SERVICE,
             "        if not await self._is_last(known):\n            self._decide_anew(proposed)\n            return\n"
-            "        self._emission",
-            "        self._emission",
+            "        if missing",
+            "        if missing",
         )
     ],
     stage="told once",
@@ -245,11 +248,62 @@ NOT_CAUGHT_UP: Final = Mutant(
     edits=[
         Edit(
             "orchestrator.emission",
-            "        await self._ownership.caught_up(partition(known.run.id))\n",
+            "        if missing:\n            await self._ownership.caught_up(partition(known.run.id))\n",
             "",
         )
     ],
     stage="a slow inbox",
+)
+CAUGHT_UP_TOO_EARLY: Final = Mutant(
+    name="INBOX is read before TASKS is asked",
+    what="An attempt whose outcome came into INBOX between the two looks is asked for again.",
+    edits=[
+        Edit(
+            "orchestrator.emission",
+            "        waiting = await self._tasks.waiting(list(subjects))\n",
+            "        await self._ownership.caught_up(partition(known.run.id))\n"
+            "        waiting = await self._tasks.waiting(list(subjects))\n",
+        ),
+        Edit(
+            "orchestrator.emission",
+            "        if missing:\n            await self._ownership.caught_up(partition(known.run.id))\n",
+            "",
+        ),
+    ],
+    stage="a slow inbox",
+)
+EMITS_UNDECIDED: Final = Mutant(
+    name="emitted again before what was heard is decided",
+    what="An attempt is asked for again while the message that ends it waits to be stored.",
+    edits=[
+        Edit(_SERVICE, "        if missing and self._is_undecided(known.run.id):\n", "        if False:\n")
+    ],
+    stage="a slow inbox",
+)
+TASKS_NOT_ASKED: Final = Mutant(
+    name="emitted again whoever holds it",
+    what="An attempt is asked for again while an executor has it: its next task lies there when that one is done.",
+    edits=[
+        Edit(
+            "orchestrator.emission",
+            "        waiting = await self._tasks.waiting(list(subjects))\n",
+            "        waiting = set[str]()\n",
+        )
+    ],
+    tests=[
+        "tests/orchestrator/test_emitting_again.py::"
+        "test_an_attempt_that_an_executor_holds_is_not_asked_for_again_though_it_ends_at_that_moment"
+    ],
+)
+LET_GO_AT_ONCE: Final = Mutant(
+    name="attempts are let go while their run goes on",
+    what="Every commit tells the executors to end the run's attempts, also where nobody wants it to stop.",
+    edits=[Edit(_SERVICE, '        if known.run.phase != "running":\n', "        if True:\n")],
+)
+LET_GO_BY_A_LOOK: Final = Mutant(
+    name="a look ends attempts",
+    what="Whoever looks at a run that goes on has its attempts end.",
+    edits=[Edit(_SERVICE, '        if known.run.phase == "stopping":\n', "        if True:\n")],
 )
 UNKNOWN_EVENT_IS_SKIPPED: Final = Mutant(
     name="an event from a newer release is skipped",
@@ -363,7 +417,13 @@ MUTANTS: Final = (
     MALFORMED_IS_DROPPED,
     STUMBLES_FOR_EVER,
     CULPRIT_IS_DROPPED,
+    REMEMBERS_AT_TAKE_OVER,
     NOT_CAUGHT_UP,
+    CAUGHT_UP_TOO_EARLY,
+    EMITS_UNDECIDED,
+    TASKS_NOT_ASKED,
+    LET_GO_AT_ONCE,
+    LET_GO_BY_A_LOOK,
     TOMBSTONE_UNNOTICED,
     CHAIN_OVER_RE_ENCODED,
     UNKNOWN_EVENT_IS_SKIPPED,

@@ -57,7 +57,7 @@ class LongAgo(Room):
         )
         self.log._by_subject[subject] = []
         assert self.service is not None
-        self.service._memory.clear()
+        self.service._memory.drop("run-1")
 
     def keyed(self, **changes: Any) -> StartRun:
         return structs.replace(self.start, dedupe=KEY, **changes)
@@ -219,7 +219,7 @@ def test_the_same_key_with_another_request_is_told_also_when_only_the_tombstone_
         )
         room.log._by_subject[run_subject("org", "run-1")] = [tombstone]
         assert room.service is not None
-        room.service._memory.clear()
+        room.service._memory.drop("run-1")
         [kept] = await room.say(room.keyed(receipt="later", request="00" * 32))
         assert (kept.result, kept.request) == ("duplicate", "cd" * 32)
 
@@ -238,7 +238,7 @@ def test_who_waits_for_an_answer_gets_it_from_the_archive_while_it_has_one() -> 
         assert again.responded.status == 201
         room.archive.kept = []
         assert room.service is not None
-        room.service._memory.clear()
+        room.service._memory.drop("run-1")
         [nothing] = await room.say(room.keyed(receipt="latest", reply="reply.test.2"))
         assert (nothing.result, nothing.responded, nothing.gone) == ("duplicate", None, True)
         assert room.left == []
@@ -263,7 +263,7 @@ def test_a_run_whose_history_left_whole_can_be_reopened_and_is_chained_to_its_pa
         assert again.result == "accepted"
         assert room.events[:2] == ["run.reopened", "attempt.scheduled"]
         assert f'"version":{versions + 1}'.encode() in room.left[0].body
-        room.service._memory.clear()  # type: ignore[union-attr]  # It runs.
+        room.service._memory.drop("run-1")  # type: ignore[union-attr]  # It runs.
         step = structs.replace(done("a"), attempt=2)
         await room.say(step)
         assert room.events[-1] == "run.completed"

@@ -233,7 +233,7 @@ def test_what_an_earlier_owner_never_emitted_is_emitted_when_a_message_comes_aga
         # Its owner died between its commit and the tasks; we take the run up and commit something else first.
         room.tasks.tasks.clear()
         assert room.service is not None
-        room.service._memory.clear()
+        room.service._memory.drop("run-1")
         await room.say(done("a"))
         assert not room.tasks.tasks
         await room.say(room.start)
@@ -284,7 +284,7 @@ def test_a_run_that_keeps_newer_rules_waits_for_the_release_that_knows_them() ->
         strange = encode(structs.replace(commit, events=events, engine_version="9.4.0"))
         room.log._by_subject[subject] = [structs.replace(first, body=strange)]
         assert room.service is not None
-        room.service._memory.clear()
+        room.service._memory.drop("run-1")
         [answer] = await room.say(done("a"))
         assert answer.result == "refused"
         assert answer.error is not None
@@ -308,7 +308,7 @@ def test_a_late_message_for_an_archived_run_changes_nothing() -> None:
         tombstone = room.log.subjects()[subject][-1]
         room.log._by_subject[subject] = [tombstone]
         assert room.service is not None
-        room.service._memory.clear()
+        room.service._memory.drop("run-1")
         [late] = await room.say(done("a"))
         [duplicate] = await room.say(structs.replace(room.start, receipt="months-later"))
         assert late.result == "nothing"

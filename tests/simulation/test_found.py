@@ -174,7 +174,7 @@ def retired(room: Room) -> None:
     history = room.log.ever[SUBJECT]
     room.archive.kept = [stored.body for stored in history]
     room.log.purge(lambda subject: subject == SUBJECT, before=history[-1].sequence)
-    room.service._memory.clear()
+    room.service._memory.drop("run-1")
 
 
 def test_a_duplicate_of_an_archived_run_gets_the_answer_that_was_recorded() -> None:
