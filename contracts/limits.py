@@ -53,6 +53,11 @@ LIST_RULES: Final = 50
 FILE_BYTES: Final = 8 * MIB
 """A file that a data node reads or writes in memory."""
 ARCHIVE_FILES: Final = 1_000
+XML_DEPTH: Final = 60
+XML_PARTS: Final = 200_000
+"""Elements and attributes of one document."""
+XML_ATTRIBUTES: Final = 500
+"""Of one element."""
 
 # --- Attempts ---------------------------------------------------------------------------------
 RETRIES: Final = 20

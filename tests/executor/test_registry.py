@@ -30,6 +30,7 @@ OURS = {
     "email.send",
     "file.compress",
     "file.extract",
+    "html.extract",
     "http.request",
     "json.build",
     "json.read",
@@ -41,6 +42,8 @@ OURS = {
     "list.limit",
     "list.sort",
     "list.split",
+    "xml.build",
+    "xml.read",
 }
 _PLUGIN = """
 from typing import ClassVar
