@@ -97,7 +97,7 @@ class Link:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: str) -> None:
         while True:
             data = await reader.read(65536)
-            if not data:
+            if not data or writer.is_closing():  # A reset closed it meanwhile.
                 raise EOFError
             if self.quiet:
                 writer.write(data)
@@ -126,6 +126,8 @@ class Link:
                 raise EOFError
         size = manners.slice or len(data)
         for place in range(0, len(data), size):
+            if writer.is_closing():
+                raise EOFError
             writer.write(data[place : place + size])
             if manners.slice and place % 64 == 0:
                 await writer.drain()
