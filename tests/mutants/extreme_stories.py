@@ -1,0 +1,103 @@
+"""Stories with one thing turned up: many cancellations, large answers, slow calls, runs that begin together."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import structs
+
+from chassis.ids import run_id
+from contracts.plans import PlanEdge
+from contracts.subjects import partition
+from contracts.triggers import HeaderKey, Webhook
+from tests.orchestrator.stories import control
+from tests.simulation.installation import ORG
+from tests.simulation.workflows import Delivery, Story, story
+
+
+def sound(seed: int) -> Story:
+    """Our own code raises on nothing: an outcome that it raises on is a dead letter, and the attempt is made again."""
+    return structs.replace(story(seed), broken_code=False)
+
+
+def keyed(seed: int) -> Story:
+    """Whoever was not answered sends the same again: without a key a start that nobody was told of is nobody's but the
+    sweeper's.
+    """
+    told = sound(seed)
+    workflows = [
+        structs.replace(drawn, webhook=structs.replace(drawn.webhook, dedupe=HeaderKey(header="x-key")))
+        for drawn in told.workflows
+    ]
+    deliveries = [
+        structs.replace(delivery, key=delivery.key or f"only-{number}")
+        for number, delivery in enumerate(told.deliveries)
+    ]
+    return structs.replace(told, workflows=workflows, deliveries=deliveries)
+
+
+def eager(seed: int) -> Story:
+    """Much is cancelled, and much is tried again."""
+    return structs.replace(sound(seed), cancels=0.3, retries=3)
+
+
+def together(seed: int) -> Story:
+    """Several runs of one partition begin at once."""
+    told = sound(seed)
+    drawn = structs.replace(
+        told.workflows[0], webhook=Webhook(dedupe=HeaderKey(header="x-key")), stored=True, readable=True
+    )
+    names = (f"key-{number}" for number in range(1_000))
+    beside = [key for key in names if partition(run_id(ORG, drawn.trigger, f"key:{key}")) == 0][:8]
+    deliveries = [Delivery(trigger=drawn.trigger, key=key, at=1.0) for key in beside]
+    return structs.replace(told, workflows=[drawn], deliveries=deliveries)
+
+
+def large(seed: int) -> Story:
+    """Every answer of the world is larger than a commit may hold."""
+    return _scripted(sound(seed), ["big"])
+
+
+def doubtful(seed: int) -> Story:
+    """No call may be made twice, none is answered, and people decide again and again."""
+    return _scripted(sound(seed), ["drop", "lose", "drop", "lose"], repeat="no", type="call.once")
+
+
+def slow(seed: int) -> Story:
+    """Every call takes its time, and much of it is cancelled."""
+    return _scripted(eager(seed), ["slow"] * 4)
+
+
+def _scripted(told: Story, script: Sequence[str], **changes: Any) -> Story:
+    """The same story with this behaviour of the world at every call."""
+    workflows = []
+    for drawn in told.workflows:
+        nodes = [
+            structs.replace(node, config={"script": script}, **changes) if node.place == "executor" else node
+            for node in drawn.plan.nodes
+        ]
+        workflows.append(structs.replace(drawn, plan=structs.replace(drawn.plan, nodes=tuple(nodes))))
+    return structs.replace(told, workflows=workflows)
+
+
+def hurried(seed: int) -> Story:
+    """Every run has a second, and nobody retries."""
+    told = sound(seed)
+    workflows = [
+        structs.replace(drawn, plan=structs.replace(drawn.plan, timeout_s=1.0)) for drawn in told.workflows
+    ]
+    return structs.replace(
+        told, workflows=[_slow(drawn) for drawn in workflows], cancels=0, retries=0, retries_later=0
+    )
+
+
+def _slow(drawn: Any) -> Any:
+    """The same workflow behind half a minute of pauses."""
+    first = drawn.plan.nodes[0]
+    pauses = [control(f"pause{n}", "delay", {"seconds": 3}, order=n) for n in range(10)]
+    chain = [
+        PlanEdge(source=f"pause{n}", port="main", target=f"pause{n + 1}" if n < 9 else first.id, into="main")
+        for n in range(10)
+    ]
+    nodes = [*pauses, *(structs.replace(node, order=node.order + 10) for node in drawn.plan.nodes)]
+    plan = structs.replace(drawn.plan, nodes=tuple(nodes), edges=(*chain, *drawn.plan.edges))
+    return structs.replace(drawn, plan=plan)

@@ -1,0 +1,211 @@
+"""The services' own shells on simulated stores: what their composition roots do, for a whole installation."""
+
+import asyncio
+import itertools
+from contextlib import suppress
+from datetime import timedelta
+from typing import Final
+
+from chassis.dispatch import Dispatch
+from chassis.egress import Egress
+from chassis.expressions import Language
+from chassis.past import SETTLED_SECONDS, Horizon, PastRuns
+from chassis.ports import Away
+from chassis.telemetry import Tracer
+from chassis.testing.queues import MemoryOwnership
+from chassis.testing.stores import MemoryLog
+from chassis.testing.world import START
+from contracts.subjects import EFFECTS, RUNS
+from executor.attempt import Means
+from executor.effects import Effects
+from executor.opening import Opening
+from executor.relay import Relay
+from executor.service import Executor
+from ingress.accept import Door
+from ingress.directory import Directory
+from ingress.waiting import Waiting
+from orchestrator.answers import Replies
+from orchestrator.emission import Emission
+from orchestrator.judge import Judge
+from orchestrator.past import Past
+from orchestrator.run import Graph
+from orchestrator.service import Orchestrator
+from orchestrator.sources import Sources
+from projections.archiver import ROUND_SECONDS, Archiver, Tombstones
+from projections.figures import Figures, Progress
+from projections.projector import Projector
+from projections.run_tables import RunTables
+from projections.sweeper import Sweeper
+from tests.simulation.archive import (
+    MemoryStragglers,
+    MemoryStreams,
+)
+from tests.simulation.processes import Stop
+from tests.simulation.stores import Stores
+from tests.simulation.surroundings import FewHooks, Forgetful, Program, Unlimited
+
+SLOTS: Final = 8
+
+
+class Services(Stores):
+    """What runs in each process."""
+
+    async def _ingress(self, stop: Stop) -> None:
+        directory = Directory(self.domain)
+        dispatch = Dispatch(self.signals, self.inbox)
+        hooks = FewHooks(self.hooks)
+        number = next(self._receipts)
+        receipts = itertools.count(1)
+        waiting = Waiting(self.signals, str(number))
+        horizon = Horizon(self.marks, self.clock)
+        door = Door(
+            directory=directory,
+            dispatch=dispatch,
+            history=self.runs,
+            blobs=self.blobs,
+            hooks=hooks,
+            keys=self.vault,
+            limit=Unlimited(),  # type: ignore[arg-type]  # As much of it as a door uses.
+            waiting=waiting,
+            clock=self.clock,
+            receipts=lambda: f"receipt-{number}-{next(receipts)}",
+            disk_is_full=lambda: False,
+            language=LANGUAGE,
+            past=PastRuns(self.run_ids, horizon).of,
+        )
+        mains = (directory.follow(), dispatch.run(), hooks.run(), horizon.run())
+        async with waiting.listening(), asyncio.TaskGroup() as beside:
+            running = [beside.create_task(main) for main in mains]
+            async with asyncio.TaskGroup() as requests:
+                close = self.web.open(door, requests)
+                await stop.wait()
+                close()
+            await hooks.drained()
+            for task in running:
+                task.cancel()
+
+    async def _orchestrator(self, stop: Stop) -> None:
+        ownership = MemoryOwnership(self.world, self.inbox, self.signals)
+        horizon = Horizon(self.marks, self.clock)
+        sources = Sources(
+            log=self.runs,
+            blobs=self.blobs,
+            archive=self.archive,
+            compile_plan=lambda plan: Program(Graph.of(plan), lambda: self.code_is_broken),
+            past=Past(self.run_ids, horizon, self.clock),
+        )
+        orchestrator = Orchestrator(
+            history=self.runs,
+            ownership=ownership,
+            emission=Emission(
+                tasks=self.tasks,
+                inbox=self.inbox,
+                signals=self.signals,
+                ownership=ownership,
+                clock=self.clock,
+            ),
+            sources=sources,
+            judge=Judge(sources),
+            replies=Replies(self.signals),
+            dead_letters=self.dead,
+            clock=self.clock,
+        )
+        # Small rooms: what is rare with large ones happens in every schedule.
+        orchestrator._memory = Forgetful(self.world, room=2)
+        sources._plans._room = sources._values._room = 1
+        async with asyncio.TaskGroup() as group:
+            looking = group.create_task(horizon.run())
+            serving = group.create_task(orchestrator.serve())
+            await stop.wait()
+            await ownership.release()
+            await serving
+            looking.cancel()
+
+    async def _executor(self, stop: Stop) -> None:
+        name = f"executor:{next(self._receipts)}"
+        dispatch = Dispatch(self.signals, self.inbox)
+        means = Means(
+            actor=name,
+            registry=self._registry,
+            effects=Effects(self.effects, self.clock, name),
+            runs=self.runs,
+            opening=Opening(self.vault),
+            blobs=self.blobs,
+            egress=EGRESS,
+            relay=RELAY,
+            clock=self.clock,
+            tracer=TRACER,
+        )
+        executor = Executor(
+            means=means,
+            pools={"default": (self.tasks, SLOTS)},
+            dispatch=dispatch,
+            signals=self.signals,
+            letters=self.dead,
+        )
+        async with asyncio.TaskGroup() as group:
+            carrying = group.create_task(dispatch.run())
+            await executor.serve(stop)
+            carrying.cancel()
+
+    async def _projector(self, stop: Stop) -> None:
+        projection = RunTables(self.models, self.dead, Figures())
+        progress = Progress(name=projection.name, stream=projection.stream)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(
+                Projector(projection, self.runs, self.runs.epoch, self.clock, progress).run()
+            )
+            await stop.wait()
+            task.cancel()
+
+    async def _sweeper(self, stop: Stop) -> None:
+        stragglers = MemoryStragglers(self.world, self.models.tables)
+        sweeper = Sweeper(stragglers, Dispatch(self.signals, self.inbox), self.clock, Figures())
+        async with asyncio.TaskGroup() as group:
+            sweeping = group.create_task(sweeper.run())
+            await stop.wait()
+            sweeping.cancel()
+
+    async def _archiver(self, stop: Stop) -> None:
+        # Claims stay here: in this haste they would leave before whoever was paused has noticed that its run ended.
+        archiver = self._retention(MemoryLog(self.world), tombstones=None)
+        async with asyncio.TaskGroup() as group:
+            retiring = group.create_task(self._now_and_then(archiver))
+            await stop.wait()
+            retiring.cancel()
+
+    async def _now_and_then(self, archiver: Archiver) -> None:
+        while True:
+            await asyncio.sleep(0.5 + self.world.random.random())
+            with suppress(Away):
+                await archiver.round()
+
+    async def retire(self) -> None:
+        """Let every history that has ended leave the log, and its tombstone, too, when the story says so."""
+        most = self.story.tombstones
+        tombstones = None if most is None else Tombstones(marks=self.marks, most=most)
+        archiver = self._retention(self.effects, tombstones)
+        settled = START + timedelta(seconds=self.world.loop.time() - SETTLED_SECONDS)
+        while not (self.shelf.all_purged and (most != 0 or self.shelf.all_forgotten(settled))):
+            with suppress(Away):
+                await archiver.round()
+            if most is not None:
+                await asyncio.sleep(ROUND_SECONDS)
+
+    def _retention(self, claims: MemoryLog, tombstones: Tombstones | None) -> Archiver:
+        return Archiver(
+            self.shelf,
+            MemoryStreams(self.world, {RUNS: self.runs, EFFECTS: claims}),
+            self.runs,
+            self.clock,
+            Figures(),
+            log_days=-1.0,  # Also what ended by a clock that was ahead.
+            archive_days="never",
+            tombstones=tombstones,
+        )
+
+
+EGRESS: Final = Egress([])
+RELAY: Final = Relay("127.0.0.1", 25, "a@b")
+TRACER: Final = Tracer()
+LANGUAGE: Final = Language()

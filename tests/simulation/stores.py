@@ -1,0 +1,107 @@
+"""What outlives every process of a simulated installation: stores, people outside, and the workflows published in it."""
+
+import itertools
+from collections.abc import Collection
+from typing import Final
+
+from chassis.dispatch import Dispatch
+from chassis.ids import digest
+from chassis.testing.past import MemoryRunIds
+from chassis.testing.queues import MemoryInbox, MemorySignals
+from chassis.testing.stores import MemoryBlobs, MemoryLetters, MemoryLog
+from chassis.testing.tasks import MemoryTasks
+from chassis.testing.world import START, Fault, Rates, SimulatedClock, World
+from contracts.codec import encode
+from contracts.commits import DomainCommit
+from contracts.subjects import domain
+from contracts.triggers import TriggerBound, TriggerCreated, TriggerEvent
+from executor.registry import Registry
+from tests.promises.evidence import Decoded, Entry
+from tests.simulation.archive import (
+    MemoryArchive,
+    MemoryShelf,
+    past_runs,
+)
+from tests.simulation.clients import Web
+from tests.simulation.models import MemoryModels
+from tests.simulation.outside import Outside, nodes
+from tests.simulation.people import Person
+from tests.simulation.processes import Processes
+from tests.simulation.surroundings import Vault
+from tests.simulation.workflows import Drawn, Story
+
+ORG: Final = "org"
+
+
+class Stores:
+    """Everything that outlives a process, and everybody outside."""
+
+    def __init__(self, seed: int, story: Story, rates: Rates, only: Collection[Fault] | None = None) -> None:
+        self.story = story
+        self.world = world = World(seed, rates, only)
+        self.clock = SimulatedClock(world)
+        self.domain = MemoryLog(world)
+        self.runs = MemoryLog(world)
+        self.effects = MemoryLog(world)
+        self.signals = MemorySignals(world)
+        self.inbox = MemoryInbox(world)
+        self.tasks = MemoryTasks(world, self.clock)
+        self.blobs = MemoryBlobs(world)
+        self.dead = MemoryLetters(world)
+        self.hooks = MemoryLetters(world)
+        self.models = MemoryModels(world)
+        self.archive = MemoryArchive(world, self.models.tables)
+        self.shelf = MemoryShelf(world, self.models)
+        self.run_ids = MemoryRunIds(world, lambda org: past_runs(self.models.tables, org))
+        self.marks = MemoryLog(world)
+        self.outside = Outside(world)
+        self.web = Web(world)
+        self.vault = Vault(world)
+        self.processes = Processes(world, self.clock)
+        self.decoded = Decoded()
+        self.person = Person(
+            world, story, self.runs.ever, self.outside, Dispatch(self.signals, self.inbox), self.decoded
+        )
+        self.ledger: list[Entry] = []
+        self._is_calm = False
+        self.poison = 0
+        """Letters that nobody can read, laid into INBOX by the simulation."""
+        self.code_is_broken = story.broken_code
+        self.plans: dict[str, Drawn] = {}
+        self._registry = Registry(nodes(self.outside))
+        self._receipts = itertools.count(1)
+        for drawn in story.workflows:
+            self._publish(drawn)
+
+    def _publish(self, drawn: Drawn) -> None:
+        body = encode(drawn.plan) if drawn.readable else b'{"format":2,"nodes":{}}'
+        plan = digest(body)
+        self.plans[plan] = drawn
+        if drawn.stored:
+            self.blobs.kept[plan] = body
+        events: tuple[TriggerEvent, ...] = (
+            TriggerCreated(
+                name=drawn.trigger,
+                workflow=drawn.plan.workflow,
+                webhook=drawn.webhook,
+                token=digest(drawn.token.encode()),
+                test_token=digest(f"test-{drawn.token}".encode()),
+            ),
+            TriggerBound(version=1, plan=plan),
+        )
+        commit = DomainCommit[TriggerEvent](
+            id=drawn.trigger,
+            org=ORG,
+            aggregate="trigger",
+            aggregate_id=drawn.trigger,
+            version=1,
+            events=events,
+            time=START,
+            actor="system",
+            causation_id="",
+            correlation_id="",
+            engine_version="",
+            key_id="",
+            prev_hash="",
+        )
+        self.domain.put(domain(ORG, "trigger", drawn.trigger), encode(commit))
