@@ -19,6 +19,9 @@ from executor.outputs import Binary
 
 Reading: TypeAlias = Literal["auto", "json", "text", "binary"]
 
+_COME_AGAIN: Final = frozenset({408, 425, 429})
+_SAID_BY_OTHERS: Final = frozenset({502, 504})
+"""A proxy's answer in place of the server's: what the server did, nobody knows."""
 _DEEPEST: Final = JSON_DEPTH - 4
 """The answer stands inside the step's output, and that inside the run's values."""
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -104,6 +107,18 @@ def _json(body: bytes) -> Any:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def refusal(response: Response, now: datetime) -> Refused:
+    """What an answer that is no success means for the attempt."""
+    status = response.status
+    return Refused(
+        f"The other side answered with status {status}.",
+        status=status,
+        retryable=status >= 500 or status in _COME_AGAIN,
+        retry_after_s=retry_after(response, now) if status in (429, 503) else None,
+        touched=status in _SAID_BY_OTHERS,
+    )
 
 
 def succeeded(status: int, rules: tuple[str, ...]) -> bool:

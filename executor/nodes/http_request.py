@@ -6,12 +6,12 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
-from chassis.egress import Request, Response
+from chassis.egress import Request
 from contracts.limits import MIB, RESPONSE_BYTES
 from contracts.nodes import NodeSpec, Repeat
-from executor.answers import Reading, body_of, flat, headers_of, retry_after, scalar, succeeded
+from executor.answers import Reading, body_of, flat, headers_of, refusal, scalar, succeeded
 from executor.contents import Stored, text_or_file
-from executor.errors import BadConfig, Refused
+from executor.errors import BadConfig
 from executor.forms import form
 from executor.node import Context, Result, SecretField
 
@@ -21,9 +21,6 @@ StatusRule: TypeAlias = Annotated[str, Meta(pattern=r"^[1-5](xx|[0-9]{2})$")]
 
 KEY_HEADER: Final = "Idempotency-Key"
 _SAFE_TO_REPEAT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-_COME_AGAIN: Final = frozenset({408, 425, 429})
-_SAID_BY_OTHERS: Final = frozenset({502, 504})
-"""A proxy's answer in place of the server's: what the server did, nobody knows."""
 
 
 class HttpRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,7 +103,7 @@ class HttpRequestNode:
             bytes=len(response.body),
         )
         if not succeeded(response.status, config.success):
-            raise self._refusal(response, config, context)
+            raise refusal(response, context.now)
         output = {
             "status": response.status,
             "headers": headers_of(response),
@@ -132,16 +129,6 @@ class HttpRequestNode:
             follow_redirects=config.follow_redirects,
             credential=await context.open(config.auth) if config.auth else None,
             repeatable=self.repeat(config) != "no",
-        )
-
-    def _refusal(self, response: Response, config: HttpRequest, context: Context) -> Refused:
-        status = response.status
-        return Refused(
-            f"The other side answered with status {status}.",
-            status=status,
-            retryable=status >= 500 or status in _COME_AGAIN,
-            retry_after_s=retry_after(response, context.now) if status in (429, 503) else None,
-            touched=status in _SAID_BY_OTHERS,
         )
 
 

@@ -42,6 +42,7 @@ OURS = {
     "list.limit",
     "list.sort",
     "list.split",
+    "rss.read",
     "xml.build",
     "xml.read",
 }
