@@ -1,5 +1,6 @@
 """A field that takes a text or a stored file, as bytes."""
 
+import re
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
@@ -47,3 +48,11 @@ async def text_of(content: Raw, context: Context, *, most: int, field: str = "/c
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadConfig(f"This is not a text in UTF-8: byte {error.start} is wrong.", field=field) from None
+
+
+_TAME: Final = re.compile(r"(?!/|[A-Za-z]:)[^\\\x00-\x1f\x7f]{1,1000}")
+
+
+def is_tame(name: str) -> bool:
+    """Whether a name in an archive stays where the archive is unpacked: relative, without `..`, backslash or control."""
+    return _TAME.fullmatch(name) is not None and not {"", ".", ".."} & set(name.split("/"))

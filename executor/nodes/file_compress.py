@@ -9,7 +9,7 @@ from msgspec import Meta, Raw, Struct, field
 
 from contracts.limits import ARCHIVE_FILES, FILE_BYTES
 from contracts.nodes import NodeSpec
-from executor.contents import data_of
+from executor.contents import data_of, is_tame
 from executor.errors import BadConfig
 from executor.forms import form
 from executor.node import Binary, Context, Result
@@ -45,6 +45,8 @@ class FileCompressNode:
     config: ClassVar = FileCompress
 
     async def run(self, config: FileCompress, context: Context) -> Result:
+        if wild := [name for name in config.files if not is_tame(name)]:
+            raise BadConfig(f"{wild[0]!r} is no relative path of a file.", field="/files")
         files: dict[str, bytes] = {}
         for name, content in config.files.items():
             room = FILE_BYTES - sum(map(len, files.values()))

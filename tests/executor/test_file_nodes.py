@@ -16,7 +16,7 @@ from hypothesis import strategies as some
 from chassis.egress import Credential
 from chassis.ids import digest
 from chassis.secret import BearerSecret, HmacSecret, Secret, SecretValue
-from contracts.codec import decode_json
+from contracts.codec import Malformed, decode_json
 from contracts.limits import FILE_BYTES, JSON_DEPTH
 from contracts.payloads import Blob
 from executor.errors import BadConfig, StepError, TooLarge
@@ -187,6 +187,79 @@ def test_a_bomb_does_not_go_off(archive: bytes) -> None:
 def test_what_is_no_archive_is_refused(archive: bytes) -> None:
     with pytest.raises(BadConfig):
         output("file.extract", archive, content=stored(archive))
+
+
+def zipped(*names: str, mode: int = 0o644, method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        for name in names:
+            entry = zipfile.ZipInfo("x" * len(name))
+            entry.filename = name
+            entry.external_attr = mode << 16
+            archive.writestr(entry, "content", method)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../x",
+        "a/../../x",
+        "/etc/passwd",
+        "C:/x",
+        "c:x",
+        "..\\x",
+        "\\\\host\\x",
+        "a//b",
+        "./a",
+        "..",
+        "a/\x07",
+        "x" * 1_001,
+    ],
+)
+def test_a_name_that_leads_elsewhere_is_refused(name: str) -> None:
+    archive = zipped(name)
+    with pytest.raises(BadConfig) as told:
+        output("file.extract", archive, content=stored(archive))
+    assert told.value.field == "/content"
+    with pytest.raises((BadConfig, Malformed)):
+        output("file.compress", files={name: "x"})
+
+
+def test_a_name_from_windows_is_a_path_too() -> None:
+    archive = zipped("a\\b.txt")
+    [found] = output("file.extract", archive, content=stored(archive), read_as="text")
+    assert (found["name"], found["content"]) == ("a/b.txt", "content")
+
+
+@pytest.mark.parametrize(
+    ("archive", "says"),
+    [
+        (zipped("link", mode=0o120777), "link"),
+        (zipped("a", "b\\c", "b/c"), "two files"),
+        (zipped("a", method=zipfile.ZIP_BZIP2), "method"),
+        (zipped("a", method=zipfile.ZIP_LZMA), "method"),
+    ],
+    ids=["link", "twice", "bzip2", "lzma"],
+)
+def test_links_doubles_and_unbounded_methods_are_refused(archive: bytes, says: str) -> None:
+    with pytest.raises(BadConfig, match=says):
+        output("file.extract", archive, content=stored(archive))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_file_that_is_there_twice_does_not_win() -> None:
+    archive = zipped("a", "a")
+    with pytest.raises(BadConfig, match="two files"):
+        output("file.extract", archive, content=stored(archive))
+
+
+def test_an_archive_of_more_files_than_fit_is_refused_before_they_are_read() -> None:
+    archive = zipped(*(f"{number}" for number in range(1_001)))
+    crowd = two_files() + b"PK\x01\x02" * 20_001
+    for many in (archive, crowd):
+        with pytest.raises(TooLarge, match="more than 1000 files"):
+            output("file.extract", many, content=stored(many))
 
 
 def two_files() -> bytes:
