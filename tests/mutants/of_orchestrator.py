@@ -71,6 +71,7 @@ CONFLICT_IS_LOSS: Final = Mutant(
             _SERVICE,
             "        if proposed.letters or later:\n"
             "            self._prepare(run_id, [*proposed.letters, *later], None)",
+            "        from contracts.messages import Answer\n"
             "        for letter in proposed.letters:\n"
             '            letter.answer(Answer(run=run_id, result="nothing"))\n'
             "        if later:\n"
