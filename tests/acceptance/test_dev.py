@@ -137,7 +137,7 @@ def test_code_that_all_stand_on_starts_every_service_again_and_no_server(
     )
 
 
-def test_code_that_cannot_run_is_said_and_its_cure_is_taken_at_once(developer: Developer) -> None:
+def test_code_that_cannot_run_is_said_and_its_cure_is_taken(developer: Developer) -> None:
     before, said = developer.stack.pids(), len(developer.says())
     developer.saves("executor/__main__.py", "import asyncio\n", "import asyncio nonsense\n")
     until(
