@@ -125,11 +125,16 @@ def written(path: Path, content: str) -> Iterator[None]:
 
 @contextmanager
 def standing_still(pid: int) -> Iterator[None]:
+    """It and its children, as long as the block."""
     os.kill(pid, signal.SIGSTOP)
+    still = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    for each in still[1:]:
+        os.kill(each, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        for each in still:
+            os.kill(each, signal.SIGCONT)
 
 
 # --- Well -----------------------------------------------------------------------------------------
@@ -342,13 +347,8 @@ def test_a_store_that_does_not_answer_is_named_with_its_process_and_its_log(
     up: Installation, store: str
 ) -> None:
     pid = up.pids()[store]
-    backends = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     with standing_still(pid):
-        for each in backends:
-            os.kill(int(each), signal.SIGSTOP)
         told = doctor(up)
-        for each in backends:
-            os.kill(int(each), signal.SIGCONT)
     silent = [line for line in told.bad if line.startswith(f"{store} (pid {pid}) does not answer (")]
     assert len(silent) == 1
     assert f"look into {up.data}/logs/{store}.log" in silent[0]
