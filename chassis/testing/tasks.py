@@ -1,7 +1,8 @@
 """Simulated TASKS: one message per subject, leased to one executor at a time; both sides of the port.
 
 A task comes again when its lease runs out, when its acknowledgement was lost, and sometimes after a restart of the
-servers although it was acknowledged.
+servers although it was acknowledged. Or it lies there again as a ghost: nobody is given it, and it keeps the place of its
+subject until somebody purges what is acknowledged.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from contracts.limits import LEASE_SECONDS
 
 _REMEMBERED: Final = 50
 _NO_ROOM_SECONDS: Final = 0.1
+_PURGE_SECONDS: Final = 30.0
 
 
 class _Task:
@@ -63,6 +65,8 @@ class MemoryTasks:
         self._world = world
         self._clock = clock or SimulatedClock(world)
         self.tasks: dict[str, _Task] = {}
+        self.ghosts: set[str] = set()
+        """Subjects of tasks that are acknowledged and lie there all the same."""
         self.connected: dict[str, float] = {}
         """When each process connected last, by its own clock."""
         self._pulls: list[_Pull] = []
@@ -79,12 +83,14 @@ class MemoryTasks:
         self._world.loop.call_in("", self._world.random.random() * late, self._lay, subject, body)
 
     def _lay(self, subject: str, body: bytes) -> None:
-        if subject not in self.tasks and not self._world.down:
+        if subject not in self.tasks and subject not in self.ghosts and not self._world.down:
             self.tasks[subject] = _Task(subject, body)
             self._hand_out()
 
     async def waiting(self, subjects: Sequence[str]) -> set[str]:
-        return await self._world.operation(lambda: {subject for subject in subjects if subject in self.tasks})
+        return await self._world.operation(
+            lambda: {subject for subject in subjects if subject in self.tasks or subject in self.ghosts}
+        )
 
     # --- The executors' side ------------------------------------------------------------------
 
@@ -165,9 +171,14 @@ class MemoryTasks:
                 skew = self._clock.skew.get(name, 0.0)
                 self.connected[name] = self._clock.now().timestamp() + skew
         for task in self._acknowledged:
-            if random.random() < 0.3:
+            drawn = random.random()
+            if drawn < 0.3:
                 task.free_at = 0.0
                 self.tasks.setdefault(task.subject, task)
+                self.ghosts.discard(task.subject)
+            elif drawn < 0.6 and task.subject not in self.tasks:
+                self.ghosts.add(task.subject)
+                self._world.loop.call_in("", _PURGE_SECONDS, self.ghosts.discard, task.subject)
         for task in self.tasks.values():
             if random.random() < 0.5:
                 task.free_at = 0.0

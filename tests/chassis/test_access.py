@@ -32,6 +32,7 @@ from chassis.jetstream import JetStream, jetstream
 from chassis.jetstream.alongside import alongside
 from chassis.jetstream.connection import Connection, NotAllowed, connect
 from chassis.jetstream.log import JetStreamLog
+from chassis.jetstream.tasks import purge_acknowledged
 from chassis.ports import Proposal, TaskDelivery
 from chassis.reconcile import external_name, reconcile, unpin_all
 from chassis.settings import Settings
@@ -196,6 +197,10 @@ async def executor_attempts(ports: JetStream) -> None:
                 break
         taken[0].working()
         taken[0].done()
+    await ports.connection.flush()
+    assert (
+        await purge_acknowledged(ports.connection, "default") == 0
+    )  # There is a floor, and nothing below it.
     claim = Proposal(subjects.effect(FIRST_ORG, "r1", "step", 1), b"{}", 0)
     assert await ports.effects.append([claim]) == [1]
     assert await ports.effects.append([claim]) == [1]

@@ -1,5 +1,6 @@
 """The simulator's fakes keep the laws that the real ports keep: one list of laws, run against both."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -91,6 +92,29 @@ def test_tasks_keep_their_laws(law: Law) -> None:
     def told(world: World) -> Coroutine[Any, Any, None]:
         tasks = MemoryTasks(world)
         return law(tasks, tasks, "place")
+
+    kept(told)
+
+
+def test_a_task_that_is_done_and_lies_there_again_after_a_restart_is_nobodys_and_leaves() -> None:
+    async def told(world: World) -> None:
+        tasks = MemoryTasks(world)
+        wanted = [port_laws.task("place", number) for number in range(20)]
+        for subject in wanted:
+            tasks.emit("default", subject, b"x")
+        for delivery in await port_laws.taken(tasks, len(wanted)):
+            delivery.done()
+        world.restart_servers(0.1)
+        await asyncio.sleep(0.2)
+        ghosts, again = await tasks.waiting(wanted) - tasks.tasks.keys(), len(tasks.tasks)
+        assert ghosts
+        tasks.emit("default", min(ghosts), b"another")  # Its place is taken.
+        await asyncio.sleep(0.1)
+        for delivery in await port_laws.taken(tasks, again):
+            assert delivery.body == b"x"
+            delivery.done()
+        await asyncio.sleep(31)
+        assert await tasks.waiting(wanted) == set()
 
     kept(told)
 
