@@ -94,6 +94,7 @@ def access() -> dict[str, Access]:
             *(*_CALLS, "anchor.*", *_DEAD, *_PUT_BLOBS, *_MARK),
             *_reads("RUNS", "DOMAIN", "ANCHORS", "INBOX", _BLOBS, _NODES, _MARKS),
             *_follows("RUNS", "DOMAIN", "HOOKS", "DLQ", "LOGS"),
+            *_looks("EFFECTS"),
             # The archiver lets go of what Postgres has; the collector of what no history names.
             *(f"$JS.API.STREAM.PURGE.{stream}" for stream in ("RUNS", "DOMAIN", "EFFECTS", _BLOBS)),
         ),

@@ -86,7 +86,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                 anchors=Anchors(
                     PostgresHeads(postgres), JetStreamLog(js.connection, ANCHORS), key, clock, figures
                 ),
-                collector=_collector(js, postgres, streams, clock, figures),
+                collector=collector(js, postgres, streams, clock, figures),
             )
             await serve(parts, clock, stopping)
 
@@ -126,7 +126,7 @@ def _sweeper(js: JetStream, postgres: Pool, clock: Clock, figures: Figures, line
     )
 
 
-def _collector(
+def collector(
     js: JetStream, postgres: Pool, streams: JetStreamStreams, clock: Clock, figures: Figures
 ) -> Collector:
     return Collector(

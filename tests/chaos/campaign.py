@@ -86,6 +86,7 @@ async def play(field: Field, plan: Plan, say: Say) -> Round:
         if each.said.get("wrong")
     ]
     found.violations += [Violation("P3", f"after {PEACE_SECONDS} s: {each}") for each in left_over]
+    found.violations += [Violation("P9", each) for each in _forbidden(field)]
     rebuilt = await asyncio.to_thread(_rebuilt, field)
     if rebuilt["differences"]:
         found.violations.append(Violation("P6", f"rebuilt tables differ: {rebuilt['different']}"))
@@ -155,6 +156,12 @@ async def _behind(field: Field, log: Any) -> list[str]:
                 f"{row['projection']} is {state['last_seq'] - row['sequence']} behind {row['stream']}"
             )
     return found
+
+
+def _forbidden(field: Field) -> list[str]:
+    """Services that asked for what they may not: something of theirs never happens."""
+    logs = sorted((field.installed.data / "logs").glob("*.log"))
+    return [f"{each.name} was forbidden something" for each in logs if b"nats.forbidden" in each.read_bytes()]
 
 
 def _rebuilt(field: Field) -> dict[str, Any]:
