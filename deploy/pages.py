@@ -1,4 +1,4 @@
-"""Writes the tables of docs/ that stand in the code: the limits, and how a run and a step change their status.
+"""Writes the tables of docs/ that stand in the code: limits, how a run and a step change their status, functions.
 
 `python -m deploy.pages` renews what stands between the marks `<!-- name: begin -->` and `<!-- name: end -->`; a test fails
 when what is committed is stale.
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, get_args
 
+from chassis.expressions import FUNCTIONS
 from contracts import limits
 from contracts.runs import TERMINAL, RunStatus, StepStatus
 from orchestrator.state import RUN_STATUSES, STEP_STATUSES
@@ -121,7 +122,30 @@ def statuses_table() -> str:
     )
 
 
+def functions_table() -> str:
+    """Every function of expressions in its group, with an example and what it gives."""
+    parts: list[str] = []
+    for group in dict.fromkeys(row.group for row in FUNCTIONS):
+        parts += [
+            "",
+            f"### {group[0].upper()}{group[1:]}",
+            "",
+            "| written | does | example | gives |",
+            "|---|---|---|---|",
+        ]
+        for row in FUNCTIONS:
+            if row.group == group:
+                cells = (_code(row.usage), row.text.replace("|", "\\|"), _code(row.example), _code(row.gives))
+                parts.append(f"| {' | '.join(cells)} |")
+    return "\n".join(parts)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`".replace("|", "\\|")
+
+
 PAGES: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
+    "docs/expressions.md": {"functions": functions_table},
     "docs/operations.md": {"limits": limits_table},
     "docs/run-states.md": {
         "statuses": statuses_table,

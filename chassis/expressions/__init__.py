@@ -6,7 +6,7 @@
     context = Context.from_roots(trigger=raw, steps={"fetch": Settled(output=raw)}, run=…, vars=…)
     compiled.evaluate(context, answers)                                    # when a run is decided
 
-Pure: no clock, no chance, no I/O. What may take too long raises `Apart` with jobs; the shell has them answered by
+Pure: no clock, no chance, no I/O but the time zones of a pinned package. What may take too long raises `Apart` with jobs; the shell has them answered by
 `worker.WorkerProcess` and asks again with the answers.
 """
 

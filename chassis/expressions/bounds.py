@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct
 
-from chassis.expressions.costs import RULES, SCALAR, Size, formatting, matching
+from chassis.expressions.costs import RULES, SCALAR, Size, formatting, matching, regexp
 from chassis.expressions.faults import Flaw
 from chassis.expressions.tree import (
     Call,
@@ -147,6 +147,8 @@ def _call(call: Call, sizes: Mapping[str, Size]) -> _Found:
         nanoseconds, size = matching(parts[-1], given)
     elif call.function == "format":
         nanoseconds, size = formatting(call.target, given)
+    elif call.function.startswith("regex."):
+        nanoseconds, size = regexp(parts[1], given, replacing=call.function == "regex.replace")
     else:
         nanoseconds, size = RULES[call.function](given)
     memory = 0 if size is SCALAR else size.bytes + 32 * size.parts

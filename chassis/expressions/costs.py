@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct
 
-from chassis.expressions.tree import Const, Expr
+from chassis.expressions.tree import ZONED, Const, Expr
 
 
 class Size(Struct, frozen=True):
@@ -47,6 +47,11 @@ def _count(sizes: Sequence[Size]) -> float:
 
 def _quick(_sizes: Sequence[Size]) -> tuple[float, Size]:
     return 200, SCALAR
+
+
+def _part_of_time(sizes: Sequence[Size]) -> tuple[float, Size]:
+    """With a time zone, which Python looks at first."""
+    return (10_000 + 2 * sizes[1].bytes if len(sizes) > 1 else 200), SCALAR
 
 
 def _scan(per_byte: float) -> Rule:
@@ -149,14 +154,59 @@ def _sets(sizes: Sequence[Size]) -> tuple[float, Size]:
 _REPEATED: Final = re.compile(r"\{\d*,?(\d*)\}")
 
 
-def matching(pattern: Expr, sizes: Sequence[Size]) -> tuple[float, Size]:
-    """RE2 takes time in proportion to text times program, and the square of the program to make it."""
-    program = 1_000 * sizes[-1].bytes
+def _program(pattern: Expr, size: Size) -> float:
+    program = 1_000 * size.bytes
     if isinstance(pattern, Const) and isinstance(pattern.value, str):
         program = 6.0 * len(pattern.value) + 1_000 * pattern.value.lower().count("\\p")
         for repeated in _REPEATED.finditer(pattern.value):
             program *= max(1, *(int(number) for number in re.findall(r"\d{1,4}", repeated[0])), 1)
+    return program
+
+
+def matching(pattern: Expr, sizes: Sequence[Size]) -> tuple[float, Size]:
+    """RE2 takes time in proportion to text times program, and the square of the program to make it."""
+    program = _program(pattern, sizes[-1])
     return 5_000 + program * program / 4 + 3 * program * sizes[0].bytes, SCALAR
+
+
+def regexp(pattern: Expr, sizes: Sequence[Size], *, replacing: bool) -> tuple[float, Size]:
+    """All matches: each may look at the whole text before it is sure of its end, but quickly after the first."""
+    text, program = sizes[0].bytes, _program(pattern, sizes[1])
+    nanoseconds = matching(pattern, sizes[:2])[0] + (3 + program / 8) * text * text
+    if not replacing:
+        return nanoseconds, Size(8 * text + 8, text + 1)
+    # Between all letters, and each `\\1` in it gives the whole text at most, all matches together.
+    given = text + (text + 1) * sizes[2].bytes + text * sizes[2].bytes / 2
+    return nanoseconds + 3 * given, Size(given, text=True)
+
+
+# --- Functions of our own, which Python runs ------------------------------------------------------
+
+
+def _python(base: float, per_byte: float, factor: float = 0, extra: float = 32) -> Rule:
+    """Gives a scalar, or a text that is at most `factor` times as large as what it got and `extra` bytes."""
+
+    def rule(sizes: Sequence[Size]) -> tuple[float, Size]:
+        whole = _bytes(sizes)
+        return base + per_byte * whole, Size(factor * whole + extra, text=True)
+
+    return rule
+
+
+def _format_date(sizes: Sequence[Size]) -> tuple[float, Size]:
+    """A letter gives a word at most, or the name of the zone."""
+    pattern, zone = sizes[1].bytes, sizes[2].bytes if len(sizes) > 2 else 3
+    return 15_000 + 500 * pattern + 2 * _bytes(sizes), Size(10 * pattern + pattern * zone + 32, text=True)
+
+
+def _parse_json(sizes: Sequence[Size]) -> tuple[float, Size]:
+    """`1e15` becomes a number of 18 digits."""
+    whole = sizes[0].bytes
+    return 5_000 + 400 * whole, Size(6 * whole + 2, whole)
+
+
+def _sum(sizes: Sequence[Size]) -> tuple[float, Size]:
+    return 5_000 + 400 * sizes[0].parts + 2 * sizes[0].bytes, SCALAR
 
 
 _QUICK: Final = [
@@ -185,16 +235,6 @@ _QUICK: Final = [
     "math.bitNot",
     "math.bitShiftLeft",
     "math.bitShiftRight",
-    "getFullYear",
-    "getMonth",
-    "getDate",
-    "getDayOfMonth",
-    "getDayOfWeek",
-    "getDayOfYear",
-    "getHours",
-    "getMinutes",
-    "getSeconds",
-    "getMilliseconds",
     "_*_",
     "_/_",
     "_-_",
@@ -203,6 +243,7 @@ _QUICK: Final = [
 
 RULES: Final[Mapping[str, Rule]] = {
     **dict.fromkeys(_QUICK, _quick),
+    **dict.fromkeys(ZONED, _part_of_time),
     **dict.fromkeys(("_<_", "_<=_", "_>_", "_>=_", "startsWith", "endsWith"), _scan(0.2)),
     **dict.fromkeys(("int", "uint", "double", "duration", "timestamp", "contains"), _scan(2)),
     **dict.fromkeys(("indexOf", "lastIndexOf"), _scan(5)),
@@ -228,9 +269,18 @@ RULES: Final[Mapping[str, Rule]] = {
     "sort": _items(500),
     "@sortByAssociatedKeys": _items(500),
     "distinct": _pairs,
+    **dict.fromkeys(("add", "startOf", "diff"), _python(20_000, 2)),
+    "formatDate": _format_date,
+    "parseDate": _python(30_000, 700),
+    **dict.fromkeys(("upper", "lower"), _python(5_000, 60, 3)),
+    "urlEncode": _python(10_000, 300, 3),
+    "urlDecode": _python(10_000, 300, 1),
+    **dict.fromkeys(("padStart", "padEnd"), _python(10_000, 60, 1, 4_032)),
+    "parseJson": _parse_json,
+    "math.sum": _sum,
     "sets.contains": _sets,
     "sets.intersects": _sets,
     "sets.equivalent": _sets,
 }
 """Every function, operator and method that an expression may call, and its cost; what is not here does not exist."""
-KNOWN: Final = frozenset({*RULES, "matches", "format"})
+KNOWN: Final = frozenset({*RULES, "matches", "format", "regex.replace", "regex.extractAll"})

@@ -5,6 +5,7 @@ Rules that hold here, each with its test:
   5,000 the interpreter would die; so they are paid back.
 * Text with a NUL goes in as a protobuf `StringValue`, because a plain `str` ends at the NUL.
 * An error comes back as a value; its type is looked at before anything else.
+* The engine takes the name of a time zone for a path and opens it, so only names that we know reach it.
 * The engine's maps have no order of their own. Loops over one go by sorted names, and results are sorted too, except
   where the source or the input says an order.
 """
@@ -23,16 +24,21 @@ from chassis.expressions.arithmetic import (
     overload,
 )
 from chassis.expressions.faults import Failed, Flaw, OutOfMemory
+from chassis.expressions.own import own_functions
 from chassis.expressions.references import ROOTS
 from chassis.expressions.shield import shielded
 from chassis.expressions.tree import Expr, Tree
 from chassis.expressions.wire import read, write
 from chassis.expressions.wording import flaws, sentence
+from chassis.expressions.zones import bind_engine, known
 
 _T: Final = cel.Type
-_EXTENSIONS: Final = ("bindings", "encoders", "lists", "math", "sets", "strings")
+_EXTENSIONS: Final = ("bindings", "encoders", "lists", "math", "optional", "regex", "sets", "strings")
+"""`optional` because `regex` wants it; none of its own functions is known to `costs`, so none exists here."""
 IN_ORDER: Final = "@in_order"
 """Sorts a list of a map's names. Only trees made here can call it: no source can spell it."""
+ZONE: Final = "@zone"
+"""Gives the name of a time zone that is known, and fails for any other. Only trees made here can call it."""
 CHOICE: Final = "_?_:_"
 _NO_MEMORY: Final = "the expression takes more memory than it may"
 
@@ -49,14 +55,16 @@ class Engine:
     """Parses, checks and runs. One per process; not for several threads."""
 
     def __init__(self) -> None:
+        bind_engine()
+        own = own_functions()
         self._checks = cel.NewEnv(
             config=cel.NewEnvConfigFromYaml(_environment(exclude=(*MIXED, *ORDERED, CHOICE))),
             variables=dict.fromkeys(ROOTS, _T.DYN),
-            functions=[*arithmetic_types(), *order_types(), _choice_type()],
+            functions=[*arithmetic_types(), *order_types(), _choice_type(), *own],
         )
         self._runs = cel.NewEnv(
             config=cel.NewEnvConfigFromYaml(_environment()),
-            functions=[*mixed_arithmetic(), _in_order()],
+            functions=[*mixed_arithmetic(), _in_order(), _zone(), *own],
         )
 
     def parse(self, source: str) -> Tree:
@@ -95,6 +103,10 @@ def _in_order() -> Any:
         return shielded(sorted(names, key=lambda name: (type(name).__name__, name)))
 
     return cel.FunctionDecl(IN_ORDER, [overload(IN_ORDER, _T.LIST, _T.LIST, does=in_order)])
+
+
+def _zone() -> Any:
+    return cel.FunctionDecl(ZONE, [overload(ZONE, _T.STRING, _T.STRING, does=known)])
 
 
 def run(program: Any, values: Mapping[str, Any]) -> Any:

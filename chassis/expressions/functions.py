@@ -78,6 +78,13 @@ FUNCTIONS: Final = (
     FunctionDoc("trim", "text", "text.trim()", "Without white space at both ends.", "'  a b '.trim()", '"a b"'),
     FunctionDoc("format", "text", "pattern.format(list)", "%s anything, %d whole number, %.2f number, %x hexadecimal, %e exponent, %b binary, %% a percent sign.", "'%s: %.2f'.format(['sum', 3.14159])", '"sum: 3.14"'),
     FunctionDoc("strings.quote", "text", "strings.quote(text)", "The text in quotation marks, its special characters escaped.", "strings.quote('a \"b\"')", '"\\"a \\\\\\"b\\\\\\"\\""'),
+    FunctionDoc("upper", "text", "text.upper()", "Capital letters, in all alphabets.", "'straße'.upper()", '"STRASSE"'),
+    FunctionDoc("lower", "text", "text.lower()", "Small letters, in all alphabets.", "'ÀÉ'.lower()", '"àé"'),
+    FunctionDoc("padStart", "text", "text.padStart(length), text.padStart(length, character)", "Filled up at the beginning, up to 1,000 characters; padEnd: at the end.", "['7'.padStart(3, '0'), '7'.padEnd(3, '.')]", '["007", "7.."]', ("padStart", "padEnd")),
+    FunctionDoc("regex.replace", "text", "regex.replace(text, pattern, new), regex.replace(text, pattern, new, most)", "What an RE2 pattern finds, replaced; \\1 in the new text is the first group.", "regex.replace('2026-11-20', '([0-9]+)-([0-9]+)-([0-9]+)', '\\\\3.\\\\2.\\\\1')", '"20.11.2026"'),
+    FunctionDoc("regex.extractAll", "text", "regex.extractAll(text, pattern)", "A list of all that an RE2 pattern finds, or of its one group.", "regex.extractAll('id:1, id:22', 'id:([0-9]+)')", '["1", "22"]'),
+    FunctionDoc("urlEncode", "text", "text.urlEncode()", "As a part of a URL; urlDecode: the way back.", "['a b/ü'.urlEncode(), 'a%20b'.urlDecode()]", '["a%20b%2F%C3%BC", "a b"]', ("urlEncode", "urlDecode")),
+    FunctionDoc("parseJson", "text", "text.parseJson()", "The value that a text in JSON stands for.", "'{\"a\": [1]}'.parseJson().a[0] + 1", "2"),
     # --- numbers
     FunctionDoc("math.least", "numbers", "math.least(a, b, …), math.least(list)", "The smallest.", "math.least(3, 1.5, 2)", "1.5", ("math.@min",)),
     FunctionDoc("math.greatest", "numbers", "math.greatest(a, b, …), math.greatest(list)", "The largest.", "math.greatest([3, 7, 2])", "7", ("math.@max",)),
@@ -93,6 +100,7 @@ FUNCTIONS: Final = (
     FunctionDoc("math.isFinite", "numbers", "math.isFinite(x)", "Whether it is an ordinary number.", "math.isFinite(1.5)", "true"),
     FunctionDoc("math.bitAnd", "numbers", "math.bitAnd(a, b)", "Bits of both; also math.bitOr, math.bitXor, math.bitNot.", "[math.bitAnd(6, 3), math.bitOr(6, 3), math.bitXor(6, 3), math.bitNot(0)]", "[2, 7, 5, -1]", ("math.bitAnd", "math.bitOr", "math.bitXor", "math.bitNot")),
     FunctionDoc("math.bitShiftLeft", "numbers", "math.bitShiftLeft(a, n)", "Bits moved; also math.bitShiftRight.", "[math.bitShiftLeft(1, 4), math.bitShiftRight(16, 4)]", "[16, 1]", ("math.bitShiftLeft", "math.bitShiftRight")),
+    FunctionDoc("math.sum", "numbers", "math.sum(list)", "The sum of a list of numbers; of none: 0.", "[math.sum([1, 2, 3.5]), math.sum([])]", "[6.5, 0]"),
     # --- conversion
     FunctionDoc("int", "conversion", "int(x)", "A whole number from a number, a text or a moment (seconds since 1970).", "[int('42'), int(3.9), int(timestamp('1970-01-01T00:01:00Z'))]", "[42, 3, 60]"),
     FunctionDoc("uint", "conversion", "uint(x)", "An unsigned whole number.", "uint('7')", "7"),
@@ -110,6 +118,11 @@ FUNCTIONS: Final = (
     FunctionDoc("getDayOfWeek", "time", "moment.getDayOfWeek()", "The day of the week, Sunday is 0.", "timestamp('2026-11-20T12:00:00Z').getDayOfWeek()", "5"),
     FunctionDoc("getDayOfYear", "time", "moment.getDayOfYear()", "The day of the year from 0.", "timestamp('2026-02-01T00:00:00Z').getDayOfYear()", "31"),
     FunctionDoc("getHours", "time", "moment.getHours(), duration.getHours()", "The hour; also getMinutes, getSeconds, getMilliseconds. Of a duration: all of it in that unit.", "[timestamp('2026-11-20T12:34:56.789Z').getHours(), timestamp('2026-11-20T12:34:56.789Z').getMinutes(), timestamp('2026-11-20T12:34:56.789Z').getSeconds(), timestamp('2026-11-20T12:34:56.789Z').getMilliseconds(), duration('90m').getHours()]", "[12, 34, 56, 789, 1]", ("getHours", "getMinutes", "getSeconds", "getMilliseconds")),
+    FunctionDoc("parseDate", "time", "text.parseDate(pattern), text.parseDate(pattern, zone)", "A moment from a text by a pattern; where it has no offset it is meant in the zone, else in UTC.", "'20.11.2026 15:05'.parseDate('dd.MM.yyyy HH:mm', 'Europe/Berlin')", '"2026-11-20T14:05:00Z"'),
+    FunctionDoc("formatDate", "time", "moment.formatDate(pattern), moment.formatDate(pattern, zone)", "A moment as text by a pattern.", "timestamp('2026-11-20T12:00:00Z').formatDate('EEE d MMM yyyy, HH:mm', 'Asia/Tokyo')", '"Fri 20 Nov 2026, 21:00"'),
+    FunctionDoc("add", "time", "moment.add(count, unit), moment.add(count, unit, zone)", "So many years, quarters, months, weeks, days, hours, minutes or seconds later, or earlier. Days and more go by the zone's calendar and keep the time of day; a day that a month does not have is its last.", "[timestamp('2027-01-31T12:00:00Z').add(1, 'month'), timestamp('2026-03-28T12:00:00Z').add(1, 'day', 'Europe/Berlin')]", '["2027-02-28T12:00:00Z", "2026-03-29T11:00:00Z"]'),
+    FunctionDoc("startOf", "time", "moment.startOf(unit), moment.startOf(unit, zone)", "The first moment of the unit in which it lies; weeks begin on Monday.", "timestamp('2026-11-20T12:00:00Z').startOf('week', 'Europe/Berlin')", '"2026-11-15T23:00:00Z"'),
+    FunctionDoc("diff", "time", "later.diff(earlier, unit), later.diff(earlier, unit, zone)", "How many whole units lie between two moments; negative when the first is earlier.", "timestamp('2026-12-24T00:00:00Z').diff(timestamp('2026-11-20T12:00:00Z'), 'days')", "33"),
     # --- bytes
     FunctionDoc("bytes", "bytes", "bytes(text)", "The UTF-8 bytes of a text. In a result: base64.", "bytes('abc')", '"YWJj"'),
     FunctionDoc("base64.encode", "bytes", "base64.encode(bytes)", "Bytes as base64 text.", "base64.encode(b'hello')", '"aGVsbG8="'),

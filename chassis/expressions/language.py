@@ -14,6 +14,9 @@ from chassis.expressions.wire import Malformed
 from contracts.limits import CEL_SOURCE_BYTES
 
 _KEPT: Final = 1_024
+_OPTIONAL: Final = "`?` for values that may be absent is not available here: write `has(a.b) ? a.b : …`"
+_NOT_HERE: Final = {"_?._": _OPTIONAL, "_[?_]": _OPTIONAL}
+"""Operators that the engine parses because it has the `optional` extension."""
 
 
 class Language:
@@ -77,7 +80,7 @@ def _unknown(resolved: Resolved) -> tuple[Flaw, ...]:
             code="reference",
             message=f"`{name}` is not used with so many or such arguments"
             if name in MACROS
-            else f"there is no function `{name}`",
+            else _NOT_HERE.get(name, f"there is no function `{name}`"),
             offset=offset,
         )
         for name, offset in resolved.functions.items()

@@ -1,4 +1,4 @@
-"""Loops rewritten, so that they take time in proportion to their rounds and go over maps in order.
+"""Trees rewritten: loops take time in proportion to their rounds and go over maps in order, and time zones are known ones.
 
 The engine gathers a list by copying it in every round: `map` over 10,000 items copies 1.6 GB. Here a round adds to a
 short list, and a full short list is added to a list of lists, which is flattened at the end: 12 ms, 15 MB.
@@ -9,8 +9,9 @@ from typing import Final
 
 from msgspec import structs
 
-from chassis.expressions.engine import IN_ORDER
+from chassis.expressions.engine import IN_ORDER, ZONE
 from chassis.expressions.tree import (
+    ZONED,
     Call,
     Comprehension,
     Const,
@@ -47,7 +48,10 @@ class _Rewriting:
                 return structs.replace(expr, operand=self.expr(expr.operand))
             case Call():
                 target = None if expr.target is None else self.expr(expr.target)
-                return structs.replace(expr, target=target, args=self._each(expr.args))
+                args = self._each(expr.args)
+                if expr.function in ZONED:
+                    args = tuple(self._call(ZONE, arg) for arg in args)
+                return structs.replace(expr, target=target, args=args)
             case ListLiteral():
                 return structs.replace(expr, elements=self._each(expr.elements))
             case MapLiteral():

@@ -29,7 +29,7 @@ STEP_FIELDS: Final = ("output", "status", "error")
 TYPES: Final = frozenset(
     {"bool", "bytes", "double", "int", "list", "map", "null_type", "string", "type", "uint"}
 )
-NAMESPACES: Final = frozenset({"base64", "cel", "math", "sets", "strings"})
+NAMESPACES: Final = frozenset({"base64", "cel", "math", "regex", "sets", "strings"})
 
 Place: TypeAlias = tuple[str | int, ...]
 """The way to a value: a root, then names of fields and indexes of lists."""

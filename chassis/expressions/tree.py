@@ -1,9 +1,25 @@
 """The syntax tree of an expression, as the engine parses it."""
 
 from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
+
+ZONED: Final = frozenset(
+    {
+        "getFullYear",
+        "getMonth",
+        "getDate",
+        "getDayOfMonth",
+        "getDayOfWeek",
+        "getDayOfYear",
+        "getHours",
+        "getMinutes",
+        "getSeconds",
+        "getMilliseconds",
+    }
+)
+"""Methods of the engine whose one argument is a time zone."""
 
 Scalar: TypeAlias = bool | int | float | str | bytes | None
 

@@ -21,6 +21,10 @@ _KINDS: Final = {
     "list": "a list",
     "map": "an object",
     "dyn": "anything",
+    "google.protobuf.Timestamp": "a moment",
+    "timestamp": "a moment",
+    "google.protobuf.Duration": "a length of time",
+    "duration": "a length of time",
 }
 _OPERATOR: Final = re.compile(r"_?([^_\w@]+|in)_?")
 

@@ -94,7 +94,12 @@ def context() -> Context:
         ("if", "syntax", 0, "reserved identifier: if"),
         ("'a\0b'", "syntax", 2, "the text has a NUL character"),
         ("'\ud800'", "syntax", 1, "the text has half a character"),
-        ("trigger.?a", "syntax", 0, "unsupported syntax '.?'"),
+        (
+            "trigger.?a",
+            "reference",
+            7,
+            "`?` for values that may be absent is not available here: write `has(a.b) ? a.b : …`",
+        ),
         ("'é' + nope", "reference", 6, "`nope` is unknown; there are trigger, steps, run, vars, item"),
         ("'😀' + nope", "reference", 6, "`nope` is unknown; there are trigger, steps, run, vars, item"),
     ],
