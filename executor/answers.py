@@ -109,11 +109,11 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def refusal(response: Response, now: datetime) -> Refused:
-    """What an answer that is no success means for the attempt."""
+def refusal(response: Response, now: datetime, *, detail: str = "") -> Refused:
+    """What an answer that is no success means for the attempt. `detail`: what the other side calls it."""
     status = response.status
     return Refused(
-        f"The other side answered with status {status}.",
+        f"The other side answered with status {status}{f' ({detail})' if detail else ''}.",
         status=status,
         retryable=status >= 500 or status in _COME_AGAIN,
         retry_after_s=retry_after(response, now) if status in (429, 503) else None,

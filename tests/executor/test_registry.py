@@ -43,6 +43,9 @@ OURS = {
     "list.sort",
     "list.split",
     "rss.read",
+    "s3.get",
+    "s3.list",
+    "s3.put",
     "xml.build",
     "xml.read",
 }
