@@ -104,3 +104,11 @@ def _canonical(value: Any) -> Any:
 def identities(item: Item, names: Iterable[str]) -> tuple[str, ...]:
     """What an item is told apart by: these fields of it, or all of it when none is named."""
     return tuple(identity(look(item.value, name)) for name in names) or (identity(item.value),)
+
+
+def all_fields(items: Iterable[Item]) -> tuple[str, ...]:
+    """The fields of all items in the order in which they appear; an item that is no object is a field without a name."""
+    names: dict[str, None] = {}
+    for item in items:
+        names |= dict.fromkeys(item.value if isinstance(item.value, dict) else ("",))
+    return tuple(names)

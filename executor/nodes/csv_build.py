@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from contracts.nodes import NodeSpec
 from executor.forms import form
-from executor.lists import MISSING, FieldName, Item, Items, look, read
+from executor.lists import MISSING, FieldName, Items, all_fields, look, read
 from executor.node import Binary, Context, Result
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -55,7 +55,7 @@ class CsvBuildNode:
 
     async def run(self, config: CsvBuild, _context: Context) -> Result:
         items = read(config.items)
-        columns = config.columns or _all_fields(items)
+        columns = config.columns or all_fields(items)
         written = io.StringIO(newline="")
         writer = csv.writer(written, delimiter=config.delimiter)
         if config.header:
@@ -65,13 +65,6 @@ class CsvBuildNode:
         if config.output == "file":
             return Result(output={"file": Binary(written.getvalue().encode(), "text/csv; charset=utf-8")})
         return Result(output=written.getvalue())
-
-
-def _all_fields(items: list[Item]) -> tuple[str, ...]:
-    names: dict[str, None] = {}
-    for item in items:
-        names |= dict.fromkeys(item.value if isinstance(item.value, dict) else ("",))
-    return tuple(names)
 
 
 def _cell(value: Any, config: CsvBuild) -> str:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 from msgspec import Raw
+from selectolax.lexbor import LexborHTMLParser
 
 from contracts.codec import decode_json
 from contracts.limits import LIST_ITEMS
@@ -264,6 +265,47 @@ def test_fields_are_kept_removed_renamed_and_set() -> None:
     assert output("list.edit", items=["x"]) == [{"value": "x"}]
 
 
+def test_a_list_becomes_a_table_in_html() -> None:
+    table = output(
+        "html.build",
+        items=PEOPLE,
+        columns=["name", "city.name", "tags"],
+        titles={"city.name": "City"},
+        caption="P",
+    )
+    assert table == (
+        "<table>\n<caption>P</caption>\n<thead><tr><th>name</th><th>City</th><th>tags</th></tr></thead>\n<tbody>\n"
+        "<tr><td>Ada</td><td>London</td><td>[&quot;a&quot;,&quot;b&quot;]</td></tr>\n"
+        "<tr><td>bob</td><td>Paris</td><td>[]</td></tr>\n"
+        "<tr><td>Cyd</td><td></td><td></td></tr>\n</tbody>\n</table>\n"
+    )
+    assert "<th>value</th>" in output("html.build", items=[1])
+    assert output("html.build", items=[{"a": 1}], output="file")["file"]["blob"]["content_type"].startswith(
+        "text/html"
+    )
+
+
+def test_no_value_adds_anything_to_a_table() -> None:
+    evil = "</td><script>alert('x')</script>\"onload=\"'&lt;"
+    for config in (
+        {"caption": evil},
+        {"titles": {"a": evil}},
+        {"items": [{"a": evil}]},
+        {"items": [{evil: [evil]}]},
+    ):
+        settings: dict[str, Any] = {"items": [{"a": 1}], **config}
+        page = LexborHTMLParser(output("html.build", **settings))
+        assert page.css("script, [onload]") == []
+        assert len(page.css("td")) == 1
+    assert page.css("th")[0].text() == evil
+
+
+@given(some.lists(some.dictionaries(some.text(max_size=5), json, max_size=3), max_size=3))
+def test_any_list_becomes_a_table(rows: list[dict[str, Any]]) -> None:
+    page = LexborHTMLParser(output("html.build", items=rows))
+    assert len(page.css("tbody tr")) == len(rows)
+
+
 # --- What does not fit ------------------------------------------------------------------------
 
 
@@ -278,3 +320,5 @@ def test_lists_are_bounded() -> None:
         output("list.limit", items=[0] * (LIST_ITEMS + 1), count=1)
     with pytest.raises(TooLarge):
         output("list.join", left=[0] * 400, right=[0] * 400, left_field="", right_field="")
+    with pytest.raises(TooLarge):
+        output("html.build", items=["'" * 1_000_000] * 2)

@@ -30,6 +30,7 @@ OURS = {
     "email.send",
     "file.compress",
     "file.extract",
+    "html.build",
     "html.extract",
     "http.request",
     "json.build",
