@@ -274,13 +274,17 @@ async def test_an_executor_announces_its_nodes_and_makes_attempts(
 
     assert all(isinstance(outcome, StepDone) for outcome in owner.outcomes)
     await until(lambda: _is_empty(owner, call, echo))
-    assert {"echo", "http.request", "email.send"} <= set(await ports.catalogue.specs())
+    await until(lambda: _are_announced(ports, "echo", "http.request", "email.send"))
     claim = effect(ORG, call.run, "call", 1)
     assert set(await ports.effects.last([claim, effect(ORG, echo.run, "call", 1)])) == {claim}
     [large] = [outcome for outcome in owner.outcomes if outcome.run == echo.run]
     assert isinstance(large, StepDone)
     assert not isinstance(large.output, Inline)
     assert await ports.blobs.get(large.output) == encode("x" * 100_000)
+
+
+async def _are_announced(ports: JetStream, *types: str) -> bool:
+    return set(types) <= set(await ports.catalogue.specs())
 
 
 async def _is_empty(owner: Owner, *tasks: Task) -> bool:
