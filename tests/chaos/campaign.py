@@ -109,7 +109,12 @@ def _until_sent(senders: Process) -> None:
 
 async def judged(field: Field, record: Record, witness: stores.Witness) -> Found:
     """What the stores, the senders, the world and the witness say together."""
-    expected = Expected(poison=field.poisoned, strange_runs=frozenset(field.strange), clocks=field.clock)
+    expected = Expected(
+        poison=field.poisoned,
+        strange_runs=frozenset(field.strange),
+        clocks=field.clock,
+        purges=field.purges,
+    )
     postgres = await field.installed.postgres()
     try:
         async with stores.operator(field.installed) as log:
