@@ -78,6 +78,15 @@ LOG_BYTES: Final = 256 * KIB
 LOG_TEXT_CHARS: Final = 4_000
 RESPOND_SECONDS: Final = 120
 
+# --- Code of users ----------------------------------------------------------------------------
+CODE_CHARS: Final = 100_000
+CODE_SECONDS: Final = 60.0
+"""Processor time of one attempt's code, at most."""
+CODE_SECONDS_DEFAULT: Final = 10.0
+CODE_MEMORY_MIB: Final = 512
+CODE_MEMORY_MIB_DEFAULT: Final = 128
+CODE_RESULT_BYTES: Final = 8 * MIB
+
 # --- Expressions ------------------------------------------------------------------------------
 CEL_SOURCE_BYTES: Final = 4 * KIB
 CEL_PER_WORKFLOW: Final = 2_000

@@ -1,6 +1,7 @@
 """Composition root of the executor: the only place that knows its parts by their concrete names."""
 
 import asyncio
+import os
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -31,6 +32,7 @@ from executor.journal import Journal
 from executor.opening import Opening
 from executor.registry import registry
 from executor.relay import Relay
+from executor.sandbox.sandbox import Sandbox
 from executor.service import Executor
 
 log = structlog.get_logger()
@@ -48,6 +50,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
         egress_of(settings) as egress,
         jetstream(settings, "executor", clock) as js,
         pool(settings) as postgres,
+        sandbox_of(settings) as sandbox,
         companions() as beside,
     ):
         with closing(tracer_for("executor", settings)) as tracer, closing(Relay.of(settings)) as relay:
@@ -66,6 +69,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                 blobs=WhileRoom(js.blobs, lambda: js.disk.state.stops_outputs),
                 egress=egress,
                 relay=relay,
+                sandbox=sandbox,
                 clock=clock,
                 tracer=tracer,
                 took=metrics.histogram("executor_attempt_seconds", "How long attempts took."),
@@ -115,6 +119,11 @@ def master_key(settings: Settings) -> MasterKey:
         return MasterKey.from_file(Path(settings.master_key_file))
     except KeyFileUnusable as error:
         raise CannotStart(f"AUTOMATEOS_MASTER_KEY_FILE: {error}") from error
+
+
+def sandbox_of(settings: Settings) -> Sandbox:
+    """Where the code of users runs: as many at once as there are processors."""
+    return Sandbox(Path(settings.data_dir) / "engines", at_once=os.cpu_count() or 1)
 
 
 def egress_of(settings: Settings) -> Egress:

@@ -41,6 +41,7 @@ from executor.outputs import keep, pack
 from executor.patience import insist
 from executor.registry import Installed, Registry
 from executor.relay import Relay
+from executor.sandbox.sandbox import Sandbox
 from executor.standing import standing_of
 
 log = structlog.get_logger()
@@ -66,6 +67,7 @@ class Means(Struct, frozen=True, kw_only=True):
     blobs: Blobs
     egress: Egress
     relay: Relay
+    sandbox: Sandbox
     clock: Clock
     tracer: Tracer
     took: Histogram = field(default_factory=Histogram)
@@ -193,6 +195,10 @@ class Attempt:
     @property
     def relay(self) -> Relay:
         return self._means.relay
+
+    @property
+    def sandbox(self) -> Sandbox:
+        return self._means.sandbox
 
     @property
     def now(self) -> datetime:

@@ -18,6 +18,7 @@ from contracts.nodes import NodeSpec
 from contracts.payloads import Blob
 from executor.outputs import Binary
 from executor.relay import Relay
+from executor.sandbox.sandbox import Sandbox
 
 __all__ = ["Binary", "Context", "Node", "Result", "SecretField", "SecretReference"]
 
@@ -60,6 +61,11 @@ class _Means(Protocol):
     @property
     def relay(self) -> Relay:
         """The mail server that this instance hands its mail to."""
+        ...
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """Where code runs that came with the configuration."""
         ...
 
     @property

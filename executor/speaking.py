@@ -23,6 +23,7 @@ from executor.journal import Journal
 from executor.node import Context, Given, Node, Result, SecretReference
 from executor.redaction import Redaction, texts_of, unsealed_texts
 from executor.relay import Relay
+from executor.sandbox.sandbox import Sandbox
 
 _SLOW_SECONDS: Final = 1.0
 _FIELDS: Final = 20
@@ -202,6 +203,10 @@ class SpeakingContext(Context):
     @property
     def relay(self) -> Relay:
         return self._given.relay
+
+    @property
+    def sandbox(self) -> Sandbox:
+        return self._given.sandbox
 
     @property
     def now(self) -> datetime:

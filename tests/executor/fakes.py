@@ -6,6 +6,7 @@ import selectors
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -33,6 +34,7 @@ from executor.journal import Journal
 from executor.opening import Opening
 from executor.registry import Installed, Registry, installed, registry
 from executor.relay import Relay
+from executor.sandbox.sandbox import Sandbox
 from executor.service import Executor
 
 T = TypeVar("T")
@@ -347,6 +349,7 @@ class World:
         self.safe = Safe()
         self.capacity = capacity
         self.relay = ("127.0.0.1", 1)
+        self.sandbox = Sandbox(Path("/nonexistent"), at_once=1)
         self._allow: tuple[AllowedTarget, ...] = parse_allowed(allow)
         self.logs = Shelf()
         self.disk_is_full = False
@@ -385,6 +388,7 @@ class World:
                 blobs=self.shelf,
                 egress=egress,
                 relay=relay,
+                sandbox=self.sandbox,
                 clock=clock,
                 tracer=Tracer(),
             )

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
 from chassis.dispatch import Dispatch
@@ -20,6 +21,7 @@ from executor.attempt import Means
 from executor.effects import Effects
 from executor.opening import Opening
 from executor.relay import Relay
+from executor.sandbox.sandbox import Sandbox
 from executor.service import Executor
 from ingress.accept import Door
 from ingress.directory import Directory
@@ -133,6 +135,7 @@ class Services(Stores):
             blobs=self.blobs,
             egress=EGRESS,
             relay=RELAY,
+            sandbox=SANDBOX,
             clock=self.clock,
             tracer=TRACER,
         )
@@ -207,5 +210,6 @@ class Services(Stores):
 
 EGRESS: Final = Egress([])
 RELAY: Final = Relay("127.0.0.1", 25, "a@b")
+SANDBOX: Final = Sandbox(Path("/nonexistent"), at_once=1)
 TRACER: Final = Tracer()
 LANGUAGE: Final = Language()

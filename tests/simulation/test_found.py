@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -25,6 +26,7 @@ from executor.effects import Effects
 from executor.opening import Opening
 from executor.registry import Registry
 from executor.relay import Relay
+from executor.sandbox.sandbox import Sandbox
 from orchestrator.inputs import NotReady
 from orchestrator.run import Graph
 from orchestrator.sources import Sources
@@ -239,6 +241,7 @@ def attempted(
             blobs=MemoryBlobs(world),
             egress=Egress([]),
             relay=Relay("127.0.0.1", 25, "a@b"),
+            sandbox=Sandbox(Path("/nonexistent"), at_once=1),
             clock=clock,
             tracer=Tracer(),
         )
