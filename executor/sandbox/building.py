@@ -38,21 +38,12 @@ def compiled(language: str, folder: Path, runtime: Engine) -> bytes:
         return bytes(Module.from_file(runtime, str(GUESTS / "javascript/quickjs.wasm")).serialize())
     component = folder / "python.wasm"
     guest = str(GUESTS / "python")
-    arguments = (
-        "--quiet",
-        "-d",
-        guest,
-        "-w",
-        "code",
-        "componentize",
-        "-p",
-        guest,
-        "guest",
-        "-o",
-        str(component),
-    )
+    where = ("-d", guest, "-w", "code", "componentize", "-p", guest, "guest", "-o", str(component))
     subprocess.run(  # noqa: S603  # Our own words.
-        (sys.executable, "-I", "-c", _COMPONENTIZE, *arguments), check=True, cwd=folder, env={}
+        (sys.executable, "-I", "-c", _COMPONENTIZE, "--quiet", *where),
+        check=True,
+        cwd=folder,
+        env={"TMPDIR": str(folder)},
     )
     return bytes(Component.from_file(runtime, str(component)).serialize())
 

@@ -48,14 +48,14 @@ class Engines:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._ready: dict[Language, Path] = {}
-        self._turn = asyncio.Lock()
+        self._turns: dict[Language, asyncio.Lock] = {"python": asyncio.Lock(), "javascript": asyncio.Lock()}
 
     async def file(self, language: Language, tell: Callable[[str], None]) -> Path:
         """The engine's file; made first when there is none, which `tell` is told. Raises `NoEngine`."""
         known = self._ready.get(language)
         if known is not None and known.exists():
             return known
-        async with self._turn:
+        async with self._turns[language]:
             file = self._folder.absolute() / f"{language}-{self._name(language)}.cwasm"
             if not file.exists():
                 await self._make(language, file, tell)

@@ -62,8 +62,9 @@ class Sandbox:
 
         Raises `SandboxDied`, `NoEngine`, `TookTooLong`. Safe to cancel: the process is killed then.
         """
+        file = await self._engines.file(language, tell)
         async with self._room:
-            worker = await self._worker(language, tell)
+            worker = await self._worker(language, file)
             self._busy.add(worker)
             ending: Ending | None = None
             try:
@@ -76,7 +77,7 @@ class Sandbox:
                 await self._keep_or_end(language, worker, ending)
             return ending
 
-    async def _worker(self, language: Language, tell: Callable[[str], None]) -> WorkerProcess:
+    async def _worker(self, language: Language, file: Path) -> WorkerProcess:
         kept = self._idle[language]
         while kept:
             idle = kept.pop()
@@ -84,7 +85,7 @@ class Sandbox:
             if idle.worker.usable:
                 return idle.worker
             await idle.worker.end()
-        return await WorkerProcess.start(language, await self._engines.file(language, tell))
+        return await WorkerProcess.start(language, file)
 
     async def _keep_or_end(self, language: Language, worker: WorkerProcess, ending: Ending | None) -> None:
         """A process whose engine had to be stopped has done its duty: the next attempt gets a fresh one."""

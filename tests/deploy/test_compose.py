@@ -117,8 +117,9 @@ def test_every_service_is_told_of_exactly_the_keys_that_it_is_given(service: Ser
     told = environment(service.name)
     assert {value.removeprefix("/keys/") for value in told.values() if value.startswith("/keys/")} == given
     assert told.get("AUTOMATEOS_POSTGRES_USER", "") == service.postgres_role
-    assert mounts(service.name) == {f"{service.name}-keys": "/keys"}
-    assert CONTAINERS[service.name]["volumes"] == [f"{service.name}-keys:/keys:ro"]
+    others = {"engines": told["AUTOMATEOS_DATA_DIR"]} if service.name == "executor" else {}
+    assert mounts(service.name) == {f"{service.name}-keys": "/keys"} | others
+    assert CONTAINERS[service.name]["volumes"][0] == f"{service.name}-keys:/keys:ro"
     assert mounts("keys")[f"{service.name}-keys"] == f"/handed/{service.name}"
 
 

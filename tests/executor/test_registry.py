@@ -22,6 +22,8 @@ from tests.executor.fakes import World, simulated, task, until
 from tests.executor.nodes import Outside, Scripted
 
 OURS = {
+    "code.javascript",
+    "code.python",
     "crypto.hash",
     "crypto.hmac",
     "csv.build",

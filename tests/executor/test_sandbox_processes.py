@@ -160,7 +160,12 @@ async def test_a_process_knows_no_variable_and_may_open_nothing(
     assert int(limits["Max data size"][1]) <= 1 << 30
     open_now = [str(each.readlink()) for each in (about / "fd").iterdir()]
     assert not [
-        each for each in open_now if each.startswith("/") and each != "/dev/null" and "cwasm" not in each
+        each
+        for each in open_now
+        if each.startswith("/")
+        and each != "/dev/null"
+        and not each.endswith("(deleted)")
+        and "cwasm" not in each
     ]
 
 
@@ -171,7 +176,7 @@ parent = os.getppid()
 version = lock_down()
 def tried(name, act):
     try: act()
-    except OSError as error: print(name, error.errno)
+    except (OSError, ValueError) as error: print(name, "refused")
     else: print(name, "WORKED")
 print("landlock", version)
 tried("open", lambda: open("/etc/passwd"))

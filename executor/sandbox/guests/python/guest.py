@@ -176,12 +176,8 @@ def line_of(frame: Any) -> int:
 
 def told(problem: BaseException) -> dict[str, Any]:
     if isinstance(problem, Asked):
-        return {
-            "kind": "asked",
-            "line": 0,
-            "message": sendable(str(problem))[:_MESSAGE_CHARS],
-            "retry": problem.retry,
-        }
+        message = sendable(str(problem))[:_MESSAGE_CHARS]
+        return {"kind": "asked", "line": 0, "message": message, "retry": problem.retry}
     if isinstance(problem, MemoryError) and "complex" not in str(
         problem
     ):  # The parser says so of too deep an expression.
