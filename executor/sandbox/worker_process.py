@@ -27,6 +27,7 @@ from executor.sandbox.messages import (
 log = structlog.get_logger()
 
 _START_SECONDS: Final = 60.0
+_LAST_SECONDS: Final = 1.0
 _JOBS: Final = 500
 """After so many a process is ended, so that nothing in it grows for ever."""
 
@@ -136,8 +137,13 @@ class WorkerProcess:
             raise SandboxDied("The process for the code said something that made no sense.") from error
 
     async def _last_words(self) -> str:
-        self.kill()
-        code = await self._process.wait()
+        """How it died. It is killed only when it does not end by itself: `kill` may hide the reason."""
+        try:
+            async with asyncio.timeout(_LAST_SECONDS):
+                code = await self._process.wait()
+        except TimeoutError:
+            self.kill()
+            code = await self._process.wait()
         number = -code if code < 0 else 0
         name = signal.Signals(number).name if number in set(signal.Signals) else f"exit {code}"
         return f"{SandboxDied.__doc__} ({name})"
