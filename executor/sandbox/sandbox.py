@@ -51,9 +51,9 @@ class Sandbox:
 
     @property
     def pids(self) -> list[int]:
-        """Of all its processes."""
+        """Of all its processes that live."""
         idle = [idle.worker for kept in self._idle.values() for idle in kept]
-        return [worker.pid for worker in (*self._busy, *idle)]
+        return [worker.pid for worker in (*self._busy, *idle) if worker.usable]
 
     async def run(
         self, language: Language, job: Job, say: Callable[[Said], None], tell: Callable[[str], None]
