@@ -17,8 +17,8 @@ says what is missing or of the wrong type, `need("limit", int, 10)` with a defau
 attempt; `now`, the time for which the attempt was scheduled; and `key`, the same for every attempt at this step.
 What `print` and `logging` write becomes log lines with their level and line.
 
-It has the language and most of the standard library, and no files, no network, no environment, no threads, no packages,
-and no time zone names: let other nodes fetch and store. Clock and random numbers depend on the attempt alone, so the
+It has the language and most of the standard library, and no files, no network, no environment, no threads, and no
+packages: let other nodes fetch and store. Clock and random numbers depend on the attempt alone, so the
 same attempt computes the same; code cannot sleep."""
 
 

@@ -2,9 +2,11 @@
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +40,9 @@ def compiled(language: str, folder: Path, runtime: Engine) -> bytes:
         return bytes(Module.from_file(runtime, str(GUESTS / "javascript/quickjs.wasm")).serialize())
     component = folder / "python.wasm"
     guest = str(GUESTS / "python")
-    where = ("-d", guest, "-w", "code", "componentize", "-p", guest, "guest", "-o", str(component))
+    shutil.copytree(str(files("tzdata")), folder / "packages" / "tzdata")
+    paths = ("-p", guest, "-p", str(folder / "packages"))
+    where = ("-d", guest, "-w", "code", "componentize", *paths, "guest", "-o", str(component))
     subprocess.run(  # noqa: S603  # Our own words.
         (sys.executable, "-I", "-c", _COMPONENTIZE, "--quiet", *where),
         check=True,

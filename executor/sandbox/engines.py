@@ -27,7 +27,7 @@ _SOURCES: Final[dict[Language, tuple[str, ...]]] = {
     "javascript": ("javascript/quickjs.wasm",),
 }
 _MAKERS: Final[dict[Language, tuple[str, ...]]] = {
-    "python": ("wasmtime", "componentize-py"),
+    "python": ("wasmtime", "componentize-py", "tzdata"),
     "javascript": ("wasmtime",),
 }
 _TITLES: Final[dict[Language, str]] = {"python": "Python", "javascript": "JavaScript"}

@@ -97,6 +97,19 @@ async def test_what_python_has_no_json_for_is_written_in_the_usual_way(sandbox: 
     ]
 
 
+async def test_python_knows_time_zones(sandbox: Sandbox) -> None:
+    code = "import zoneinfo\nreturn [now.astimezone(zoneinfo.ZoneInfo(name)).isoformat() for name in input] + [zoneinfo.available_timezones() >= {*input}]"
+    zones = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"]
+    output = (await tried(sandbox, "python", code, zones, about={"scheduled_at": START.timestamp()})).output
+    assert output == [
+        "2026-11-20T13:00:00+01:00",
+        "2026-11-20T07:00:00-05:00",
+        "2026-11-20T23:00:00+11:00",
+        "2026-11-20T12:00:00+00:00",
+        True,
+    ]
+
+
 @BOTH
 @pytest.mark.parametrize(
     ("path", "python", "javascript", "found"),
