@@ -8,6 +8,7 @@ import os
 import re
 from datetime import UTC, timedelta, timezone, tzinfo
 from functools import cache, lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
