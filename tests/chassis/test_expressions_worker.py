@@ -163,7 +163,7 @@ async def test_apart_and_on_the_spot_give_the_same(worker: WorkerProcess) -> Non
 
 
 async def test_nobody_queues_for_ever_behind_heavy_jobs() -> None:
-    async with WorkerProcess(seconds=0.6, wait_seconds=0.3) as worker, asyncio.TaskGroup() as asked:
+    async with WorkerProcess(seconds=4.0, wait_seconds=0.3) as worker, asyncio.TaskGroup() as asked:
         heavy = asked.create_task(worker.answer(ENDLESS))
         await asyncio.sleep(0)
         waiting = [asked.create_task(worker.answer(EASY)) for _ in range(3)]
