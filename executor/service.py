@@ -204,11 +204,13 @@ class Executor:
             for name, lease in list(self._leases.items()):
                 lease.working()
                 if lease.attempt.overdue_by(now) > STUBBORN_SECONDS and not lease.told:
-                    lease.told = True
                     lease.work.append(self._tasks.create_task(self._give_up_on(name, lease)))
 
     async def _give_up_on(self, name: AttemptId, lease: Lease) -> None:
         """The node does not stop: tell the outcome without it. Whatever it still brings is not heard."""
+        if lease.told or lease.attempt.overdue_by(self._clock.seconds()) < 0:
+            return  # It ended meanwhile, and what it brought is told.
+        lease.told = True
         log.error("attempt.stubborn", **lease.attempt.names())
         self.counts["stubborn"] += 1
         await self._settle(name, lease, await lease.attempt.given_up())
