@@ -18,6 +18,16 @@ Items: TypeAlias = Annotated[
 ]
 
 
+Columns: TypeAlias = Annotated[
+    tuple[FieldName, ...],
+    Meta(
+        title="Columns",
+        description="As `customer.city`; none: all fields, as they appear.",
+        max_length=500,
+    ),
+]
+
+
 class _Missing:
     """What a field is that is not there; not the same as null."""
 

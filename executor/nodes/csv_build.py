@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from contracts.nodes import NodeSpec
 from executor.forms import form
-from executor.lists import MISSING, FieldName, Items, all_fields, look, read
+from executor.lists import MISSING, Columns, Items, all_fields, look, read
 from executor.node import Binary, Context, Result
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -18,14 +18,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 class CsvBuild(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     items: Items
-    columns: Annotated[
-        tuple[FieldName, ...],
-        Meta(
-            title="Columns",
-            description="As `customer.city`; none: all fields, as they appear.",
-            max_length=500,
-        ),
-    ] = ()
+    columns: Columns = ()
     delimiter: Annotated[str, Meta(title="Delimiter", min_length=1, max_length=1)] = ","
     header: Annotated[bool, Meta(title="First row has the names")] = True
     output: Annotated[Literal["text", "file"], Meta(title="Output")] = "text"

@@ -11,20 +11,13 @@ from contracts.limits import FILE_BYTES, Name
 from contracts.nodes import NodeSpec
 from executor.errors import TooLarge
 from executor.forms import form
-from executor.lists import MISSING, FieldName, Items, all_fields, look, read
+from executor.lists import MISSING, Columns, Items, all_fields, look, read
 from executor.node import Binary, Context, Result
 
 
 class HtmlBuild(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     items: Items
-    columns: Annotated[
-        tuple[FieldName, ...],
-        Meta(
-            title="Columns",
-            description="As `customer.city`; none: all fields, as they appear.",
-            max_length=500,
-        ),
-    ] = ()
+    columns: Columns = ()
     titles: Annotated[
         dict[str, Name],
         Meta(title="Titles", description="Of columns, where they differ from the name.", max_length=500),

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from deploy.demo import headers_of
 from deploy.operator.reach import settings_as
 from deploy.stack import running_stack
 from deploy.testing.installation import Installation, installation
+from tests.acceptance.waiting import until
 
 PROGRAM = str(Path(sys.executable).with_name("automateos"))
 PATIENCE_SECONDS = 30.0
@@ -85,15 +85,8 @@ class Site:
             )
             return reached()
 
-        until(one_more, "somebody hears of a run")
+        until(one_more, "somebody hears of a run", PATIENCE_SECONDS)
         return made
-
-
-def until(reached: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not reached():
-        assert time.monotonic() < end, what
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +107,11 @@ def up(site: Site, first_demo: list[str]) -> Site:
     """The stack, started by its operator after the first demo."""
     assert first_demo
     site.installed.start()
-    until(lambda: running_stack(site.installed.data) is not None, "the stack says that it is ready")
+    until(
+        lambda: running_stack(site.installed.data) is not None,
+        "the stack says that it is ready",
+        PATIENCE_SECONDS,
+    )
     return site
 
 
@@ -310,6 +307,7 @@ def test_a_key_opens_what_its_scopes_say_until_it_is_revoked(up: Site, tmp_path:
     until(
         lambda: "(unauthenticated 401)" in up.shell("runs", "list", "--key-file", str(file)).stderr,
         "a revoked key opens nothing",
+        PATIENCE_SECONDS,
     )
 
 
@@ -363,5 +361,9 @@ def test_what_a_stack_refuses_to_start_without_can_be_mended_while_it_is_down(up
     assert "Only RUNS and DOMAIN can be repaired" in up.refused("projections", "repair", "HOOKS")
     assert up.lines("projections", "rebuild", "--verify")[1].startswith("the tables that were replaced")
     up.installed.start()
-    until(lambda: running_stack(up.installed.data) is not None, "the stack says that it is ready")
+    until(
+        lambda: running_stack(up.installed.data) is not None,
+        "the stack says that it is ready",
+        PATIENCE_SECONDS,
+    )
     assert up.lines("runs", "verify", run)

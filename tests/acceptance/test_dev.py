@@ -6,13 +6,14 @@ import signal
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from deploy.process import is_alive, marks
 from deploy.testing.installation import SERVICES, Installation, installation
+from tests.acceptance.waiting import until
 
 CHECKOUT = Path(__file__).parents[2]
 PACKAGES = ("contracts", "chassis", *SERVICES, "deploy")
@@ -61,13 +62,6 @@ class Developer:
 
         until(is_quiet, "all services are ready")
         return lines
-
-
-def until(reached: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not reached():
-        assert time.monotonic() < end, what
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

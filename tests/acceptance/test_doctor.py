@@ -10,8 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,9 +19,9 @@ from msgspec import Struct
 
 from bench.workflows import echoes
 from deploy.testing.installation import SERVICES, Installation, installation
+from tests.acceptance.waiting import until
 
 PROGRAM = str(Path(sys.executable).with_name("automateos"))
-PATIENCE_SECONDS = 60.0
 
 
 class Told(Struct, frozen=True):
@@ -58,13 +57,6 @@ def start_refused(stack: Installation) -> list[str]:
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
     return done.stdout.splitlines()
-
-
-def until(reached: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not reached():
-        assert time.monotonic() < end, what
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

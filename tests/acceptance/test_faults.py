@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
 
@@ -16,10 +15,10 @@ from contracts.codec import decode_commit
 from contracts.commits import Commit
 from contracts.runs import RunEvent
 from deploy.testing.installation import SERVICES, Installation
+from tests.acceptance.waiting import until
 
 ACCEPT = EVERYBODY | {"mode": "accept"}
 IN_FLIGHT = 200
-PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +52,6 @@ async def deliver(url: str, label: str, count: int, *, at_once: int = 20) -> lis
         for _ in range(at_once):
             group.create_task(one())
     return statuses
-
-
-def until(reached: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not reached():
-        assert time.monotonic() < end, what
-        time.sleep(0.1)
 
 
 def completed(installed: Installation) -> int:

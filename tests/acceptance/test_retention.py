@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from projections.__main__ import collector
 from projections.figures import Figures
 from projections.streams import JetStreamStreams
 from tests.acceptance.test_stories import post
+from tests.acceptance.waiting import until
 
 ENDED = "select count(*) from read.runs where status = 'completed'"
 PURGED = "select count(*) from archive.run_ids where purged is not null"
@@ -70,7 +70,4 @@ def settings_of(installed: Installation, service: str) -> Settings:
 
 
 def until_count(installed: Installation, sql: str, wanted: int, *, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while installed.count(sql) < wanted:
-        assert time.monotonic() < end, f"{wanted} of: {sql}"
-        time.sleep(0.2)
+    until(lambda: installed.count(sql) >= wanted, f"{wanted} of: {sql}", seconds)

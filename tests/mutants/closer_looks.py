@@ -2,42 +2,14 @@
 
 from collections import Counter
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
-from contracts import runs
-from orchestrator.acceptance import EARLY
 from tests.mutants.rough_surroundings import JUST_NOW, Apart, Restarts, Told, over_since
-from tests.promises.evidence import Evidence, History, Violation
+from tests.promises.evidence import Evidence, Violation
 from tests.simulation.installation import Installation
 
 LATE: Final = timedelta(seconds=15)
 """By then a deadline that has passed is known where nothing goes wrong: five seconds until it counts, five per sweep."""
-
-
-def wishes_are_obeyed(_installation: Installation, evidence: Evidence) -> list[Violation]:
-    """Once somebody wants it to stop, a run begins no attempt and does not end well; no wait ends before it is due."""
-    return [violation for history in evidence.histories() for violation in _stops_and_waits(history)]
-
-
-def _stops_and_waits(history: History) -> list[Violation]:
-    found: list[Violation] = []
-    stops, due = False, dict[str, Any]()
-    for commit in history.commits:
-        for event in commit.events:
-            match event:
-                case runs.CancelRequested() | runs.RunStopping():
-                    stops = True
-                case runs.RunReopened():
-                    stops = False
-                case runs.AttemptScheduled() | runs.RunCompleted() if stops:
-                    found.append(
-                        Violation("P3", f"{type(event).__name__} although it shall stop", history.run)
-                    )
-                case runs.WaitOpened():
-                    due[event.wait] = event.due
-                case runs.WaitEnded() if commit.time < due[event.wait] - EARLY:
-                    found.append(Violation("P3", f"{event.wait} ended before it was due", history.run))
-    return found
 
 
 def attempts_happen_once(_installation: Installation, evidence: Evidence) -> list[Violation]:

@@ -17,7 +17,6 @@ from tests.mutants.closer_looks import (
     over_is_over,
     told_apart,
     told_once,
-    wishes_are_obeyed,
 )
 from tests.mutants.extreme_stories import doubtful, eager, hurried, keyed, large, slow, sound, together
 from tests.mutants.rough_surroundings import (
@@ -111,7 +110,7 @@ ONLY_RESTARTS: Final = structs.replace(CALM, restarted=0.6)
 STAGES: Final[Mapping[str, Stage]] = {
     "storm": staged(),
     "calm": staged(rates=CALM),
-    "a closer look": staged(told=eager, judge=wishes_are_obeyed),
+    "a closer look": staged(told=eager),
     "nothing goes wrong": staged(rates=CALM, told=sound, judge=attempts_happen_once),
     "in a hurry": staged(rates=CALM, told=hurried, judge=deadlines_are_kept),
     "told once": staged(Told, NOBODY_OVERTAKEN, eager, told_once),
