@@ -312,8 +312,8 @@ class Attempt:
             raise BadConfig(shown, field=error.pointer[:1_000]) from error
 
     def _late(self) -> StepError:
-        during = self._stage == "during"
-        return TookTooLong(touched=during, retryable=self._promise != "no" or self._stage == "before")
+        begun = self._stage != "before"
+        return TookTooLong(touched=begun, retryable=self._promise != "no" or not begun)
 
     def _crashed(self, error: BaseException) -> StepError:
         place = traceback.extract_tb(error.__traceback__)[-1:]
@@ -325,7 +325,7 @@ class Attempt:
         )
         # The kind only: the text of a strange exception may hold what nobody shall see.
         message = f"{Crashed.__doc__} ({type(error).__name__})"
-        return Crashed(message, touched=self._stage == "during")
+        return Crashed(message, touched=self._stage != "before")
 
     def _judged(self, error: StepError, took_ms: int, trace: str) -> Outcome:
         told = failure(error, self.task.node)

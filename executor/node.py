@@ -74,8 +74,9 @@ class _Means(Protocol):
     def effect(self) -> AbstractAsyncContextManager[None]:
         """Enclose the outside call, from the last moment before its first byte to its answer.
 
-        What fails before it, or in it with `touched=False`, is a plain failure. What fails inside it otherwise leaves a
-        step in doubt when repeating is not safe.
+        Where repeating is not safe, whatever fails in it without `touched=False` leaves the step in doubt; so do a crash
+        and the end of the attempt's time after it, because the call has acted and its answer is lost. A `StepError` after
+        it is the node's own word about that answer, and what fails before it a plain failure.
         """
         ...
 
