@@ -76,6 +76,13 @@ LOG_LINES: Final = 1_000
 """Log lines of one attempt."""
 LOG_BYTES: Final = 256 * KIB
 LOG_TEXT_CHARS: Final = 4_000
+LOG_FIELDS: Final = 20
+LOG_FIELD_CHARS: Final = 500
+LOG_RECORD_BYTES: Final = 64 * KIB
+"""Lines that are stored together."""
+LOG_RUN_LINES: Final = 50_000
+"""Log lines of one run, of those that one executor process hears."""
+LOG_RUN_BYTES: Final = 16 * MIB
 RESPOND_SECONDS: Final = 120
 
 # --- Code of users ----------------------------------------------------------------------------

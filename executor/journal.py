@@ -15,6 +15,7 @@ from chassis.ports import Away, Letters
 from contracts.codec import encode
 from contracts.logs import LogRecord
 from contracts.subjects import log as log_subject
+from executor.allowances import Allowances
 
 log = structlog.get_logger()
 
@@ -31,6 +32,10 @@ class Speaking(Protocol):
         """What was said since the last look."""
         ...
 
+    def unstored(self, record: LogRecord) -> None:
+        """One of them found no place."""
+        ...
+
 
 class Journal:
     """One per process. `run` stores what attempts say."""
@@ -40,7 +45,8 @@ class Journal:
         self.clock, self.executor = clock, executor
         self._letters, self._room = letters, room
         self._under_way: set[Speaking] = set()
-        self._waiting: asyncio.Queue[LogRecord] = asyncio.Queue(WAITING)
+        self._waiting: asyncio.Queue[tuple[LogRecord, Speaking]] = asyncio.Queue(WAITING)
+        self.allowances = Allowances()
         self.stored = self.dropped = 0
         """Lines."""
 
@@ -72,18 +78,22 @@ class Journal:
     def _keep(self, attempt: Speaking) -> None:
         for record in attempt.records():
             if not self._room() or self._waiting.full():
-                self.dropped += len(record.lines)
+                self._drop(record, attempt)
             else:
-                self._waiting.put_nowait(record)
+                self._waiting.put_nowait((record, attempt))
+
+    def _drop(self, record: LogRecord, attempt: Speaking) -> None:
+        self.dropped += len(record.lines)
+        attempt.unstored(record)
 
     async def _store_each(self) -> None:
         while True:
-            record = await self._waiting.get()
+            record, attempt = await self._waiting.get()
             try:
                 await self._letters.store(log_subject(record.org, record.run, record.step), encode(record))
                 self.stored += len(record.lines)
             except Away as away:
-                self.dropped += len(record.lines)
+                self._drop(record, attempt)
                 log.warning("log-lines.dropped", run=record.run, step=record.step, reason=str(away))
             finally:
                 self._waiting.task_done()

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 
 from msgspec import Meta, Struct
 
-from chassis.egress import Credential, Egress
+from chassis.egress import Credential, Opened, Request, Response
 from contracts.limits import Id, PortName
 from contracts.logs import LogLevel
 from contracts.messages import Task
@@ -42,6 +42,18 @@ class Result(Struct, frozen=True, kw_only=True):
     ports: tuple[PortName, ...] = ("main",)
 
 
+class Outside(Protocol):
+    """The guarded way out: `chassis.egress.Egress`, and what stands before it to be told of each call."""
+
+    async def request(self, request: Request) -> Response:
+        """Make a call and return its complete answer, whatever its status. Raises `EgressError`."""
+        ...
+
+    async def open_tcp(self, host: str, port: int, *, timeout_s: float = 10.0) -> Opened:
+        """Connect to a checked address, for protocols other than HTTP."""
+        ...
+
+
 class _Means(Protocol):
     """What an attempt has from the executor, and hands on to its node."""
 
@@ -54,7 +66,7 @@ class _Means(Protocol):
         ...
 
     @property
-    def egress(self) -> Egress:
+    def egress(self) -> Outside:
         """The one way to the outside. Its `EgressError` may be left to the executor."""
         ...
 
@@ -106,6 +118,10 @@ class Context(_Means, Protocol):
         them (`LOG_LINES`, `LOG_BYTES`), and a full disk keeps none, so nothing may depend on them. What `open` gave and what
         the run sealed is blanked out; put no other secret in.
         """
+        ...
+
+    def unsaid(self, lines: int, chars: int) -> None:
+        """So much was let fall before it came to `log`: it is told with what the attempt's bound takes."""
         ...
 
 

@@ -4,33 +4,42 @@ Rule that holds here: a secret that was opened for the attempt is blanked out of
 """
 
 import asyncio
-import math
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Final
 
-from msgspec import Raw
-
-from chassis.egress import Credential, Egress, EgressError
-from chassis.secret import REDACTED, Secret, redact
+from chassis.egress import Credential, EgressError
 from contracts.codec import decode_json, encode
-from contracts.limits import KIB, LOG_BYTES, LOG_LINES, LOG_TEXT_CHARS
-from contracts.logs import LogLevel, LogLine, LogRecord
+from contracts.limits import (
+    KIB,
+    LOG_BYTES,
+    LOG_LINES,
+    LOG_RECORD_BYTES,
+    LOG_RUN_BYTES,
+    LOG_RUN_LINES,
+    MIB,
+)
+from contracts.logs import LogLevel, LogLine, LogRecord, Missing
 from contracts.messages import Task
 from contracts.payloads import Blob, Inline
 from executor.errors import StepError, from_egress
 from executor.journal import Journal
-from executor.node import Context, Given, Node, Result, SecretReference
+from executor.lines import made, shown
+from executor.node import Context, Given, Node, Outside, Result, SecretReference
+from executor.outgoing import Told
 from executor.redaction import Redaction, texts_of, unsealed_texts
 from executor.relay import Relay
 from executor.sandbox.sandbox import Sandbox
 
 _SLOW_SECONDS: Final = 1.0
-_FIELDS: Final = 20
-_FIELD_CHARS: Final = 500
-_NAME_CHARS: Final = 64
-_RECORD_BYTES: Final = 64 * KIB
-_ENOUGH: Final = "More was said; an attempt keeps {} lines or {} KiB."
+_KEPT: Final = 4
+"""Of an attempt's lines: for those that tell how it began and ended, and that something is missing."""
+_SHORT_BYTES: Final = 200
+"""What a line of our own counts."""
+_BOUND: Final = "An attempt keeps {} lines or {} KiB: what it says beyond them is counted and not kept."
+_RUN_BOUND: Final = (
+    "An executor keeps {} lines or {} MiB of a run: {} lines beyond them were not kept so far."
+)
 
 
 class Said:
@@ -38,12 +47,14 @@ class Said:
 
     def __init__(self, task: Task, journal: Journal) -> None:
         self._task, self._journal = task, journal
+        self._allowance = journal.allowances.of(task.org, task.run)
         self._began = journal.clock.seconds()
-        self._first = LogLine(time=journal.clock.now().timestamp(), text=f"Attempt {task.attempt} begins.")
+        self._first = self._made("info", f"Attempt {task.attempt} begins.", {})
         self._opened = False
-        self._full = False
         self._lines: list[LogLine] = []
         self._count = self._bytes = 0
+        self._over = Missing(why="attempt")
+        self._lost = self._lost_told = 0
         self._secrets: list[str] = []
         self._redaction: Redaction | None = None
 
@@ -57,32 +68,46 @@ class Said:
         self._redaction = None
 
     def add(self, level: LogLevel, text: str, fields: dict[str, Any]) -> None:
-        if self._full:
+        line = self._made(level, text, fields)
+        size = len(encode(line))
+        if self._over.lines or self._count >= LOG_LINES - _KEPT or self._bytes + size > LOG_BYTES:
+            self.leave_out(1, _length(line))
             return
-        line = self._line(level, text, fields)
-        self._bytes += len(line.text) + sum(
-            len(name) + len(str(value)) for name, value in line.fields.items()
-        )
         self._count += 1
-        if self._count > LOG_LINES - 3 or self._bytes > LOG_BYTES - 2 * LOG_TEXT_CHARS:
-            self._full = True
-            line = self._line("warning", _ENOUGH.format(LOG_LINES, LOG_BYTES // KIB), {})
-        self._put(line)
+        self._bytes += size
+        self._put(line, size)
+
+    def leave_out(self, lines: int, chars: int) -> None:
+        """Count what the attempt's bound takes; the first time, say so at once."""
+        over = self._over
+        self._over = Missing(why="attempt", lines=over.lines + lines, chars=over.chars + chars)
+        if not over.lines:
+            self._put(self._marker(_BOUND.format(LOG_LINES, LOG_BYTES // KIB), self._over))
 
     def end(self, level: LogLevel, text: str, **fields: Any) -> None:
         """The last line. An attempt that said nothing, was quick and ended well stays silent."""
+        over = self._over
+        if over.lines:
+            self._put(self._marker(f"{over.lines} lines, {over.chars} characters: not kept.", over))
         if self._opened or level != "info" or self.took_ms >= _SLOW_SECONDS * 1000:
-            self._put(self._line(level, text, fields | {"took_ms": self.took_ms}))
+            self._put(self._made(level, text, fields | {"took_ms": self.took_ms}))
+
+    def unstored(self, record: LogRecord) -> None:
+        self._lost += sum(line.missing is None or line.missing.why != "unstored" for line in record.lines)
 
     def records(self) -> list[LogRecord]:
         if not self._opened and self.took_ms >= _SLOW_SECONDS * 1000:
             self._open()
         lines, self._lines = self._lines, []
+        if lines and self._lost > self._lost_told:
+            self._lost_told = self._lost
+            gap = Missing(why="unstored", lines=self._lost)
+            lines.insert(0, self._marker(f"{self._lost} lines could not be stored.", gap))
         records: list[list[LogLine]] = []
-        size = _RECORD_BYTES
+        size = LOG_RECORD_BYTES
         for line in map(self._shown, lines):
             length = len(encode(line))
-            if size + length > _RECORD_BYTES:
+            if size + length > LOG_RECORD_BYTES or len(records[-1]) == LOG_LINES:
                 records.append([])
                 size = 0
             records[-1].append(line)
@@ -101,85 +126,37 @@ class Said:
             lines=tuple(lines),
         )
 
-    def _put(self, line: LogLine) -> None:
+    def _put(self, line: LogLine, size: int = _SHORT_BYTES) -> None:
+        """Keep it, unless the run has said too much already."""
         self._open()
-        self._lines.append(line)
+        if self._allowance.take(size):
+            self._lines.append(line)
+        elif missing := self._allowance.to_tell():
+            bound = _RUN_BOUND.format(LOG_RUN_LINES, LOG_RUN_BYTES // MIB, missing)
+            self._lines.append(self._marker(bound, Missing(why="run", lines=missing)))
 
     def _open(self) -> None:
         if not self._opened:
             self._opened = True
-            self._lines.append(self._first)
+            self._put(self._first)
 
-    def _line(self, level: LogLevel, text: str, fields: dict[str, Any]) -> LogLine:
+    def _marker(self, text: str, missing: Missing) -> LogLine:
         return LogLine(
-            time=self._journal.clock.now().timestamp(),
-            level=level,
-            text=_fit(text, 2 * LOG_TEXT_CHARS),
-            fields={
-                _fit(name, 2 * _NAME_CHARS): _plain(value) for name, value in list(fields.items())[:_FIELDS]
-            },
+            time=self._journal.clock.now().timestamp(), level="warning", text=text, missing=missing
         )
+
+    def _made(self, level: LogLevel, text: str, fields: dict[str, Any]) -> LogLine:
+        return made(self._journal.clock.now().timestamp(), level, text, fields)
 
     def _shown(self, line: LogLine) -> LogLine:
-        """The line without what must not be seen."""
         if self._redaction is None:
             self._redaction = Redaction.of(self._secrets)
-        blank = self._redaction
-        shown = redact(
-            None, "", {"text": line.text} | {f"/{name}": value for name, value in line.fields.items()}
-        )
-        hidden = redact(None, "", dict(line.fields))
-        return LogLine(
-            time=line.time,
-            level=line.level,
-            text=_shortened(blank, shown["text"], LOG_TEXT_CHARS),
-            fields={
-                _shortened(blank, name, _NAME_CHARS): _blanked(
-                    blank, REDACTED if hidden[name] == REDACTED else shown[f"/{name}"]
-                )
-                for name in line.fields
-            },
-        )
+        return shown(line, self._redaction)
 
 
-def _blanked(blank: Redaction, value: Any) -> Any:
-    """A number that is a secret is one too."""
-    if value is None or isinstance(value, bool):
-        return value
-    text = str(value)
-    shown = _shortened(blank, text, _FIELD_CHARS)
-    return value if shown == text else shown
-
-
-def _shortened(blank: Redaction, text: str, most: int) -> str:
-    """First blanked, then cut: half a secret would not be known as one. The text itself may have been cut before."""
-    shown = blank.text(text)
-    if len(text) >= 2 * most:
-        shown = shown[: max(0, len(shown) - blank.longest)]
-    return shown if len(shown) <= most else shown[: most - 1] + "…"
-
-
-def _plain(value: Any) -> Any:
-    """A scalar that JSON can say; of anything else its text."""
-    if value is None or isinstance(value, bool | Secret):
-        return REDACTED if isinstance(value, Secret) else value
-    if isinstance(value, int) and abs(value) < 2**53:
-        return value
-    if isinstance(value, float) and math.isfinite(value):
-        return value
-    return _fit(
-        bytes(value).decode(errors="replace") if isinstance(value, Raw | bytes) else value, 2 * _FIELD_CHARS
-    )
-
-
-def _fit(text: Any, most: int) -> str:
-    """Text that every store takes, not longer than this."""
-    try:
-        written = str(text)[:most]
-    except Exception as error:  # A stranger's object, or a number of too many digits.
-        written = f"({type(text).__name__}: {type(error).__name__})"
-    whole = written.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
+def _length(line: LogLine) -> int:
+    cut = line.missing.chars if line.missing else 0
+    return cut + len(line.text) + sum(len(name) + len(str(value)) for name, value in line.fields.items())
 
 
 class SpeakingContext(Context):
@@ -197,8 +174,8 @@ class SpeakingContext(Context):
         return self._given.key
 
     @property
-    def egress(self) -> Egress:
-        return self._given.egress
+    def egress(self) -> Outside:
+        return Told(self._given.egress, self.log)
 
     @property
     def relay(self) -> Relay:
@@ -227,6 +204,10 @@ class SpeakingContext(Context):
     def log(self, text: str, level: LogLevel = "info", **fields: Any) -> None:
         if self._said is not None:
             self._said.add(level, text, fields)
+
+    def unsaid(self, lines: int, chars: int) -> None:
+        if self._said is not None:
+            self._said.leave_out(lines, chars)
 
 
 class SpeakingNode:

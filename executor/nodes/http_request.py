@@ -1,7 +1,7 @@
 """Calls any HTTP API, through the egress guard."""
 
 from typing import Annotated, ClassVar, Final, Literal, TypeAlias
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import msgspec
 from msgspec import Meta, Raw, Struct, field
@@ -97,11 +97,6 @@ class HttpRequestNode:
         request = await self._request(config, context)
         async with context.effect():
             response = await context.egress.request(request)
-        # No path and no query: webhooks of some vendors carry their secret there.
-        context.log(
-            f"{request.method} to {urlsplit(response.url).hostname}: {response.status}",
-            bytes=len(response.body),
-        )
         if not succeeded(response.status, config.success):
             raise refusal(response, context.now)
         output = {

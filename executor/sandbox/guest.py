@@ -9,7 +9,7 @@ from msgspec import Raw
 from wasmtime import Config, Engine, ExitTrap, Trap, TrapCode, WasmtimeError
 
 from contracts.limits import LOG_BYTES, LOG_LINES
-from executor.sandbox.messages import LINE_CHARS, Ending, Failed, Job, Said
+from executor.sandbox.messages import LINE_CHARS, Ending, Failed, Job, Said, Spoken, Unsaid
 
 _STACK_BYTES: Final = 2 * 1024 * 1024
 _MICROSECOND: Final = 1_000
@@ -36,7 +36,6 @@ class Surroundings:
         self._began = round(job.now * 1_000_000) * _MICROSECOND
         self._looks = 0
         self._say = say
-        self._lines = self._chars = 0
 
     def wall_ns(self) -> int:
         return self._began + self.passed_ns()
@@ -50,13 +49,32 @@ class Surroundings:
         return self._random.randbytes(size)
 
     def say(self, level: str, line: int, text: str) -> None:
-        """Hand a line on; what is beyond the bounds of an attempt's lines is let fall here already."""
+        """Hand a line on."""
         shown = text[:LINE_CHARS]
+        known = level if level in _LEVELS else "info"
+        self._say(msgspec.convert({"type": "said", "level": known, "line": line, "text": shown}, Said))
+
+
+class Voice:
+    """Hands an attempt's lines on; what is beyond its bounds is let fall here already, and counted."""
+
+    def __init__(self, say: Callable[[Spoken], None]) -> None:
+        self._say = say
+        self._lines = self._chars = 0
+        self._unsaid_lines = self._unsaid_chars = 0
+
+    def say(self, said: Said) -> None:
         self._lines += 1
-        self._chars += len(shown)
+        self._chars += len(said.text)
         if self._lines <= LOG_LINES and self._chars <= LOG_BYTES + LINE_CHARS:
-            known = level if level in _LEVELS else "info"
-            self._say(msgspec.convert({"type": "said", "level": known, "line": line, "text": shown}, Said))
+            self._say(said)
+        else:
+            self._unsaid_lines += 1
+            self._unsaid_chars += len(said.text)
+
+    def end(self) -> None:
+        if self._unsaid_lines:
+            self._say(Unsaid(lines=self._unsaid_lines, chars=self._unsaid_chars))
 
 
 def facts_of(job: Job) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from contracts.limits import CODE_RESULT_BYTES, LOG_TEXT_CHARS, MIB
+from contracts.limits import CODE_RESULT_BYTES, LOG_TEXT_CHARS, MIB, Count
 from contracts.logs import LogLevel
 
 Language: TypeAlias = Literal["python", "javascript"]
@@ -45,6 +45,13 @@ class Said(Struct, frozen=True, kw_only=True, tag="said"):
     text: str
 
 
+class Unsaid(Struct, frozen=True, kw_only=True, tag="unsaid"):
+    """How much more the code wrote than an attempt may; told at its end."""
+
+    lines: Count
+    chars: Count
+
+
 class Returned(Struct, frozen=True, kw_only=True, tag="returned"):
     """JSON, so the code says: nobody has looked yet."""
 
@@ -60,6 +67,7 @@ class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
 
 
 Ending: TypeAlias = Returned | Failed
+Spoken: TypeAlias = Said | Unsaid
 
 
 class Told(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from executor.errors import TookTooLong
 from executor.sandbox.engines import Engines
-from executor.sandbox.messages import Ending, Failed, Job, Language, Said
+from executor.sandbox.messages import Ending, Failed, Job, Language, Spoken
 from executor.sandbox.worker_process import WorkerProcess
 
 _IDLE_SECONDS: Final = 60.0
@@ -56,7 +56,7 @@ class Sandbox:
         return [worker.pid for worker in (*self._busy, *idle) if worker.usable]
 
     async def run(
-        self, language: Language, job: Job, say: Callable[[Said], None], tell: Callable[[str], None]
+        self, language: Language, job: Job, say: Callable[[Spoken], None], tell: Callable[[str], None]
     ) -> Ending:
         """What came of the code. `say` hears its lines, `tell` what else takes time.
 

@@ -17,7 +17,7 @@ from contracts.limits import (
 )
 from executor.errors import StepError
 from executor.node import Context, Result
-from executor.sandbox.messages import Failed, Job, Language, Said
+from executor.sandbox.messages import Failed, Job, Language, Spoken, Unsaid
 
 Source: TypeAlias = Annotated[
     str,
@@ -81,7 +81,10 @@ async def run_code(
         memory_bytes=limits[1] * MIB,
     )
 
-    def say(said: Said) -> None:
+    def say(said: Spoken) -> None:
+        if isinstance(said, Unsaid):
+            context.unsaid(said.lines, said.chars)
+            return
         context.log(said.text, said.level, **({"line": said.line} if said.line else {}))
 
     ending = await context.sandbox.run(language, job, say, context.log)

@@ -15,7 +15,7 @@ from wasmtime import Engine
 
 from contracts.limits import CODE_MEMORY_MIB_DEFAULT, CODE_SECONDS, MIB
 from executor.sandbox.cpython import CPython
-from executor.sandbox.guest import Guest, engine, stopped
+from executor.sandbox.guest import Guest, Voice, engine, stopped
 from executor.sandbox.lockdown import lock_down, yield_to_others
 from executor.sandbox.messages import Ending, Job, Ready, Said, framed
 from executor.sandbox.meter import Meter
@@ -65,7 +65,10 @@ def serve(guest: Guest, meter: Meter, source: BinaryIO, sink: BinaryIO) -> None:
 
     while length := source.read(4):
         job = decode(source.read(int.from_bytes(length, "big")))
-        tell(ending(guest, meter, job, tell))
+        voice = Voice(tell)
+        ended = ending(guest, meter, job, voice.say)
+        voice.end()
+        tell(ended)
 
 
 def ending(guest: Guest, meter: Meter, job: Job, say: Callable[[Said], None]) -> Ending:

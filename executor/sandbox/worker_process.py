@@ -21,6 +21,8 @@ from executor.sandbox.messages import (
     Ready,
     Returned,
     Said,
+    Spoken,
+    Unsaid,
     framed,
 )
 
@@ -31,7 +33,7 @@ _LAST_SECONDS: Final = 1.0
 _JOBS: Final = 500
 """After so many a process is ended, so that nothing in it grows for ever."""
 
-_Frame: TypeAlias = Ready | Said | Returned | Failed
+_Frame: TypeAlias = Ready | Said | Unsaid | Returned | Failed
 _decode: Final[msgspec.json.Decoder[_Frame]] = msgspec.json.Decoder(_Frame)
 
 
@@ -85,7 +87,7 @@ class WorkerProcess:
     def usable(self) -> bool:
         return self._process.returncode is None and self._jobs < _JOBS
 
-    async def do(self, job: Job, seconds: float, say: Callable[[Said], None]) -> Ending:
+    async def do(self, job: Job, seconds: float, say: Callable[[Spoken], None]) -> Ending:
         """Run a job to its end. Raises `SandboxDied`, and `TimeoutError` after so long; the process is dead then."""
         self._jobs += 1
         ending: Ending | None = None
@@ -94,7 +96,7 @@ class WorkerProcess:
                 await self._ask(job)
                 while ending is None:
                     frame = await self._frame()
-                    if isinstance(frame, Said):
+                    if isinstance(frame, Said | Unsaid):
                         say(frame)
                     elif isinstance(frame, Ready):
                         raise SandboxDied("The process for the code said something that made no sense.")

@@ -13,9 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.secret import REDACTED, BasicSecret, BearerSecret, Secret
-from contracts.limits import LOG_BYTES, LOG_LINES, LOG_TEXT_CHARS
+from contracts.limits import (
+    LOG_BYTES,
+    LOG_FIELD_CHARS,
+    LOG_FIELDS,
+    LOG_LINES,
+    LOG_RUN_BYTES,
+    LOG_TEXT_CHARS,
+)
+from contracts.logs import Missing
 from contracts.messages import StepDone, Task
 from contracts.subjects import log as log_subject
+from executor.allowances import Allowances
 from executor.errors import Refused
 from executor.node import Context, SecretReference
 from executor.redaction import Redaction, unsealed_texts
@@ -111,7 +120,7 @@ def test_an_attempt_that_is_stopped_says_so() -> None:
     assert lines_of(world)[-1] == ("warning", "Attempt 1 was stopped.")
 
 
-def test_what_an_attempt_may_say_is_bounded_in_number_and_size() -> None:
+def test_what_an_attempt_may_say_is_bounded_and_what_is_missing_is_counted() -> None:
     async def many(context: Context) -> None:
         for number in range(LOG_LINES * 2):
             context.log(f"line {number}")
@@ -122,14 +131,84 @@ def test_what_an_attempt_may_say_is_bounded_in_number_and_size() -> None:
 
     world = World(Scripted(many), Scripted(much, "test.much"))
     attempted(world, task(node_type="test"), task(node_type="test.much", attempt=2))
+    kept = []
     for attempt in (1, 2):
         mine = [record for record in world.said if record.attempt == attempt]
         lines = [line for record in mine for line in record.lines]
         assert len(lines) <= LOG_LINES
         assert sum(len(msgspec.json.encode(record)) for record in mine) < LOG_BYTES * 2
         assert all(len(line.text) <= LOG_TEXT_CHARS and len(line.fields) <= 20 for line in lines)
-        assert lines[-2].text.startswith("More was said")
+        first, last = (line.missing for line in lines[-3:-1] if line.missing)
+        assert (first.why, first.lines, last.why) == ("attempt", 1, "attempt")
+        kept.append((len(lines[1:-3]), last))
         assert lines[-1].text == f"Attempt {attempt} succeeded."
+    assert kept[0][0] + kept[0][1].lines == LOG_LINES * 2
+    assert kept[0][1].chars == sum(len(f"line {number}") for number in range(kept[0][0], LOG_LINES * 2))
+    assert kept[1][0] + kept[1][1].lines == 200
+
+
+def test_a_line_that_is_cut_says_how_much_of_it_is_missing() -> None:
+    async def script(context: Context) -> None:
+        context.log("x" * (LOG_TEXT_CHARS + 10), a="y" * (LOG_FIELD_CHARS + 5))
+        context.log("z" * 100_000, **{f"f{n}": n for n in range(LOG_FIELDS + 3)})
+        context.log("w" * LOG_TEXT_CHARS, a="v" * LOG_FIELD_CHARS)
+
+    world = speaking(script)
+    attempted(world, task(node_type="test"))
+    one, two, three = world.said[0].lines[1:4]
+    # The character that says "cut" takes the place of one.
+    assert one.missing == Missing(why="line", chars=11 + 6)
+    assert two.missing == Missing(why="line", chars=100_000 - (LOG_TEXT_CHARS - 1), fields=3)
+    assert (one.text[-2:], len(one.text), len(two.fields)) == ("x…", LOG_TEXT_CHARS, LOG_FIELDS)
+    assert three.missing is None
+
+
+def test_a_run_of_many_attempts_is_bounded_too_and_what_is_missing_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("executor.allowances.LOG_RUN_LINES", 30)
+
+    async def script(context: Context) -> None:
+        for number in range(5):
+            context.log(f"line {number}")
+
+    world = speaking(script)
+    other = task(node_type="test", run="run-2")
+    attempted(world, *(task(node_type="test", attempt=number) for number in range(1, 101)), other)
+    lines = [line for record in world.said if record.run == RUN for line in record.lines]
+    told = [line.missing.lines for line in lines if line.missing and line.missing.why == "run"]
+    assert len(lines) - len(told) == 30
+    assert told == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
+    assert len([line for record in world.said if record.run == "run-2" for line in record.lines]) == 7
+
+
+def test_few_runs_are_remembered_and_by_their_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("executor.allowances.RUNS", 2)
+    allowances = Allowances()
+    first = allowances.of("o", "1")
+    assert first.take(LOG_RUN_BYTES)
+    assert not first.take(1)
+    assert not first.take(0), "what is kept has no holes"
+    allowances.of("o", "2")
+    assert allowances.of("o", "1") is first
+    allowances.of("o", "3")
+    assert allowances.of("o", "1") is first
+    assert allowances.of("o", "2").missing == 0
+
+
+def test_lines_that_could_not_be_stored_are_counted_by_the_next_that_can_be() -> None:
+    async def script(context: Context) -> None:
+        context.log("lost")
+        await asyncio.sleep(5)
+        world.disk_is_full = False
+        context.log("there")
+
+    world = speaking(script)
+    world.disk_is_full = True
+    attempted(world, task(node_type="test"))
+    lines = [line for record in world.said for line in record.lines]
+    assert lines[0].missing == Missing(why="unstored", lines=2)
+    assert [line.text for line in lines[1:]] == ["there", "Attempt 1 succeeded."]
 
 
 def test_with_the_disk_three_quarters_full_or_the_log_away_lines_are_counted_and_gone() -> None:
