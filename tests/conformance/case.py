@@ -1,0 +1,275 @@
+"""The format of a conformance case: one behaviour of the engine, as a file that can be read from its first line to its last.
+
+The types are the format: its JSON Schema is made of them, and a file that does not fit is refused with the place. A new
+thing that can happen to a run is one more class here and one more row in `stage.py`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType, field
+
+from contracts.limits import AttemptNumber, Count, NodeType, PortName, Seconds, StepPath, WaitName
+from contracts.nodes import Repeat
+from contracts.runs import RunStatus, StepStatus
+
+HERE: Final = Path(__file__).parent
+
+Topic: TypeAlias = Literal[
+    "control nodes",
+    "joins and branches",
+    "outputs",
+    "expressions",
+    "variables and secrets",
+    "large values",
+    "errors and retries",
+    "time",
+    "in doubt",
+    "cancelling",
+    "opening again",
+    "said twice",
+    "parked",
+    "compiling",
+]
+"""In the order of the index."""
+
+Event: TypeAlias = str | dict[str, Any]
+"""An event by its type alone, or with the fields that matter: `{"type": "step.skipped", "step": "big"}`. Fields that are
+not named may be anything; a value (an output, a configuration) that is named is compared whole, of an object such as
+`error` what is named in it. Moments are seconds since the run's start."""
+
+
+def _null() -> Raw:
+    return Raw(b"null")
+
+
+class Happening(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="happens"
+):
+    """Something that the world does; `then` holds every event that the history has more after it."""
+
+    then: tuple[Event, ...] = ()
+    refused: str | None = None
+    """The code of the error with which it is refused. Nothing is recorded then."""
+    note: str = ""
+    """What a reader would stumble over."""
+
+
+class Delivery(Happening, frozen=True, kw_only=True, tag="delivery"):
+    """Somebody wants a run: a webhook, or a start by the API. The input is the case's."""
+
+    key: str = "order-1"
+    """The dedupe key: the same key names the same run. After another one, `then` is about that other run."""
+    receipt: str = "receipt-1"
+    answer: Literal["accepted", "duplicate"] | UnsetType = UNSET
+    stumbles: str = ""
+    """The engine's own code raises on it, five times, with this message."""
+
+
+class Success(Happening, frozen=True, kw_only=True, tag="success"):
+    """An executor brings the output of the attempt at a step; of the newest one, where none is named."""
+
+    step: StepPath
+    attempt: AttemptNumber | None = None
+    output: Raw = field(default_factory=_null)
+    large_output: Count = 0
+    """In place of `output`: a text of so many letters x."""
+    ports: tuple[PortName, ...] = ("main",)
+
+
+class Error(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Why an attempt ended badly."""
+
+    code: str
+    message: str = "It did not work."
+    retryable: bool = False
+
+
+class Failure(Happening, frozen=True, kw_only=True, tag="failure"):
+    """An executor says that the attempt failed, and what of it is known not to have happened."""
+
+    step: StepPath
+    attempt: AttemptNumber | None = None
+    error: Error
+    retry_after_s: Seconds | None = None
+    """What the other side asked for."""
+
+
+class Doubt(Happening, frozen=True, kw_only=True, tag="doubt"):
+    """Nobody can say whether the attempt's effect happened, and repeating it is not safe."""
+
+    step: StepPath
+    attempt: AttemptNumber | None = None
+    error: Error = field(default_factory=lambda: Error(code="unreachable", message="No answer came."))
+
+
+class LettingGo(Happening, frozen=True, kw_only=True, tag="letting go"):
+    """An executor ends the attempt because the run stops."""
+
+    step: StepPath
+    attempt: AttemptNumber | None = None
+    effect: Literal["none", "possible", "done"]
+
+
+class Time(Happening, frozen=True, kw_only=True, tag="time"):
+    """Seconds pass. The run is woken at the moment of each of its waits, unless the wake-ups are lost."""
+
+    seconds: Seconds
+    wakes_are_lost: bool = False
+
+
+class WakeUp(Happening, frozen=True, kw_only=True, tag="wake-up"):
+    """The wake-up for a wait comes now, too early or late as it may be."""
+
+    wait: WaitName
+
+
+class Look(Happening, frozen=True, kw_only=True, tag="look"):
+    """The sweeper looks at the run, as it does at every run that stands still or is beyond its deadline."""
+
+
+class Cancellation(Happening, frozen=True, kw_only=True, tag="cancellation"):
+    """A person wants the run to stop. `opening`: the one that is meant, where it is not the newest."""
+
+    reason: str = ""
+    opening: Count | None = None
+
+
+class Retry(Happening, frozen=True, kw_only=True, tag="retry"):
+    """A person wants an ended run to go on from where it failed."""
+
+    steps: tuple[StepPath, ...] = ()
+    opening: Count | None = None
+
+
+class Resolution(Happening, frozen=True, kw_only=True, tag="resolution"):
+    """A person says what is so about a step in doubt."""
+
+    step: StepPath
+    resolution: Literal["retry", "done", "failed"]
+    attempt: AttemptNumber | None = None
+    output: Raw = field(default_factory=_null)
+
+
+class Parking(Happening, frozen=True, kw_only=True, tag="parking"):
+    """The engine's own code cannot go on: it raises on what it is told, or the history needs a newer release."""
+
+    reason: str
+    needs_release: str | None = None
+
+
+class Unparking(Happening, frozen=True, kw_only=True, tag="unparking"):
+    """A person takes a parked run up again."""
+
+
+class Upgrade(Happening, frozen=True, kw_only=True, tag="upgrade"):
+    """The engine is of this release from now on."""
+
+    release: str
+
+
+class Loss(Happening, frozen=True, kw_only=True, tag="loss"):
+    """The object store loses the run's plan, or every large value that it keeps."""
+
+    of: Literal["plan", "values"]
+
+
+World: TypeAlias = (
+    Delivery
+    | Success
+    | Failure
+    | Doubt
+    | LettingGo
+    | Time
+    | WakeUp
+    | Look
+    | Cancellation
+    | Retry
+    | Resolution
+    | Parking
+    | Unparking
+    | Upgrade
+    | Loss
+)
+
+
+class CaseNodeType(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A node type that only this case has."""
+
+    type: NodeType
+    repeat: Repeat = "no"
+    outputs: tuple[PortName, ...] = ("main",)
+    timeout_s: Seconds = 60.0
+    config: dict[str, Any] = {}
+    """JSON Schema of its configuration."""
+
+
+class Expected(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is so at the end."""
+
+    status: RunStatus
+    steps: dict[StepPath, StepStatus]
+    """Every step of the workflow."""
+    output: Raw | UnsetType = UNSET
+    """Of a completed run, compared whole."""
+    error: dict[str, Any] | None = None
+    """Of a failed or cancelled run: what is named of it."""
+    answer: dict[str, Any] | None = None
+    """What the caller in mode respond is told: `status`, `headers`, `body`."""
+    waiting_for: tuple[str, ...] = ()
+    """Kind and name of everything that must come before the run goes on. Empty once it has ended."""
+
+
+class ExpectedFault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One fault of a workflow that does not compile."""
+
+    code: str
+    pointer: str
+    message: str | None = None
+    node: str | None = None
+    position: int | None = None
+
+
+class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One behaviour. It has a script and what is expected of it, or the faults that the compiler finds."""
+
+    title: str
+    """One sentence that is true."""
+    why: str
+    """What somebody would lose if it were otherwise."""
+    topic: Topic
+    installation: bool = False
+    """Whether it is also played against a running installation: nothing in it needs power over time or misfortune."""
+    node_types: tuple[CaseNodeType, ...] = ()
+    org_vars: dict[str, Any] = {}
+    workflow: Raw
+    """As the API takes it."""
+    input: Raw = field(default_factory=_null)
+    """What expressions see as `trigger.body`."""
+    script: tuple[World, ...] = ()
+    expected: Expected | UnsetType = UNSET
+    faults: tuple[ExpectedFault, ...] = ()
+
+
+HAPPENINGS: Final[Sequence[type[Happening]]] = get_args(World)
+
+
+def files() -> list[Path]:
+    return sorted(HERE.glob("*.json"))
+
+
+def read(path: Path) -> Case:
+    """The case in a file. Raises `msgspec.ValidationError` with the place for what does not fit."""
+    return msgspec.json.decode(path.read_bytes(), type=Case)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a case."""
+    made = msgspec.json.schema(Case)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A conformance case of AutomateOS",
+        **made,
+    }
