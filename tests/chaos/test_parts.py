@@ -6,17 +6,59 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from chassis.ports import Stored
+from contracts.codec import encode
+from contracts.commits import FIRST_HASH, Commit
+from contracts.errors import Failure
+from contracts.runs import RunCompleted, RunEvent, RunFailed, RunParked, RunReopened
 from tests.chaos.deck import DECK, drawn
 from tests.chaos.launch import told
 from tests.chaos.people import final
 from tests.chaos.proxy import FixedLink, Link, Manners
 from tests.chaos.report import share, summed
+from tests.chaos.verdict import left_in_order
 from tests.chaos.wire import Answer, Wire
 from tests.chaos.world import Talk, World, result_of
+
+# --- The verdict --------------------------------------------------------------------------------
+
+
+def stored(version: int, *events: RunEvent) -> Stored:
+    subject = "run.org.one"
+    commit = Commit[RunEvent](
+        id=f"commit-{version}",
+        org="org",
+        run="one",
+        version=version,
+        events=events,
+        time=datetime(2026, 11, 21, tzinfo=UTC),
+        actor="system",
+        causation_id="it",
+        correlation_id="it",
+        engine_version="0.1.0",
+        key_id="",
+        prev_hash=FIRST_HASH,
+    )
+    return Stored(subject=subject, sequence=version, body=encode(commit))
+
+
+def test_a_history_leaves_up_to_an_end_of_its_run_and_what_a_reopening_brought_stays() -> None:
+    failure = Failure(code="refused", message="No.")
+    began, ended = stored(1, RunParked(reason="?")), stored(2, RunFailed(error=failure))
+    again, done = stored(3, RunReopened(by="key:1", steps=("a",))), stored(4, RunCompleted())
+    whole = [began, ended, again, done]
+    assert left_in_order(whole, [began])
+    assert left_in_order(whole, [began, ended, again])
+    assert not left_in_order(whole, [began, ended])
+    assert not left_in_order(whole, [ended])
+    assert not left_in_order(whole, whole)
+    assert not left_in_order([began, again], [began])
+
 
 # --- The proxy ----------------------------------------------------------------------------------
 
