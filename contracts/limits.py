@@ -83,6 +83,8 @@ LOG_RECORD_BYTES: Final = 64 * KIB
 LOG_RUN_LINES: Final = 50_000
 """Log lines of one run, of those that one executor process hears."""
 LOG_RUN_BYTES: Final = 16 * MIB
+LOG_SCAN_BYTES: Final = 8 * MIB
+"""Of log lines, looked at for one page."""
 RESPOND_SECONDS: Final = 120
 
 # --- Code of users ----------------------------------------------------------------------------

@@ -15,7 +15,7 @@ LEVELS: Final[tuple[LogLevel, ...]] = ("debug", "info", "warning", "error")
 """The least first."""
 
 
-class Missing(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Missing(Struct, frozen=True, kw_only=True):
     """How much was said and is not there. What was cut before it came to us is not counted.
 
     `line`: of this line itself. Else of all that was said so far: beyond the bound of its `attempt` or its `run`, or

@@ -35,11 +35,12 @@ from gateway.keys.store import Keys
 from gateway.live.missed import PostgresArchive
 from gateway.live.streams import Live
 from gateway.live.tail import Tail
+from gateway.logs.live import LogStreams
+from gateway.logs.reading import Logs, StoredLogs
 from gateway.places import Places, PostgresPositions
 from gateway.release import RELEASE
 from gateway.runs.histories import StoredHistories
 from gateway.runs.inspection import RemoteInspector
-from gateway.runs.logs import Logs, StoredLogs
 from gateway.runs.queries import RunQueries
 from gateway.runs.routes import Reading
 from gateway.runs.store import Runs
@@ -162,6 +163,14 @@ def gateway_of(  # What the world offers.
     secrets = Secrets(vault, domain, places, egress)
     triggers = Triggers(domain, binding, secrets, places, Language(kept=16), settings.public_url)
 
+    live = Live(
+        tail,
+        histories,
+        lambda subject: js.reader(RUNS, subject),
+        PostgresArchive(postgres),
+        still_valid(vault.find_key),
+    )
+    logs = Logs(StoredLogs(js.connection, clock))
     parts = Parts(
         domain=domain,
         places=places,
@@ -189,14 +198,9 @@ def gateway_of(  # What the world offers.
         reading=Reading(places, runs),
         histories=histories,
         inspector=RemoteInspector(js.signals, js.blobs),
-        logs=Logs(StoredLogs(js.connection)),
-        live=Live(
-            tail,
-            histories,
-            lambda subject: js.reader(RUNS, subject),
-            PostgresArchive(postgres),
-            still_valid(vault.find_key),
-        ),
+        logs=logs,
+        log_streams=LogStreams(live, logs),
+        live=live,
         secrets=secrets,
         keys=Keys(vault, domain, places, clock),
         catalogue=js.catalogue,
@@ -211,6 +215,10 @@ def show(metrics: Metrics, gateway: Gateway, limit: RateLimit) -> None:
     tail, places, live = gateway.tail, gateway.places, gateway.parts.live
     metrics.gauge("gateway_streams_open", "Live streams.", lambda: sum(live.open.values()))
     metrics.counter("gateway_streams_let_go_total", "Live streams that did not keep up.", lambda: tail.let_go)
+    logs = gateway.parts.logs
+    metrics.counter(
+        "gateway_log_bytes_total", "Log lines looked at for somebody, in bytes.", lambda: logs.looked_at
+    )
     metrics.counter(
         "gateway_reads_behind_total",
         "Reads that were answered before the read models had caught up.",

@@ -21,6 +21,9 @@ from gateway.domain import Domain
 from gateway.keys.routes import ROUTES as KEY_ROUTES
 from gateway.keys.store import Keys
 from gateway.live.streams import Live
+from gateway.logs.live import LogStreams
+from gateway.logs.reading import Logs
+from gateway.logs.routes import ROUTES as LOG_ROUTES
 from gateway.nodes.routes import ROUTES as NODE_ROUTES
 from gateway.nodes.routes import Catalogue
 from gateway.openapi import document, operations
@@ -30,7 +33,6 @@ from gateway.places import HEADER, Places
 from gateway.problems import HANDLERS
 from gateway.runs.histories import Histories
 from gateway.runs.inspection import Inspector
-from gateway.runs.logs import Logs
 from gateway.runs.queries import RunQueries
 from gateway.runs.routes import ROUTES as RUN_ROUTES
 from gateway.runs.routes import Reading
@@ -49,6 +51,7 @@ ROUTES: Final[list[ControllerRouterHandler]] = [
     *WORKFLOW_ROUTES,
     *TRIGGER_ROUTES,
     *RUN_ROUTES,
+    *LOG_ROUTES,
     *NODE_ROUTES,
     *ORG_ROUTES,
     *SECRET_ROUTES,
@@ -72,6 +75,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     histories: Histories
     inspector: Inspector
     logs: Logs
+    log_streams: LogStreams
     live: Live
     secrets: Secrets
     keys: Keys

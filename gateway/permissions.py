@@ -40,6 +40,7 @@ _ROUTES: Final[Mapping[str, Mapping[tuple[str, str], str]]] = {
         ("GET", "/runs/{run_id}/state"): "runs:read",
         ("GET", "/runs/{run_id}/waiting"): "runs:read",
         ("GET", "/runs/{run_id}/logs"): "runs:read",
+        ("GET", "/runs/{run_id}/logs/live"): "runs:read",
         ("GET", "/runs/{run_id}/live"): "runs:read",
         ("POST", "/runs/{run_id}/cancel"): "runs:write",
         ("POST", "/runs/{run_id}/retry"): "runs:write",

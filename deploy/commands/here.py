@@ -53,7 +53,7 @@ Run: TypeAlias = Annotated[str, Parameter(help="The run's id.")]
 
 def table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> list[str]:
     """Rows under a head, in columns as wide as their widest cell."""
-    cells = [head, *(tuple(_plain(cell) for cell in row) for row in rows)]
+    cells = [head, *(tuple(plain(cell) for cell in row) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -61,6 +61,6 @@ def table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> list[str]:
     ]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Nothing that somebody stored can move the cursor of whoever lists it."""
     return "".join(character if character.isprintable() else " " for character in text)

@@ -21,6 +21,8 @@ from gateway.rejected import absent
 from gateway.runs.histories import Histories, Kept
 
 HEARTBEAT_SECONDS: Final = 5.0
+STALLED_SECONDS: Final = 60.0
+"""So long nothing gets through to a reader before its connection is cut."""
 RETRY: Final = b"retry: 1000\n\n"
 HEARTBEAT: Final = b": still here\n\n"
 
@@ -48,13 +50,13 @@ class Live:
     ) -> None:
         self._tail, self._histories, self._readers = tail, histories, readers
         self._archive = archive
-        self._still_valid, self._heartbeat = still_valid, heartbeat_seconds
+        self._still_valid, self.heartbeat_seconds = still_valid, heartbeat_seconds
         self.open: Counter[str] = Counter()
 
     async def of_run(self, caller: Caller, run_id: str, last_id: str | None) -> "LiveStream":
         """Without `last_id` from the run's beginning."""
         mark = self._mark(last_id)
-        self._admit(caller)
+        self.admit(caller)
         if not await self._histories.commits(caller.org, run_id):
             raise absent("run")
         return LiveStream(self, caller, lambda watcher: self._run(watcher, run_id, mark), run_id)
@@ -62,7 +64,7 @@ class Live:
     async def of_org(self, caller: Caller, last_id: str | None) -> "LiveStream":
         """Without `last_id` from now on."""
         mark = self._mark(last_id)
-        self._admit(caller)
+        self.admit(caller)
         return LiveStream(self, caller, lambda watcher: self._org(watcher, mark), None)
 
     def _mark(self, last_id: str | None) -> Mark | None:
@@ -73,7 +75,8 @@ class Live:
             raise Problem("malformed", "Last-Event-ID is not an id of ours.")
         return Mark(*map(int, found.groups()))
 
-    def _admit(self, caller: Caller) -> None:
+    def admit(self, caller: Caller) -> None:
+        """Raises `Problem` when no further stream can be opened now."""
         if not self._tail.following.is_set():
             raise unavailable("The gateway is starting.")
         if self._tail.closed:
@@ -148,7 +151,7 @@ class Live:
 
     async def _go_on(self, watcher: Watcher, after: int) -> AsyncIterator[bytes]:
         while not watcher.ended:
-            taken = await watcher.take(after, self._heartbeat)
+            taken = await watcher.take(after, self.heartbeat_seconds)
             if taken or not watcher.ended:
                 yield taken or HEARTBEAT
 
@@ -186,14 +189,17 @@ class Live:
     ) -> None:
         try:
             async for part in shown:
-                await send(part)
+                async with asyncio.timeout(STALLED_SECONDS):
+                    await send(part)
         except Away:
             watcher.end("unavailable")
+        except TimeoutError:
+            watcher.drop()
 
     async def _check(self, caller: Caller, watcher: Watcher) -> None:
         """A key that is revoked or expired sees nothing more."""
         while True:
-            await asyncio.sleep(self._heartbeat)
+            await asyncio.sleep(self.heartbeat_seconds)
             if not await self._still_valid(caller):
                 watcher.end("unauthenticated")
 

@@ -63,12 +63,16 @@ class Watcher:
         if self.ended:
             return
         if self._unread + len(frames) > self._most:
-            self.end("slow")
-            self._cut()
+            self.drop()
             return
         self._waiting.append((sequence, frames))
         self._unread += len(frames)
         self._wake.set()
+
+    def drop(self) -> None:
+        """It does not keep up: its connection is cut."""
+        self.end("slow")
+        self._cut()
 
     def end(self, reason: str) -> None:
         self.ended = self.ended or reason

@@ -22,7 +22,6 @@ from gateway.places import Places
 from gateway.rejected import Rejected, absent
 from gateway.runs.histories import Histories, events_of
 from gateway.runs.inspection import Inspector
-from gateway.runs.logs import LogLineView, Logs
 from gateway.runs.queries import RunFilter, RunQueries
 from gateway.runs.store import Runs
 from gateway.runs.views import (
@@ -181,27 +180,6 @@ async def get_waiting(
     return WaitingFor(run=run_id, waiting_for=inspected.waiting_for)
 
 
-@get("/runs/{run_id:str}/logs")
-async def list_log_lines(  # noqa: PLR0913  # Filters of a list.
-    *,
-    caller: NamedDependency[Caller],
-    runs: NamedDependency[Runs],
-    logs: NamedDependency[Logs],
-    run_id: FromPath[str],
-    step: Annotated[
-        str | None, QueryParameter(min_length=1, max_length=512, description="The lines of this step only.")
-    ] = None,
-    cursor: Annotated[
-        str | None,
-        QueryParameter(max_length=32, description="The `next` of the page before, or a line's `id`."),
-    ] = None,
-    limit: Limit = PAGE_ROWS,
-) -> Page[LogLineView]:
-    """What its nodes said, in order, the secrets blanked out. Kept for 7 days; a quick attempt that ends well says nothing."""
-    await runs.place_of(caller.org, run_id)
-    return await logs.lines(caller.org, run_id, step, cursor, limit)
-
-
 @get("/runs/{run_id:str}/live")
 async def watch_run(
     caller: NamedDependency[Caller],
@@ -280,7 +258,6 @@ ROUTES: Final[list[ControllerRouterHandler]] = [
     list_events,
     get_state,
     get_waiting,
-    list_log_lines,
     watch_run,
     watch_org,
     cancel_run,

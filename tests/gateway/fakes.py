@@ -55,12 +55,14 @@ from gateway.domain import Place as LogPlace
 from gateway.keys.store import Keys
 from gateway.live.streams import Live
 from gateway.live.tail import Mark, Seen, Tail
+from gateway.logs.live import LogStreams
+from gateway.logs.reading import Kept as KeptLogs
+from gateway.logs.reading import Logs
 from gateway.permissions import SCOPES
 from gateway.places import Places
 from gateway.rejected import absent
 from gateway.runs.histories import Kept
 from gateway.runs.inspection import Inspected
-from gateway.runs.logs import Logs
 from gateway.runs.queries import RunQueries
 from gateway.runs.routes import Reading
 from gateway.runs.store import Runs
@@ -161,15 +163,32 @@ class MemoryLogs:
 
     def __init__(self) -> None:
         self.messages: list[Stored] = []
+        self.first = 1
+        self.since = 100.0
+        self.run_began: float | None = 200.0
+        self.away = False
 
     def put(self, record: LogRecord) -> None:
         subject = log_subject(record.org, record.run, record.step)
         self.messages.append(Stored(subject, len(self.messages) + 1, encode(record)))
 
-    async def read(self, subject: str, start: int, most: int) -> list[Stored]:
+    def expire(self, through: int, since: float) -> None:
+        """What was stored up to this message is kept no longer."""
+        self.first, self.since = through + 1, since
+
+    async def read(self, subject: str, start: int, most: int) -> tuple[list[Stored], bool]:
+        if self.away:
+            raise Away
         prefix = subject.removesuffix("*")
-        found = [m for m in self.messages if m.sequence >= start and m.subject.startswith(prefix)]
-        return found[:most]
+        beyond = max(start, self.first)
+        found = [m for m in self.messages if m.sequence >= beyond and m.subject.startswith(prefix)]
+        return found[:most], len(found) > most
+
+    async def kept(self) -> KeptLogs:
+        return KeptLogs(self.since, self.first, len(self.messages))
+
+    async def began(self, _org: str, _run: str) -> float | None:
+        return self.run_began
 
 
 class MemoryArchive:
@@ -553,6 +572,7 @@ class Office:
             still_valid(self.vault.find_key),
             0.05,
         )
+        logs = Logs(self.logs)
         parts = Parts(
             domain=domain,
             places=self.places,
@@ -574,7 +594,8 @@ class Office:
             reading=Reading(self.places, runs),
             histories=histories,
             inspector=self.engine,
-            logs=Logs(self.logs),
+            logs=logs,
+            log_streams=LogStreams(self.live, logs, 0.02),
             live=self.live,
             secrets=secrets_,
             keys=Keys(self.vault, domain, self.places, self.clock),

@@ -85,11 +85,14 @@ async def test_what_a_node_said_is_told_to_its_org(stack: Stack) -> None:
             await asyncio.sleep(0.05)
     assert [(line["step"], line["attempt"], line["level"]) for line in told] == [
         ("call", 1, "info"),
+        ("call", 1, "warning"),
         ("call", 1, "error"),
     ]
-    assert told[1]["fields"]["code"] == "unreachable"  # No oracle of what is there.
+    assert (told[1]["text"], told[1]["fields"]["code"]) == ("GET to 127.0.0.1: no answer", "unreachable")
+    assert told[2]["fields"]["code"] == "unreachable"  # No oracle of what is there.
     assert "hidden" not in json.dumps(told)
-    assert (await stack.api("GET", f"/runs/{run}/logs?step=quiet")).json == {"items": [], "next": None}
+    nothing = {"items": [], "next": None, "expired_before": None}
+    assert (await stack.api("GET", f"/runs/{run}/logs?step=quiet")).json == nothing
     other = await stack.key_for("stranger")
     assert (await stack.api("GET", f"/runs/{run}/logs", key=other)).status == 404
 
@@ -225,6 +228,7 @@ async def test_an_orgs_rows_are_nobody_elses(stack: Stack) -> None:
         ("GET", f"/runs/{run}/state"),
         ("GET", f"/runs/{run}/waiting"),
         ("GET", f"/runs/{run}/logs"),
+        ("GET", f"/runs/{run}/logs/live"),
         ("GET", f"/runs/{run}/live"),
         ("POST", f"/runs/{run}/cancel"),
     ):

@@ -1,0 +1,1 @@
+"""What the nodes of runs said: of one run, live, and searched for in all of them."""
