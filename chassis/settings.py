@@ -74,7 +74,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename=lambda name: PREFIX + n
     pool_capacity: Annotated[int, Meta(ge=1, le=10_000)] = 256
     """Attempts at once per executor."""
     egress_allow: str = ""
-    """Private targets that workflows may reach: `10.0.0.0/8:443,127.0.0.1/32:8080`. Empty: none."""
+    """Private targets that workflows may reach: `10.0.0.0/8:443,127.0.0.1/32:8080`. Empty: none. Without a port those of the web are meant (80, 443, 8000-8999); a database or a Redis needs its port named, as a public one does on other ports than the usual."""
     smtp_host: str = "127.0.0.1"
     """The mail server that `email.send` hands its mail to. Empty: there is none, and `email.send` fails and says so."""
     smtp_port: Port = 2525

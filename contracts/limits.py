@@ -58,6 +58,13 @@ XML_PARTS: Final = 200_000
 """Elements and attributes of one document."""
 XML_ATTRIBUTES: Final = 500
 """Of one element."""
+DATABASE_ROWS: Final = 10_000
+"""Rows of one statement, at most."""
+DATABASE_BYTES: Final = 16 * MIB
+"""What a database says during one attempt, at most."""
+DATABASE_STATEMENTS: Final = 50
+"""Statements or commands of one node, at most."""
+DATABASE_ARGUMENTS: Final = 1_000
 
 # --- Attempts ---------------------------------------------------------------------------------
 RETRIES: Final = 20

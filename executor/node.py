@@ -4,6 +4,7 @@ A module in `executor/nodes/`, or an entry point of the group `automateos.nodes`
 A node is one object for the whole process and keeps nothing between attempts.
 """
 
+from collections.abc import Container
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Annotated, Any, Protocol, TypeVar
@@ -49,8 +50,16 @@ class Outside(Protocol):
         """Make a call and return its complete answer, whatever its status. Raises `EgressError`."""
         ...
 
-    async def open_tcp(self, host: str, port: int, *, timeout_s: float = 10.0) -> Opened:
-        """Connect to a checked address, for protocols other than HTTP."""
+    async def open_tcp(
+        self,
+        host: str,
+        port: int,
+        *,
+        usual: Container[int],
+        credential: Credential | None,
+        timeout_s: float = 10.0,
+    ) -> Opened:
+        """Connect to a checked address, for protocols other than HTTP. `usual`: the ports that are open at public addresses."""
         ...
 
 

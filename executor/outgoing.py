@@ -1,11 +1,11 @@
 """Tells each call that a node makes: where to and what came of it, never what was sent or answered."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 from urllib.parse import urlsplit
 
-from chassis.egress import EgressError, Opened, Request, Response
+from chassis.egress import Credential, EgressError, Opened, Request, Response
 from executor.node import Outside
 
 
@@ -42,9 +42,19 @@ class Told:
         tell(str(response.status), level, response.url, status=response.status, bytes=len(response.body))
         return response
 
-    async def open_tcp(self, host: str, port: int, *, timeout_s: float = 10.0) -> Opened:
+    async def open_tcp(
+        self,
+        host: str,
+        port: int,
+        *,
+        usual: Container[int],
+        credential: Credential | None,
+        timeout_s: float = 10.0,
+    ) -> Opened:
         try:
-            opened = await self._egress.open_tcp(host, port, timeout_s=timeout_s)
+            opened = await self._egress.open_tcp(
+                host, port, usual=usual, credential=credential, timeout_s=timeout_s
+            )
         except EgressError as error:
             self._tell(f"{host}: no connection", "warning", host=host, port=port, code=error.code)
             raise

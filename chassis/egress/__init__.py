@@ -1,6 +1,12 @@
 """The one guarded way out: HTTP calls and TCP connections to checked addresses."""
 
-from chassis.egress.addresses import AllowedTarget, BadAllowList, parse_allowed
+from chassis.egress.addresses import (
+    POSTGRES_PORTS,
+    REDIS_PORTS,
+    AllowedTarget,
+    BadAllowList,
+    parse_allowed,
+)
 from chassis.egress.client import Egress, EgressLimits
 from chassis.egress.credentials import Credential
 from chassis.egress.errors import CredentialNotAllowed, EgressError, Reason
@@ -21,6 +27,8 @@ __all__ = [
     "AllowedTarget",
     "BadAllowList",
     "parse_allowed",
+    "POSTGRES_PORTS",
+    "REDIS_PORTS",
     "Resolve",
     "SystemResolver",
 ]

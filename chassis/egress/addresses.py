@@ -22,6 +22,9 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 HTTP_PORTS: Final = frozenset({80, 443, *range(8000, 9000)})
 MAIL_PORTS: Final = frozenset({25, 465, 587, 2525})
+POSTGRES_PORTS: Final = frozenset({5432, 5433, 6432, 6543, 25060, 25061})
+"""The database's own, and those of poolers and of common hosts."""
+REDIS_PORTS: Final = frozenset({6379, 6380, 25061})
 
 _PRIVATE_4: Final = tuple(
     map(
@@ -83,21 +86,25 @@ class BadAllowList(ValueError):
 
 
 class AllowedTarget(Struct, frozen=True):
-    """Addresses that the instance's admin lets workflows reach, on some ports or (None) on the usual ones."""
+    """Addresses that the instance's admin lets workflows reach, on some ports or (None) on those of the web.
+
+    Never without being named on those of databases: whoever opened a network for calls did not think of a Redis in it that
+    asks nobody for a password.
+    """
 
     cidr: Network
     ports: range | None = None
 
-    def covers(self, address: Address, port: int, usual: Container[int]) -> bool:
+    def covers(self, address: Address, port: int) -> bool:
         if address.version != self.cidr.version or address not in self.cidr:
             return False
         if self.cidr.num_addresses > 1 and _in_any(address, _ONLY_ALONE):
             return False
-        return port in (usual if self.ports is None else self.ports)
+        return port in (HTTP_PORTS if self.ports is None else self.ports)
 
 
 def parse_allowed(text: str) -> tuple[AllowedTarget, ...]:
-    """Read `10.0.0.0/8, 127.0.0.1/32:8080, [fd00::/8]:8000-8999, 192.168.0.0/16:*`. Without ports: the usual ones."""
+    """Read `10.0.0.0/8, 127.0.0.1/32:8080, [fd00::/8]:8000-8999, 192.168.0.0/16:*`. Without ports: those of the web."""
     return tuple(_target(entry) for entry in text.replace(",", " ").split())
 
 
@@ -139,7 +146,7 @@ def may_reach(text: str, port: int, usual: Container[int], allow: Sequence[Allow
         return False
     if is_public(address) and port in usual:
         return True
-    return any(target.covers(address, port, usual) for target in allow)
+    return any(target.covers(address, port) for target in allow)
 
 
 def _in_any(address: Address, networks: Sequence[Network]) -> bool:

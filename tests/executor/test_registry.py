@@ -49,6 +49,8 @@ OURS = {
     "s3.get",
     "s3.list",
     "s3.put",
+    "postgres.query",
+    "redis.command",
     "xml.build",
     "xml.read",
 }
