@@ -46,7 +46,7 @@ def examine(arrows: Arrows) -> Topology:
 
 
 def _order(arrows: Arrows) -> tuple[NodeId, ...]:
-    """Kahn's algorithm; among nodes that may come next, the one that was drawn first."""
+    """Kahn's algorithm: the starts as they were drawn, then every node as soon as all that leads to it has its place."""
     open_edges = dict.fromkeys(arrows, 0)
     for targets in arrows.values():
         for target in targets:

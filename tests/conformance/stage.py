@@ -18,9 +18,10 @@ from chassis.testing.world import World as SimulatedWorld
 from contracts import errors, messages
 from contracts.codec import encode
 from contracts.commits import Commit
+from contracts.limits import INLINE_BYTES
 from contracts.messages import Message, StartRun
 from contracts.nodes import NodeSpec, Port
-from contracts.payloads import Blob, Inline
+from contracts.payloads import Blob, Inline, Payload
 from contracts.plans import Plan
 from contracts.runs import Cause, RunEvent
 from contracts.workflows import Fault
@@ -300,9 +301,14 @@ class _Stage:
 
     def _done(self, success: told.Success) -> Message:
         output = encode("x" * success.large_output) if success.large_output else bytes(success.output)
-        return messages.StepDone(
-            **self._attempt(success), output=Inline(value=Raw(output)), ports=success.ports
-        )
+        return messages.StepDone(**self._attempt(success), output=self._kept(output), ports=success.ports)
+
+    def _kept(self, output: bytes) -> Payload:
+        """As whoever brings a value does it: a large one lies in the store before anybody hears of it."""
+        if len(output) <= INLINE_BYTES:
+            return Inline(value=Raw(output))
+        self._shelf.kept[digest(output)] = output
+        return Blob(sha256=digest(output), size=len(output))
 
     def _broken(self, failure: told.Failure) -> Message:
         return messages.StepBroken(
@@ -346,7 +352,7 @@ class _Stage:
             step=resolution.step,
             attempt=doubted if resolution.attempt is None else resolution.attempt,
             resolution=resolution.resolution,
-            output=Inline(value=resolution.output),
+            output=self._kept(bytes(resolution.output)),
         )
 
     def _unparked(self, _unparking: told.Unparking) -> Message:
