@@ -74,8 +74,10 @@ def access() -> dict[str, Access]:
         "orchestrator": (
             *("run.*.*", "task.>", "timer.*.*.*", "inbox.*.bundle", "cancel.*.*", "reply.*.*.*"),
             *(*_DEAD, *_PUT_BLOBS, *_ANNOUNCE),
+            # What a schedule decided, and asking for the runs that it starts.
+            *("sched.*.*", "orch.*"),
             *(f"{inbox_prefix(asker)}.>" for asker in (*SERVICES, SUPERVISOR)),
-            *_reads("RUNS", "TASKS", "INBOX", _BLOBS, _NODES, _MARKS),
+            *_reads("RUNS", "DOMAIN", "SCHEDULES", "TASKS", "INBOX", _BLOBS, _NODES, _MARKS),
             *(f"$JS.API.CONSUMER.{verb}.INBOX.*" for verb in ("MSG.NEXT", "INFO", "RESET", "UNPIN")),
             *_acknowledges("INBOX"),
             "$JS.API.STREAM.PURGE.INBOX",
@@ -93,7 +95,7 @@ def access() -> dict[str, Access]:
         "projections": (
             *(*_CALLS, "anchor.*", *_DEAD, *_PUT_BLOBS, *_MARK),
             *_reads("RUNS", "DOMAIN", "ANCHORS", "INBOX", _BLOBS, _NODES, _MARKS),
-            *_follows("RUNS", "DOMAIN", "HOOKS", "DLQ", "LOGS"),
+            *_follows("RUNS", "DOMAIN", "SCHEDULES", "HOOKS", "DLQ", "LOGS"),
             *_looks("EFFECTS"),
             # The archiver lets go of what Postgres has; the collector of what no history names.
             *(f"$JS.API.STREAM.PURGE.{stream}" for stream in ("RUNS", "DOMAIN", "EFFECTS", _BLOBS)),

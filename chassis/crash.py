@@ -20,6 +20,11 @@ POINTS: Final = (
     "effect.after_claim",
     "effect.after_call",
     "outcome.after_told",
+    "schedule.before_append",
+    "schedule.after_append",
+    "schedule.before_start",
+    "schedule.after_start",
+    "schedule.after_wake",
     "project.after_batch",
     "archive.after_purge",
 )

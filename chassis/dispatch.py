@@ -14,7 +14,7 @@ from msgspec import Struct
 from chassis.ports import Away, Inbox, Signals
 from contracts.codec import Malformed, decode_answers, encode, encode_bundle
 from contracts.limits import BUNDLE_BYTES, BUNDLE_MESSAGES
-from contracts.messages import Answer, Message
+from contracts.messages import Answer, Said
 from contracts.subjects import call, partition
 
 CALL_SECONDS: Final = 2.0
@@ -38,7 +38,7 @@ class Dispatch:
         self._under_way: set[int] = set()
         self._wake = asyncio.Event()
 
-    async def send(self, message: Message) -> Answer:
+    async def send(self, message: Said) -> Answer:
         """The owner's answer, or `QUEUED`. Raises `Away` when nothing took the message: nothing was accepted.
 
         Safe to repeat: every message is idempotent at its owner.

@@ -227,6 +227,32 @@ TRIGGERS: Final = Table(
     _long("head_version"),
     _long("epoch"),
     _long("sequence"),
+    _text("kind"),
+    _text("schedule", null=True),
+    schema="read",
+)
+
+SCHEDULES: Final = Table(
+    "schedules",
+    METADATA,
+    _text("org", key=True),
+    _text("id", key=True),
+    _long("revision"),
+    _time("next", null=True),
+    _text("trouble"),
+    _time("last", null=True),
+    _text("last_run", null=True),
+    _text("last_result"),
+    _text("last_error"),
+    _time("last_missed", null=True),
+    _long("fired"),
+    _long("missed"),
+    _long("refused"),
+    _time("updated"),
+    _time("look_at", null=True),
+    _long("head_version"),
+    _long("epoch"),
+    _long("sequence"),
     schema="read",
 )
 

@@ -12,8 +12,9 @@ from msgspec import Raw
 
 from contracts.commits import Commit, DomainCommit, Envelope
 from contracts.limits import JSON_DEPTH
-from contracts.messages import Answer, Message
+from contracts.messages import Answer, Said
 from contracts.runs import RunEvent
+from contracts.schedules import ScheduleCommit, ScheduleEvent
 from contracts.triggers import TriggerEvent
 from contracts.upcasts import CURRENT, upcast
 from contracts.workflows import KeyEvent, OrgEvent, SecretEvent, WorkflowEvent
@@ -93,11 +94,11 @@ encoder: Final = msgspec.json.Encoder()
 encode: Final = encoder.encode
 
 decode_envelope: Final = Decoder[Envelope](Envelope)
-decode_message: Final = Decoder[Message](Message)
+decode_message: Final = Decoder[Said](Said)
 decode_answers: Final = Decoder[list[Answer]](list[Answer])
 decode_json: Final = Decoder[Any](Any)
 _raws: Final = Decoder[list[Raw]](list[Raw])
-_bundle: Final = msgspec.json.Decoder(list[Message])
+_bundle: Final = msgspec.json.Decoder(list[Said])
 _run_commit: Final[msgspec.json.Decoder[Commit[RunEvent]]] = msgspec.json.Decoder(Commit[RunEvent])
 _DOMAIN: Final[dict[str, tuple[Any, msgspec.json.Decoder[Any]]]] = {
     name: (union, msgspec.json.Decoder(DomainCommit[union]))  # type: ignore[valid-type]  # The union is a value here.
@@ -110,13 +111,16 @@ _DOMAIN: Final[dict[str, tuple[Any, msgspec.json.Decoder[Any]]]] = {
     )
 }
 AGGREGATES: Final = tuple(_DOMAIN)
+_schedule_commit: Final = msgspec.json.Decoder(ScheduleCommit)
 
 
 def _tags(union: Any) -> frozenset[str]:
     return frozenset(str(kind.__struct_config__.tag) for kind in get_args(union) or (union,))
 
 
-_KNOWN: Final = {"run": _tags(RunEvent)} | {name: _tags(union) for name, (union, _) in _DOMAIN.items()}
+_KNOWN: Final = {"run": _tags(RunEvent), "schedule": _tags(ScheduleEvent)} | {
+    name: _tags(union) for name, (union, _) in _DOMAIN.items()
+}
 
 
 def is_current(event: Any) -> bool:
@@ -147,6 +151,17 @@ def decode_domain_commit(body: bytes, aggregate: str) -> DomainCommit[Any]:
     if all(map(is_current, commit.events)):
         return commit
     return _decode_old(body, aggregate, decoder)
+
+
+def decode_schedule_commit(body: bytes) -> ScheduleCommit:
+    """One commit of SCHEDULES with today's event shapes. Raises `Unknown` or `Malformed`."""
+    try:
+        commit = _schedule_commit.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return _decode_old(body, "schedule", _schedule_commit)
+    if all(map(is_current, commit.events)):
+        return commit
+    return _decode_old(body, "schedule", _schedule_commit)
 
 
 class _Stamp(msgspec.Struct, frozen=True):
@@ -182,7 +197,7 @@ def encode_bundle(messages: list[bytes]) -> bytes:
     return b"[" + b",".join(messages) + b"]"
 
 
-def decode_bundle(body: bytes) -> list[Message | Malformed]:
+def decode_bundle(body: bytes) -> list[Said | Malformed]:
     """The messages of a bundle (or a single one). What cannot be read stands as `Malformed` in its place."""
     if body[:1] != b"[":
         return [_message(body)]
@@ -196,7 +211,7 @@ def decode_bundle(body: bytes) -> list[Message | Malformed]:
         return [malformed]
 
 
-def _message(body: bytes | Raw) -> Message | Malformed:
+def _message(body: bytes | Raw) -> Said | Malformed:
     try:
         return decode_message(body)
     except Malformed as malformed:

@@ -60,6 +60,10 @@ _ROWS: Final = (
         401,
         "The delivery's signature, token or password is wrong or its time is too far off.",
     ),
+    # Schedules
+    ErrorCode(
+        "schedule.unusable", 422, "The schedule cannot be kept: a field, a date or the time zone is wrong."
+    ),
     # Compiling a workflow
     ErrorCode("workflow.limit", 422, "More nodes, edges or bytes than a workflow may have."),
     ErrorCode("workflow.no_nodes", 422, "A workflow needs at least one node."),

@@ -121,6 +121,22 @@ WEBHOOKS_PER_MINUTE: Final = 6_000
 API_CALLS_PER_MINUTE: Final = 600
 REPLAY_SECONDS: Final = 300
 
+# --- Schedules --------------------------------------------------------------------------------
+CRON_CHARS: Final = 200
+ZONE_CHARS: Final = 64
+INTERVAL_SECONDS: Final = 366 * 24 * 3600
+EXCLUDED_DATES: Final = 400
+LATE_SECONDS: Final = 3600
+SCHEDULE_BODY_BYTES: Final = 16 * KIB
+FIRES_AT_ONCE: Final = 100
+"""Runs that one decision about a schedule starts, and the most that make up for missed times."""
+MISSED_COUNTED: Final = 1_000
+"""Missed times are counted one by one up to here."""
+FIRES_KEPT: Final = 1_000
+"""Commits of one schedule that stay in the log."""
+FIRES_SHOWN: Final = 100
+"""Coming times that are told at once."""
+
 # --- The disk of the log, as shares of its quota -----------------------------------------------
 DISK_STOPS_UPLOADS: Final = 0.75
 DISK_STOPS_STARTS: Final = 0.85

@@ -1,6 +1,7 @@
 """What is said to a run's owner, and what the owner answers. A message says when to look; the state says what to do."""
 
-from typing import Annotated, Any, Literal, TypeAlias
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from msgspec import Meta, Raw, Struct, field
 
@@ -99,6 +100,15 @@ class Look(RunMessage, frozen=True, kw_only=True, tag="look"):
     """Look at the run: emit again what nobody answered, close what is overdue."""
 
 
+class ScheduleLook(RunMessage, frozen=True, kw_only=True, tag="schedule.look"):
+    """Look at a schedule, whose trigger's id stands as `run`: fire what is due, have us woken for what comes next."""
+
+    wait: ClassVar[WaitName] = "schedule"
+    """There is one wake-up for each schedule: the next one."""
+    due: datetime | None = None
+    """Set in a wake-up: the planned time for which it was armed."""
+
+
 class CancelRun(RunMessage, frozen=True, kw_only=True, tag="run.cancel"):
     actor: Actor
     opening: Count = 0
@@ -142,6 +152,9 @@ Message: TypeAlias = (
     | ResolveDoubt
     | UnparkRun
 )
+
+Said: TypeAlias = Message | ScheduleLook
+"""Whatever is said to the owner of a partition."""
 
 
 class Responded(Struct, frozen=True, kw_only=True, omit_defaults=True):

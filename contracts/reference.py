@@ -11,8 +11,8 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from contracts import commits, messages, nodes, plans, runs, triggers, workflows
-from contracts.cloudevents import DOMAIN_COMMITTED, RUN_COMMITTED
+from contracts import commits, messages, nodes, plans, runs, schedules, triggers, workflows
+from contracts.cloudevents import DOMAIN_COMMITTED, RUN_COMMITTED, SCHEDULE_COMMITTED
 from contracts.codec import AGGREGATES
 from contracts.streams import OWNERS, STREAMS
 from contracts.upcasts import CURRENT
@@ -30,6 +30,23 @@ _DOMAIN: Final = {
 }
 
 
+class _Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the commits of an aggregate lie."""
+
+    address: str
+    id: str
+    stream: str
+    kind: str
+
+
+_PLACES: Final = {
+    "run": _Place(address="run.{org}.{run}", id="run", stream="RUNS", kind=RUN_COMMITTED),
+    "schedule": _Place(
+        address="sched.{org}.{schedule}", id="schedule", stream="SCHEDULES", kind=SCHEDULE_COMMITTED
+    ),
+}
+
+
 def event_types(union: Any) -> list[type[msgspec.Struct]]:
     """The structs of a tagged union."""
     return list(get_args(union) or (union,))
@@ -37,19 +54,24 @@ def event_types(union: Any) -> list[type[msgspec.Struct]]:
 
 def every_event() -> dict[str, list[type[msgspec.Struct]]]:
     """The event types of every aggregate, `run` first."""
-    return {"run": event_types(runs.RunEvent)} | {name: event_types(_DOMAIN[name]) for name in AGGREGATES}
+    return {
+        "run": event_types(runs.RunEvent),
+        **{name: event_types(_DOMAIN[name]) for name in AGGREGATES},
+        "schedule": event_types(schedules.ScheduleEvent),
+    }
 
 
 def schemas() -> dict[str, Any]:
     """One JSON Schema of all that crosses a boundary, by type name."""
     kinds = [kind for kinds in every_event().values() for kind in kinds]
-    kinds += event_types(messages.Message)
+    kinds += event_types(messages.Said)
     kinds += [
         messages.Answer,
         messages.Responded,
         messages.Task,
         messages.EffectClaim,
         messages.CancelAttempts,
+        schedules.ScheduleCommit,
     ]
     kinds += [triggers.Hook, nodes.NodeSpec, plans.Plan, workflows.Workflow, workflows.Fault]
     _, components = msgspec.json.schema_components(
@@ -70,17 +92,18 @@ def asyncapi() -> dict[str, Any]:
     operations: dict[str, Any] = {}
     parts: dict[str, Any] = {}
     for aggregate, kinds in every_event().items():
-        run = aggregate == "run"
-        address = "run.{org}.{run}" if run else f"evt.{{org}}.{aggregate}.{{id}}"
+        place = _PLACES.get(aggregate) or _Place(
+            address=f"evt.{{org}}.{aggregate}.{{id}}", id="id", stream="DOMAIN", kind=DOMAIN_COMMITTED
+        )
         names = [_tag(kind) for kind in kinds]
         channels[aggregate] = {
-            "address": address,
+            "address": place.address,
             "title": f"Commits of every {aggregate}",
             "description": "One message is one commit of 1..n events, a CloudEvent in binary mode.",
-            "parameters": {"org": {}, "run" if run else "id": {}},
+            "parameters": {"org": {}, place.id: {}},
             "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
-            "x-stream": "RUNS" if run else "DOMAIN",
-            "x-ce-type": RUN_COMMITTED if run else DOMAIN_COMMITTED,
+            "x-stream": place.stream,
+            "x-ce-type": place.kind,
         }
         operations[f"follow-{aggregate}"] = {
             "action": "send",

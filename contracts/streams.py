@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct
 
 from contracts import subjects
-from contracts.limits import LEASE_SECONDS, MIB, PARTITIONS
+from contracts.limits import FIRES_KEPT, LEASE_SECONDS, MIB, PARTITIONS
 
 _SECOND: Final = 1_000_000_000
 _DAY: Final = 24 * 3600 * _SECOND
@@ -130,9 +130,9 @@ STREAMS: Final = (
     Stream(
         name=subjects.SCHEDULES,
         subjects=("sched.*.*",),
-        what="Fires of schedules, missed and skipped ones.",
+        what="Fires of schedules and missed ones: the newest of each schedule; the last commit holds the whole state.",
         writer="orchestrator",
-        config=_WITH_HISTORY,
+        config=_WITH_HISTORY | {"max_msgs_per_subject": FIRES_KEPT},
     ),
     Stream(
         name=subjects.ANCHORS,

@@ -84,6 +84,11 @@ def cancel(org: str, run_id: str) -> str:
 CANCEL_ALL = "cancel.>"
 
 
+def schedule(org: str, trigger: str) -> str:
+    """What became of a schedule's planned times."""
+    return f"sched.{org}.{trigger}"
+
+
 def hook(org: str, trigger: str) -> str:
     return f"hook.{org}.{trigger}"
 

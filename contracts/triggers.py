@@ -20,6 +20,7 @@ from contracts.limits import (
     Text,
 )
 from contracts.payloads import Payload, null
+from contracts.schedules import Schedule
 
 
 class NoAuthentication(Struct, frozen=True, kw_only=True, tag_field="scheme", tag="none"):
@@ -127,6 +128,19 @@ class TriggerChanged(_TriggerFact, frozen=True, kw_only=True, tag="trigger.chang
     webhook: Webhook
 
 
+class ScheduleCreated(_TriggerFact, frozen=True, kw_only=True, tag="trigger.schedule-created"):
+    """The clock starts runs of this workflow."""
+
+    name: Name
+    workflow: Id
+    schedule: Schedule
+
+
+class ScheduleChanged(_TriggerFact, frozen=True, kw_only=True, tag="trigger.schedule-changed"):
+    name: Name
+    schedule: Schedule
+
+
 class TokenRotated(_TriggerFact, frozen=True, kw_only=True, tag="trigger.token-rotated"):
     token: Sha256
     test_token: Sha256
@@ -154,6 +168,8 @@ class TriggerDeleted(_TriggerFact, frozen=True, kw_only=True, tag="trigger.delet
 TriggerEvent: TypeAlias = (
     TriggerCreated
     | TriggerChanged
+    | ScheduleCreated
+    | ScheduleChanged
     | TokenRotated
     | TriggerBound
     | TriggerEnabled

@@ -46,6 +46,7 @@ from gateway.runs.routes import Reading
 from gateway.runs.store import Runs
 from gateway.secrets.store import Secrets
 from gateway.triggers.binding import Binding
+from gateway.triggers.looks import Looks
 from gateway.triggers.queries import TriggerQueries
 from gateway.triggers.redelivery import Redelivery
 from gateway.triggers.store import Triggers
@@ -144,8 +145,9 @@ def gateway_of(  # What the world offers.
     domain = Domain(js.domain, clock, RELEASE)
     directory = Directory(js.reader(DOMAIN))
     places = Places(PostgresPositions(postgres))
-    binding = Binding(domain, directory, places)
     dispatch = Dispatch(js.signals, js.inbox)
+    looks = Looks(dispatch)
+    binding = Binding(domain, directory, places, looks)
     histories = StoredHistories(postgres, js.log)
     tail = Tail(js.reader(RUNS), js.log)
     run_queries, trigger_queries = RunQueries(postgres), TriggerQueries(postgres)
@@ -161,7 +163,16 @@ def gateway_of(  # What the world offers.
         disk_is_full=lambda: js.disk.state.stops_starts,
     )
     secrets = Secrets(vault, domain, places, egress)
-    triggers = Triggers(domain, binding, secrets, places, Language(kept=16), settings.public_url)
+    triggers = Triggers(
+        domain=domain,
+        binding=binding,
+        secrets=secrets,
+        places=places,
+        language=Language(kept=16),
+        looks=looks,
+        clock=clock,
+        public_url=settings.public_url,
+    )
 
     live = Live(
         tail,

@@ -12,6 +12,8 @@ from msgspec import Struct, structs
 from chassis.ports import Reader, Stored
 from contracts.codec import Malformed, Unknown, decode_domain_commit
 from contracts.triggers import (
+    ScheduleChanged,
+    ScheduleCreated,
     TokenRotated,
     TriggerBound,
     TriggerChanged,
@@ -56,6 +58,8 @@ def evolve(trigger: Trigger | None, event: TriggerEvent, org: str, trigger_id: s
     if trigger is None:
         return None
     match event:
+        case ScheduleCreated() | ScheduleChanged():
+            return trigger  # The clock's, and no address.
         case TriggerChanged():
             return structs.replace(trigger, webhook=event.webhook)
         case TokenRotated():

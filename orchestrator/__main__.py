@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from chassis.archive import commits_of
 from chassis.clock import SystemClock
+from chassis.dispatch import Dispatch
 from chassis.expressions import Language
 from chassis.expressions.worker import WorkerProcess
 from chassis.http import health_app, serve
@@ -20,11 +21,13 @@ from chassis.settings import Settings
 from chassis.telemetry import Metrics, Tracer, notes_of, tracer_for
 from orchestrator.answers import Replies
 from orchestrator.catalogue import SPECS
+from orchestrator.domain import Domain
 from orchestrator.emission import Emission
 from orchestrator.evaluation import Compiled
 from orchestrator.judge import Judge
 from orchestrator.past import Past
 from orchestrator.questions import Questions
+from orchestrator.schedules import Schedules
 from orchestrator.service import Orchestrator
 from orchestrator.sources import Sources
 
@@ -64,6 +67,20 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
             past=Past(PostgresRunIds(postgres), horizon, clock),
         )
         ownership = js.ownership()
+        dispatch = Dispatch(js.signals, js.inbox)
+        lateness = metrics.histogram(
+            "orchestrator_schedule_lateness_seconds", "How long after its planned time a run was asked for."
+        )
+        schedules = Schedules(
+            history=js.schedules,
+            domain=Domain(js.domain),
+            sender=dispatch,
+            inbox=js.inbox,
+            dead_letters=js.letters,
+            clock=clock,
+            is_full=lambda: js.disk.state.stops_starts,
+            lateness=lateness.observe,
+        )
         orchestrator = Orchestrator(
             history=js.log,
             ownership=ownership,
@@ -76,6 +93,7 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
             dead_letters=js.letters,
             clock=clock,
             tracer=tracer,
+            schedules=schedules,
         )
         questions = Questions(
             signals=js.signals,
@@ -88,12 +106,19 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
         metrics.counters(
             "orchestrator_work_total", "What was done, by kind.", "kind", lambda: dict(orchestrator.counts)
         )
+        metrics.counters(
+            "orchestrator_schedules_total",
+            "What became of planned times, by kind; `missed` is the one to be woken for.",
+            "kind",
+            lambda: dict(schedules.counts),
+        )
 
         async def unready() -> list[str]:
             return js.unready()
 
         beside.create_task(js.run())
         beside.create_task(questions.serve())
+        beside.create_task(dispatch.run())
         beside.create_task(horizon.run())
         for spec in SPECS.values():
             await js.catalogue.announce(spec)

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import structlog
@@ -28,7 +29,9 @@ from chassis.telemetry import Tracer, trace_id
 from contracts.codec import Malformed, decode_bundle, encode
 from contracts.errors import Failure
 from contracts.messages import (
+    Answer,
     Look,
+    ScheduleLook,
     StartRun,
 )
 from contracts.runs import AttemptScheduled, WaitOpened
@@ -43,6 +46,7 @@ from orchestrator.letters import Envelope, Letter, is_for_the_archive, is_wished
 from orchestrator.letting_go import LettingGo
 from orchestrator.memory import Known, Memory
 from orchestrator.run import Run, outstanding
+from orchestrator.schedules import Schedules
 from orchestrator.sources import Sources
 
 log = structlog.get_logger()
@@ -70,7 +74,9 @@ class Orchestrator:
         dead_letters: Letters,
         clock: Clock,
         tracer: Tracer | None = None,
+        schedules: Schedules | None = None,
     ) -> None:
+        """`schedules`: None where nothing is started by the clock."""
         self._log = history
         self._ownership = ownership
         self._emission = emission
@@ -79,6 +85,7 @@ class Orchestrator:
         self._replies = replies
         self._clock = clock
         self._tracer = tracer or Tracer()
+        self._schedules = schedules
         self._memory = Memory()
         self._ready: dict[str, list[Letter]] = {}
         self._preparing: dict[str, list[Letter]] = {}
@@ -105,6 +112,8 @@ class Orchestrator:
                 self._kick()
             self._released = True
             self._letting_go.end()
+            if self._schedules is not None:
+                self._schedules.release()
 
     # --- What arrives -------------------------------------------------------------------------
 
@@ -124,8 +133,16 @@ class Orchestrator:
             if isinstance(message, Malformed):
                 refusal = self._dead_letters.refuse_malformed(envelope, place, message, arrival.body)
                 self._tasks.create_task(refusal)
+            elif isinstance(message, ScheduleLook):
+                self._look_at_schedule(message, partial(envelope.answer, place))
             else:
                 self._route(Letter(message, envelope, place))
+
+    def _look_at_schedule(self, message: ScheduleLook, answer: Callable[[Answer], None]) -> None:
+        if self._schedules is None:
+            answer(Answer(run=message.run, result="nothing"))
+        else:
+            self._schedules.look(message, answer, self._tasks)
 
     def _route(self, letter: Letter) -> None:
         run_id = letter.message.run

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,8 @@ from chassis.postgres import Pool, pool
 from chassis.sealing import KeyFileUnusable, SigningKey
 from chassis.settings import Settings
 from chassis.telemetry import Metrics, notes_of
-from contracts.subjects import ANCHORS, DLQ, HOOKS, RUNS
+from contracts.messages import Said
+from contracts.subjects import ANCHORS, DLQ, DOMAIN, HOOKS, RUNS, SCHEDULES
 from projections.anchors import Anchors, PostgresHeads
 from projections.archiver import Archiver, Tombstones
 from projections.collector import Collector
@@ -33,11 +34,12 @@ from projections.pending import pending
 from projections.projector import Projection
 from projections.reference_tables import ReferenceTables
 from projections.run_tables import RunTables
+from projections.schedules import ScheduleTables
 from projections.service import Line, Parts, Watch, reasons, serve
 from projections.shelf import PostgresShelf
-from projections.stragglers import PostgresStragglers
+from projections.stragglers import OverdueSchedules, PostgresStragglers
 from projections.streams import JetStreamStreams, StreamFacts
-from projections.sweeper import Sweeper
+from projections.sweeper import Straggler, Stragglers, Sweeper, look_at_run, look_at_schedule
 from projections.taking_up import take_up
 
 log = structlog.get_logger()
@@ -72,7 +74,15 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                 lines=lines,
                 epochs={name: each.epoch for name, each in facts.items()},
                 watch=Watch(streams, facts, lines),
-                sweeper=_sweeper(js, postgres, clock, figures, lines),
+                sweeper=_sweeper(js, PostgresStragglers(postgres), clock, figures, _of(lines, RUNS)),
+                schedule_sweeper=_sweeper(
+                    js,
+                    OverdueSchedules(postgres),
+                    clock,
+                    figures,
+                    _of(lines, DOMAIN, SCHEDULES),
+                    look_at_schedule,
+                ),
                 archiver=Archiver(
                     PostgresShelf(postgres),
                     streams,
@@ -114,16 +124,25 @@ async def _safe_to_go_on(
     return None
 
 
-def _sweeper(js: JetStream, postgres: Pool, clock: Clock, figures: Figures, lines: Sequence[Line]) -> Sweeper:
-    dispatch = Dispatch(js.signals, js.inbox)
-    runs = next(line.progress for line in lines if line.progress.stream == RUNS)
-    return Sweeper(
-        PostgresStragglers(postgres),
-        dispatch,
-        clock,
-        figures,
-        lambda: runs.lag_seconds(clock.now().timestamp()),
-    )
+def _sweeper(
+    js: JetStream,
+    stragglers: Stragglers,
+    clock: Clock,
+    figures: Figures,
+    rows_of: Sequence[Progress],
+    look: Callable[[Straggler], Said] = look_at_run,
+) -> Sweeper:
+    """`rows_of`: the projections whose rows it goes by."""
+
+    def lag() -> float:
+        now = clock.now().timestamp()
+        return max(progress.lag_seconds(now) for progress in rows_of)
+
+    return Sweeper(stragglers, Dispatch(js.signals, js.inbox), clock, figures, lag, look)
+
+
+def _of(lines: Sequence[Line], *streams: str) -> list[Progress]:
+    return [line.progress for line in lines if line.progress.stream in streams]
 
 
 def collector(
@@ -146,6 +165,7 @@ def _lines(js: JetStream, postgres: Pool, figures: Figures) -> list[Line]:
         DomainTables(postgres, js.letters, figures),
         DeliveryTable(postgres, js.letters, figures),
         DeadLetterTable(postgres),
+        ScheduleTables(postgres, js.letters, figures),
     )
     return [
         Line(

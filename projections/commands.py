@@ -8,7 +8,7 @@ from chassis.jetstream import jetstream
 from chassis.lifecycle import CannotStart
 from chassis.postgres import pool
 from chassis.settings import Settings
-from contracts.subjects import DLQ, DOMAIN, HOOKS, RUNS
+from contracts.subjects import DLQ, DOMAIN, HOOKS, RUNS, SCHEDULES
 from projections.rebuild import Rebuild, Rebuilt, Sources
 from projections.repair import Repair, Repaired
 from projections.streams import JetStreamStreams
@@ -39,7 +39,8 @@ async def rebuild(
         sources = Sources(
             hooks=js.reader(HOOKS),
             dead_letters=js.reader(DLQ),
-            facts={name: await streams.facts(name) for name in (RUNS, DOMAIN, HOOKS, DLQ)},
+            schedules=js.reader(SCHEDULES),
+            facts={name: await streams.facts(name) for name in (RUNS, DOMAIN, HOOKS, DLQ, SCHEDULES)},
         )
         return await Rebuild(owner, postgres, sources, ddl, clock).run(verify=verify)
 

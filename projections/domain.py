@@ -240,6 +240,16 @@ def _trigger_changed(scene: _Scene, event: triggers.TriggerCreated | triggers.Tr
     scene.row.updated = scene.at
 
 
+def _schedule_created(scene: _Scene, event: triggers.ScheduleCreated) -> None:
+    scene.row.kind, scene.row.workflow = "schedule", event.workflow
+    _schedule_changed(scene, event)
+
+
+def _schedule_changed(scene: _Scene, event: triggers.ScheduleCreated | triggers.ScheduleChanged) -> None:
+    scene.row.name, scene.row.schedule = text(event.name), text(encode(event.schedule).decode(), VARS_CHARS)
+    scene.row.updated = scene.at
+
+
 def _rotated(scene: _Scene, event: triggers.TokenRotated) -> None:
     scene.row.token, scene.row.test_token, scene.row.updated = event.token, event.test_token, scene.at
 
@@ -293,6 +303,8 @@ _EFFECTS: Final[dict[type, Callable[[_Scene, Any], None]]] = {
     workflows.KeyRevoked: _revoked,
     triggers.TriggerCreated: _trigger_created,
     triggers.TriggerChanged: _trigger_changed,
+    triggers.ScheduleCreated: _schedule_created,
+    triggers.ScheduleChanged: _schedule_changed,
     triggers.TokenRotated: _rotated,
     triggers.TriggerBound: _bound,
     triggers.TriggerEnabled: _enabled,

@@ -14,7 +14,7 @@ from msgspec import Struct
 from chassis.ids import receipt
 from chassis.lifecycle import CannotStart
 from chassis.postgres import Connection, Pool, connected
-from contracts.subjects import DLQ, DOMAIN, HOOKS, RUNS
+from contracts.subjects import DLQ, DOMAIN, HOOKS, RUNS, SCHEDULES
 from projections import queries
 from projections.models import Position
 from projections.streams import StreamFacts, Streams
@@ -40,6 +40,8 @@ FOLLOWED: Final = (
     # Bounded and stored lazily: their last messages may go with the power.
     Followed("deliveries", HOOKS, truth=False),
     Followed("dead_letters", DLQ, truth=False),
+    # The newest commits of each schedule: what is counted of it begins anew with them.
+    Followed("schedules", SCHEDULES, truth=False),
 )
 
 

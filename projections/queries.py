@@ -103,6 +103,7 @@ DEAD_LETTERS: Final = Shape("dead_letters", rows.DeadLetterRow, ("org", "id"), "
 WORKFLOWS: Final = Shape("workflows", rows.WorkflowRow, ("org", "id"), "name")
 VERSIONS: Final = Shape("workflow_versions", rows.VersionRow, ("org", "workflow", "version"), "definition")
 TRIGGERS: Final = Shape("triggers", rows.TriggerRow, ("org", "id"), "name")
+SCHEDULES: Final = Shape("schedules", rows.ScheduleRow, ("org", "id"), "revision")
 SECRETS: Final = Shape("secrets", rows.SecretRow, ("org", "id"), "name")
 API_KEYS: Final = Shape("api_keys", rows.ApiKeyRow, ("org", "id"), "name")
 ORGS: Final = Shape("orgs", rows.OrgRow, ("org", "id"), "name")

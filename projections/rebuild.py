@@ -19,7 +19,7 @@ from chassis.ids import receipt
 from chassis.lifecycle import CannotStart
 from chassis.ports import Letters, Reader
 from chassis.postgres import Pool, connected
-from contracts.subjects import DLQ, DOMAIN, HOOKS, RUNS
+from contracts.subjects import DLQ, DOMAIN, HOOKS, RUNS, SCHEDULES
 from projections import queries
 from projections.archive_reader import ArchiveReader, Page
 from projections.dead_letters import DeadLetterTable
@@ -30,6 +30,7 @@ from projections.guard import FOLLOWED, NEVER
 from projections.models import PostgresRuns, writing
 from projections.projector import BATCH, Projection, advance
 from projections.run_tables import RunTables
+from projections.schedules import ScheduleTables
 from projections.shelf import REBUILD_LOCK
 from projections.streams import StreamFacts
 from projections.verification import Difference, compare
@@ -84,6 +85,7 @@ class Sources(Struct, frozen=True, kw_only=True):
 
     hooks: Reader
     dead_letters: Reader
+    schedules: Reader
     facts: Mapping[str, StreamFacts]
 
 
@@ -117,8 +119,7 @@ class Rebuild:
             seconds = self._clock.seconds() - began
             for index in self._indexes:
                 await owner.execute(f"set search_path to {NEXT}; {index}")
-            await self._follow(HOOKS, self._sources.hooks, self._hooks())
-            await self._follow(DLQ, self._sources.dead_letters, DeadLetterTable(self._pool, NEXT))
+            await self._follow_the_bounded()
             differences = await self._swap(owner, runs, domain, verify=verify)
         return Rebuilt(
             messages=self._progress.messages,
@@ -159,8 +160,14 @@ class Rebuild:
         domain = DomainTables(self._pool, letters, self._figures, schema=NEXT, archive=False)
         return runs, domain
 
-    def _hooks(self) -> DeliveryTable:
-        return DeliveryTable(self._pool, _Silent(), self._figures, schema=NEXT)
+    async def _follow_the_bounded(self) -> None:
+        """What no archive keeps, as far back as the log has it."""
+        pool, figures = self._pool, self._figures
+        hooks = DeliveryTable(pool, _Silent(), figures, schema=NEXT)
+        await self._follow(HOOKS, self._sources.hooks, hooks)
+        await self._follow(DLQ, self._sources.dead_letters, DeadLetterTable(pool, NEXT))
+        schedules = ScheduleTables(pool, _Silent(), figures, schema=NEXT)
+        await self._follow(SCHEDULES, self._sources.schedules, schedules)
 
     async def _replay(self, stream: str, projection: Projection) -> None:
         """From where it is to the end of what the archive has now."""
@@ -194,8 +201,7 @@ class Rebuild:
             await owner.execute("lock table read.positions in exclusive mode")
             await self._replay(RUNS, runs)
             await self._replay(DOMAIN, domain)
-            await self._follow(HOOKS, self._sources.hooks, self._hooks())
-            await self._follow(DLQ, self._sources.dead_letters, DeadLetterTable(self._pool, NEXT))
+            await self._follow_the_bounded()
             await self._take_over()
             if verify:
                 differences = await compare(self._pool, "read", NEXT)

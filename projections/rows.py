@@ -229,6 +229,31 @@ class TriggerRow(Struct, kw_only=True):
     head_version: int = 0
     epoch: int = 0
     sequence: int = 0
+    kind: str = "webhook"
+    schedule: str | None = None
+
+
+class ScheduleRow(Struct, kw_only=True):
+    """`read.schedules`."""
+
+    org: str
+    id: str
+    revision: int = 0
+    next: datetime | None = None
+    trouble: str = ""
+    last: datetime | None = None
+    last_run: str | None = None
+    last_result: str = ""
+    last_error: str = ""
+    last_missed: datetime | None = None
+    fired: int = 0
+    missed: int = 0
+    refused: int = 0
+    updated: datetime
+    look_at: datetime | None = None
+    head_version: int = 0
+    epoch: int = 0
+    sequence: int = 0
 
 
 class SecretRow(Struct, kw_only=True):

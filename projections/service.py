@@ -83,6 +83,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     epochs: Mapping[str, int]
     watch: Watch
     sweeper: Sweeper
+    schedule_sweeper: Sweeper
     archiver: Archiver
     anchors: Anchors
     collector: Collector
@@ -95,7 +96,14 @@ async def serve(parts: Parts, clock: Clock, stopping: Stopping) -> None:
             epoch = parts.epochs[line.progress.stream]
             projector = Projector(line.projection, line.reader, epoch, clock, line.progress)
             tasks.create_task(projector.run())
-        for part in (parts.watch, parts.sweeper, parts.archiver, parts.anchors, parts.collector):
+        for part in (
+            parts.watch,
+            parts.sweeper,
+            parts.schedule_sweeper,
+            parts.archiver,
+            parts.anchors,
+            parts.collector,
+        ):
             tasks.create_task(part.run())
         await stopping.wait()
     try:

@@ -92,11 +92,11 @@ where i.inhparent = 'archive.commits'::regclass order by 1
 """
 _EMPTY: Final = "select not exists (select from archive.commits where week >= $1 and week < $1 + 7)"
 _DROP_GARBAGE: Final = "delete from archive.commits where version < 1 and week + 7 <= $1"
-_PRUNE_OLD_HOOKS: Final = "delete from read.deliveries where stream = 'HOOKS' and time < $1"
+_PRUNE_OLD_HOOKS: Final = "delete from read.deliveries where stream in ('HOOKS', 'SCHEDULES') and time < $1"
 _PRUNE_MANY_HOOKS: Final = """
 delete from read.deliveries d using (
     select org, receipt, row_number() over (partition by org, trigger order by sequence desc) as number
-    from read.deliveries where stream = 'HOOKS'
+    from read.deliveries where stream in ('HOOKS', 'SCHEDULES')
 ) counted
 where d.org = counted.org and d.receipt = counted.receipt and counted.number > $1
 """

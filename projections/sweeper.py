@@ -1,4 +1,4 @@
-"""Has the owners look at runs that should have moved: the net under everything that may get lost on the way.
+"""Has the owners look at runs, and schedules, that should have moved: the net under everything that may get lost on the way.
 
 A shell over ports, so that the simulator runs it too. A look is a message like any other: for a run that is well it
 changes nothing, so this may be wrong as often as it likes, but it must never miss a run for good.
@@ -15,7 +15,7 @@ from msgspec import Struct
 from chassis.clock import Clock
 from chassis.ports import Away
 from chassis.tasks import side_by_side
-from contracts.messages import Answer, Look, Message
+from contracts.messages import Answer, Look, Said, ScheduleLook
 from projections.figures import Figures
 
 log = structlog.get_logger()
@@ -30,7 +30,7 @@ LONGEST_PAUSE: Final = 300.0
 
 
 class Straggler(Struct, frozen=True):
-    """A run that should have moved by now, and its last commit."""
+    """A run that should have moved by now, and its last commit; or a schedule, by its trigger's id."""
 
     org: str
     run: str
@@ -51,11 +51,19 @@ class Stragglers(Protocol):
 class Sender(Protocol):
     """`chassis.dispatch.Dispatch`, or its like."""
 
-    async def send(self, message: Message) -> Answer: ...
+    async def send(self, message: Said) -> Answer: ...
 
     async def run(self) -> None:
         """Carry what is sent, for ever."""
         ...
+
+
+def look_at_run(straggler: Straggler) -> Said:
+    return Look(org=straggler.org, run=straggler.run)
+
+
+def look_at_schedule(straggler: Straggler) -> Said:
+    return ScheduleLook(org=straggler.org, run=straggler.run)
 
 
 class _Looked(Struct, frozen=True):
@@ -74,9 +82,10 @@ class Sweeper:
         clock: Clock,
         figures: Figures,
         lag: Callable[[], float] = lambda: 0.0,
+        look: Callable[[Straggler], Said] = look_at_run,
     ) -> None:
         self._stragglers, self._sender, self._clock = stragglers, sender, clock
-        self._figures, self._lag = figures, lag
+        self._figures, self._lag, self._look_of = figures, lag, look
         self._looked: dict[Key, _Looked] = {}
 
     async def run(self) -> None:
@@ -125,7 +134,7 @@ class Sweeper:
         return True
 
     async def _look(self, straggler: Straggler) -> None:
-        await self._sender.send(Look(org=straggler.org, run=straggler.run))
+        await self._sender.send(self._look_of(straggler))
 
     async def _look_at(self, stragglers: Sequence[Straggler]) -> None:
         """All at once: the dispatch makes bundles of what is waiting."""

@@ -42,6 +42,7 @@ class JetStream:
         self.connection = connection
         self.log = JetStreamLog(connection, subjects.RUNS, batch_from=batch_from)
         self.domain = JetStreamLog(connection, subjects.DOMAIN)
+        self.schedules = JetStreamLog(connection, subjects.SCHEDULES)
         self.effects = JetStreamLog(connection, subjects.EFFECTS)
         self.marks = JetStreamLog(connection, f"KV_{subjects.MARKS_BUCKET}")
         self.signals = JetStreamSignals(connection)

@@ -69,6 +69,8 @@ def _value(kind: inspect.Type) -> Any:  # noqa: C901, PLR0911, PLR0912  # A tabl
             return True
         case inspect.DateTimeType():
             return MOMENT
+        case inspect.DateType():
+            return MOMENT.date()
         case inspect.VarTupleType() | inspect.ListType():
             return [_value(kind.item_type)]
         case inspect.TupleType():

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from chassis.jetstream import JetStream
 from contracts.codec import Malformed, decode_message, encode
-from contracts.messages import Look, Message, UnparkRun
+from contracts.messages import Look, Said, ScheduleLook, UnparkRun
 from contracts.subjects import DLQ, INBOX, TASKS, partition
 from deploy.refusals import Refused
 
@@ -64,8 +64,11 @@ async def redrive(log: JetStream, letter: Kept) -> str:
     return f"letter {letter.number} was said again to run {letter.run}"
 
 
-def messages_of(letter: Kept) -> tuple[Message, UnparkRun]:
-    """What is said to the run's owner: the message or what stands for it, then that the run is taken up."""
+def messages_of(letter: Kept) -> tuple[Said, ...]:
+    """What is said to the run's owner: the message or what stands for it, then that the run is taken up.
+
+    To a schedule's owner: that it shall look.
+    """
     if letter.stream == INBOX:
         try:
             again = decode_message(letter.body.encode())
@@ -73,6 +76,8 @@ def messages_of(letter: Kept) -> tuple[Message, UnparkRun]:
             raise Refused(
                 f"Letter {letter.number} cannot be read by this release either: {malformed}."
             ) from None
+        if isinstance(again, ScheduleLook):
+            return (again,)
     elif letter.stream == TASKS:
         again = Look(org=letter.org, run=letter.run)
     else:

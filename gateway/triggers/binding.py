@@ -14,6 +14,7 @@ from gateway.domain import Cause, Domain, Place
 from gateway.places import Places
 from gateway.rejected import Rejected
 from gateway.triggers import rules
+from gateway.triggers.looks import Looks
 from gateway.triggers.rules import TRIGGER
 from gateway.workflows.rules import WORKFLOW
 
@@ -26,8 +27,8 @@ LOOK_SECONDS: Final = 5.0
 class Binding:
     """One per process. `run` repairs what a process that died left undone."""
 
-    def __init__(self, domain: Domain, directory: Directory, places: Places) -> None:
-        self._domain, self._directory, self._places = domain, directory, places
+    def __init__(self, domain: Domain, directory: Directory, places: Places, looks: Looks) -> None:
+        self._domain, self._directory, self._places, self._looks = domain, directory, places, looks
         self.repaired = 0
 
     async def follow(self, cause: Cause, workflow_id: str, place: Place) -> int:
@@ -85,6 +86,7 @@ class Binding:
                 return False
             raise
         self._places.wrote(cause.org, DOMAIN, changed.place)
+        await self._looks.changed(cause.org, trigger_id, changed.state)
         return True
 
     async def _seen(self, place: Place) -> None:

@@ -6,13 +6,17 @@ from msgspec import Raw
 from sqlalchemy import select
 
 from chassis.postgres import Pool
-from chassis.tables import DELIVERIES, TRIGGERS
+from chassis.tables import DELIVERIES, SCHEDULES, TRIGGERS
 from gateway.pages import Page, cursor_of, fetch, newest_first
 from gateway.rejected import absent
-from gateway.triggers.views import DeliveryView, TriggerView
+from gateway.triggers.views import DeliveryView, Fires, TriggerView
 
 _T = TRIGGERS.c
 _D = DELIVERIES.c
+_S = SCHEDULES.c
+_WITH_FIRES = select(
+    TRIGGERS, _S.id.label("looked_at"), *(_S[name] for name in Fires.__struct_fields__)
+).select_from(TRIGGERS.outerjoin(SCHEDULES, (_S.org == _T.org) & (_S.id == _T.id)))
 
 
 class TriggerQueries:
@@ -20,7 +24,7 @@ class TriggerQueries:
         self._pool = pool
 
     async def list(self, org: str, workflow: str | None, cursor: str | None, limit: int) -> Page[TriggerView]:
-        query = select(TRIGGERS).where(_T.org == org, _T.deleted.is_(None))
+        query = _WITH_FIRES.where(_T.org == org, _T.deleted.is_(None))
         if workflow is not None:
             query = query.where(_T.workflow == workflow)
         rows = await fetch(self._pool, org, newest_first(query, _T.created, _T.id, cursor, limit))
@@ -30,7 +34,7 @@ class TriggerQueries:
         return Page(items=[_view(row) for row in rows[:limit]], next=following)
 
     async def get(self, org: str, trigger_id: str) -> TriggerView:
-        query = select(TRIGGERS).where(_T.org == org, _T.id == trigger_id, _T.deleted.is_(None))
+        query = _WITH_FIRES.where(_T.org == org, _T.id == trigger_id, _T.deleted.is_(None))
         rows = await fetch(self._pool, org, query)
         if not rows:
             raise absent("trigger")
@@ -69,13 +73,24 @@ def _view(row: Any) -> TriggerView:
         id=row["id"],
         name=row["name"],
         workflow=row["workflow"],
-        webhook=Raw(row["webhook"].encode()),
+        kind=row["kind"],
+        webhook=Raw(row["webhook"].encode()) if row["kind"] == "webhook" else None,
+        schedule=None if row["schedule"] is None else Raw(row["schedule"].encode()),
+        fires=_fires(row),
         enabled=row["enabled"],
         bound_version=row["version"],
         created=row["created"],
         created_by=row["created_by"],
         updated=row["updated"],
     )
+
+
+def _fires(row: Any) -> Fires | None:
+    if row["looked_at"] is None:
+        return None
+    told = {name: row[name] for name in Fires.__struct_fields__}
+    # What a disabled schedule would have fired next is nobody's business.
+    return Fires(**told | ({} if row["enabled"] else {"next": None}))
 
 
 def _delivery(row: Any) -> DeliveryView:

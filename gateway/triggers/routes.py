@@ -7,6 +7,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 
+from contracts.limits import FIRES_SHOWN
 from contracts.subjects import DOMAIN, RUNS
 from gateway.callers import Caller
 from gateway.pages import DEFAULT_ROWS, Page
@@ -21,15 +22,17 @@ from gateway.triggers.views import (
     Address,
     ChangedTrigger,
     ChangeTrigger,
+    Coming,
     CreatedTrigger,
     CreateTrigger,
     DeliveryView,
+    PreviewSchedule,
     RotatedSecret,
     RotateTriggerSecret,
     TriggerView,
 )
 
-Result = Literal["accepted", "duplicate", "refused", "unmatched", "captured"]
+Result = Literal["accepted", "duplicate", "refused", "unmatched", "captured", "missed"]
 
 
 @get("/triggers")
@@ -50,7 +53,7 @@ async def list_triggers(
 async def create_trigger(
     caller: NamedDependency[Caller], triggers: NamedDependency[Triggers], data: JSONBody[CreateTrigger]
 ) -> CreatedTrigger:
-    """Create an address. Its two URLs, and a secret that is generated, are told in this answer and never again."""
+    """Create an address or a schedule. An address' URLs and a secret that is made for it are told this once."""
     return await triggers.create(caller, data)
 
 
@@ -77,11 +80,32 @@ async def change_trigger(
     return await triggers.change(caller, trigger_id, data)
 
 
+@post("/triggers/preview-schedule", status_code=200)
+async def preview_schedule(
+    caller: NamedDependency[Caller],
+    triggers: NamedDependency[Triggers],
+    data: JSONBody[PreviewSchedule],
+) -> Coming:
+    """When would a schedule fire? Nothing is stored."""
+    return triggers.preview(data)
+
+
+@get("/triggers/{trigger_id:str}/coming")
+async def list_coming(
+    caller: NamedDependency[Caller],
+    triggers: NamedDependency[Triggers],
+    trigger_id: FromPath[str],
+    count: Annotated[int, QueryParameter(ge=1, le=FIRES_SHOWN)] = 10,
+) -> Coming:
+    """When a schedule will fire next."""
+    return await triggers.coming(caller.org, trigger_id, count)
+
+
 @delete("/triggers/{trigger_id:str}")
 async def delete_trigger(
     caller: NamedDependency[Caller], triggers: NamedDependency[Triggers], trigger_id: FromPath[str]
 ) -> None:
-    """Delete it: its address answers 404 from now on."""
+    """Delete it: its address answers 404 from now on; a schedule fires no more."""
     await triggers.delete(caller, trigger_id)
 
 
@@ -89,7 +113,7 @@ async def delete_trigger(
 async def enable_trigger(
     caller: NamedDependency[Caller], triggers: NamedDependency[Triggers], trigger_id: FromPath[str]
 ) -> None:
-    """Take deliveries again."""
+    """Take deliveries again, or fire again. What a schedule would have fired meanwhile was not missed."""
     await triggers.enable(caller, trigger_id)
 
 
@@ -97,7 +121,7 @@ async def enable_trigger(
 async def disable_trigger(
     caller: NamedDependency[Caller], triggers: NamedDependency[Triggers], trigger_id: FromPath[str]
 ) -> None:
-    """Take no deliveries: the address answers 404 until it is enabled."""
+    """Take no deliveries: the address answers 404 until it is enabled. A schedule does not fire."""
     await triggers.disable(caller, trigger_id)
 
 
@@ -131,7 +155,7 @@ async def list_deliveries(  # noqa: PLR0913  # Filters of a list.
     cursor: Cursor = None,
     limit: Limit = DEFAULT_ROWS,
 ) -> Page[DeliveryView]:
-    """What came to its address, the newest first: also duplicates and what was refused."""
+    """What came to its address or was fired, newest first; also duplicates, what was refused and what was missed."""
     await places.caught_up(caller, RUNS)
     return await trigger_queries.deliveries(caller.org, trigger_id, result, cursor, limit)
 
@@ -156,6 +180,8 @@ ROUTES: Final[list[ControllerRouterHandler]] = [
     create_trigger,
     get_trigger,
     change_trigger,
+    preview_schedule,
+    list_coming,
     delete_trigger,
     enable_trigger,
     disable_trigger,

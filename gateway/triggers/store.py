@@ -5,11 +5,13 @@ from typing import Final
 
 from msgspec import Struct
 
+from chassis.clock import Clock
 from chassis.expressions import Language
 from chassis.ids import digest, receipt
 from chassis.sealing import BadPointer, parse_pointer
 from chassis.secret import SecretValue
 from chassis.vault import NoSuchSecret
+from contracts.schedules import Schedule
 from contracts.subjects import DOMAIN
 from contracts.triggers import Webhook
 from gateway.callers import Caller
@@ -21,14 +23,19 @@ from gateway.triggers import rules
 from gateway.triggers.binding import Binding
 from gateway.triggers.dedupe import checked
 from gateway.triggers.generated import GENERATE, generate, secret_of, with_secret
+from gateway.triggers.looks import Looks
 from gateway.triggers.rules import TRIGGER, TriggerState
+from gateway.triggers.schedules import checked as checked_schedule
+from gateway.triggers.schedules import coming
 from gateway.triggers.views import (
     Address,
     ChangedTrigger,
     ChangeTrigger,
+    Coming,
     CreatedTrigger,
     CreateTrigger,
     NewSecret,
+    PreviewSchedule,
     RotatedSecret,
 )
 from gateway.workflows.rules import WORKFLOW
@@ -53,23 +60,29 @@ class Tokens(Struct, frozen=True):
 class Triggers:
     """Every change of a trigger."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # The composition root names every part once.
         self,
+        *,
         domain: Domain,
         binding: Binding,
         secrets: Secrets,
         places: Places,
         language: Language,
+        looks: Looks,
+        clock: Clock,
         public_url: str,
     ) -> None:
-        self._domain, self._binding, self._secrets = domain, binding, secrets
+        self._domain, self._binding, self._secrets, self._looks = domain, binding, secrets, looks
         self._places, self._language, self._public_url = places, language, public_url.rstrip("/")
+        self._clock = clock
 
     async def create(self, caller: Caller, wanted: CreateTrigger) -> CreatedTrigger:
         if not (await self._domain.load(WORKFLOW, caller.org, wanted.workflow)).exists:
             raise absent("workflow")
+        if wanted.schedule is not None:
+            return await self._create_schedule(caller, wanted, wanted.schedule)
         cause, trigger_id, tokens = cause_of(caller), receipt(), Tokens.new()
-        webhook, secret = await self._settled(cause, trigger_id, wanted.webhook)
+        webhook, secret = await self._settled(cause, trigger_id, wanted.webhook or Webhook())
         command = rules.Create(name=wanted.name, workflow=wanted.workflow, webhook=webhook, **tokens.hashes())
         await self._change(cause, trigger_id, command)
         # After it exists: whoever publishes meanwhile finds it, or we find what was published.
@@ -82,9 +95,44 @@ class Triggers:
             bound_version=state.version or None,
         )
 
+    async def _create_schedule(
+        self, caller: Caller, wanted: CreateTrigger, schedule: Schedule
+    ) -> CreatedTrigger:
+        if wanted.webhook is not None:
+            raise Rejected("malformed", "A trigger is an address or a schedule, not both.")
+        settled = checked_schedule(schedule, self._clock.now())
+        cause, trigger_id = cause_of(caller), receipt()
+        command = rules.CreateSchedule(name=wanted.name, workflow=wanted.workflow, schedule=settled)
+        await self._change(cause, trigger_id, command)
+        await self._binding.bind(cause, wanted.workflow, trigger_id)
+        state = await self._domain.load(TRIGGER, caller.org, trigger_id)
+        return CreatedTrigger(id=trigger_id, address=None, secret=None, bound_version=state.version or None)
+
+    def preview(self, wanted: PreviewSchedule) -> Coming:
+        """When a schedule would fire."""
+        after = wanted.after or self._clock.now()
+        return Coming(fires=tuple(coming(wanted.schedule, after, wanted.count)))
+
+    async def coming(self, org: str, trigger_id: str, count: int) -> Coming:
+        """When a trigger will fire, as far as one can know today; never, while it is disabled or starts nothing."""
+        state = await self._existing(org, trigger_id)
+        if state.schedule is None:
+            raise Rejected("conflict", "The trigger is an address and no schedule.")
+        fires = coming(state.schedule, self._clock.now(), count) if state.enabled and state.plan else []
+        return Coming(fires=tuple(fires))
+
     async def change(self, caller: Caller, trigger_id: str, wanted: ChangeTrigger) -> ChangedTrigger:
-        await self._existing(caller.org, trigger_id)
+        state = await self._existing(caller.org, trigger_id)
         cause = cause_of(caller)
+        if (wanted.webhook is None) == (wanted.schedule is None):
+            raise Rejected("malformed", "Either `webhook` or `schedule` is to be named.")
+        if wanted.schedule is not None:
+            settled = checked_schedule(wanted.schedule, self._clock.now(), state.schedule)
+            await self._change(cause, trigger_id, rules.ChangeSchedule(name=wanted.name, schedule=settled))
+            return ChangedTrigger(id=trigger_id)
+        assert wanted.webhook is not None  # noqa: S101  # One of the two is named.
+        if state.schedule is not None:
+            raise Rejected("conflict", "The trigger is a schedule and no address.")
         webhook, secret = await self._settled(cause, trigger_id, wanted.webhook)
         await self._change(cause, trigger_id, rules.Change(name=wanted.name, webhook=webhook))
         return ChangedTrigger(id=trigger_id, secret=secret)
@@ -109,7 +157,7 @@ class Triggers:
     ) -> RotatedSecret:
         state = await self._existing(caller.org, trigger_id)
         secret_id = secret_of(state.webhook)
-        if secret_id is None:
+        if secret_id is None or state.schedule is not None:
             raise Rejected("conflict", "The trigger asks for no secret.")
         text = None
         if value is None:
@@ -158,6 +206,8 @@ class Triggers:
             TRIGGER, trigger_id, lambda state: rules.decide(state, command), cause
         )
         self._places.wrote(cause.org, DOMAIN, changed.place)
+        # Also when nothing changed: whoever asked before may have died before it could tell.
+        await self._looks.changed(cause.org, trigger_id, changed.state)
         return changed
 
     def _address(self, tokens: Tokens) -> Address:

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from chassis.testing.examples import MOMENT, examples
-from contracts.codec import decode_commit, decode_domain_commit, encode
+from contracts.codec import decode_commit, decode_domain_commit, decode_schedule_commit, encode
 from contracts.reference import every_event
 from contracts.upcasts import CURRENT
 
@@ -30,6 +30,9 @@ AGGREGATE_OF = {
 
 
 def decode_one(aggregate: str, event: bytes) -> object:
+    if aggregate == "schedule":
+        frame = dict(FRAME) | {"schedule": "s1", "state": {}}
+        return decode_schedule_commit(encode(frame | {"events": [msgspec.Raw(event)]})).events[0]
     frame = dict(FRAME) | (
         {"run": "r1"} if aggregate == "run" else {"aggregate": aggregate, "aggregate_id": "a1"}
     )

@@ -40,7 +40,7 @@ from chassis.vault import (
 from contracts.codec import decode_message, encode
 from contracts.commits import FIRST_HASH, Commit
 from contracts.logs import LogRecord
-from contracts.messages import Answer, Message, StartRun
+from contracts.messages import Answer, Message, Said, ScheduleLook, StartRun
 from contracts.nodes import NodeSpec
 from contracts.payloads import Blob
 from contracts.runs import RunEvent, RunStarted
@@ -68,6 +68,7 @@ from gateway.runs.routes import Reading
 from gateway.runs.store import Runs
 from gateway.secrets.store import Secrets
 from gateway.triggers.binding import Binding
+from gateway.triggers.looks import Looks
 from gateway.triggers.queries import TriggerQueries
 from gateway.triggers.redelivery import Redelivery
 from gateway.triggers.store import Triggers
@@ -349,6 +350,8 @@ class Engine:
         self.compiled: list[Any] = []
         self.answer_with: Answer | None = None
         self.heard: list[Message] = []
+        self.looks: list[str] = []
+        """The schedules that their owner was told to look at."""
         self.inbox: list[bytes] = []
 
     async def compile(self, request: Any) -> Compiled:
@@ -377,7 +380,10 @@ class Engine:
     async def put(self, partition: int, bundle: bytes) -> None:
         self.inbox.append(bundle)
 
-    async def _take(self, message: Message) -> Answer:
+    async def _take(self, message: Said) -> Answer:
+        if isinstance(message, ScheduleLook):
+            self.looks.append(message.run)
+            return Answer(run=message.run, result="accepted")
         self.heard.append(message)
         if self.answer_with is not None:
             return structs.replace(self.answer_with, run=message.run)
@@ -542,8 +548,9 @@ class Office:
         domain = Domain(self.domain_log, self.clock, "0.1.0")
         self.directory = Directory(self.domain_log)
         self.places = Places(self.positions)
-        self.binding = Binding(domain, self.directory, self.places)
         dispatch = Dispatch(self.engine, self.engine)  # type: ignore[arg-type]  # The two methods that it uses.
+        looks = Looks(dispatch)
+        self.binding = Binding(domain, self.directory, self.places, looks)
         histories = LogHistories(self.runs_log)
         self.tail = Tail(self.runs_log, self.runs_log)
         postgres: Any = NoPostgres()
@@ -561,7 +568,14 @@ class Office:
         )
         secrets_ = Secrets(self.vault, domain, self.places, self.egress)
         triggers = Triggers(
-            domain, self.binding, secrets_, self.places, Language(), "https://hooks.example.com/"
+            domain=domain,
+            binding=self.binding,
+            secrets=secrets_,
+            places=self.places,
+            language=Language(),
+            looks=looks,
+            clock=self.clock,
+            public_url="https://hooks.example.com/",
         )
         self.archive, self.logs = MemoryArchive(), MemoryLogs()
         self.live = Live(

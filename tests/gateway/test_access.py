@@ -38,6 +38,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/workflows/{workflow_id}/versions"): {"definition": ECHO},
     ("POST", "/triggers"): {"name": "x", "workflow": "{workflow_id}"},
     ("PUT", "/triggers/{trigger_id}"): {"name": "x", "webhook": {}},
+    ("POST", "/triggers/preview-schedule"): {"schedule": {"when": {"by": "cron", "expression": "@daily"}}},
     ("POST", "/triggers/{trigger_id}/rotate-secret"): {},
     ("POST", "/runs"): {"workflow": "{workflow_id}"},
     ("POST", "/runs/{run_id}/cancel"): {},

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from contracts.payloads import Inline
+from contracts.schedules import Cron, Schedule
 from contracts.triggers import (
+    ScheduleChanged,
+    ScheduleCreated,
     TokenRotated,
     TriggerBound,
     TriggerChanged,
@@ -153,6 +156,26 @@ def test_a_trigger_is_created_once() -> None:
     assert trigger.given(hook, TriggerDeleted()).when(command) == []
 
 
+NIGHTLY = Schedule(when=Cron(expression="0 3 * * *"))
+HOURLY = Schedule(when=Cron(expression="@hourly"))
+nightly = ScheduleCreated(name="nightly", workflow="w1", schedule=NIGHTLY)
+
+
+def test_a_schedule_is_created_once_and_stays_one() -> None:
+    command = triggers.CreateSchedule(name="nightly", workflow="w1", schedule=NIGHTLY)
+    assert trigger.when(command) == [nightly]
+    assert trigger.given(nightly).when(command) == []
+    assert trigger.given(nightly, TriggerDeleted()).when(command) == []
+    changed = triggers.ChangeSchedule(name="nightly", schedule=HOURLY)
+    assert trigger.given(nightly).when(changed) == [ScheduleChanged(name="nightly", schedule=HOURLY)]
+    assert trigger.given(nightly, ScheduleChanged(name="nightly", schedule=HOURLY)).when(changed) == []
+    assert trigger.given(hook).refused(changed) == "conflict"
+    assert trigger.given(nightly).refused(triggers.Change(name="x", webhook=Webhook())) == "conflict"
+    rotate = triggers.RotateToken(token="3" * 64, test_token="4" * 64)
+    assert trigger.given(nightly).refused(rotate) == "conflict"
+    assert trigger.given(nightly).when(triggers.Disable()) == [TriggerDisabled()]
+
+
 def test_a_trigger_follows_the_plan_it_is_bound_to() -> None:
     assert trigger.given(hook).when(triggers.Bind(version=1, plan=PLAN)) == [bound]
     assert trigger.given(hook, bound).when(triggers.Bind(version=1, plan=PLAN)) == []
@@ -253,6 +276,8 @@ EVENTS: list[tuple[Aggregate[Any, Any], list[Any]]] = [
             hook,
             TriggerChanged(name="x", webhook=Webhook()),
             TokenRotated(token="3" * 64, test_token="4" * 64),
+            nightly,
+            ScheduleChanged(name="x", schedule=NIGHTLY),
             bound,
             TriggerEnabled(),
             TriggerDisabled(),

@@ -22,7 +22,18 @@ from chassis.secret import Secret
 from chassis.settings import Settings
 from contracts.codec import decode_message, encode
 from contracts.runs import RunCompleted
-from contracts.subjects import ANCHORS, DLQ, DOMAIN, EFFECTS, HOOKS, RUNS, dead_letter, effect, hook
+from contracts.subjects import (
+    ANCHORS,
+    DLQ,
+    DOMAIN,
+    EFFECTS,
+    HOOKS,
+    RUNS,
+    SCHEDULES,
+    dead_letter,
+    effect,
+    hook,
+)
 from contracts.triggers import Hook
 from deploy.database import sql_file
 from deploy.servers import PostgresAddress
@@ -75,7 +86,8 @@ class Place(Struct):
         sources = Sources(
             hooks=self.js.reader(HOOKS),
             dead_letters=self.js.reader(DLQ),
-            facts={name: await self.streams.facts(name) for name in (RUNS, DOMAIN, HOOKS, DLQ)},
+            schedules=self.js.reader(SCHEDULES),
+            facts={name: await self.streams.facts(name) for name in (RUNS, DOMAIN, HOOKS, DLQ, SCHEDULES)},
         )
         owner = facts(self.roles["owner"])
         rebuild = Rebuild(owner, self.pool, sources, sql_file("read"), SystemClock())
@@ -293,7 +305,7 @@ async def test_a_restored_log_in_a_new_epoch_is_read_again_and_changes_nothing(p
 async def test_a_stream_that_changes_under_the_service_ends_it(place: Place) -> None:
     with pytest.raises(BaseExceptionGroup) as raised:
         async with Service(place.settings):
-            await place.until("select count(*) from read.positions", 4)
+            await place.until("select count(*) from read.positions", 5)
             config = (await place.js.connection.api(f"STREAM.INFO.{DOMAIN}"))["config"]
             config["metadata"] = (config.get("metadata") or {}) | {"automateos.epoch": "5"}
             await place.js.connection.api(f"STREAM.UPDATE.{DOMAIN}", config)

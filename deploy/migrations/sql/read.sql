@@ -179,11 +179,39 @@ create table triggers (
     head_version bigint not null,
     epoch bigint not null,
     sequence bigint not null,
+    kind text not null default 'webhook',
+    schedule text,
     primary key (org, id)
 );
 create index triggers_by_time on triggers (org, created, id);
 create index triggers_by_workflow on triggers (org, workflow, id);
 comment on column triggers.webhook is 'A contracts.triggers.Webhook as JSON.';
+comment on column triggers.schedule is 'A contracts.schedules.Schedule as JSON; null for an address.';
+
+create table schedules (
+    org text not null,
+    id text not null,
+    revision bigint not null,
+    next timestamptz,
+    trouble text not null default '',
+    last timestamptz,
+    last_run text,
+    last_result text not null default '',
+    last_error text not null default '',
+    last_missed timestamptz,
+    fired bigint not null default 0,
+    missed bigint not null default 0,
+    refused bigint not null default 0,
+    updated timestamptz not null,
+    look_at timestamptz,
+    head_version bigint not null,
+    epoch bigint not null,
+    sequence bigint not null,
+    primary key (org, id)
+);
+create index schedules_to_look_at on schedules (look_at) where look_at is not null;
+comment on column schedules.look_at is 'Its owner should have looked by then: the planned time, or soon after a run was asked for.';
+comment on column schedules.revision is 'The version of the trigger that its owner knows.';
 
 create table secrets (
     org text not null,

@@ -1,0 +1,66 @@
+"""What the gateway wrote, as far as a schedule asks for it: its trigger's timetable, and the variables of its org.
+
+Read at every look, so that what somebody was told to have changed counts at once; only what is new of it is read.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from chassis.ports import Log
+from contracts.codec import decode_domain_commit
+from contracts.commits import DomainCommit
+from contracts.subjects import domain as domain_subject
+from contracts.workflows import OrgVarsSet
+from orchestrator.timetable import Timetable, add
+
+T = TypeVar("T")
+
+KEPT: Final = 4_000
+
+
+class Domain:
+    """Folds of DOMAIN's histories, kept with the place up to which they were read."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._kept: OrderedDict[str, tuple[int, Any]] = OrderedDict()
+        self._epoch = 0
+
+    async def timetable(self, org: str, schedule: str) -> Timetable:
+        """Raises `Away`, or `Unknown` when a newer release has changed the trigger."""
+        return await self._folded(org, "trigger", schedule, Timetable(), add)
+
+    async def vars_of(self, org: str) -> dict[str, Any]:
+        return await self._folded(org, "org", org, {}, _vars)
+
+    async def _folded(
+        self, org: str, aggregate: str, id_: str, new: T, fold: Callable[[T, DomainCommit[Any]], T]
+    ) -> T:
+        subject = domain_subject(org, aggregate, id_)
+        place: int
+        value: T
+        place, value = self._kept.get(subject, (0, new))
+        stored = await self._log.history(subject, place)
+        if self._log.epoch != self._epoch:
+            # Another log, or the same one restored: places of before mean nothing in it.
+            self._kept.clear()
+            self._epoch = self._log.epoch
+            value, stored = new, await self._log.history(subject)
+        for message in stored:
+            value = fold(value, decode_domain_commit(message.body, aggregate))
+        self._keep(subject, stored[-1].sequence if stored else place, value)
+        return value
+
+    def _keep(self, subject: str, place: int, value: Any) -> None:
+        self._kept[subject] = (place, value)
+        self._kept.move_to_end(subject)
+        if len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+
+
+def _vars(before: dict[str, Any], commit: DomainCommit[Any]) -> dict[str, Any]:
+    for event in commit.events:
+        if isinstance(event, OrgVarsSet):
+            before = event.vars
+    return before

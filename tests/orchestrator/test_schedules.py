@@ -1,0 +1,244 @@
+"""What the shell around schedules promises: a planned time starts one run, whoever dies and whatever is away."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+from chassis.dispatch import Dispatch
+from chassis.ids import digest
+from chassis.ports import Away
+from chassis.testing.queues import MemoryOwnership
+from chassis.testing.stores import MemoryLog
+from chassis.testing.world import START as BEGIN
+from contracts.codec import decode_answers, decode_commit, decode_schedule_commit, encode, encode_bundle
+from contracts.commits import DomainCommit
+from contracts.errors import Failure
+from contracts.messages import Answer, Message, ScheduleLook, StartRun
+from contracts.runs import RunStarted
+from contracts.schedules import Cron, FirePlanned, FireRefused, Schedule, ScheduleEvent, ScheduleFired
+from contracts.subjects import call, domain, partition
+from contracts.subjects import schedule as schedule_subject
+from contracts.triggers import ScheduleCreated, TriggerBound, TriggerDisabled
+from contracts.workflows import OrgVarsSet
+from orchestrator.answers import Replies
+from orchestrator.domain import Domain
+from orchestrator.emission import Emission
+from orchestrator.judge import Judge
+from orchestrator.schedules import PATIENCE, Schedules
+from orchestrator.service import Orchestrator
+from orchestrator.sources import Sources
+from tests.orchestrator.stories import drawn
+from tests.orchestrator.test_service import Programs, Room
+
+EVERY_TEN = Schedule(when=Cron(expression="*/10 * * * * *"), body='{"n":7}')
+LOOK = ScheduleLook(org="org", run="s1")
+
+
+class Clockwork(Room):
+    """An orchestrator that keeps schedules, with everything behind it in memory."""
+
+    def __init__(self) -> None:
+        super().__init__(drawn("a"))
+        self.domain, self.fires = MemoryLog(self.world), MemoryLog(self.world)
+        self.refuses: Failure | None = None
+        self.away = 0
+        self.full = False
+        self.raises = 0
+        self.schedules: Schedules | None = None
+        self.trigger(ScheduleCreated(name="s", workflow="flow", schedule=EVERY_TEN))
+        self.trigger(TriggerBound(version=3, plan=self.start.plan))
+        self.commit("org", "org", OrgVarsSet(vars={"region": "eu"}))
+
+    def trigger(self, *events: Any) -> None:
+        self.commit("trigger", "s1", *events)
+
+    def commit(self, aggregate: str, id_: str, *events: Any) -> None:
+        subject = domain("org", aggregate, id_)
+        commit = DomainCommit[Any](
+            id="c",
+            org="org",
+            aggregate=aggregate,
+            aggregate_id=id_,
+            version=len(self.domain.subjects().get(subject, ())) + 1,
+            events=events,
+            time=BEGIN + timedelta(seconds=self.world.loop.time()),
+            actor="key:1",
+            causation_id="",
+            correlation_id="",
+            engine_version="0.1.0",
+            key_id="",
+            prev_hash="",
+        )
+        self.domain.put(subject, encode(commit))
+
+    async def send(self, message: Message) -> Answer:
+        """The sender that schedules have: refuses or is away when the story says so."""
+        if self.raises:
+            self.raises -= 1
+            raise RuntimeError("a defect of ours")
+        if self.away:
+            self.away -= 1
+            raise Away("nobody takes it")
+        if self.refuses is not None and isinstance(message, StartRun):
+            return Answer(run=message.run, result="refused", error=self.refuses)
+        return await self.dispatch.send(message)
+
+    async def orchestrator(self) -> None:
+        ownership = MemoryOwnership(self.world, self.inbox, self.signals)
+        sources = Sources(log=self.log, blobs=self.blobs, archive=self.archive, compile_plan=Programs)
+        self.dispatch = Dispatch(self.signals, self.inbox)
+        self.schedules = Schedules(
+            history=self.fires,
+            domain=Domain(self.domain),
+            sender=self,
+            inbox=self.inbox,
+            dead_letters=self.dead,
+            clock=self.clock,
+            is_full=lambda: self.full,
+        )
+        self.service = Orchestrator(
+            history=self.log,
+            ownership=ownership,
+            emission=Emission(
+                tasks=self.tasks,
+                inbox=self.inbox,
+                signals=self.signals,
+                ownership=ownership,
+                clock=self.clock,
+            ),
+            sources=sources,
+            judge=Judge(sources),
+            replies=Replies(self.signals),
+            dead_letters=self.dead,
+            clock=self.clock,
+            schedules=self.schedules,
+        )
+        async with asyncio.TaskGroup() as beside:
+            beside.create_task(self.dispatch.run())
+            beside.create_task(self.service.serve())
+
+    async def look(self) -> Answer:
+        body = encode_bundle([encode(LOOK)])
+        return decode_answers(await self.signals.request(call(partition("s1")), body, 30))[0]
+
+    @property
+    def told(self) -> list[ScheduleEvent]:
+        stored = self.fires.subjects().get(schedule_subject("org", "s1"), ())
+        return [event for each in stored for event in decode_schedule_commit(each.body).events]
+
+    @property
+    def planned(self) -> list[int]:
+        """The planned times that were fired, in seconds since the story began."""
+        fires = [event for event in self.told if isinstance(event, ScheduleFired)]
+        return [round((fire.planned - BEGIN).total_seconds()) for fire in fires]
+
+    @property
+    def started(self) -> list[RunStarted]:
+        firsts = [decode_commit(stored[0].body).events[0] for stored in self.log.subjects().values()]
+        return [first for first in firsts if isinstance(first, RunStarted)]
+
+
+def room(story: Callable[[Clockwork], Coroutine[Any, Any, None]]) -> None:
+    Clockwork().play(story)  # type: ignore[arg-type]  # The room that is played in is this one.
+
+
+def test_one_look_sets_a_chain_going_that_needs_no_other() -> None:
+    @room
+    async def story(room: Clockwork) -> None:
+        assert (await room.look()).result == "accepted"
+        await asyncio.sleep(35)
+        assert room.planned == [10, 20, 30]
+        assert len(room.started) == 3
+
+
+def test_a_run_gets_the_body_the_planned_time_and_the_variables_of_the_org() -> None:
+    @room
+    async def story(room: Clockwork) -> None:
+        await room.look()
+        await asyncio.sleep(10)
+        [started] = room.started
+        assert b'"body":{"n":7}' in bytes(started.input.value)  # type: ignore[union-attr]  # It is small.
+        assert b'"planned":"2026-' in bytes(started.input.value)  # type: ignore[union-attr]
+        assert (started.trigger, started.version, started.cause.kind) == ("s1", 3, "schedule")
+        assert started.org_vars == {"region": "eu"}
+        assert started.dedupe == digest(f"schedule:{started.cause.id}".encode())
+
+
+def test_many_looks_at_once_fire_nothing_twice() -> None:
+    @room
+    async def story(room: Clockwork) -> None:
+        for _ in range(5):
+            async with asyncio.TaskGroup() as group:
+                for _ in range(6):
+                    group.create_task(room.look())
+            await asyncio.sleep(4)
+        assert room.planned == sorted(set(room.planned))
+        assert len(room.started) == len(room.planned)
+
+
+def test_a_refused_start_is_told_and_the_next_planned_time_fires() -> None:
+    @room
+    async def story(room: Clockwork) -> None:
+        room.refuses = Failure(code="poison", message="no")
+        await room.look()
+        await asyncio.sleep(11)
+        room.refuses = None
+        await asyncio.sleep(10)
+        refused = [event for event in room.told if isinstance(event, FireRefused)]
+        assert [event.error.code for event in refused] == ["poison"]
+        assert room.planned == [10, 20]
+        assert len(room.started) == 1
+
+
+def test_what_could_not_be_started_while_nobody_took_it_is_started_later() -> None:
+    @room
+    async def story(room: Clockwork) -> None:
+        await room.look()
+        room.away = 6
+        await asyncio.sleep(40)
+        assert room.planned == [10, 20, 30, 40][: len(room.planned)]
+        assert len(room.started) == len(room.planned) >= 3
+
+
+def test_a_schedule_that_was_disabled_stops_at_its_next_look_at_the_latest() -> None:
+    @room
+    async def story(room: Clockwork) -> None:
+        await room.look()
+        await asyncio.sleep(12)
+        room.trigger(TriggerDisabled())
+        await asyncio.sleep(30)
+        assert room.planned == [10]
+        assert room.told[-1] == FirePlanned(revision=3)
+
+
+def test_while_the_disk_is_full_nothing_starts_and_then_it_goes_on() -> None:
+    @room
+    async def story(room: Clockwork) -> None:
+        await room.look()
+        room.full = True
+        await asyncio.sleep(25)
+        assert room.planned == []
+        room.full = False
+        await asyncio.sleep(6)
+        assert room.planned[:2] == [10, 20]
+
+
+def test_a_defect_of_ours_buries_the_look_and_the_schedule_is_looked_at_again() -> None:
+    @room
+    async def story(room: Clockwork) -> None:
+        await room.look()
+        room.raises = PATIENCE
+        await asyncio.sleep(60)
+        assert [subject for subject, _, _ in room.dead.stored] == ["dlq.INBOX.org.s1"]
+        await asyncio.sleep(300)
+        assert len(room.planned) == len(room.started) > 0
+
+
+def test_a_trigger_that_is_no_schedule_or_does_not_exist_is_nothing() -> None:
+    @room
+    async def story(room: Clockwork) -> None:
+        body = encode_bundle([encode(ScheduleLook(org="org", run="s1-of-nobody"))])
+        request = room.signals.request(call(partition("s1-of-nobody")), body, 30)
+        assert decode_answers(await request)[0].result == "nothing"
+        assert list(room.fires.subjects()) == []
