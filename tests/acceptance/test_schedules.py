@@ -49,7 +49,9 @@ def check_no_gap(planned: list[datetime]) -> None:
 
 
 @pytest.mark.parametrize("victim", ["orchestrator", "projections", "nats"])
-def test_a_schedule_of_every_second_goes_on_when_its_process_is_killed(installed: Installation, victim: str) -> None:
+def test_a_schedule_of_every_second_goes_on_when_its_process_is_killed(
+    installed: Installation, victim: str
+) -> None:
     ticking = Ticking(installed, f"killed {victim}")
     until(lambda: ticking.ran(3), "it ticks")
     for _ in range(3 if victim == "orchestrator" else 1):
@@ -102,7 +104,9 @@ def test_an_edit_and_a_pause_count_at_once(installed: Installation) -> None:
     assert ticking.view()["fires"]["missed"] == 0
 
 
-def test_what_was_missed_while_everybody_was_away_is_told_and_made_up_for_once(installed: Installation) -> None:
+def test_what_was_missed_while_everybody_was_away_is_told_and_made_up_for_once(
+    installed: Installation,
+) -> None:
     ticking = Ticking(installed, "missed", missed="once", late_s=2)
     until(lambda: ticking.ran(2), "it ticks")
     os.kill(installed.pids()["orchestrator"], signal.SIGSTOP)
