@@ -116,6 +116,8 @@ _ROWS: Final = (
         "No code here can handle the run's next message; it waits for a release or a person.",
     ),
     ErrorCode("step.not_in_doubt", 409, "The step is not in doubt."),
+    ErrorCode("signal.too_many", 409, "Too much was said to the run that nothing has waited for."),
+    ErrorCode("stopped", 409, "The workflow stopped on purpose."),
     ErrorCode("poison", 500, "A message that no code could handle; it lies in the dead letters."),
 )
 

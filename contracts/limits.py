@@ -27,6 +27,7 @@ MULTIPART_PARTS: Final = 100
 SSE_STREAMS_PER_KEY: Final = 32
 SSE_BUFFER_BYTES: Final = 1 * MIB
 PAGE_ROWS: Final = 200
+IDEMPOTENCY_KEY_CHARS: Final = 255
 
 # --- The log ----------------------------------------------------------------------------------
 COMMIT_BYTES: Final = 256 * KIB
@@ -74,6 +75,10 @@ ATTEMPT_SECONDS_DEFAULT: Final = 15 * 60
 RUN_SECONDS: Final = 366 * 24 * 3600
 DELAY_SECONDS: Final = 366 * 24 * 3600
 CANCEL_SECONDS: Final = 2.0
+SIGNALS_KEPT: Final = 100
+"""Of one run, said before anything waited for them."""
+SIGNALS_REMEMBERED: Final = 200
+"""Keys of one run's signals that were said last, so that each counts once."""
 HEARTBEAT_SECONDS: Final = 0.6
 LEASE_SECONDS: Final = 3.0
 RESPONSE_BYTES: Final = 32 * MIB
@@ -171,5 +176,8 @@ NodeType: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}(\.[a-z
 PoolName: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 StepPath: TypeAlias = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"^[a-z][a-z0-9_\[\].]*$")]
 """Where a step lies in its run: `node`, `node[3]`, `node[3].inner`."""
+SignalName: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+SignalKey: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
+"""The same saying has the same key, however often it is said."""
 WaitName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=600)]
 Sha256: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]

@@ -18,6 +18,8 @@ from contracts.limits import (
     PortName,
     Seconds,
     Sha256,
+    SignalKey,
+    SignalName,
     StepPath,
     Text,
     WaitName,
@@ -134,6 +136,17 @@ class ResolveDoubt(RunMessage, frozen=True, kw_only=True, tag="doubt.resolve"):
     output: Payload = field(default_factory=null)
 
 
+class SendSignal(RunMessage, frozen=True, kw_only=True, tag="signal.send"):
+    """Say something that the run waits for, or will wait for. Said again under the same key it changes nothing."""
+
+    actor: Actor
+    signal: SignalName
+    key: SignalKey
+    request: Sha256 | None = None
+    """The hash of what was said, where somebody chose the key: under the same one nothing else may be said."""
+    body: Payload = field(default_factory=null)
+
+
 class UnparkRun(RunMessage, frozen=True, kw_only=True, tag="run.unpark"):
     actor: Actor
 
@@ -150,6 +163,7 @@ Message: TypeAlias = (
     | CancelRun
     | RetryRun
     | ResolveDoubt
+    | SendSignal
     | UnparkRun
 )
 

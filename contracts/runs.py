@@ -23,6 +23,8 @@ from contracts.limits import (
     SchemaVersion,
     Seconds,
     Sha256,
+    SignalKey,
+    SignalName,
     StepPath,
     Text,
     WaitName,
@@ -37,8 +39,9 @@ TERMINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 StepStatus: TypeAlias = Literal[
     "pending", "scheduled", "waiting", "in_doubt", "succeeded", "failed", "skipped", "cancelled"
 ]
-WaitKind: TypeAlias = Literal["delay", "retry", "grace"]
-"""`delay`: a delay node; `retry`: the pause before the next attempt; `grace`: cancelled attempts may still report."""
+WaitKind: TypeAlias = Literal["delay", "retry", "grace", "signal"]
+"""`delay`: a delay node; `retry`: the pause before the next attempt; `grace`: cancelled attempts may still report;
+`signal`: somebody has to say something."""
 
 Actor: TypeAlias = Annotated[str, Meta(max_length=128)]
 """Who caused a commit, as an opaque id: `trigger:…`, `key:…`, `executor:…`, `timer`, `sweeper`, `system`."""
@@ -160,6 +163,19 @@ class WaitEnded(RunFact, frozen=True, kw_only=True, tag="wait.ended"):
     wait: WaitName
 
 
+class SignalReceived(RunFact, frozen=True, kw_only=True, tag="signal.received"):
+    """Somebody said something to the run. It is for the first wait that listens to the name, also one that comes later."""
+
+    signal: SignalName
+    key: SignalKey
+    request: Sha256 | None = None
+    """The hash of what was said, where somebody chose the key."""
+    by: Actor
+    body: Payload = field(default_factory=null)
+    step: StepPath | None = None
+    """The step that waited for it. None: no one yet; it is kept."""
+
+
 class CancelRequested(RunFact, frozen=True, kw_only=True, tag="run.cancel-requested"):
     """Somebody with the right to do so wants the run to stop."""
 
@@ -251,8 +267,11 @@ class WaitOpened(Consequence, frozen=True, kw_only=True, tag="wait.opened"):
 
     wait: WaitName
     kind: WaitKind
-    due: datetime
+    due: datetime | None = None
+    """None: it has no end of its own."""
     step: StepPath | None = None
+    signal: SignalName | None = None
+    """What is waited for, by kind `signal`."""
 
 
 class WaitDropped(Consequence, frozen=True, kw_only=True, tag="wait.dropped"):
@@ -306,6 +325,7 @@ Fact: TypeAlias = (
     | AttemptCancelled
     | DoubtResolved
     | WaitEnded
+    | SignalReceived
     | CancelRequested
     | DeadlinePassed
     | RunReopened

@@ -11,13 +11,14 @@ from typing import Any, Final
 from msgspec import Struct
 
 from contracts.errors import Failure
-from contracts.limits import StepPath
+from contracts.limits import SIGNALS_KEPT, StepPath
 from contracts.messages import (
     CancelRun,
     Look,
     Message,
     ResolveDoubt,
     RetryRun,
+    SendSignal,
     StartRun,
     StepBroken,
     StepDone,
@@ -38,6 +39,7 @@ from contracts.runs import (
     RunReopened,
     RunStarted,
     RunUnparked,
+    SignalReceived,
     StepReported,
     WaitEnded,
 )
@@ -156,7 +158,7 @@ def _let_go(run: Run, _graph: Graph | None, message: StepLetGo, _at: datetime) -
 
 def _wake(run: Run, _graph: Graph | None, message: Wake, at: datetime) -> Accepted:
     wait = run.waits.get(message.wait)
-    if run.parked is not None or wait is None or at < wait.due - EARLY:
+    if run.parked is not None or wait is None or wait.due is None or at < wait.due - EARLY:
         return ()
     return (WaitEnded(wait=wait.wait),)
 
@@ -169,7 +171,7 @@ def _overdue(run: Run, at: datetime) -> Sequence[Fact]:
     """Moments that have passed and that nobody has told the run about, the earliest first."""
     if run.phase == "running" and run.deadline is not None and at >= run.deadline:
         return (DeadlinePassed(),)
-    due = sorted((wait.due, wait.wait) for wait in run.waits.values() if wait.due <= at)
+    due = sorted((wait.due, wait.wait) for wait in run.waits.values() if wait.due and wait.due <= at)
     return tuple(WaitEnded(wait=name) for _, name in due)
 
 
@@ -237,6 +239,28 @@ def _resolve(run: Run, _graph: Graph | None, message: ResolveDoubt, _at: datetim
     )
 
 
+def _signal(run: Run, _graph: Graph | None, message: SendSignal, _at: datetime) -> Accepted:
+    refused = _unknown_or_ended(run)
+    if refused is not None:
+        return refused
+    if message.key in run.heard:
+        same = run.heard[message.key] == message.request
+        return () if same else _refuse("idempotency_mismatch", "Something else was said under this key.")
+    waiting = next((wait.step for wait in run.waits.values() if wait.signal == message.signal), None)
+    if waiting is None and len(run.signals) >= SIGNALS_KEPT:
+        return _refuse("signal.too_many", f"{SIGNALS_KEPT} signals lie here that nothing has waited for.")
+    return (
+        SignalReceived(
+            signal=message.signal,
+            key=message.key,
+            request=message.request,
+            by=message.actor,
+            body=message.body,
+            step=waiting,
+        ),
+    )
+
+
 def _unpark(run: Run, _graph: Graph | None, message: UnparkRun, at: datetime) -> Accepted:
     """Whether this release is the one that the run waits for is the shell's to know."""
     if run.parked is None:
@@ -256,5 +280,6 @@ _ACCEPT: Final[Mapping[type, Callable[[Run, Graph | None, Any, datetime], Accept
     CancelRun: _cancel,
     RetryRun: _retry,
     ResolveDoubt: _resolve,
+    SendSignal: _signal,
     UnparkRun: _unpark,
 }

@@ -160,6 +160,45 @@ SPECS: Final[Mapping[str, NodeSpec]] = {
             rule={"oneOf": [{"required": ["seconds"]}, {"required": ["until"]}]},
         ),
         _spec(
+            "wait.signal",
+            "Wait for a signal",
+            "Goes on with what somebody says to this run under the signal's name, by the API or the command line, also before.",
+            "bell",
+            {
+                "signal": {
+                    "type": "string",
+                    "title": "Signal",
+                    "pattern": "^[a-z][a-z0-9_-]{0,63}$",
+                    "x-expression": "none",
+                },
+                "timeout_seconds": {
+                    "type": "number",
+                    "title": "Give up after",
+                    "description": "Seconds after which it goes on by `timeout` with its input; without it, it waits for ever.",
+                    "minimum": 0,
+                    "maximum": DELAY_SECONDS,
+                },
+            },
+            required=("signal",),
+            outputs=(Port(name="main", title="Said"), Port(name="timeout", title="Too late")),
+        ),
+        _spec(
+            "stop",
+            "Stop with an error",
+            "Fails on purpose, with your own message; its error path takes over when it has one.",
+            "octagon",
+            {
+                "message": {
+                    "type": "string",
+                    "title": "Message",
+                    "minLength": 1,
+                    "maxLength": 2000,
+                }
+            },
+            required=("message",),
+        ),
+        _spec("noop", "Do nothing", "Passes its input on.", "dot", {}),
+        _spec(
             "respond",
             "Respond",
             "Answers the caller of a webhook in mode respond. The first answer of a run counts.",

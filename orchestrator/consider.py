@@ -12,6 +12,7 @@ from contracts.messages import (
     Message,
     ResolveDoubt,
     RetryRun,
+    SendSignal,
     StartRun,
     StepBroken,
     StepDone,
@@ -72,7 +73,7 @@ def _number(release: str) -> list[int]:
 def actor_of(message: Message) -> str:
     """Who is behind a message."""
     match message:
-        case StartRun() | CancelRun() | RetryRun() | ResolveDoubt() | UnparkRun():
+        case StartRun() | CancelRun() | RetryRun() | ResolveDoubt() | SendSignal() | UnparkRun():
             return message.actor
         case StepDone() | StepBroken() | StepInDoubt() | StepLetGo():
             return message.executor
@@ -91,5 +92,7 @@ def cause_of(message: Message) -> str:
             return f"{message.step}/{message.attempt}"[:128]
         case Wake():
             return message.wait[:128]
+        case SendSignal():
+            return message.key
         case Look() | CancelRun() | RetryRun() | ResolveDoubt() | UnparkRun():
             return str(type(message).__struct_config__.tag)

@@ -7,13 +7,13 @@ where nothing comes before it; with several taken predecessors, an object of the
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from msgspec import Raw, Struct
 
 from contracts.codec import encode
 from contracts.errors import Failure
-from contracts.limits import DELAY_SECONDS, NodeId, PortName
+from contracts.limits import DELAY_SECONDS, NodeId, PortName, SignalName
 from contracts.payloads import Inline, Payload
 from contracts.plans import PlanNode
 
@@ -31,6 +31,13 @@ class Delayed(Struct, frozen=True, kw_only=True):
     due: datetime
 
 
+class Listening(Struct, frozen=True, kw_only=True):
+    """The node is done when somebody has said this, or when the moment has come."""
+
+    signal: SignalName
+    due: datetime | None = None
+
+
 class Answered(Struct, frozen=True, kw_only=True):
     """The node answers whoever waits for the run."""
 
@@ -39,7 +46,7 @@ class Answered(Struct, frozen=True, kw_only=True):
     body: Payload
 
 
-Outcome = Passed | Delayed | Answered
+Outcome: TypeAlias = Passed | Delayed | Listening | Answered
 
 
 class Given(Protocol):
@@ -120,17 +127,42 @@ def _delay(config: Mapping[str, Any], given: Given, at: datetime) -> Passed | De
     if "until" in config:
         due = _moment(config["until"])
     else:
-        due = at + timedelta(seconds=_duration(config["seconds"]))
+        due = at + timedelta(seconds=_duration(config["seconds"], "/seconds"))
     if due > at + timedelta(seconds=DELAY_SECONDS):
         raise Unfit("/until", "The moment is more than a year away.")
     return Delayed(due=due) if due > at else Passed(output=given.payload())
 
 
-def _duration(value: object) -> float:
+def _wait_signal(config: Mapping[str, Any], _given: Given, at: datetime) -> Listening:
+    if "timeout_seconds" not in config:
+        return Listening(signal=config["signal"])
+    seconds = _duration(config["timeout_seconds"], "/timeout_seconds")
+    return Listening(signal=config["signal"], due=at + timedelta(seconds=seconds))
+
+
+def _stop(config: Mapping[str, Any], _given: Given, _at: datetime) -> Failure:
+    return Failure(code="stopped", message=_line(config["message"]))
+
+
+_MESSAGE_CHARS: Final = 2_000
+"""As much as a `Failure` may hold."""
+
+
+def _line(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise Unfit("/message", f"A message is a text; the expression gave {_kind(value)}.")
+    return value[:_MESSAGE_CHARS]
+
+
+def _pass_on(_config: Mapping[str, Any], given: Given, _at: datetime) -> Passed:
+    return Passed(output=given.payload())
+
+
+def _duration(value: object, field: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Unfit("/seconds", f"A delay is a number of seconds; the expression gave {_kind(value)}.")
+        raise Unfit(field, f"A delay is a number of seconds; the expression gave {_kind(value)}.")
     if not 0 <= value <= DELAY_SECONDS:
-        raise Unfit("/seconds", f"A delay is between 0 and {DELAY_SECONDS} seconds.")
+        raise Unfit(field, f"A delay is between 0 and {DELAY_SECONDS} seconds.")
     return value
 
 
@@ -180,12 +212,15 @@ _OURS: Final = frozenset(
     {"connection", "content-length", "date", "server", "trailer", "transfer-encoding", "upgrade"}
 )
 
-_PERFORM: Final[Mapping[str, Callable[[Mapping[str, Any], Given, datetime], Outcome]]] = {
+_PERFORM: Final[Mapping[str, Callable[[Mapping[str, Any], Given, datetime], Outcome | Failure]]] = {
     "filter": _filter,
     "if": _if,
     "switch": _switch,
     "set": _set,
     "merge": _merge,
     "delay": _delay,
+    "wait.signal": _wait_signal,
+    "stop": _stop,
+    "noop": _pass_on,
     "respond": _respond,
 }

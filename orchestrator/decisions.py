@@ -10,7 +10,7 @@ from heapq import heapify, heappop, heappush
 from typing import Final, Protocol
 
 from contracts.errors import Failure
-from contracts.limits import NodeId, StepPath
+from contracts.limits import NodeId, PortName, StepPath
 from contracts.payloads import Payload
 from contracts.plans import PlanNode
 from contracts.runs import (
@@ -25,6 +25,7 @@ from contracts.runs import (
     RunResponded,
     RunStarted,
     RunUnparked,
+    SignalReceived,
     StepCancelled,
     StepFailed,
     StepReported,
@@ -32,7 +33,7 @@ from contracts.runs import (
     StepSucceeded,
     WaitOpened,
 )
-from orchestrator.control import Answered, Delayed, Passed
+from orchestrator.control import Answered, Delayed, Listening, Outcome, Passed
 from orchestrator.evolution import evolve
 from orchestrator.readiness import Graph, readiness
 from orchestrator.retries import jitter, pause_before_retry
@@ -47,7 +48,7 @@ class Evaluate(Protocol):
         """An action's configuration with every expression evaluated; secret references stay references."""
         ...
 
-    def control(self, run: Run, node: PlanNode, at: datetime) -> Passed | Delayed | Answered | Failure:
+    def control(self, run: Run, node: PlanNode, at: datetime) -> Outcome | Failure:
         """What a control node does with its input."""
         ...
 
@@ -133,7 +134,11 @@ class _Turn:
             case DoubtResolved():
                 self._resolve(path, node, news)
             case WaitOpened(kind="delay"):
-                self._end_delay(path, node)
+                self._pass_on(path, node, "main")
+            case WaitOpened(kind="signal"):
+                self._pass_on(path, node, "timeout")
+            case SignalReceived():
+                self.say(StepSucceeded(step=path, node=node.id, output=news.body))
             case WaitOpened():
                 self._attempt(path, node)
 
@@ -167,7 +172,7 @@ class _Turn:
         else:
             self._attempt(path, node)
 
-    def _end_delay(self, path: StepPath, node: PlanNode) -> None:
+    def _pass_on(self, path: StepPath, node: PlanNode, port: PortName) -> None:
         if self._stops:
             self.say(StepCancelled(step=path, node=node.id))
             return
@@ -175,7 +180,7 @@ class _Turn:
         if isinstance(output, Failure):
             self._fail(path, node, output)
         else:
-            self.say(StepSucceeded(step=path, node=node.id, output=output))
+            self.say(StepSucceeded(step=path, node=node.id, ports=(port,), output=output))
 
     # --- What can go now ----------------------------------------------------------------------
 
@@ -208,10 +213,19 @@ class _Turn:
                 self.say(StepSucceeded(step=path, node=path, ports=passed.ports, output=passed.output))
             case Delayed() as delayed:
                 self.say(WaitOpened(wait=f"delay:{path}", kind="delay", due=delayed.due, step=path))
+            case Listening() as listening:
+                self._listen(path, node, listening)
             case Answered() as answer:
                 self._respond(path, answer)
             case Failure() as error:
                 self._fail(path, node, error)
+
+    def _listen(self, path: StepPath, node: PlanNode, listening: Listening) -> None:
+        wait = f"signal:{path}"
+        self.say(WaitOpened(wait=wait, kind="signal", due=listening.due, step=path, signal=listening.signal))
+        said = self.run.news.get(path)
+        if said is not None:  # Before anything waited for it.
+            self._settle(path, said)
 
     def _respond(self, path: StepPath, answer: Answered) -> None:
         """The first answer counts, for ever; a later respond node passes its body on and answers nobody."""

@@ -63,8 +63,9 @@ class Emission:
 
     async def wakes(self, opened: Sequence[tuple[Known, WaitOpened]]) -> None:
         """Have the runs woken when their waits are due. Returns when the wake-ups are on disk."""
-        if opened:
-            await self._inbox.wake_at([_wake(known, wait) for known, wait in opened])
+        wakes = [(_wake(known, wait), wait.due) for known, wait in opened if wait.due is not None]
+        if wakes:
+            await self._inbox.wake_at(wakes)
 
     def let_go(self, known: Known) -> CancelAttempts | None:
         """Tell every executor that the run's open attempts shall end. What was told; None where there are none."""
@@ -109,9 +110,9 @@ def woken_early(
     named = {letter.message.wait for letter in letters if isinstance(letter.message, Wake)}
     at = max(now, known.at or now)
     return [
-        (known, structs.replace(wait, due=wait.due + max(timedelta(), wait.due - at) + ON_ITS_WAY))
+        (known, structs.replace(wait, due=due + max(timedelta(), due - at) + ON_ITS_WAY))
         for wait in outstanding(known.run).waits
-        if wait.wait in named
+        if wait.wait in named and (due := wait.due) is not None
     ]
 
 
@@ -119,5 +120,5 @@ def _subject(known: Known, attempt: AttemptScheduled) -> str:
     return task(attempt.pool, known.run.org, known.run.id, attempt.step, attempt.attempt)
 
 
-def _wake(known: Known, wait: WaitOpened) -> tuple[Wake, datetime]:
-    return Wake(org=known.run.org, run=known.run.id, wait=wait.wait, trace=known.trace), wait.due
+def _wake(known: Known, wait: WaitOpened) -> Wake:
+    return Wake(org=known.run.org, run=known.run.id, wait=wait.wait, trace=known.trace)

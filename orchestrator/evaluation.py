@@ -33,7 +33,7 @@ from contracts.errors import Failure
 from contracts.limits import NodeId
 from contracts.payloads import Inline, Payload
 from contracts.plans import Plan, PlanNode
-from orchestrator.control import Answered, Delayed, Passed, perform
+from orchestrator.control import Outcome, perform
 from orchestrator.inputs import Incoming, NotReady, Unreadable, Values, run_output
 from orchestrator.readiness import Graph
 from orchestrator.state import Run
@@ -108,7 +108,7 @@ class Evaluation:
         except _FAILURES as error:
             return _failure(error, node)
 
-    def control(self, run: Run, node: PlanNode, at: datetime) -> Passed | Delayed | Answered | Failure:
+    def control(self, run: Run, node: PlanNode, at: datetime) -> Outcome | Failure:
         try:
             return perform(node, self._control_config(run, node), self._incoming(run, node), at)
         except _FAILURES as error:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 from msgspec import structs
 
 from contracts.errors import Failure
-from contracts.limits import StepPath
+from contracts.limits import SIGNALS_REMEMBERED, Sha256, SignalKey, StepPath
 from contracts.payloads import NULL
 from contracts.runs import (
     TERMINAL,
@@ -33,6 +33,7 @@ from contracts.runs import (
     RunStatus,
     RunStopping,
     RunUnparked,
+    SignalReceived,
     StepCancelled,
     StepFailed,
     StepReported,
@@ -167,6 +168,29 @@ def _wait_ended(run: Run, event: WaitEnded, _at: datetime) -> Changes:
     return changes
 
 
+def _signal_received(run: Run, event: SignalReceived, _at: datetime) -> Changes:
+    if not run.active or event.key in run.heard:
+        return {}
+    heard = {**_remembered(run), event.key: event.request}
+    listening = (wait for wait in run.waits.values() if wait.signal == event.signal)
+    wait = next((wait for wait in listening if wait.step == event.step), None)
+    if event.step is None or wait is None:
+        return {"heard": heard, "signals": (*run.signals, event)}
+    return {
+        "heard": heard,
+        "waits": _without(run.waits, wait.wait),
+        "news": {**run.news, event.step: event},
+    }
+
+
+def _remembered(run: Run) -> dict[SignalKey, Sha256 | None]:
+    """Room for one more key. Those of signals that nothing has waited for yet are never forgotten."""
+    if len(run.heard) < SIGNALS_REMEMBERED:
+        return run.heard
+    kept = {each.key for each in run.signals}
+    return _without(run.heard, next((key for key in run.heard if key not in kept), None))
+
+
 def _cancel_requested(run: Run, event: CancelRequested, _at: datetime) -> Changes:
     # A person who cancels a parked run takes it up again, only to end it.
     return {"cancel": event, "parked": None} if run.active else {}
@@ -255,6 +279,13 @@ def _cancelled(run: Run, event: StepCancelled, _at: datetime) -> Changes:
 
 def _wait_opened(run: Run, event: WaitOpened, _at: datetime) -> Changes:
     changes = _to(run, event.step, event) if event.step else {}
+    said = next((each for each in run.signals if each.signal == event.signal), None)
+    if said is not None and event.step is not None:
+        # It was said before anything waited for it: the wait is over at once.
+        return changes | {
+            "signals": tuple(each for each in run.signals if each is not said),
+            "news": {**changes.get("news", run.news), event.step: said},
+        }
     return changes | {"waits": {**run.waits, event.wait: event}}
 
 
@@ -294,6 +325,7 @@ FOLDS: Final[Mapping[type, Callable[[Run, Any, datetime], Changes]]] = {
     AttemptCancelled: _attempt_cancelled,
     DoubtResolved: _doubt_resolved,
     WaitEnded: _wait_ended,
+    SignalReceived: _signal_received,
     CancelRequested: _cancel_requested,
     DeadlinePassed: _deadline_passed,
     RunReopened: _reopened,

@@ -29,7 +29,7 @@ from contracts.runs import (
     StepSucceeded,
     WaitOpened,
 )
-from orchestrator.control import Answered, Delayed, Passed
+from orchestrator.control import Answered, Delayed, Listening, Outcome, Passed
 from orchestrator.decisions import Evaluate, decide
 from orchestrator.evolution import evolve
 from orchestrator.readiness import Graph
@@ -75,12 +75,15 @@ class Recorded:
         scheduled = self._said(AttemptScheduled, node.id)
         return scheduled.config if scheduled is not None else self._failure(node.id) or NULL
 
-    def control(self, _run: Run, node: PlanNode, _at: datetime) -> Passed | Delayed | Answered | Failure:
+    def control(self, _run: Run, node: PlanNode, _at: datetime) -> Outcome | Failure:
         answer = self._said(RunResponded, node.id)
         if answer is not None:
             return Answered(status=answer.status, headers=answer.headers, body=answer.body)
         wait = self._said(WaitOpened, node.id)
-        if wait is not None:
+        if node.type == "wait.signal" and self._said(StepFailed, node.id) is None:
+            # Also where no wait stands: what was said before it would hide that it was taken out.
+            return Listening(signal=node.config["signal"], due=wait.due if wait is not None else None)
+        if wait is not None and wait.due is not None:
             return Delayed(due=wait.due)
         done = self._said(StepSucceeded, node.id)
         if done is not None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from chassis.ports import Arrival
 from contracts.codec import encode
-from contracts.messages import Answer, CancelRun, Message, ResolveDoubt, RetryRun, StartRun
+from contracts.messages import Answer, CancelRun, Message, ResolveDoubt, RetryRun, SendSignal, StartRun
 from orchestrator.memory import Known
 
 
@@ -58,7 +58,9 @@ def needs_all(message: Message) -> bool:
 
 def is_wished_of(letters: Sequence[Letter]) -> bool:
     """Whether something is wanted of a run that somebody saw: when the log has nothing of it, the archive has."""
-    wishes = any(isinstance(letter.message, RetryRun | CancelRun | ResolveDoubt) for letter in letters)
+    wishes = any(
+        isinstance(letter.message, RetryRun | CancelRun | ResolveDoubt | SendSignal) for letter in letters
+    )
     return wishes and start_in(letters) is None
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 from msgspec import Struct
 
 from contracts.errors import Failure
-from contracts.limits import NodeId, PortName, StepPath
+from contracts.limits import NodeId, PortName, Sha256, SignalKey, StepPath
 from contracts.nodes import Repeat
 from contracts.payloads import NULL, Payload
 from contracts.runs import (
@@ -31,6 +31,7 @@ from contracts.runs import (
     RunStarted,
     RunStatus,
     RunStopping,
+    SignalReceived,
     StepCancelled,
     StepFailed,
     StepReported,
@@ -83,8 +84,10 @@ STEP_STATUSES: Final[Mapping[type, Mapping[StepStatus, StepStatus]]] = {
 }
 """event → {status before: status after}, for the step that the event names."""
 
-News: TypeAlias = StepReported | AttemptFailed | AttemptCancelled | DoubtResolved | WaitOpened
-"""What a step learnt and nobody has decided on yet: how its attempt ended, or which wait of it is over."""
+News: TypeAlias = (
+    StepReported | AttemptFailed | AttemptCancelled | DoubtResolved | WaitOpened | SignalReceived
+)
+"""What a step learnt and nobody has decided on yet: how its attempt ended, which wait of it is over, what it was told."""
 
 
 class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -135,6 +138,10 @@ class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
     doubts: dict[StepPath, int] = {}
     """Steps in doubt, and which attempt of theirs is."""
     waits: dict[str, WaitOpened] = {}
+    signals: tuple[SignalReceived, ...] = ()
+    """Said, and nothing has waited for them yet; the oldest first."""
+    heard: dict[SignalKey, Sha256 | None] = {}
+    """Keys of the signals that were said last, and the hash of what each said, so that each counts once."""
     news: dict[StepPath, News] = {}
     """Recorded and not yet decided on; empty after every commit of a run that is not parked."""
     responded: RunResponded | None = None

@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from contracts.limits import StepPath
+from contracts.limits import SignalName, StepPath
 from contracts.runs import AttemptScheduled, WaitOpened
 from orchestrator.state import Run
 
@@ -21,11 +21,13 @@ class Outstanding(Struct, frozen=True, kw_only=True):
 class WaitingFor(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that must come before the run goes on."""
 
-    kind: Literal["start", "attempt", "delay", "retry", "grace", "decision", "release", "person"]
+    kind: Literal["start", "attempt", "delay", "retry", "grace", "signal", "decision", "release", "person"]
     """`decision`: a step is in doubt. `release`, `person`: the run is parked."""
     name: str
     step: StepPath | None = None
     due: datetime | None = None
+    signal: SignalName | None = None
+    """What somebody has to say, by kind `signal`."""
 
 
 def outstanding(run: Run) -> Outstanding:
@@ -49,7 +51,7 @@ def waiting_for(run: Run) -> list[WaitingFor]:
         for path, attempt in run.attempts.items()
     ]
     found += [
-        WaitingFor(kind=wait.kind, name=name, step=wait.step, due=wait.due)
+        WaitingFor(kind=wait.kind, name=name, step=wait.step, due=wait.due, signal=wait.signal)
         for name, wait in run.waits.items()
     ]
     found += [

@@ -56,7 +56,7 @@ def _look_at(run: RunRow) -> datetime | None:
     if run.status == "parked" or run.status in runs.TERMINAL:
         return None
     moments = [_after(each, OVERDUE) for each in (run.next_due, run.deadline) if each is not None]
-    if run.steps_running or (run.next_due is None and not run.steps_in_doubt):
+    if run.steps_running or (run.waits == "[]" and not run.steps_in_doubt):
         moments.append(_after(run.last_time, STILL))
     return min(moments, default=None)
 
@@ -240,6 +240,8 @@ def _finished(scene: Scene, path: str, node: str, status: str) -> StepRow:
     step.node, step.ended = node, scene.at
     if step.scheduled is None:
         step.scheduled = scene.at
+    if step.status == "waiting":  # For something that had been said before.
+        _close_wait_of(scene.run, path)
     _move(scene.run, step, status)
     return step
 
@@ -267,7 +269,7 @@ def _wait_opened(scene: Scene, event: runs.WaitOpened) -> None:
     opened = Wait(
         name=text(event.wait, NAME_CHARS),
         kind=event.kind,
-        due=moment(event.due),
+        due=moment(event.due) if event.due else None,
         step=event.step,
         since=scene.at,
     )
@@ -288,9 +290,20 @@ def _wait_closed(scene: Scene, event: runs.WaitEnded | runs.WaitDropped) -> None
                 _move(scene.run, step, "pending")
 
 
+def _signal_received(scene: Scene, event: runs.SignalReceived) -> None:
+    if event.step is None:
+        return  # The run keeps it for a wait to come.
+    _close_wait_of(scene.run, event.step)
+    _move(scene.run, scene.step(event.step), "pending")
+
+
+def _close_wait_of(run: RunRow, path: str) -> None:
+    _keep_waits(run, [wait for wait in _waits.decode(run.waits) if wait.step != path])
+
+
 def _keep_waits(run: RunRow, waits: list[Wait]) -> None:
     run.waits = encode(waits).decode()
-    run.next_due = min((wait.due for wait in waits), default=None)
+    run.next_due = min((wait.due for wait in waits if wait.due), default=None)
 
 
 _Effect: TypeAlias = Callable[[Scene, Any], None]
@@ -303,6 +316,7 @@ EFFECTS: Final[dict[type, _Effect]] = {
     runs.AttemptCancelled: _attempt_cancelled,
     runs.DoubtResolved: _resolved,
     runs.WaitEnded: _wait_closed,
+    runs.SignalReceived: _signal_received,
     runs.CancelRequested: _nothing,
     runs.DeadlinePassed: _nothing,
     runs.RunReopened: _reopened,

@@ -165,7 +165,7 @@ class Wait(Struct, frozen=True, kw_only=True):
 
     name: str
     kind: str
-    due: datetime
+    due: datetime | None
     step: str | None
     since: datetime
 

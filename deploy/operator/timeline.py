@@ -27,6 +27,7 @@ from contracts.runs import (
     RunStarted,
     RunStopping,
     RunUnparked,
+    SignalReceived,
     StepCancelled,
     StepFailed,
     StepReported,
@@ -111,6 +112,13 @@ def _unfinished(event: RunFailed | RunCancelled) -> str:
     return f"; unfinished: {', '.join(left)}" if left else ""
 
 
+def _wait(event: WaitOpened) -> str:
+    of = f" of {event.step}" if event.step else ""
+    what = f", for {event.signal}" if event.signal else ""
+    until = f" until {event.due.isoformat()}" if event.due else ""
+    return f"{event.wait}, {event.kind}{of}{what}{until}"
+
+
 _WORDS: Final[Mapping[type, Callable[[Any], str]]] = {
     RunStarted: lambda e: (
         f"workflow {e.workflow} version {e.version}, {e.cause.kind} {e.cause.id}".rstrip()
@@ -122,6 +130,9 @@ _WORDS: Final[Mapping[type, Callable[[Any], str]]] = {
     AttemptCancelled: lambda e: f"{_attempt(e)}, effect {e.effect}",
     DoubtResolved: lambda e: f"{_attempt(e)}, {e.resolution} by {e.by}",
     WaitEnded: lambda e: e.wait,
+    SignalReceived: lambda e: (
+        f"{e.signal} by {e.by}, {f'for {e.step}' if e.step else 'kept'}: {preview(e.body)}"
+    ),
     CancelRequested: lambda e: f"by {e.by}{f': {e.reason}' if e.reason else ''}",
     DeadlinePassed: lambda _: "",
     RunReopened: lambda e: f"by {e.by}: {', '.join(e.steps)}",
@@ -132,7 +143,7 @@ _WORDS: Final[Mapping[type, Callable[[Any], str]]] = {
     StepFailed: lambda e: f"{e.step}, {_failure(e.error)}{' (its error path goes on)' if e.handled else ''}",
     StepSkipped: lambda e: e.step,
     StepCancelled: lambda e: e.step,
-    WaitOpened: lambda e: f"{e.wait}, {e.kind}{f' of {e.step}' if e.step else ''} until {e.due.isoformat()}",
+    WaitOpened: _wait,
     WaitDropped: lambda e: e.wait,
     RunResponded: lambda e: f"{e.step}, status {e.status}: {preview(e.body)}",
     RunStopping: lambda e: f"outcome {e.outcome}{f', {_failure(e.error)}' if e.error else ''}",

@@ -6,6 +6,13 @@ from typing import Any
 from deploy.commands.here import table
 
 
+def _awaited(waiting: Mapping[str, Any]) -> str:
+    until = f" until {waiting['due']}" if waiting.get("due") else ""
+    if waiting.get("signal"):
+        return f"signal {waiting['signal']}, at step {waiting['step']}{until}"
+    return f"{waiting['kind']} {waiting['name']}{until}"
+
+
 def run_lines(
     run: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], waiting: Sequence[Mapping[str, Any]] = ()
 ) -> list[str]:
@@ -21,7 +28,7 @@ def run_lines(
         lines.append(f"ended     {run['ended']}")
     if run["error"]:
         lines.append(f"error     {run['error']['code']}: {run['error']['message']}")
-    lines += [f"waits for {each['kind']} {each['name']}" for each in waiting]
+    lines += [f"waits for {_awaited(each)}" for each in waiting]
     if run["output"]:
         lines.append(f"output    {run['output']['preview']}")
     lines.append("")

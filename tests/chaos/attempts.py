@@ -90,7 +90,7 @@ def early(history: History) -> Iterator[Violation]:
     due: dict[str, datetime] = {}
     for commit in history.commits:
         for event in commit.events:
-            if isinstance(event, runs.WaitOpened):
+            if isinstance(event, runs.WaitOpened) and event.due is not None:
                 due[event.wait] = event.due
             elif isinstance(event, runs.WaitEnded) and commit.time < due.get(event.wait, commit.time):
                 yield Violation("P3", f"{event.wait} ended before it was due", history.run)
@@ -132,7 +132,7 @@ def _follow(event: runs.RunEvent, attempts: set[tuple[str, int]], waits: dict[st
             attempts.add((event.step, event.attempt))
         case runs.StepReported() | runs.AttemptFailed() | runs.AttemptDoubted() | runs.AttemptCancelled():
             attempts.discard((event.step, event.attempt))
-        case runs.WaitOpened():
+        case runs.WaitOpened() if event.due is not None:
             waits[event.wait] = event.due
         case runs.WaitEnded() | runs.WaitDropped():
             waits.pop(event.wait, None)

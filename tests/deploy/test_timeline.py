@@ -2,14 +2,14 @@
 
 import msgspec
 import pytest
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from chassis.testing.examples import MOMENT, examples
 from contracts.codec import encode
 from contracts.commits import Commit
 from contracts.payloads import Blob, Inline
 from contracts.reference import event_types
-from contracts.runs import RunCancelled, RunEvent, RunStarted, StepSucceeded
+from contracts.runs import RunCancelled, RunEvent, RunStarted, SignalReceived, StepSucceeded, WaitOpened
 from deploy.operator.timeline import as_json, line, numbered, preview, tag, words
 
 EVENTS = {str(kind.__struct_config__.tag) for kind in event_types(RunEvent)}
@@ -71,6 +71,15 @@ def test_a_long_value_is_cut_and_a_stored_one_is_told_by_its_hash() -> None:
 def test_ports_are_told_when_they_are_not_the_usual_one() -> None:
     assert words(StepSucceeded(step="branch", node="branch", ports=("true",))) == "branch by true"
     assert words(StepSucceeded(step="set", node="set")) == "set"
+
+
+def test_a_signal_is_told_with_who_said_it_and_whom_it_was_for() -> None:
+    said = SignalReceived(signal="paid", key="k", by="key:1", body=Inline(value=Raw(b"5")), step="ask")
+    assert words(said) == "paid by key:1, for ask: 5"
+    assert words(structs.replace(said, step=None)) == "paid by key:1, kept: 5"
+    waits = WaitOpened(wait="signal:ask", kind="signal", step="ask", signal="paid")
+    assert words(waits) == "signal:ask, signal of ask, for paid"
+    assert words(structs.replace(waits, due=MOMENT)).endswith(f", for paid until {MOMENT.isoformat()}")
 
 
 def test_programs_get_the_whole_event() -> None:

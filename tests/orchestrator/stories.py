@@ -14,6 +14,7 @@ from contracts.messages import (
     Message,
     ResolveDoubt,
     RetryRun,
+    SendSignal,
     StartRun,
     StepBroken,
     StepDone,
@@ -27,7 +28,7 @@ from contracts.plans import Plan, PlanEdge, PlanNode
 from contracts.runs import AttemptScheduled, Cause, RunEvent, RunStarted
 from contracts.workflows import Retry
 from orchestrator.catalogue import SPECS
-from orchestrator.control import Answered, Delayed, Passed, perform
+from orchestrator.control import Outcome, perform
 from orchestrator.inputs import Incoming, Values, run_output
 from orchestrator.run import RULES, Graph, Run, accept, decide, evolve
 
@@ -104,7 +105,7 @@ class AsWritten:
     def config(self, _run: Run, node: PlanNode) -> Payload | Failure:
         return self._broken.get(node.id) or value(node.config)
 
-    def control(self, run: Run, node: PlanNode, at: datetime) -> Passed | Delayed | Answered | Failure:
+    def control(self, run: Run, node: PlanNode, at: datetime) -> Outcome | Failure:
         given = Incoming(self._graph, run, node, Values({}))
         return self._broken.get(node.id) or perform(node, node.config, given, at)
 
@@ -191,6 +192,10 @@ def let_go(step: str, attempt: int = 1, effect: str = "none") -> StepLetGo:
         executor="executor:1",
         effect=effect,  # type: ignore[arg-type]  # One of three words.
     )
+
+
+def signal(name: str, key: str = "once", body: Any = None) -> SendSignal:
+    return SendSignal(**TO, actor="key:person", signal=name, key=key, body=value(body))
 
 
 def wake(wait: str) -> Wake:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from chassis.testing.examples import example as an_example
 from contracts.commits import Commit
 from contracts.errors import Failure
-from contracts.messages import Message, StepDone, StepLetGo
+from contracts.messages import Message, SendSignal, StepDone, StepLetGo
 from contracts.plans import Plan, PlanEdge, PlanNode
 from contracts.runs import (
     TERMINAL,
@@ -47,6 +47,7 @@ from tests.orchestrator.stories import (
     doubted,
     let_go,
     resolve,
+    signal,
     wake,
 )
 
@@ -59,6 +60,11 @@ CONTROLS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("merge", {"mode": "all"}, {}),
     ("merge", {"mode": "any"}, {"join": "any"}),
     ("delay", {"seconds": 30}, {}),
+    ("wait.signal", {"signal": "paid"}, {}),
+    ("wait.signal", {"signal": "paid", "timeout_seconds": 30}, {}),
+    ("wait.signal", {"signal": "shipped"}, {}),
+    ("stop", {"message": "No."}, {}),
+    ("noop", {}, {}),
     ("respond", {"body": "hello"}, {}),
 ]
 
@@ -171,6 +177,8 @@ def something(told: Told, chance: random.Random) -> Message:
         choices += [resolve(path, chance.choice(["retry", "done", "failed"])), done(path, doubtful)]
         choices += [broken(path, doubtful), broken(path, doubtful, TRY_AGAIN)]
     choices += [wake(name) for name in run.waits]
+    choices += [signal(wait.signal, f"{chance.random()}") for wait in run.waits.values() if wait.signal]
+    choices += [signal("paid", "early"), signal("shipped", "earlier")] if chance.random() < 0.2 else []
     foolish: list[Message] = [CANCEL, LOOK, LOOK, RETRY, UNPARK, START, done("n0"), resolve("n1", "done")]
     choices.append(chance.choice(foolish))
     if told.recorded and chance.random() < 0.3:
@@ -228,7 +236,8 @@ def test_redelivery_is_harmless(seed: int) -> None:
     for fact in told.facts:
         assert decide(told.run, told.graph, fact, told.at, evaluate) == [], f"{fact} was acted on twice"
     for message in told.recorded:
-        if isinstance(message, StepDone | StepLetGo) or message == START:
+        heard = isinstance(message, SendSignal) and told.run.active  # Said after the end it is refused.
+        if isinstance(message, StepDone | StepLetGo) or message == START or heard:
             assert accept(told.run, told.graph, message, told.at) == (), f"{message} was recorded twice"
 
 
@@ -270,12 +279,15 @@ def test_every_run_ends_when_everybody_does_their_part(seed: int) -> None:
         told.hear(UNPARK)
         if told.run.status in TERMINAL:
             break
-        waits = sorted(told.run.waits.values(), key=lambda wait: wait.due)
+        waits = sorted(told.run.waits.values(), key=lambda wait: wait.due or told.at)
         if told.run.attempts:
             path, attempt = next(iter(told.run.attempts.items()))
             told.hear(done(path, attempt.attempt))
         elif told.run.doubts:
             told.hear(resolve(next(iter(told.run.doubts)), "done"))
+        elif waits[0].due is None:
+            assert waits[0].signal is not None
+            told.hear(signal(waits[0].signal, f"in the end {told.at} {waits[0].wait}"))
         else:
             told.at = max(told.at, waits[0].due)
             told.hear(wake(waits[0].wait))

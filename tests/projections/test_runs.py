@@ -28,6 +28,7 @@ from contracts.runs import (
     RunResponded,
     RunStopping,
     RunUnparked,
+    SignalReceived,
     StepCancelled,
     StepFailed,
     StepSkipped,
@@ -207,6 +208,40 @@ async def test_a_failed_attempt_waits_and_is_made_again() -> None:
         (WaitDropped(wait="w"), reported("one"), succeeded("one")),
     )
     assert (run.next_due, steps["two"].status, steps["one"].error) == (None, "pending", None)
+
+
+LISTENS = WaitOpened(wait="signal:ask", kind="signal", step="ask", signal="paid")
+
+
+async def test_a_run_that_waits_for_a_signal_is_not_looked_at_until_there_is_something_to_see() -> None:
+    run, steps = await told((started(), LISTENS))
+    assert (run.status, run.next_due, run.look_at) == ("waiting", None, None)
+    assert (steps["ask"].status, json.loads(run.waits)[0]["due"]) == ("waiting", None)
+    due = NOON + timedelta(minutes=5)
+    run, _ = await told((started(), structs.replace(LISTENS, due=due)))
+    assert (run.next_due, run.look_at) == (due, due + timedelta(seconds=5))
+    run, _ = await told((started(), scheduled("one"), LISTENS))
+    assert run.look_at == NOON + timedelta(seconds=30)
+    run, _ = await told((started(),))
+    assert run.look_at == NOON + timedelta(seconds=30), "nobody knows what it waits for"
+
+
+async def test_a_signal_ends_its_wait_and_another_none() -> None:
+    received = SignalReceived(signal="paid", key="k", by="key:1", body=value(5), step="ask")
+    run, steps = await told((started(), LISTENS), (received,))
+    assert (run.status, run.waits, steps["ask"].status) == ("running", "[]", "pending")
+    went_on = StepSucceeded(step="ask", node="ask", output=value(5))
+    run, steps = await told((started(), LISTENS), (received, went_on))
+    assert (steps["ask"].status, steps["ask"].output_preview, run.steps_done) == ("succeeded", "5", 1)
+    run, steps = await told((started(), LISTENS), (structs.replace(received, step=None),))
+    assert (run.status, steps["ask"].status, len(json.loads(run.waits))) == ("waiting", "waiting", 1)
+
+
+async def test_what_was_said_before_leaves_no_wait_behind() -> None:
+    received = SignalReceived(signal="paid", key="k", by="key:1", body=value(5))
+    went_on = StepSucceeded(step="ask", node="ask", output=value(5))
+    run, steps = await told((started(), scheduled("one")), (received,), (LISTENS, went_on))
+    assert (run.waits, run.next_due, steps["ask"].status) == ("[]", None, "succeeded")
 
 
 async def test_a_doubt_waits_for_a_person_and_is_not_looked_at() -> None:
