@@ -1,11 +1,11 @@
 """Parameters that many routes share."""
 
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, TypeAlias
 
 from litestar.params import HeaderParameter, QueryParameter
 
 from chassis.edge.problems import Complaint, Problem
-from contracts.limits import PAGE_ROWS
+from contracts.limits import IDEMPOTENCY_KEY_CHARS, PAGE_ROWS, SIGNALS_REMEMBERED
 
 Limit: TypeAlias = Annotated[int, QueryParameter(ge=1, le=PAGE_ROWS, description="Rows at the most.")]
 Cursor: TypeAlias = Annotated[
@@ -18,20 +18,29 @@ IdempotencyKey: TypeAlias = Annotated[
         description="The same key starts the same run, for ever; with another body it is refused.",
     ),
 ]
+SayingKey: TypeAlias = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        description="What is said to a run under the same key counts once; with another body it is refused. "
+        f"A run remembers its last {SIGNALS_REMEMBERED} keys.",
+    ),
+]
 LastEventId: TypeAlias = Annotated[
     str | None, HeaderParameter(name="Last-Event-ID", description="Go on after this event.")
 ]
-KEY_CHARS: Final = 255
 
 
 def checked_key(key: str | None) -> str | None:
     """An idempotency key of printable ASCII; None when there is none."""
-    if key is None or (1 <= len(key) <= KEY_CHARS and key.isascii() and key.isprintable()):
+    if key is None or (1 <= len(key) <= IDEMPOTENCY_KEY_CHARS and key.isascii() and key.isprintable()):
         return key
     raise Problem(
         "malformed",
         errors=[
-            Complaint(pointer="Idempotency-Key", message=f"1 to {KEY_CHARS} printable ASCII characters.")
+            Complaint(
+                pointer="Idempotency-Key", message=f"1 to {IDEMPOTENCY_KEY_CHARS} printable ASCII characters."
+            )
         ],
     )
 

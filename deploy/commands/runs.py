@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
@@ -58,6 +58,53 @@ def show(run: Run, *, key_file: KeyFile = None, as_json: Json = False, here: Ask
         return
     for line in run_lines(view, steps, waiting):
         here.say(line)
+
+
+@app.command
+def signal(  # noqa: PLR0913  # Each is an option of the command line.
+    run: Run,
+    name: Annotated[str, Parameter(help="What the run waits for: the signal of its step.")],
+    *,
+    body: Annotated[str, Parameter(help="What is said, as JSON; `-` reads standard input.")] = "null",
+    key: Annotated[
+        str | None, Parameter(help="Said again under the same key it counts once, however often you call.")
+    ] = None,
+    key_file: KeyFile = None,
+    as_json: Json = False,
+    here: Asked,
+) -> None:
+    """Say something to a run that waits for it, or will: the step that listens to the name goes on with it."""
+    import sys
+
+    from msgspec import Raw
+
+    from contracts.codec import Malformed, decode_json
+    from contracts.limits import IDEMPOTENCY_KEY_CHARS
+    from deploy.operator.reach import api
+    from deploy.refusals import Refused
+
+    text = sys.stdin.buffer.read() if body == "-" else body.encode()
+    try:
+        decode_json(text)
+    except Malformed as malformed:
+        raise Refused(f"The body is no JSON: {malformed}.") from malformed
+    if key is not None and not (
+        0 < len(key) <= IDEMPOTENCY_KEY_CHARS and key.isascii() and key.isprintable()
+    ):
+        raise Refused(f"A key is 1 to {IDEMPOTENCY_KEY_CHARS} printable ASCII characters.")
+    headers = {} if key is None else {"idempotency-key": key}
+    told = api(here, key_file).post(f"/runs/{run}/signals", {"signal": name, "body": Raw(text)}, **headers)
+    if as_json:
+        here.tell(told)
+    else:
+        here.say(f"{run}  {name} {_HEARD[told['status']]}")
+
+
+_HEARD: Final = {
+    "accepted": "was said",
+    "unchanged": "had been said before under this key",
+    "queued": "will be said: the run's owner is away",
+}
 
 
 @app.command

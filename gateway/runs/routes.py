@@ -17,7 +17,7 @@ from contracts.subjects import RUNS
 from gateway.callers import Caller
 from gateway.live.streams import Live, LiveStream
 from gateway.pages import DEFAULT_ROWS, Page
-from gateway.parameters import Cursor, IdempotencyKey, LastEventId, Limit, checked_key, number
+from gateway.parameters import Cursor, IdempotencyKey, LastEventId, Limit, SayingKey, checked_key, number
 from gateway.places import Places
 from gateway.rejected import Rejected, absent
 from gateway.runs.histories import Histories, events_of
@@ -30,6 +30,7 @@ from gateway.runs.views import (
     ResolveDoubt,
     RetryRun,
     RunView,
+    SendSignal,
     StartedRun,
     StartRun,
     StateView,
@@ -246,6 +247,24 @@ async def resolve_doubt(
     return told(wished, wished.status)
 
 
+@post("/runs/{run_id:str}/signals", status_code=202)
+async def send_signal(
+    caller: NamedDependency[Caller],
+    runs: NamedDependency[Runs],
+    request: Request[Any, Any, Any],
+    run_id: FromPath[str],
+    data: JSONBody[SendSignal],
+    idempotency_key: SayingKey = None,
+) -> Response[Wished]:
+    """Say something to a run: to the step that waits for this signal, or to the first that will.
+
+    Without an `Idempotency-Key` every call is a saying of its own.
+    """
+    key = checked_key(idempotency_key)
+    wished = await runs.signal(caller, run_id, data, key, await request.body())
+    return told(wished, wished.status)
+
+
 def told(content: T, status: str) -> Response[T]:
     return Response(content, status_code=_STATUS[status])
 
@@ -263,4 +282,5 @@ ROUTES: Final[list[ControllerRouterHandler]] = [
     cancel_run,
     retry_run,
     resolve_doubt,
+    send_signal,
 ]

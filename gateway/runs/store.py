@@ -11,7 +11,7 @@ from chassis.edge.problems import Problem, unavailable
 from chassis.ids import digest, receipt, run_id
 from chassis.ports import Blobs, Log
 from contracts.codec import Decoder, decode_commit, encode
-from contracts.messages import Answer, CancelRun, ResolveDoubt, RetryRun, StartRun
+from contracts.messages import Answer, CancelRun, ResolveDoubt, RetryRun, SendSignal, StartRun
 from contracts.payloads import Payload
 from contracts.runs import Cause, RunStarted
 from contracts.subjects import RUNS
@@ -27,8 +27,6 @@ from gateway.runs.histories import Histories, events_of
 from gateway.runs.queries import RunQueries
 from gateway.runs.views import StartedRun, Wished
 from gateway.workflows.rules import WorkflowState
-
-KEY_CHARS: Final = 255
 
 
 class Input(Struct, frozen=True, kw_only=True):
@@ -225,6 +223,23 @@ class Runs:
         )
         return await self._wish(caller, message)
 
+    async def signal(
+        self, caller: Caller, run: str, wanted: views.SendSignal, key: str | None, request: bytes
+    ) -> Wished:
+        """Said again under the same key it counts once; something else under the same key is refused."""
+        await self.place_of(caller.org, run)
+        message = SendSignal(
+            org=caller.org,
+            run=run,
+            trace=caller.trace,
+            actor=caller.actor,
+            signal=wanted.signal,
+            key=receipt() if key is None else digest(key.encode()),
+            request=None if key is None else digest(request),
+            body=await payload_of(bytes(wanted.body), self._blobs),
+        )
+        return await self._wish(caller, message)
+
     async def _meant(self, org: str, run: str) -> Meant:
         """What a wish of now is about: it may be heard twice, and late, and must not mean what comes after."""
         commits = await self._histories.commits(org, run)
@@ -240,7 +255,9 @@ class Runs:
                     doubts[doubted.step] = doubted.attempt
         return Meant(opening, doubts)
 
-    async def _wish(self, caller: Caller, message: CancelRun | RetryRun | ResolveDoubt) -> Wished:
+    async def _wish(
+        self, caller: Caller, message: CancelRun | RetryRun | ResolveDoubt | SendSignal
+    ) -> Wished:
         answer = await self._dispatch.send(message)
         if answer is QUEUED:
             return Wished(run=message.run, status="queued")

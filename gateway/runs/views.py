@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Raw, Struct, field
 
-from contracts.limits import BUNDLE_MESSAGES, Id, Positive, StepPath, Text
+from contracts.limits import BUNDLE_MESSAGES, Id, Positive, SignalName, StepPath, Text
 from contracts.runs import RunStatus, StepStatus
 from gateway.runs.histories import Told
 
@@ -45,6 +45,13 @@ class RetryRun(Struct, frozen=True, kw_only=True):
     steps: Annotated[tuple[StepPath, ...], Meta(max_length=BUNDLE_MESSAGES)] = ()
 
 
+class SendSignal(Struct, frozen=True, kw_only=True):
+    """Something that the run waits for, or will wait for: the first wait that listens to the name takes it."""
+
+    signal: SignalName
+    body: Raw = field(default_factory=_null)
+
+
 class ResolveDoubt(Struct, frozen=True, kw_only=True):
     """Say what is so: do it again, it is done (with this output), or it failed. `attempt`: the one in doubt, if named."""
 
@@ -57,7 +64,7 @@ class ResolveDoubt(Struct, frozen=True, kw_only=True):
 class Wished(Struct, frozen=True, kw_only=True):
     run: str
     status: Literal["accepted", "unchanged", "queued"]
-    """`unchanged`: the run already is what was asked for. `queued`: its owner will see the wish."""
+    """`unchanged`: it already is what was asked for, or knows what was said. `queued`: its owner will see the wish."""
 
 
 class RunError(Struct, frozen=True, kw_only=True):

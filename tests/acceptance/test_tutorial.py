@@ -54,7 +54,7 @@ def followed(site: Site, folder: Path, script: str) -> str:
 
 
 def test_the_tutorial_leads_from_a_webhook_to_a_verified_run(site: Site, tmp_path: Path) -> None:
-    start, environment, draw, publish, send, look, replay = BLOCKS
+    start, environment, draw, publish, send, look, replay, *_ = BLOCKS
     assert start == "make up\n"
     told = followed(site, tmp_path, environment + draw + publish + OPEN + send + send)
     assert "hello.json: valid, 3 nodes and 2 edges" in told
@@ -67,6 +67,20 @@ def test_the_tutorial_leads_from_a_webhook_to_a_verified_run(site: Site, tmp_pat
     assert '{"text":"Hello Ada!"}' in shown
     assert f"run {run} replays" in shown
     assert f"{run}  whole: " in shown
+
+
+def test_the_tutorial_leads_to_a_run_that_waits_for_a_signal_and_goes_on_with_it(
+    site: Site, tmp_path: Path
+) -> None:
+    environment, ask, say = BLOCKS[1], *BLOCKS[-2:]
+    told = followed(site, tmp_path, environment + ask + say)
+    waiting, _, heard = told.partition("waits for signal approved, at step ask until ")
+    assert "status    waiting" in waiting
+    [run] = re.findall(r"^(\S+)  approved was said$", heard, re.MULTILINE)
+    until(lambda: f"{run}  completed" in site.shell("runs", "list").stdout, "the run has heard it")
+    assert '{"text":"Ada said yes."}' in site.shell("runs", "show", run).stdout
+    again = site.shell("runs", "signal", run, "approved", "--key", "first")
+    assert (again.returncode, "(run.ended 409)" in again.stderr) == (1, True)
 
 
 def test_a_mistake_is_told_with_its_place_as_the_page_says(site: Site, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """What operators' commands say: a problem of the API, a state, a parting of history and decisions, a letter's fate."""
 
 import http.server
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import ClassVar
 
 import msgspec
@@ -15,11 +17,17 @@ from contracts.commits import Commit
 from contracts.messages import Look, UnparkRun
 from contracts.runs import RunEvent, StepSucceeded
 from contracts.subjects import partition
+from deploy.cli import run
+from deploy.commands.here import Here
+from deploy.data_directory import open_data_directory
 from deploy.operator.api import Answer, Api, problem, request
 from deploy.operator.histories import decoded
 from deploy.operator.letters import Kept, messages_of
 from deploy.operator.replays import divergence_lines, state_lines
+from deploy.operator.views import run_lines
 from deploy.refusals import Refused
+from deploy.servers import PostgresAddress, Servers
+from deploy.stack import Running, write_running
 from orchestrator.history import Divergence, state_at
 from orchestrator.state import Run
 
@@ -29,10 +37,12 @@ class Listening(http.server.BaseHTTPRequestHandler):
 
     answers: ClassVar[list[tuple[int, bytes]]] = []
     asked: ClassVar[list[tuple[str, str, bytes]]] = []
+    headers_of: ClassVar[list[dict[str, str]]] = []
 
     def do_GET(self) -> None:
         size = int(self.headers.get("content-length", 0))
         self.asked.append((self.command, self.path, self.rfile.read(size)))
+        self.headers_of.append({name.lower(): text for name, text in self.headers.items()})
         status, body = self.answers.pop(0)
         self.send_response(status)
         self.send_header("content-length", str(len(body)))
@@ -50,6 +60,7 @@ class Listening(http.server.BaseHTTPRequestHandler):
 def gateway() -> Iterator[str]:
     Listening.answers.clear()
     Listening.asked.clear()
+    Listening.headers_of.clear()
     with http.server.HTTPServer(("127.0.0.1", 0), Listening) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -98,6 +109,101 @@ def test_what_the_api_refuses_is_refused_here(gateway: str) -> None:
         Api(gateway, "key").post("/keys", {"name": "x"})
     [(method, path, body)] = Listening.asked
     assert (method, path, msgspec.json.decode(body)) == ("POST", "/api/v1/keys", {"name": "x"})
+
+
+@pytest.fixture
+def terminal(gateway: str, tmp_path: Path) -> Iterator[Callable[..., tuple[int, list[str]]]]:
+    """Calls commands beside a stack that is ready, as far as they can tell."""
+    said: list[str] = []
+    here = Here(environ={"AUTOMATEOS_DATA_DIR": str(tmp_path / "data")}, say=said.append)
+    with open_data_directory(tmp_path / "data") as data:
+        key_file = data.root / "secrets" / "first-api-key"
+        key_file.write_text("ao_live_key\n")
+        address = PostgresAddress(host="", port=1, database="", user="", password_file="")
+        servers = Servers(
+            nats_url="",
+            nats_monitor_url="",
+            nats_version="",
+            nats_staging="",
+            postgres=address,
+            redis_url="",
+            smtp_host="",
+            smtp_port=0,
+        )
+        write_running(
+            data,
+            Running(
+                pid=os.getpid(),
+                gateway_url=gateway,
+                ingress_url="",
+                public_url="",
+                first_key_file=str(key_file),
+                ports={},
+                servers=servers,
+                unsafe_fast=False,
+            ),
+        )
+        yield lambda *arguments: (said.clear() or run(arguments, here), said)  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("accepted", "was said"),
+        ("unchanged", "had been said before under this key"),
+        ("queued", "will be said: the run's owner is away"),
+    ],
+)
+def test_a_signal_is_said_as_it_was_typed_and_told_what_came_of_it(
+    terminal: Callable[..., tuple[int, list[str]]], status: str, words: str
+) -> None:
+    Listening.answers.append((202, encode({"run": "r1", "status": status})))
+    code, said = terminal("runs", "signal", "r1", "paid", "--body", '{"sum": 1.10}', "--key", "order 7")
+    assert (code, said) == (0, [f"r1  paid {words}"])
+    [(method, path, body)] = Listening.asked
+    assert (method, path, body) == (
+        "POST",
+        "/api/v1/runs/r1/signals",
+        b'{"signal":"paid","body":{"sum": 1.10}}',
+    )
+    [headers] = Listening.headers_of
+    assert (headers["idempotency-key"], headers["authorization"]) == ("order 7", "Bearer ao_live_key")
+
+
+def test_a_signal_without_a_body_says_null_and_programs_get_the_answer(
+    terminal: Callable[..., tuple[int, list[str]]],
+) -> None:
+    Listening.answers.append((202, encode({"run": "r1", "status": "accepted"})))
+    code, said = terminal("runs", "signal", "r1", "paid", "--json")
+    assert (code, [msgspec.json.decode(line) for line in said]) == (0, [{"run": "r1", "status": "accepted"}])
+    [(_, _, body)] = Listening.asked
+    assert body == b'{"signal":"paid","body":null}'
+    assert "idempotency-key" not in Listening.headers_of[0]
+
+
+def test_a_signal_that_is_refused_is_one_line(
+    terminal: Callable[..., tuple[int, list[str]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Listening.answers.append(
+        (409, encode({"detail": "The run has ended: it is failed.", "code": "run.ended"}))
+    )
+    assert terminal("runs", "signal", "r1", "paid") == (1, [])
+    assert capsys.readouterr().err == "automateos: The run has ended: it is failed. (run.ended 409)\n"
+
+
+def test_a_run_tells_what_it_waits_for_in_the_words_that_a_signal_needs() -> None:
+    run_view = {
+        **dict.fromkeys(("id", "status", "workflow", "version", "cause", "cause_id", "started"), "x"),
+        **dict.fromkeys(("ended", "error", "output"), None),
+        "opening": 1,
+    }
+    waiting = [
+        {"kind": "signal", "name": "signal:ask", "step": "ask", "signal": "paid"},
+        {"kind": "delay", "name": "delay:b", "step": "b", "due": "2026-11-21T12:00:00Z"},
+    ]
+    lines = run_lines(run_view, [], waiting)
+    assert "waits for signal paid, at step ask" in lines
+    assert "waits for delay delay:b until 2026-11-21T12:00:00Z" in lines
 
 
 def test_a_server_that_is_not_there_is_told_by_its_address() -> None:

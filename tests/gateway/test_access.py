@@ -44,6 +44,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/runs/{run_id}/cancel"): {},
     ("POST", "/runs/{run_id}/retry"): {},
     ("POST", "/runs/{run_id}/resolve"): {"step": "a", "resolution": "retry"},
+    ("POST", "/runs/{run_id}/signals"): {"signal": "paid"},
     ("PUT", "/vars"): {"vars": {}},
     ("POST", "/secrets"): {"name": "x", "value": {"kind": "text", "text": "x"}},
     ("PUT", "/secrets/{secret_id}"): {"name": "x", "value": {"kind": "text", "text": "x"}},

@@ -7,14 +7,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from msgspec import Struct, structs
+from msgspec import Raw, Struct, structs
 
 from chassis.edge.connections import ConnectionCap
 from chassis.http import serving
 from chassis.ports import Proposal
 from contracts.codec import encode
 from contracts.limits import SSE_BUFFER_BYTES, SSE_STREAMS_PER_KEY
-from contracts.runs import CancelRequested, RunFact
+from contracts.payloads import Inline
+from contracts.runs import CancelRequested, RunFact, SignalReceived
 from contracts.subjects import run as run_subject
 from gateway.live.tail import Mark, Tail, Watcher, frame
 from tests.gateway.fakes import Exchange, MemoryLog, Office, commit_of, scope_of
@@ -119,6 +120,21 @@ async def test_a_run_is_told_from_its_beginning_and_then_as_it_goes_on(office: O
         ]
         assert events[2].data["run"] == run
         assert events[2].data["event"]["reason"] == "b"
+
+
+async def test_a_signal_is_told_with_what_was_said_and_by_whom(office: Office) -> None:
+    run = await started(office, await published(office))
+    async with watching(office, f"/runs/{run}/live") as stream:
+        await stream.until(1)
+        body = Inline(value=Raw(b'{"sum": 5}'))
+        await extended(
+            office, run, SignalReceived(signal="paid", key="k", by="key:k1", body=body, step="ask")
+        )
+        event = (await stream.until(2))[-1]
+    assert event.kind == "signal.received"
+    told = event.data["event"]
+    assert (told["signal"], told["by"], told["step"]) == ("paid", "key:k1", "ask")
+    assert told["body"]["value"] == {"sum": 5}
 
 
 async def test_only_the_run_that_was_asked_for_is_told(office: Office) -> None:

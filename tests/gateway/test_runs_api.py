@@ -10,8 +10,8 @@ from chassis.ids import run_id
 from chassis.ports import Proposal
 from contracts.codec import decode_commit, encode
 from contracts.errors import Failure
-from contracts.limits import INLINE_BYTES
-from contracts.messages import Answer, CancelRun, ResolveDoubt, RetryRun, StartRun
+from contracts.limits import API_BODY_BYTES, INLINE_BYTES
+from contracts.messages import Answer, CancelRun, ResolveDoubt, RetryRun, SendSignal, StartRun
 from contracts.payloads import Blob, Inline
 from contracts.runs import AttemptDoubted, CancelRequested, RunReopened, RunStarted, RunStopping
 from contracts.subjects import run as run_subject
@@ -147,6 +147,7 @@ WISHES = [
     ("cancel", {"reason": "wrong"}, CancelRun),
     ("retry", {"steps": ["a"]}, RetryRun),
     ("resolve", {"step": "a", "resolution": "done", "output": {"id": 7}}, ResolveDoubt),
+    ("signals", {"signal": "paid", "body": {"id": 7}}, SendSignal),
 ]
 
 
@@ -162,7 +163,8 @@ async def test_a_wish_reaches_the_runs_owner_with_whoever_has_it(
     assert (heard.org, heard.run, heard.actor.split(":")[0]) == (ORG, run, "key")
     for name, value in body.items():
         given = getattr(heard, name)
-        assert json.loads(bytes(given.value)) == value if name == "output" else list(given) == list(value)
+        opaque = name in ("output", "body")
+        assert json.loads(bytes(given.value)) == value if opaque else list(given) == list(value)
 
 
 @pytest.mark.parametrize(("verb", "body", "_"), WISHES)
@@ -209,6 +211,78 @@ async def test_a_wish_that_no_owner_hears_now_is_queued(office: Office) -> None:
     reply = await office.api("POST", f"/runs/{run}/cancel", {})
     assert (reply.status, reply.json["status"]) == (202, "queued")
     assert len(office.engine.inbox) == 1
+
+
+async def test_a_signals_key_says_that_it_is_the_same_and_its_request_that_nothing_else_is_meant(
+    office: Office,
+) -> None:
+    run = await started(office, await published(office))
+    for key, total in (("k", 5), ("k", 5), ("other", 5), ("k", 6)):
+        said = {"signal": "paid", "body": {"sum": total}}
+        reply = await office.api("POST", f"/runs/{run}/signals", said, idempotency_key=key)
+        assert (reply.status, reply.json) == (202, {"run": run, "status": "accepted"})
+    first, again, other, changed = (each for each in office.engine.heard[-4:] if isinstance(each, SendSignal))
+    assert (first.key, first.request) == (again.key, again.request)
+    assert (first.key != other.key, first.request) == (True, other.request)
+    assert (first.key, first.request != changed.request) == (changed.key, True)
+
+
+async def test_without_a_key_every_call_says_something_of_its_own(office: Office) -> None:
+    run = await started(office, await published(office))
+    for _ in range(2):
+        await office.api("POST", f"/runs/{run}/signals", {"signal": "paid"})
+    first, second = (each for each in office.engine.heard[-2:] if isinstance(each, SendSignal))
+    assert (first.key != second.key, first.request, second.request) == (True, None, None)
+
+
+@pytest.mark.parametrize(
+    ("result", "code", "status", "told"),
+    [
+        ("nothing", None, 200, "unchanged"),
+        ("refused", "idempotency_mismatch", 422, "idempotency_mismatch"),
+        ("refused", "signal.too_many", 409, "signal.too_many"),
+    ],
+)
+async def test_what_the_owner_answers_to_a_signal_is_told(
+    office: Office, result: Any, code: str | None, status: int, told: str
+) -> None:
+    run = await started(office, await published(office))
+    error = Failure(code=code, message="Why.") if code else None
+    office.engine.answer_with = Answer(run="", result=result, epoch=1, sequence=1, error=error)
+    reply = await office.api("POST", f"/runs/{run}/signals", {"signal": "paid"}, idempotency_key="k")
+    assert (reply.status, reply.json.get("status" if error is None else "code")) == (status, told)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"signal": ""}, {"signal": "Not a name"}, {"signal": "x" * 65}, {"signal": "paid", "key": "k"}],
+)
+async def test_a_signal_that_is_none_is_malformed(office: Office, body: dict[str, Any]) -> None:
+    run = await started(office, await published(office))
+    before = len(office.engine.heard)
+    reply = await office.api("POST", f"/runs/{run}/signals", body)
+    assert (reply.status, reply.json["code"], len(office.engine.heard)) == (400, "malformed", before)
+
+
+async def test_what_a_signal_says_is_bounded_and_lies_apart_when_it_is_large(office: Office) -> None:
+    run = await started(office, await published(office))
+    large = await office.api("POST", f"/runs/{run}/signals", {"signal": "paid", "body": "x" * INLINE_BYTES})
+    heard = office.engine.heard[-1]
+    assert (large.status, isinstance(heard, SendSignal)) == (202, True)
+    assert isinstance(heard, SendSignal)
+    assert isinstance(heard.body, Blob)
+    assert heard.body.sha256 in office.blobs.kept
+    endless = {"signal": "paid", "body": ["x" * 1_000] * (API_BODY_BYTES // 1_000)}
+    reply = await office.api("POST", f"/runs/{run}/signals", endless)
+    assert (reply.status, reply.json["code"]) == (413, "too_large")
+    assert office.engine.heard[-1] is heard
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\tb"])
+async def test_a_signals_key_is_printable_and_bounded(office: Office, key: str) -> None:
+    run = await started(office, await published(office))
+    reply = await office.api("POST", f"/runs/{run}/signals", {"signal": "paid"}, idempotency_key=key)
+    assert (reply.status, reply.json["code"]) == (400, "malformed")
 
 
 # --- Reading ----------------------------------------------------------------------------------
