@@ -1,13 +1,14 @@
 """Records the histories of this release: `python -m tests.histories.record`.
 
 What is recorded is never recorded again. When a release is made, or when it has learnt something new (an event type, a
-node), a new file is added: `--name` says how it is called, `--seeds` where it looks.
+node), a new file is added with the scenes that no file has yet, and with schedules that show what no file shows: `--name`
+says how it is called, `--seeds` where it looks.
 """
 
 import argparse
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Final
 
 from chassis.ports import Stored
@@ -15,7 +16,7 @@ from contracts.codec import encode
 from contracts.reference import VERSION
 from contracts.runs import RunEvent, RunStarted
 from orchestrator.history import replay, state_at
-from tests.histories.corpus import Recorded, write
+from tests.histories.corpus import Recorded, recorded, write
 from tests.histories.scenes import SCENES
 from tests.histories.stage import play
 from tests.simulation.installation import Installation
@@ -31,9 +32,14 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.histories.record", description=__doc__)
     parser.add_argument("--name", default="runs", help="the file's name in the folder of this release")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many schedules to choose from")
+    parser.add_argument("--most", type=int, default=OF_SCHEDULES, help="how many of them to keep")
     options = parser.parse_args(arguments)
+    known = list(recorded(VERSION))
+    names, shown = {run.name for run in known}, {trait for run in known for trait in traits(run)}
     with quiet():
-        runs = [*scenes(), *chosen(schedules(range(options.seeds)))]
+        new = [run for run in scenes() if run.name not in names]
+        shown |= {trait for run in new for trait in traits(run)}
+        runs = [*new, *chosen(schedules(range(options.seeds)), shown, options.most)]
     path = write(VERSION, options.name, runs)
     sys.stdout.write(f"{len(runs)} runs in {path}, {path.stat().st_size} bytes\n")
     return 0
@@ -76,12 +82,12 @@ def _recorded(installation: Installation, name: str, subject: str, messages: Seq
     )
 
 
-def chosen(candidates: Iterable[Recorded], most: int = OF_SCHEDULES) -> list[Recorded]:
+def chosen(candidates: Iterable[Recorded], shown: Set[str], most: int) -> list[Recorded]:
     """Those that together show the most: each time the one with most that none before it showed, the shorter one first."""
     left = [(run, traits(run)) for run in candidates]
-    seen = set[str]()
+    seen = set(shown)
     taken = list[Recorded]()
-    while left and len(taken) < most:
+    while len(taken) < most and any(found - seen for _, found in left):
         best = max(left, key=lambda each: (len(each[1] - seen), -len("".join(each[0].commits))))
         left.remove(best)
         seen |= best[1]

@@ -6,7 +6,7 @@ from typing import Any, Final
 from msgspec import Raw
 
 from contracts.errors import Failure
-from contracts.messages import Message, StepInDoubt
+from contracts.messages import Message, SendSignal, StepInDoubt
 from contracts.payloads import Inline
 from tests.histories.stage import Scene
 from tests.orchestrator.stories import (
@@ -19,6 +19,7 @@ from tests.orchestrator.stories import (
     done,
     let_go,
     resolve,
+    signal,
 )
 
 _PATIENT: Final = {"attempts": 3, "first_pause_s": 1, "factor": 2, "jitter": 0.2}
@@ -125,6 +126,23 @@ _DELAYS: Final = flow(
     node("until", "delay", {"until": "2026-01-01T00:00:00Z"}),
     node("after", "set", {"fields": {"done": True}}),
 )
+_ASKS: Final = flow(
+    "call>ask ask>take ask.timeout>remind",
+    node("ask", "wait.signal", {"signal": "paid", "timeout_seconds": "{{ trigger.body.seconds }}"}),
+    node("take", config={"value": "{{ steps.ask.output.sum }} by {{ steps.call.output }}"}),
+    node("remind", config={"value": "{{ steps.ask.output }}"}),
+)
+_ASKS_TWICE: Final = flow(
+    "one>two",
+    node("one", "wait.signal", {"signal": "paid"}),
+    node("two", "wait.signal", {"signal": "paid"}),
+    node("three", "wait.signal", {"signal": "shipped"}),
+)
+_STOPS: Final = flow(
+    "stock.true>sell stock.false>none",
+    node("stock", "if", {"condition": "trigger.body.stock > 0"}),
+    node("none", "stop", {"message": "No {{ trigger.body.of }} is left."}),
+)
 _CALL: Final = flow("call>after", get("call"))
 _TWO_CALLS: Final = flow("one>join two>join", get("one"), get("two"), node("join", "merge"))
 
@@ -168,4 +186,16 @@ SCENES: Final[Sequence[Scene]] = (
     Scene(name="an expression that fails", workflow=flow("a>b", node("a", config={"value": "{{ trigger.body.missing.field }}"})), body='{"id":1}'),
     Scene(name="an expression that fails, handled", workflow=flow("a>b a.error>c", node("a", config={"value": "{{ 1 / trigger.body.zero }}"})), body='{"zero":0}', said=_said(done("c"))),
     Scene(name="a plan that is lost", workflow=_LINEAR, body='{"id":1}', plan_is_lost=True),
+    Scene(name="a signal that was waited for", workflow=_ASKS, body='{"seconds":60}', said=_said(done("call", output="Ada"), signal("shipped", "a"), signal("paid", "b", {"sum": 5}), 90, done("take"))),
+    Scene(name="a signal before anything waits", workflow=_ASKS, body='{"seconds":0}', said=_said(signal("paid", "a", {"sum": 1}), signal("paid", "a", {"sum": 1}), done("call"), done("take"))),
+    Scene(name="a signal that does not come in time", workflow=_ASKS, body='{"seconds":2.5}', said=_said(done("call", output={"n": 1}), 5, signal("paid", "late"), done("remind"))),
+    Scene(name="a time to wait that is none", workflow=_ASKS, body='{"seconds":"soon"}', said=_said(done("call"))),
+    Scene(name="a large signal", workflow=_ASKS, body='{"seconds":9}', said=_said(done("call", output=1), signal("paid", "a", {"sum": 7, "x": "y" * 70_000}), done("take"))),
+    Scene(name="a hostile signal", workflow=_ASKS, body='{"seconds":9}', said=_said(done("call"), SendSignal(**TO, actor="key:1", signal="paid", key="\u202e\u0000", body=_raw(HOSTILE)))),
+    Scene(name="signals for several who wait", workflow=_ASKS_TWICE, said=_said(signal("paid", "a", 1), signal("shipped", "b"), signal("paid", "a", 1), signal("paid", "c", [2]))),
+    Scene(name="cancelled while it waits for a signal, and waiting again", workflow=_ASKS_TWICE, said=_said(signal("paid", "a"), CANCEL, RETRY, signal("shipped", "b"), signal("paid", "c", 3))),
+    Scene(name="stopped on purpose", workflow=_STOPS, body='{"stock":0,"of":"tea"}'),
+    Scene(name="not stopped", workflow=_STOPS, body='{"stock":1,"of":"tea"}', said=_said(done("sell"))),
+    Scene(name="stopped on purpose, and handled", workflow=flow("no.error>mend", node("no", "stop", {"message": "No."}), node("mend", config={"value": "{{ steps.no.error.code }}"})), said=_said(done("mend"))),
+    Scene(name="nothing is done", workflow=flow("a>idle idle>b", node("idle", "noop"), node("b", "set", {"fields": {"in": "{{ steps.idle.output.n }}"}})), said=_said(done("a", output={"n": 1}))),
 )  # fmt: skip

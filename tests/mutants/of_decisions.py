@@ -25,10 +25,10 @@ TIMER_TWICE: Final = Mutant(
     edits=[
         Edit(
             _ACCEPTANCE,
-            "    if run.parked is not None or wait is None or at < wait.due - EARLY:\n        return ()\n"
-            "    return (WaitEnded(wait=wait.wait),)",
-            "    if run.parked is not None or (wait is not None and at < wait.due - EARLY):\n        return ()\n"
-            "    return (WaitEnded(wait=message.wait),)",
+            "    if run.parked is not None or wait is None or wait.due is None or at < wait.due - EARLY:\n"
+            "        return ()\n    return (WaitEnded(wait=wait.wait),)",
+            "    if run.parked is not None or (wait is not None and (wait.due is None or at < wait.due - EARLY)):\n"
+            "        return ()\n    return (WaitEnded(wait=message.wait),)",
         ),
         Edit(
             "orchestrator.consider",
@@ -52,7 +52,7 @@ ENDED_WITH_ITS_RUN: Final = Mutant(
 TIMER_EARLY: Final = Mutant(
     name="a wake-up before its time is believed",
     what="A wait ends whenever somebody says so, not when it is due.",
-    edits=[Edit(_ACCEPTANCE, "wait is None or at < wait.due - EARLY:", "wait is None:")],
+    edits=[Edit(_ACCEPTANCE, "wait is None or wait.due is None or at < wait.due - EARLY:", "wait is None:")],
     stage="a closer look",
 )
 CANCEL_IGNORED: Final = Mutant(
@@ -218,8 +218,8 @@ NO_OVERDUE_WAITS: Final = Mutant(
     edits=[
         Edit(
             _ACCEPTANCE,
-            "    due = sorted((wait.due, wait.wait) for wait in run.waits.values() if wait.due <= at)",
-            "    due = sorted((wait.due, wait.wait) for wait in run.waits.values() if wait.due > at > wait.due)",
+            "    due = sorted((wait.due, wait.wait) for wait in run.waits.values() if wait.due and wait.due <= at)",
+            "    due = sorted((wait.due, wait.wait) for wait in run.waits.values() if wait.due and wait.due < at < wait.due)",
         )
     ],
 )

@@ -149,8 +149,8 @@ EARLY_IS_DROPPED: Final = Mutant(
     edits=[
         Edit(
             "orchestrator.emission",
-            "        if wait.wait in named\n",
-            "        if wait.wait in named and not named\n",
+            "        if wait.wait in named and (due := wait.due) is not None\n",
+            "        if wait.wait in named and not named and (due := wait.due) is not None\n",
         )
     ],
     stage="unswept, with clocks that jump",

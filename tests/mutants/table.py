@@ -9,6 +9,7 @@ from tests.mutants import (
     of_ingress,
     of_orchestrator,
     of_projections,
+    of_signals,
     of_stores,
     pairs,
 )
@@ -17,6 +18,7 @@ from tests.mutants.mutant import Mutant
 MUTANTS: Final[tuple[Mutant, ...]] = (
     *of_orchestrator.MUTANTS,
     *of_decisions.MUTANTS,
+    *of_signals.MUTANTS,
     *of_executor.MUTANTS,
     *of_ingress.MUTANTS,
     *of_projections.MUTANTS,

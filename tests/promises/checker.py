@@ -20,6 +20,7 @@ from orchestrator.run import Graph, waiting_for
 from tests.promises.effects import effects_happen_as_told
 from tests.promises.evidence import Entry, Evidence, History, Violation
 from tests.promises.models import models_are_the_fold, models_say_what_the_runs_say
+from tests.promises.signals import what_was_said_counts_once, what_was_said_is_heard
 
 OVERDUE: Final = timedelta(seconds=5)
 BACK_SECONDS: Final = 10.0
@@ -150,7 +151,7 @@ def wishes_and_waits_are_kept(_evidence: Evidence, histories: Sequence[History])
                         stops = False
                     case runs.AttemptScheduled() | runs.RunCompleted() if stops:
                         yield Violation("P3", f"{type(event).__name__} although it shall stop", history.run)
-                    case runs.WaitOpened():
+                    case runs.WaitOpened() if event.due is not None:
                         due[event.wait] = event.due
                     case runs.WaitEnded() if commit.time < due.get(event.wait, commit.time) - EARLY:
                         yield Violation("P3", f"{event.wait} ended before it was due", history.run)
@@ -260,6 +261,8 @@ PROMISES: Final[tuple[Promise, ...]] = (
     accepted_is_never_lost,
     one_run_per_key,
     every_run_ends_or_waits,
+    what_was_said_counts_once,
+    what_was_said_is_heard,
     wishes_and_waits_are_kept,
     histories_are_whole,
     effects_happen_as_told,

@@ -65,6 +65,15 @@ class Wish(Struct, frozen=True, kw_only=True):
     resolution: str = ""
 
 
+class Said(Struct, frozen=True, kw_only=True):
+    """A signal to which a run's owner gave an answer."""
+
+    run: str
+    key: str
+    result: str
+    """`accepted`, or `nothing`: it was known already."""
+
+
 class Outage(Struct, frozen=True, kw_only=True):
     """A process died, by whatever hand."""
 
@@ -133,6 +142,7 @@ class Evidence(Struct, kw_only=True):
     claims: Mapping[str, int]
     """How many messages lie on each subject of EFFECTS."""
     wishes: Sequence[Wish]
+    said: Sequence[Said] = ()
     plans: Mapping[str, Plan]
     tables: Tables
     now: datetime

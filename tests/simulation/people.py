@@ -7,16 +7,16 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Raw
 
-from chassis.dispatch import Dispatch
+from chassis.dispatch import QUEUED, Dispatch
 from chassis.ports import Away, Stored
 from chassis.testing.world import World
 from contracts.codec import encode
-from contracts.messages import CancelRun, Message, ResolveDoubt, RetryRun, UnparkRun
+from contracts.messages import CancelRun, Message, ResolveDoubt, RetryRun, SendSignal, UnparkRun
 from contracts.payloads import Inline, Payload, null
 from orchestrator.run import Run, evolve
-from tests.promises.evidence import Decoded, Kind, Wish
+from tests.promises.evidence import Decoded, Kind, Said, Wish
 from tests.simulation.outside import Outside
-from tests.simulation.workflows import Story
+from tests.simulation.workflows import SIGNALS, Story
 
 Resolution: TypeAlias = Literal["done", "retry", "failed"]
 PERSON: Final = "key:person"
@@ -51,6 +51,7 @@ class Person:
         self.diligent = False
         """From now on everything that waits for a person is dealt with at every look."""
         self.wishes: list[Wish] = []
+        self.said: list[Said] = []
 
     def tries_again(self, often: int) -> None:
         """Runs that have not ended well may be tried again so many more times."""
@@ -79,11 +80,13 @@ class Person:
         """Until somebody has taken it: the answer to an unclear request is to ask again."""
         while True:
             try:
-                await self._dispatch.send(message)
+                answer = await self._dispatch.send(message)
             except Away:
                 await asyncio.sleep(0.3)
-            else:
-                return
+                continue
+            if isinstance(message, SendSignal) and answer is not QUEUED and not answer.error:
+                self.said.append(Said(run=message.run, key=message.key, result=answer.result))
+            return
 
     def state_of(self, subject: str) -> Run:
         """What a run's history says now; folded on from where it was looked at last."""
@@ -113,6 +116,8 @@ class Person:
             message = CancelRun(org=run.org, run=run.id, actor=PERSON, opening=run.opening, reason="enough")
         elif eager and run.doubts:
             message = self._resolve(run)
+        elif eager and run.active:
+            message = self._signal(run, version)
         if message is not None:
             self._done[run.id] = version
         return message
@@ -137,6 +142,24 @@ class Person:
         self._retries[run.id] += 1
         self._wish(run, "retry")
         return RetryRun(org=run.org, run=run.id, actor=PERSON, opening=run.opening)
+
+    def _signal(self, run: Run, version: int) -> Message | None:
+        """Say what it waits for; now and then also what it may wait for later.
+
+        Another wait may take it that listens to the same name: so what is said after the next commit is another saying.
+        """
+        awaited = [wait for wait in run.waits.values() if wait.signal is not None]
+        if awaited:
+            wait = self._world.random.choice(awaited)
+            key, name = f"{wait.wait}/{version}", wait.signal
+        elif not self.diligent and self._world.random.random() < 0.2:
+            name = self._world.random.choice(SIGNALS)
+            key = f"before/{name}/{self._world.random.randrange(2)}"
+        else:
+            return None
+        assert name is not None
+        body = Inline(value=Raw(encode(key)))
+        return SendSignal(org=run.org, run=run.id, actor=PERSON, signal=name, key=key, body=body)
 
     def _resolve(self, run: Run) -> Message:
         """Look at the world: what happened is marked done; what did not is tried again or given up."""

@@ -182,6 +182,7 @@ def evidence_of(installation: Installation) -> Evidence:
         effects=installation.outside.effects,
         claims=Counter(stored.subject for stored in installation.effects.messages),
         wishes=installation.person.wishes,
+        said=installation.person.said,
         plans={
             plan: drawn.plan for plan, drawn in installation.plans.items() if drawn.stored and drawn.readable
         },

@@ -29,6 +29,18 @@ BADLY: Final[tuple[Behaviour, ...]] = (
     "slow",
     "big",
 )
+SIGNALS: Final = ("paid", "shipped")
+_OFTEN: Final = {
+    "call": 48,
+    "set": 8,
+    "delay": 12,
+    "filter": 10,
+    "merge": 10,
+    "signal": 10,
+    "noop": 2,
+    "stop": 2,
+}
+"""How often each kind of node is drawn where any may stand."""
 REPEATS: Final[tuple[Repeat, ...]] = ("no", "no", "yes", "by-key")
 
 
@@ -158,8 +170,7 @@ class _Drawing:
 
     def any(self) -> str:
         """An action, mostly."""
-        kinds = ("call", "call", "call", "call", "set", "delay", "filter", "merge")
-        return self.chance.choice(kinds)
+        return self.chance.choices(list(_OFTEN), weights=list(_OFTEN.values()))[0]
 
     def plan(self, workflow: str, timeout_s: float | None) -> Plan:
         return Plan(
@@ -216,6 +227,15 @@ _MAKE: Final[dict[str, Callable[[random.Random, str, int], PlanNode]]] = {
         {"cases": [{"name": "one", "when": False}, {"name": "two", "when": False}]},
     ),
     "merge": _control("merge", {"mode": "all"}, {"mode": "all", "output": "list"}),
+    "signal": _control(
+        "wait.signal",
+        {"signal": "paid"},
+        {"signal": "shipped"},
+        {"signal": "paid", "timeout_seconds": 3},
+        {"signal": "shipped", "timeout_seconds": 0},
+    ),
+    "stop": _control("stop", {"message": "No stock is left."}),
+    "noop": _control("noop", {}),
     "merge_any": _control("merge", {"mode": "any"}, join="any"),
     "respond": _control("respond", {"body": "hello"}, {"status": 207, "body": {"a": [1]}}, {}),
     "broken": _control("set", {"fields": {}, "raises": True}),
@@ -258,4 +278,23 @@ def _anything(drawing: _Drawing) -> None:
         names.append(drawing.put(drawing.any(), *behind))
 
 
-SHAPES: Final = (_line, _line, _diamond, _branches, _error_path, _anything)
+def _asking(drawing: _Drawing) -> None:
+    before = [drawing.put("call")] if drawing.chance.random() < 0.5 else []
+    asked = [drawing.put("signal", *before) for _ in range(drawing.chance.choice((1, 1, 2)))]
+    sides = [drawing.put(drawing.any(), name) for name in asked]
+    late = drawing.put(drawing.any(), f"{asked[0]}.timeout")
+    drawing.put(drawing.chance.choice(("merge", "merge_any")), *sides, late)
+
+
+SHAPES: Final = (
+    _line,
+    _line,
+    _line,
+    _diamond,
+    _diamond,
+    _branches,
+    _error_path,
+    _anything,
+    _anything,
+    _asking,
+)
