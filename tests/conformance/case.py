@@ -11,7 +11,17 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from contracts.limits import AttemptNumber, Count, NodeType, PortName, Seconds, StepPath, WaitName
+from contracts.limits import (
+    AttemptNumber,
+    Count,
+    NodeType,
+    PortName,
+    Seconds,
+    SignalKey,
+    SignalName,
+    StepPath,
+    WaitName,
+)
 from contracts.nodes import Repeat
 from contracts.runs import RunStatus, StepStatus
 
@@ -26,6 +36,7 @@ Topic: TypeAlias = Literal[
     "large values",
     "errors and retries",
     "time",
+    "signals",
     "in doubt",
     "cancelling",
     "opening again",
@@ -153,6 +164,14 @@ class Resolution(Happening, frozen=True, kw_only=True, tag="resolution"):
     output: Raw = field(default_factory=_null)
 
 
+class Saying(Happening, frozen=True, kw_only=True, tag="signal"):
+    """Somebody says something to the run. The same key makes it the same saying."""
+
+    signal: SignalName
+    key: SignalKey = "said-1"
+    body: Raw = field(default_factory=_null)
+
+
 class Parking(Happening, frozen=True, kw_only=True, tag="parking"):
     """The engine's own code cannot go on: it raises on what it is told, or the history needs a newer release."""
 
@@ -188,6 +207,7 @@ World: TypeAlias = (
     | Cancellation
     | Retry
     | Resolution
+    | Saying
     | Parking
     | Unparking
     | Upgrade

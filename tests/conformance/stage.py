@@ -355,6 +355,17 @@ class _Stage:
             output=self._kept(bytes(resolution.output)),
         )
 
+    def _said(self, saying: told.Saying) -> Message:
+        return messages.SendSignal(
+            org=ORG,
+            run=self._run,
+            actor=PERSON,
+            signal=saying.signal,
+            key=saying.key,
+            request=digest(saying.signal.encode() + b" " + bytes(saying.body)),
+            body=Inline(value=saying.body),
+        )
+
     def _unparked(self, _unparking: told.Unparking) -> Message:
         return messages.UnparkRun(org=ORG, run=self._run, actor=PERSON)
 
@@ -379,6 +390,7 @@ _MESSAGES: Final[Mapping[type, Callable[[_Stage, Any], Message]]] = {
     told.Cancellation: _Stage._cancelled,
     told.Retry: _Stage._retried,
     told.Resolution: _Stage._resolved,
+    told.Saying: _Stage._said,
     told.Unparking: _Stage._unparked,
 }
 """What is said to the run's owner for each happening."""
