@@ -4,14 +4,15 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from msgspec import Raw, Struct
 
+from contracts.runs import TERMINAL
 from deploy.testing.installation import Installation
-from tests.conformance.case import Case, Delivery, Expected, Retry, files, read
+from tests.conformance.case import Cancellation, Case, Delivery, Expected, Retry, Saying, files, read
 from tests.conformance.compare import events_differ, plain, same
 
 PATIENCE = 60.0
@@ -76,9 +77,9 @@ def differences(installed: Installation, begun: Begun) -> Iterator[str]:
     for happening in begun.case.script[1:]:
         if isinstance(happening, Delivery):
             deliver(installed, begun, happening)
-        elif isinstance(happening, Retry):
+        elif type(happening) in WISHES:
             history(installed, begun, len(wanted))
-            ask(installed, "POST", f"/runs/{begun.run}/retry", {})
+            yield from wish(installed, begun, happening)
         wanted += happening.then
     events = history(installed, begun, len(wanted))
     yield from events_differ("history", wanted, events)
@@ -88,8 +89,24 @@ def differences(installed: Installation, begun: Begun) -> Iterator[str]:
     last = events[-1]
     if isinstance(expected.output, Raw) and not same(json.loads(bytes(expected.output)), last.get("output")):
         yield f"gave {last.get('output')}"
-    if last["type"] != f"run.{expected.status}":
+    if expected.status in TERMINAL and last["type"] != f"run.{expected.status}":
         yield f"ended with {last['type']}"
+
+
+WISHES: Mapping[type, tuple[str, Callable[[Any], Any]]] = {
+    Cancellation: ("cancel", lambda wanted: {"reason": wanted.reason}),
+    Retry: ("retry", lambda wanted: {"steps": wanted.steps}),
+    Saying: ("signals", lambda said: {"signal": said.signal, "body": json.loads(bytes(said.body))}),
+}
+"""Where a person says it, and what."""
+
+
+def wish(installed: Installation, begun: Begun, happening: Any) -> Iterator[str]:
+    place, body = WISHES[type(happening)]
+    key = getattr(happening, "key", "")
+    told = ask(installed, "POST", f"/runs/{begun.run}/{place}", body(happening), key, [happening.refused])
+    if told.get("code") != happening.refused:
+        yield f"{place}: {told}, not {happening.refused}"
 
 
 def history(installed: Installation, begun: Begun, least: int) -> list[dict[str, Any]]:
@@ -102,8 +119,15 @@ def history(installed: Installation, begun: Begun, least: int) -> list[dict[str,
         time.sleep(0.2)
 
 
-def ask(installed: Installation, method: str, path: str, body: Any = None, key: str = "") -> Any:
-    """One call of the API; whoever is told to come again later does."""
+def ask(
+    installed: Installation,
+    method: str,
+    path: str,
+    body: Any = None,
+    key: str = "",
+    refusals: Sequence[str] = (),
+) -> Any:
+    """What the API says, refusals included; whoever is told to come again later does."""
     request = urllib.request.Request(
         f"{installed.gateway}/api/v1{path}",
         method=method,
@@ -118,5 +142,7 @@ def ask(installed: Installation, method: str, path: str, body: Any = None, key: 
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
             if error.code != 429 or time.monotonic() > end:
-                raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()}") from error
+                problem = json.loads(error.read())
+                assert problem["code"] in refusals, f"{method} {path}: {problem}"
+                return problem
             time.sleep(float(error.headers.get("retry-after", "1")))

@@ -1,7 +1,7 @@
 """The format of a conformance case: one behaviour of the engine, as a file that can be read from its first line to its last.
 
 The types are the format: its JSON Schema is made of them, and a file that does not fit is refused with the place. A new
-thing that can happen to a run is one more class here and one more row in `stage.py`.
+thing that can happen to a run is one more class here and one more row in `sayings.py`.
 """
 
 from collections.abc import Sequence

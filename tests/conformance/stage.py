@@ -6,7 +6,7 @@ Time is a number that the script moves; the object store is a dictionary; nothin
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from msgspec import Raw, Struct, structs
 
@@ -15,11 +15,9 @@ from chassis.expressions.apart import answered
 from chassis.ids import digest, run_id
 from chassis.testing.stores import MemoryLog
 from chassis.testing.world import World as SimulatedWorld
-from contracts import errors, messages
-from contracts.codec import encode
 from contracts.commits import Commit
 from contracts.limits import INLINE_BYTES
-from contracts.messages import Message, StartRun
+from contracts.messages import Message, StartRun, Wake
 from contracts.nodes import NodeSpec, Port
 from contracts.payloads import Blob, Inline, Payload
 from contracts.plans import Plan
@@ -37,12 +35,11 @@ from orchestrator.run import Graph, Run
 from orchestrator.sources import Sources
 from tests.conformance import case as told
 from tests.conformance.case import Case, Happening
+from tests.conformance.sayings import said
 
 ORG: Final = "org"
 NOON: Final = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LANGUAGE: Final = Language()
-EXECUTOR: Final = "executor:1"
-PERSON: Final = "key:1"
 
 
 class Turn(Struct, frozen=True, kw_only=True):
@@ -178,12 +175,14 @@ class _Stage:
                 return Turn(events=await self._park(reason, needs))
             case told.Delivery(stumbles=reason) if reason:
                 return Turn(events=await self._park(reason, None, self._start(happening)))
+            case told.Delivery():
+                return await self._say(self._start(happening))
             case told.Upgrade(release=release):
                 self._release = release
             case told.Loss(of=lost):
                 self._lose(lost)
             case _:
-                return await self._say(_MESSAGES[type(happening)](self, happening))
+                return await self._say(said(happening, self._state, self._kept))
         return Turn()
 
     # --- What is said -------------------------------------------------------------------------
@@ -269,12 +268,12 @@ class _Stage:
             at, wait = min(due)
             woken.add(wait)
             self._now = max(self._now, at)
-            turn = await self._say(messages.Wake(org=ORG, run=self._run, wait=wait))
+            turn = await self._say(Wake(org=ORG, run=self._run, wait=wait))
             events += turn.events
         self._now = until
         return Turn(events=events)
 
-    # --- Messages -----------------------------------------------------------------------------
+    # --- Deliveries and values --------------------------------------------------------------------
 
     def _start(self, delivery: told.Delivery) -> StartRun:
         run = run_of(delivery.key)
@@ -294,15 +293,6 @@ class _Stage:
             org_vars=self._case.org_vars,
         )
 
-    def _attempt(self, happening: Any) -> dict[str, Any]:
-        step: str = happening.step
-        attempt = happening.attempt or max(self._state.step(step).attempt, 1)
-        return {"org": ORG, "run": self._run, "step": step, "attempt": attempt, "executor": EXECUTOR}
-
-    def _done(self, success: told.Success) -> Message:
-        output = encode("x" * success.large_output) if success.large_output else bytes(success.output)
-        return messages.StepDone(**self._attempt(success), output=self._kept(output), ports=success.ports)
-
     def _kept(self, output: bytes) -> Payload:
         """As whoever brings a value does it: a large one lies in the store before anybody hears of it."""
         if len(output) <= INLINE_BYTES:
@@ -310,87 +300,7 @@ class _Stage:
         self._shelf.kept[digest(output)] = output
         return Blob(sha256=digest(output), size=len(output))
 
-    def _broken(self, failure: told.Failure) -> Message:
-        return messages.StepBroken(
-            **self._attempt(failure), error=_error(failure.error), retry_after_s=failure.retry_after_s
-        )
-
-    def _doubted(self, doubt: told.Doubt) -> Message:
-        return messages.StepInDoubt(**self._attempt(doubt), error=_error(doubt.error))
-
-    def _let_go(self, letting: told.LettingGo) -> Message:
-        return messages.StepLetGo(**self._attempt(letting), effect=letting.effect)
-
-    def _woken(self, wake: told.WakeUp) -> Message:
-        return messages.Wake(org=ORG, run=self._run, wait=wake.wait)
-
-    def _looked(self, _look: told.Look) -> Message:
-        return messages.Look(org=ORG, run=self._run)
-
-    def _wish(self, opening: int | None) -> dict[str, Any]:
-        """What a person says names the opening that it means, as the API makes it do."""
-        newest = self._state.opening
-        return {
-            "org": ORG,
-            "run": self._run,
-            "actor": PERSON,
-            "opening": newest if opening is None else opening,
-        }
-
-    def _cancelled(self, cancellation: told.Cancellation) -> Message:
-        return messages.CancelRun(**self._wish(cancellation.opening), reason=cancellation.reason)
-
-    def _retried(self, retry: told.Retry) -> Message:
-        return messages.RetryRun(**self._wish(retry.opening), steps=retry.steps)
-
-    def _resolved(self, resolution: told.Resolution) -> Message:
-        doubted = self._state.doubts.get(resolution.step, 0)
-        return messages.ResolveDoubt(
-            org=ORG,
-            run=self._run,
-            actor=PERSON,
-            step=resolution.step,
-            attempt=doubted if resolution.attempt is None else resolution.attempt,
-            resolution=resolution.resolution,
-            output=self._kept(bytes(resolution.output)),
-        )
-
-    def _said(self, saying: told.Saying) -> Message:
-        return messages.SendSignal(
-            org=ORG,
-            run=self._run,
-            actor=PERSON,
-            signal=saying.signal,
-            key=saying.key,
-            request=digest(saying.signal.encode() + b" " + bytes(saying.body)),
-            body=Inline(value=saying.body),
-        )
-
-    def _unparked(self, _unparking: told.Unparking) -> Message:
-        return messages.UnparkRun(org=ORG, run=self._run, actor=PERSON)
-
 
 def run_of(key: str) -> str:
     """The run that a delivery with this dedupe key is about."""
     return run_id(ORG, "trigger-1", f"key:{key}")
-
-
-def _error(error: told.Error) -> errors.Failure:
-    return errors.Failure(code=error.code, message=error.message, retryable=error.retryable)
-
-
-_MESSAGES: Final[Mapping[type, Callable[[_Stage, Any], Message]]] = {
-    told.Delivery: _Stage._start,
-    told.Success: _Stage._done,
-    told.Failure: _Stage._broken,
-    told.Doubt: _Stage._doubted,
-    told.LettingGo: _Stage._let_go,
-    told.WakeUp: _Stage._woken,
-    told.Look: _Stage._looked,
-    told.Cancellation: _Stage._cancelled,
-    told.Retry: _Stage._retried,
-    told.Resolution: _Stage._resolved,
-    told.Saying: _Stage._said,
-    told.Unparking: _Stage._unparked,
-}
-"""What is said to the run's owner for each happening."""

@@ -182,7 +182,7 @@ def test_every_kind_of_wait_is_opened_in_some_case() -> None:
 
 
 def test_every_control_node_is_in_some_case() -> None:
-    used = {node["type"] for path in FILES for node in drawn(path)["workflow"]["nodes"]}
+    used = {node.get("type") for path in FILES for node in drawn(path)["workflow"]["nodes"]}
     assert set(SPECS) - used == set(), SHORT_OF_A_CASE
 
 
