@@ -21,6 +21,7 @@ from tests.promises.effects import effects_happen_as_told
 from tests.promises.evidence import Entry, Evidence, History, Violation
 from tests.promises.models import models_are_the_fold, models_say_what_the_runs_say
 from tests.promises.signals import what_was_said_counts_once, what_was_said_is_heard
+from tests.promises.timetables import planned_times_are_kept
 
 OVERDUE: Final = timedelta(seconds=5)
 BACK_SECONDS: Final = 10.0
@@ -260,6 +261,7 @@ def failure_closes(evidence: Evidence, histories: Sequence[History]) -> Iterator
 PROMISES: Final[tuple[Promise, ...]] = (
     accepted_is_never_lost,
     one_run_per_key,
+    planned_times_are_kept,
     every_run_ends_or_waits,
     what_was_said_counts_once,
     what_was_said_is_heard,

@@ -154,6 +154,10 @@ class Evidence(Struct, kw_only=True):
     dead_letters: Sequence[str] = ()
     outages: Sequence[Outage] = ()
     seed: int = 0
+    triggers: Sequence[Stored] = ()
+    """DOMAIN, in its order."""
+    fires: Sequence[Stored] = ()
+    """SCHEDULES, in its order."""
     decoded: Decoded = field(default_factory=Decoded)
 
     def histories(self) -> list[History]:

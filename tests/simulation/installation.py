@@ -27,10 +27,14 @@ class Installation(Services):
             ("sweeper", self._sweeper),
         ):
             self.processes.start(name, main)
+        if self.story.clocks:
+            self.processes.start("clock-sweeper", self._clock_sweeper)
         if self.story.retires:
             self.processes.start("archiver", self._archiver)
         loop = self.world.loop
         loop.spawn("person", self.person.run())
+        if self.story.clocks:
+            loop.spawn("keeper", self.keeper.run())
         self.clients = [
             loop.spawn(f"client{number}", self._client(number))
             for number, delivery in enumerate(self.story.deliveries)
@@ -44,6 +48,7 @@ class Installation(Services):
         self._is_calm = True
         self.code_is_broken = False
         self.person.diligent = True
+        self.keeper.end()
 
     @property
     def comes_back(self) -> bool:

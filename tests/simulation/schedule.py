@@ -19,6 +19,7 @@ from chassis.testing.world import START, Fault, Rates
 from contracts.runs import TERMINAL
 from tests.promises.checker import check, every_run_ends_or_waits
 from tests.promises.evidence import Evidence, Violation
+from tests.simulation.clocks import left_undecided
 from tests.simulation.coverage import seen_in
 from tests.simulation.installation import Installation
 from tests.simulation.processes import HOUR
@@ -162,6 +163,7 @@ def is_over(installation: Installation) -> bool:
         and installation.models.at.sequence == len(installation.runs.messages)
         and all(row.status in TERMINAL for row in rows.values())
         and installation.processes.all_are_back
+        and not left_undecided(installation.domain, installation.fires)
         and not left_in(installation)
     )
 
@@ -193,6 +195,8 @@ def evidence_of(installation: Installation) -> Evidence:
         outages=[outage for of_one in installation.processes.outages.values() for outage in of_one],
         dead_letters=[subject for subject, _, _ in installation.dead.stored],
         seed=installation.world.seed,
+        triggers=installation.domain.messages,
+        fires=installation.fires.messages,
         decoded=installation.decoded,
     )
 

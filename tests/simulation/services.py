@@ -27,21 +27,24 @@ from ingress.accept import Door
 from ingress.directory import Directory
 from ingress.waiting import Waiting
 from orchestrator.answers import Replies
+from orchestrator.domain import Domain
 from orchestrator.emission import Emission
 from orchestrator.judge import Judge
 from orchestrator.past import Past
 from orchestrator.run import Graph
+from orchestrator.schedules import Schedules
 from orchestrator.service import Orchestrator
 from orchestrator.sources import Sources
 from projections.archiver import ROUND_SECONDS, Archiver, Tombstones
 from projections.figures import Figures, Progress
 from projections.projector import Projector
 from projections.run_tables import RunTables
-from projections.sweeper import Sweeper
+from projections.sweeper import Sweeper, look_at_schedule
 from tests.simulation.archive import (
     MemoryStragglers,
     MemoryStreams,
 )
+from tests.simulation.clocks import MemoryOverdue
 from tests.simulation.processes import Stop
 from tests.simulation.stores import Stores
 from tests.simulation.surroundings import FewHooks, Forgetful, Program, Unlimited
@@ -96,6 +99,16 @@ class Services(Stores):
             compile_plan=lambda plan: Program(Graph.of(plan), lambda: self.code_is_broken),
             past=Past(self.run_ids, horizon, self.clock),
         )
+        dispatch = Dispatch(self.signals, self.inbox)
+        schedules = Schedules(
+            history=self.fires,
+            domain=Domain(self.domain),
+            sender=dispatch,
+            inbox=self.inbox,
+            dead_letters=self.dead,
+            clock=self.clock,
+            is_full=lambda: False,
+        )
         orchestrator = Orchestrator(
             history=self.runs,
             ownership=ownership,
@@ -111,17 +124,21 @@ class Services(Stores):
             replies=Replies(self.signals),
             dead_letters=self.dead,
             clock=self.clock,
+            schedules=schedules,
         )
         # Small rooms: what is rare with large ones happens in every schedule.
         orchestrator._memory = Forgetful(self.world, room=2)
         sources._plans._room = sources._values._room = 1
         async with asyncio.TaskGroup() as group:
-            looking = group.create_task(horizon.run())
+            beside = [group.create_task(horizon.run())]
+            if self.story.clocks:
+                beside.append(group.create_task(dispatch.run()))
             serving = group.create_task(orchestrator.serve())
             await stop.wait()
             await ownership.release()
             await serving
-            looking.cancel()
+            for task in beside:
+                task.cancel()
 
     async def _executor(self, stop: Stop) -> None:
         name = f"executor:{next(self._receipts)}"
@@ -164,6 +181,15 @@ class Services(Stores):
     async def _sweeper(self, stop: Stop) -> None:
         stragglers = MemoryStragglers(self.world, self.models.tables)
         sweeper = Sweeper(stragglers, Dispatch(self.signals, self.inbox), self.clock, Figures())
+        async with asyncio.TaskGroup() as group:
+            sweeping = group.create_task(sweeper.run())
+            await stop.wait()
+            sweeping.cancel()
+
+    async def _clock_sweeper(self, stop: Stop) -> None:
+        overdue = MemoryOverdue(self.world, self.domain, self.fires)
+        dispatch = Dispatch(self.signals, self.inbox)
+        sweeper = Sweeper(overdue, dispatch, self.clock, Figures(), look=look_at_schedule)
         async with asyncio.TaskGroup() as group:
             sweeping = group.create_task(sweeper.run())
             await stop.wait()

@@ -23,6 +23,7 @@ from tests.simulation.archive import (
     past_runs,
 )
 from tests.simulation.clients import Web
+from tests.simulation.clocks import Keeper
 from tests.simulation.models import MemoryModels
 from tests.simulation.outside import Outside, nodes
 from tests.simulation.people import Person
@@ -43,6 +44,7 @@ class Stores:
         self.domain = MemoryLog(world)
         self.runs = MemoryLog(world)
         self.effects = MemoryLog(world)
+        self.fires = MemoryLog(world)
         self.signals = MemorySignals(world)
         self.inbox = MemoryInbox(world)
         self.tasks = MemoryTasks(world, self.clock)
@@ -72,6 +74,9 @@ class Stores:
         self._receipts = itertools.count(1)
         for drawn in story.workflows:
             self._publish(drawn)
+        self.keeper = Keeper(
+            world, story.clocks, self.domain, Dispatch(self.signals, self.inbox), next(iter(self.plans), "")
+        )
 
     def _publish(self, drawn: Drawn) -> None:
         body = encode(drawn.plan) if drawn.readable else b'{"format":2,"nodes":{}}'

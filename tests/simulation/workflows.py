@@ -11,6 +11,7 @@ from contracts.plans import Plan, PlanEdge, PlanNode
 from contracts.triggers import Github, HeaderKey, NoAuthentication, NoDedupe, Preset, Webhook
 from contracts.workflows import Retry
 from tests.orchestrator.stories import control
+from tests.simulation.clocks import Timed, clocks
 from tests.simulation.outside import NODE_TYPES, Behaviour
 
 ATTEMPT_SECONDS: Final = 4.0
@@ -85,6 +86,8 @@ class Story(Struct, frozen=True, kw_only=True):
     """The release has a defect until it is replaced."""
     retires: bool = False
     """Histories leave the log as soon as their runs have ended, in the middle of everything."""
+    clocks: Sequence[Timed] = ()
+    """What the clock starts."""
     tombstones: int | None = None
     """So many last commits stay in the log when everything is over and a day has passed; None: all."""
 
@@ -119,6 +122,7 @@ def story(seed: int) -> Story:
         broken_code=broken,
         retires=chance.random() < 0.3,
         tombstones=chance.choice((None, None, None, 0, 1)),
+        clocks=clocks(seed),
     )
 
 
