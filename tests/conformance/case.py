@@ -64,8 +64,6 @@ class Happening(
     then: tuple[Event, ...] = ()
     refused: str | None = None
     """The code of the error with which it is refused. Nothing is recorded then."""
-    note: str = ""
-    """What a reader would stumble over."""
 
 
 class Delivery(Happening, frozen=True, kw_only=True, tag="delivery"):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Final, cast
 
+import msgspec
 from msgspec import Raw, Struct, structs
 
 from chassis.expressions import Answer, Job, Language
@@ -15,6 +16,7 @@ from chassis.expressions.apart import answered
 from chassis.ids import digest, run_id
 from chassis.testing.stores import MemoryLog
 from chassis.testing.world import World as SimulatedWorld
+from contracts.codec import encode
 from contracts.commits import Commit
 from contracts.limits import INLINE_BYTES
 from contracts.messages import Message, StartRun, Wake
@@ -87,14 +89,14 @@ class _Nobody:
 
 def compiled(case: Case) -> Plan | list[Fault]:
     """The plan of its workflow, or the faults."""
-    return compile_workflow(
-        bytes(case.workflow), specs(case), org=ORG, workflow="flow", version=1, language=LANGUAGE
-    )
+    return _compiled(bytes(case.workflow), encode(case.node_types))
 
 
-def specs(case: Case) -> Mapping[str, NodeSpec]:
-    """The node types of this release, and those of the case."""
-    return {**_announced(), **{kind.type: _spec(kind) for kind in case.node_types}}
+@cache
+def _compiled(workflow: bytes, node_types: bytes) -> Plan | list[Fault]:
+    kinds = msgspec.json.decode(node_types, type=list[told.CaseNodeType])
+    specs = {**_announced(), **{kind.type: _spec(kind) for kind in kinds}}
+    return compile_workflow(workflow, specs, org=ORG, workflow="flow", version=1, language=LANGUAGE)
 
 
 @cache
