@@ -191,6 +191,10 @@ def test_every_happening_happens_in_some_case() -> None:
     assert set(HAPPENINGS) - used == set(), SHORT_OF_A_CASE
 
 
+def test_some_expression_is_evaluated_in_a_process_of_its_own() -> None:
+    assert any(played(path).answers for path in RUNS), SHORT_OF_A_CASE
+
+
 def test_every_fault_of_a_workflow_is_found_in_some_case() -> None:
     codes = {code for code in ERRORS if code.startswith("workflow.")}
     found = {fault.code for path in FAULTY for fault in told(path).faults}
