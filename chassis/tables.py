@@ -322,6 +322,19 @@ DEAD_LETTERS: Final = Table(
     schema="read",
 )
 
+LOG_RECORDS: Final = Table(
+    "log_records",
+    METADATA,
+    _text("org", key=True),
+    Column("time", DateTime(timezone=True), primary_key=True, nullable=False),
+    _long("epoch", key=True),
+    _long("sequence", key=True),
+    _text("run"),
+    _long("level"),
+    _text("body"),
+    schema="read",
+)
+
 POSITIONS: Final = Table(
     "positions",
     METADATA,

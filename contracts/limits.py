@@ -97,6 +97,8 @@ LOG_RUN_LINES: Final = 50_000
 LOG_RUN_BYTES: Final = 16 * MIB
 LOG_SCAN_BYTES: Final = 8 * MIB
 """Of log lines, looked at for one page."""
+LOG_SEARCH_RECORDS: Final = 5_000
+"""Looked at for one page of a search."""
 RESPOND_SECONDS: Final = 120
 
 # --- Code of users ----------------------------------------------------------------------------

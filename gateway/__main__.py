@@ -37,6 +37,7 @@ from gateway.live.streams import Live
 from gateway.live.tail import Tail
 from gateway.logs.live import LogStreams
 from gateway.logs.reading import Logs, StoredLogs
+from gateway.logs.search import LogSearch
 from gateway.places import Places, PostgresPositions
 from gateway.release import RELEASE
 from gateway.runs.histories import StoredHistories
@@ -211,6 +212,7 @@ def gateway_of(  # What the world offers.
         inspector=RemoteInspector(js.signals, js.blobs),
         logs=logs,
         log_streams=LogStreams(live, logs),
+        log_search=LogSearch(postgres),
         live=live,
         secrets=secrets,
         keys=Keys(vault, domain, places, clock),
@@ -226,9 +228,12 @@ def show(metrics: Metrics, gateway: Gateway, limit: RateLimit) -> None:
     tail, places, live = gateway.tail, gateway.places, gateway.parts.live
     metrics.gauge("gateway_streams_open", "Live streams.", lambda: sum(live.open.values()))
     metrics.counter("gateway_streams_let_go_total", "Live streams that did not keep up.", lambda: tail.let_go)
-    logs = gateway.parts.logs
+    logs, search = gateway.parts.logs, gateway.parts.log_search
     metrics.counter(
         "gateway_log_bytes_total", "Log lines looked at for somebody, in bytes.", lambda: logs.looked_at
+    )
+    metrics.counter(
+        "gateway_log_records_searched_total", "Log records that searches looked at.", lambda: search.looked_at
     )
     metrics.counter(
         "gateway_reads_behind_total",

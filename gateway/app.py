@@ -24,6 +24,7 @@ from gateway.live.streams import Live
 from gateway.logs.live import LogStreams
 from gateway.logs.reading import Logs
 from gateway.logs.routes import ROUTES as LOG_ROUTES
+from gateway.logs.search import LogSearch
 from gateway.nodes.routes import ROUTES as NODE_ROUTES
 from gateway.nodes.routes import Catalogue
 from gateway.openapi import document, operations
@@ -76,6 +77,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     inspector: Inspector
     logs: Logs
     log_streams: LogStreams
+    log_search: LogSearch
     live: Live
     secrets: Secrets
     keys: Keys

@@ -1,5 +1,6 @@
 """Parameters that many routes share."""
 
+from datetime import UTC, datetime
 from typing import Annotated, TypeAlias
 
 from litestar.params import HeaderParameter, QueryParameter
@@ -42,6 +43,21 @@ def checked_key(key: str | None) -> str | None:
                 pointer="Idempotency-Key", message=f"1 to {IDEMPOTENCY_KEY_CHARS} printable ASCII characters."
             )
         ],
+    )
+
+
+def moment(time: datetime | None, name: str) -> datetime | None:
+    """A time of a query in UTC; None when there is none."""
+    if time is None:
+        return None
+    try:
+        if time.tzinfo is not None:
+            return time.astimezone(UTC)
+    except OverflowError:
+        pass  # At the end of all times: refused like one without an offset.
+    raise Problem(
+        "malformed",
+        errors=[Complaint(pointer=name, message="A time needs its offset, as in 2026-01-31T12:00:00Z.")],
     )
 
 

@@ -48,6 +48,7 @@ _ROUTES: Final[Mapping[str, Mapping[tuple[str, str], str]]] = {
         ("POST", "/runs/{run_id}/retry"): "runs:write",
         ("POST", "/runs/{run_id}/resolve"): "runs:write",
         ("POST", "/runs/{run_id}/signals"): "runs:write",
+        ("GET", "/logs"): "runs:read",
         ("GET", "/live"): "runs:read",
         ("GET", "/node-types"): "nodes:read",
         ("GET", "/node-types/{node_type}"): "nodes:read",

@@ -20,7 +20,7 @@ from chassis.sealing import KeyFileUnusable, SigningKey
 from chassis.settings import Settings
 from chassis.telemetry import Metrics, notes_of
 from contracts.messages import Said
-from contracts.subjects import ANCHORS, DLQ, DOMAIN, HOOKS, RUNS, SCHEDULES
+from contracts.subjects import ANCHORS, DLQ, DOMAIN, HOOKS, LOGS, RUNS, SCHEDULES
 from projections.anchors import Anchors, PostgresHeads
 from projections.archiver import Archiver, Tombstones
 from projections.collector import Collector
@@ -29,6 +29,7 @@ from projections.deliveries import DeliveryTable
 from projections.domain_tables import DomainTables
 from projections.figures import Figures, Progress, expose
 from projections.guard import check
+from projections.log_records import LogRecords, LogRetention, LossyReader
 from projections.models import Moved, PostgresRuns
 from projections.pending import pending
 from projections.projector import Projection
@@ -57,7 +58,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
         jetstream(settings, "projections", clock) as js,
         pool(settings, most=CONNECTIONS, statement_seconds=LONG_SECONDS, by_index=True) as postgres,
     ):
-        lines = _lines(js, postgres, figures)
+        lines = _lines(js, postgres, figures, clock)
         expose(metrics, figures, [line.progress for line in lines], clock)
 
         async def unready() -> list[str]:
@@ -97,6 +98,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                     PostgresHeads(postgres), JetStreamLog(js.connection, ANCHORS), key, clock, figures
                 ),
                 collector=collector(js, postgres, streams, clock, figures),
+                log_retention=LogRetention(postgres, streams, figures),
             )
             await serve(parts, clock, stopping)
 
@@ -159,19 +161,21 @@ def collector(
     )
 
 
-def _lines(js: JetStream, postgres: Pool, figures: Figures) -> list[Line]:
+def _lines(js: JetStream, postgres: Pool, figures: Figures, clock: Clock) -> list[Line]:
     projections: tuple[Projection, ...] = (
         RunTables(PostgresRuns(postgres), js.letters, figures),
         DomainTables(postgres, js.letters, figures),
         DeliveryTable(postgres, js.letters, figures),
         DeadLetterTable(postgres),
         ScheduleTables(postgres, js.letters, figures),
+        LogRecords(postgres, figures, clock),
     )
     return [
         Line(
             projection=each,
-            reader=js.reader(each.stream),
+            reader=LossyReader(js.reader(LOGS)) if each.stream == LOGS else js.reader(each.stream),
             progress=Progress(name=each.name, stream=each.stream),
+            lossy=each.stream == LOGS,
         )
         for each in projections
     ]

@@ -8,7 +8,8 @@ from chassis.jetstream import jetstream
 from chassis.lifecycle import CannotStart
 from chassis.postgres import pool
 from chassis.settings import Settings
-from contracts.subjects import DLQ, DOMAIN, HOOKS, RUNS, SCHEDULES
+from contracts.subjects import DLQ, DOMAIN, HOOKS, LOGS, RUNS, SCHEDULES
+from projections.guard import FOLLOWED
 from projections.rebuild import Rebuild, Rebuilt, Sources
 from projections.repair import Repair, Repaired
 from projections.streams import JetStreamStreams
@@ -40,7 +41,8 @@ async def rebuild(
             hooks=js.reader(HOOKS),
             dead_letters=js.reader(DLQ),
             schedules=js.reader(SCHEDULES),
-            facts={name: await streams.facts(name) for name in (RUNS, DOMAIN, HOOKS, DLQ, SCHEDULES)},
+            logs=js.reader(LOGS),
+            facts={each.stream: await streams.facts(each.stream) for each in FOLLOWED},
         )
         return await Rebuild(owner, postgres, sources, ddl, clock).run(verify=verify)
 

@@ -55,6 +55,8 @@ class Figures(Struct):
     anchors: int = 0
     archiver_failures: int = 0
     incomplete: int = 0
+    unreadable_logs: int = 0
+    expired_logs: int = 0
 
 
 def expose(metrics: Metrics, figures: Figures, progress: Sequence[Progress], clock: Clock) -> None:
@@ -103,6 +105,16 @@ def expose(metrics: Metrics, figures: Figures, progress: Sequence[Progress], clo
     )
     metrics.counter(
         "projections_dropped_runs_total", "Histories that left the archive", lambda: figures.dropped
+    )
+    metrics.counter(
+        "projections_unreadable_log_records_total",
+        "Messages of LOGS that could not be read",
+        lambda: figures.unreadable_logs,
+    )
+    metrics.counter(
+        "projections_expired_log_records_total",
+        "Log records that the searchable copy has let go of",
+        lambda: figures.expired_logs,
     )
     metrics.counter("projections_anchors_total", "Anchors stored", lambda: figures.anchors)
     metrics.counter(

@@ -14,7 +14,7 @@ from msgspec import Struct
 from chassis.ids import receipt
 from chassis.lifecycle import CannotStart
 from chassis.postgres import Connection, Pool, connected
-from contracts.subjects import DLQ, DOMAIN, HOOKS, RUNS, SCHEDULES
+from contracts.subjects import DLQ, DOMAIN, HOOKS, LOGS, RUNS, SCHEDULES
 from projections import queries
 from projections.models import Position
 from projections.streams import StreamFacts, Streams
@@ -42,6 +42,7 @@ FOLLOWED: Final = (
     Followed("dead_letters", DLQ, truth=False),
     # The newest commits of each schedule: what is counted of it begins anew with them.
     Followed("schedules", SCHEDULES, truth=False),
+    Followed("logs", LOGS, truth=False),
 )
 
 
@@ -64,18 +65,19 @@ async def _check_one(connection: Connection, each: Followed, stream: StreamFacts
             raise CannotStart(
                 f"The read models are empty but the archive of {each.stream} is not. Run: {REBUILD}"
             )
-        await _begin(connection, each, stream, 0)
+        await begin(connection, each, stream, 0)
         return
     trouble = why_not(position, stream)
     if not trouble:
         if position.epoch < stream.epoch:
-            await _begin(connection, each, stream, 0)
+            await begin(connection, each, stream, 0)
         return
     if each.truth:
         raise CannotStart(f"{trouble}. Run: {REPAIR} {each.stream}")
     log.warning("projection.begins-anew", projection=each.projection, reason=trouble)
     same = position.created == stream.created and position.epoch == stream.epoch
-    await _begin(connection, each, stream, stream.last if same else 0)
+    # Of what is kept by its number and its time nothing is doubled: it is read from the first message on.
+    await begin(connection, each, stream, stream.last if same and each.stream != LOGS else 0)
 
 
 def why_not(position: Position, stream: StreamFacts) -> str:
@@ -91,7 +93,7 @@ def why_not(position: Position, stream: StreamFacts) -> str:
     return ""
 
 
-async def _begin(connection: Connection, each: Followed, stream: StreamFacts, sequence: int) -> None:
+async def begin(connection: Connection, each: Followed, stream: StreamFacts, sequence: int) -> None:
     """Read from the beginning: what is there already is known by its version and skipped."""
     await connection.execute(
         queries.BEGIN.format(schema="read"),

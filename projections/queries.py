@@ -100,6 +100,7 @@ USAGE: Final = Shape("usage_daily", rows.UsageRow, ("org", "day"), "runs_started
 COMMITS: Final = Shape("commits", rows.CommitRow, ("week", "org", "run", "version"), "epoch")
 RUN_IDS: Final = Shape("run_ids", rows.RunIdRow, ("org", "run"), "ended")
 DEAD_LETTERS: Final = Shape("dead_letters", rows.DeadLetterRow, ("org", "id"), "stream")
+LOG_RECORDS: Final = Shape("log_records", rows.LogRecordRow, ("org", "time", "epoch", "sequence"), "run")
 WORKFLOWS: Final = Shape("workflows", rows.WorkflowRow, ("org", "id"), "name")
 VERSIONS: Final = Shape("workflow_versions", rows.VersionRow, ("org", "workflow", "version"), "definition")
 TRIGGERS: Final = Shape("triggers", rows.TriggerRow, ("org", "id"), "name")
@@ -124,6 +125,15 @@ ENDED: Final = (
     + ", ".join(f"{name} = excluded.{name}" for name in RUN_IDS.changing)
     + ", purged = null, forgotten = null, dropped = null"
 )
+
+KNOWN_RECORD: Final = " on conflict (org, time, epoch, sequence) do nothing"
+EXPIRE_RECORDS: Final = """
+delete from read.log_records r using (
+    select org, time, epoch, sequence from read.log_records
+    where (epoch, sequence) < ($1, $2) order by epoch, sequence limit $3
+) as old
+where r.org = old.org and r.time = old.time and r.epoch = old.epoch and r.sequence = old.sequence
+"""
 
 MOVE: Final = """
 update {schema}.positions set epoch = $3, sequence = $4, time = $5

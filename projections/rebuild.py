@@ -19,7 +19,7 @@ from chassis.ids import receipt
 from chassis.lifecycle import CannotStart
 from chassis.ports import Letters, Reader
 from chassis.postgres import Pool, connected
-from contracts.subjects import DLQ, DOMAIN, HOOKS, RUNS, SCHEDULES
+from contracts.subjects import DLQ, DOMAIN, HOOKS, LOGS, RUNS, SCHEDULES
 from projections import queries
 from projections.archive_reader import ArchiveReader, Page
 from projections.dead_letters import DeadLetterTable
@@ -27,6 +27,7 @@ from projections.deliveries import DeliveryTable
 from projections.domain_tables import DomainTables
 from projections.figures import Figures, Progress
 from projections.guard import FOLLOWED, NEVER
+from projections.log_records import LogRecords
 from projections.models import PostgresRuns, writing
 from projections.projector import BATCH, Projection, advance
 from projections.run_tables import RunTables
@@ -86,6 +87,7 @@ class Sources(Struct, frozen=True, kw_only=True):
     hooks: Reader
     dead_letters: Reader
     schedules: Reader
+    logs: Reader
     facts: Mapping[str, StreamFacts]
 
 
@@ -168,6 +170,8 @@ class Rebuild:
         await self._follow(DLQ, self._sources.dead_letters, DeadLetterTable(pool, NEXT))
         schedules = ScheduleTables(pool, _Silent(), figures, schema=NEXT)
         await self._follow(SCHEDULES, self._sources.schedules, schedules)
+        logs = LogRecords(pool, figures, self._clock, schema=NEXT, longest_rest=0.0)
+        await self._follow(LOGS, self._sources.logs, logs)
 
     async def _replay(self, stream: str, projection: Projection) -> None:
         """From where it is to the end of what the archive has now."""

@@ -316,6 +316,20 @@ class DomainCommitRow(Struct, frozen=True, kw_only=True):
     body: bytes
 
 
+class LogRecordRow(Struct, frozen=True, kw_only=True):
+    """`read.log_records`: some lines of one attempt."""
+
+    org: str
+    time: datetime
+    """Of the first of them."""
+    epoch: int
+    sequence: int
+    run: str
+    level: int
+    """The highest of them, by its place in `contracts.logs.LEVELS`."""
+    body: str
+
+
 class DeadLetterRow(Struct, frozen=True, kw_only=True):
     """`read.dead_letters`."""
 

@@ -15,6 +15,7 @@ from projections.archiver import Archiver
 from projections.collector import Collector
 from projections.figures import Progress
 from projections.guard import why_not
+from projections.log_records import LogRetention
 from projections.models import Position
 from projections.projector import Projection, Projector
 from projections.streams import StreamFacts, Streams
@@ -36,6 +37,8 @@ class Line(Struct, frozen=True, kw_only=True):
     projection: Projection
     reader: Reader
     progress: Progress
+    lossy: bool = False
+    """Its stream may lose its end and nobody minds; that it lags makes nothing else unreliable."""
 
 
 class Watch:
@@ -57,9 +60,8 @@ class Watch:
             progress = line.progress
             facts = await self._streams.facts(progress.stream)
             known = self._known[progress.stream]
-            position = Position(
-                epoch=known.epoch, sequence=progress.sequence, generation="", created=known.created
-            )
+            read = min(progress.sequence, facts.last) if line.lossy else progress.sequence
+            position = Position(epoch=known.epoch, sequence=read, generation="", created=known.created)
             if facts.epoch != known.epoch or why_not(position, facts):
                 raise StreamChanged(why_not(position, facts) or f"{facts.name} is at epoch {facts.epoch} now")
             progress.end = facts.last
@@ -68,8 +70,9 @@ class Watch:
 def reasons(lines: Sequence[Line], clock: Clock) -> list[str]:
     """Why the read models are not to be relied on now."""
     now = clock.now().timestamp()
-    told = [f"{line.progress.name}: {line.progress.trouble}" for line in lines if line.progress.trouble]
-    for line in lines:
+    relied_on = [line for line in lines if not line.lossy]
+    told = [f"{line.progress.name}: {line.progress.trouble}" for line in relied_on if line.progress.trouble]
+    for line in relied_on:
         lag = line.progress.lag_seconds(now)
         if lag > READY_LAG_SECONDS:
             told.append(f"{line.progress.name} is {line.progress.behind} messages ({lag:.0f} s) behind")
@@ -87,6 +90,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     archiver: Archiver
     anchors: Anchors
     collector: Collector
+    log_retention: LogRetention
 
 
 async def serve(parts: Parts, clock: Clock, stopping: Stopping) -> None:
@@ -103,6 +107,7 @@ async def serve(parts: Parts, clock: Clock, stopping: Stopping) -> None:
             parts.archiver,
             parts.anchors,
             parts.collector,
+            parts.log_retention,
         ):
             tasks.create_task(part.run())
         await stopping.wait()

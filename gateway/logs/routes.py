@@ -1,5 +1,6 @@
 """Log lines over HTTP."""
 
+from datetime import datetime
 from typing import Annotated, Final, TypeAlias
 
 from litestar import get
@@ -14,7 +15,9 @@ from gateway.live.streams import LiveStream
 from gateway.logs.lines import LineFilter
 from gateway.logs.live import LogStreams
 from gateway.logs.reading import LogPage, Logs
-from gateway.parameters import LastEventId, Limit
+from gateway.logs.search import FoundLines, LogSearch, Sought
+from gateway.pages import DEFAULT_ROWS
+from gateway.parameters import Cursor, LastEventId, Limit, moment
 from gateway.runs.store import Runs
 
 Step: TypeAlias = Annotated[
@@ -84,4 +87,31 @@ async def watch_log_lines(  # noqa: PLR0913  # Filters of a stream.
     return log_streams.of_run(caller, run_id, wanted, last_event_id)
 
 
-ROUTES: Final[list[ControllerRouterHandler]] = [list_log_lines, watch_log_lines]
+@get("/logs")
+async def search_log_lines(  # noqa: PLR0913  # Filters of a list.
+    *,
+    caller: NamedDependency[Caller],
+    log_search: NamedDependency[LogSearch],
+    workflow: Annotated[str | None, QueryParameter(max_length=64)] = None,
+    level: Level = None,
+    contains: Contains = None,
+    since: Annotated[datetime | None, QueryParameter(name="from", description="Said then or later.")] = None,
+    until: Annotated[datetime | None, QueryParameter(name="to", description="Said before then.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_ROWS,
+) -> FoundLines:
+    """What the nodes of all runs of the org said, the newest first, as far back as it is kept: 7 days at the most.
+
+    A page may be short, or empty, and have a `next`: a search looks at so many lines at once. `looked_back_to` says how far
+    it came. Lines are found some seconds after they are said.
+    """
+    sought = Sought(
+        lines=LineFilter(level=level, contains=contains),
+        workflow=workflow,
+        since=moment(since, "from"),
+        until=moment(until, "to"),
+    )
+    return await log_search.find(caller.org, sought, cursor, limit)
+
+
+ROUTES: Final[list[ControllerRouterHandler]] = [list_log_lines, watch_log_lines, search_log_lines]

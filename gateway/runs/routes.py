@@ -10,14 +10,23 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 
-from chassis.edge.problems import Complaint, Problem, unavailable
+from chassis.edge.problems import unavailable
 from contracts.limits import PAGE_ROWS
 from contracts.runs import RunStatus
 from contracts.subjects import RUNS
 from gateway.callers import Caller
 from gateway.live.streams import Live, LiveStream
 from gateway.pages import DEFAULT_ROWS, Page
-from gateway.parameters import Cursor, IdempotencyKey, LastEventId, Limit, SayingKey, checked_key, number
+from gateway.parameters import (
+    Cursor,
+    IdempotencyKey,
+    LastEventId,
+    Limit,
+    SayingKey,
+    checked_key,
+    moment,
+    number,
+)
 from gateway.places import Places
 from gateway.rejected import Rejected, absent
 from gateway.runs.histories import Histories, events_of
@@ -80,14 +89,12 @@ async def list_runs(  # noqa: PLR0913  # Filters of a list.
     limit: Limit = DEFAULT_ROWS,
 ) -> Page[RunView]:
     """The org's runs, the newest first."""
-    for name, moment in (("from", since), ("to", until)):
-        if moment is not None and moment.tzinfo is None:
-            complaint = Complaint(
-                pointer=name, message="A time needs its offset, as in 2026-01-31T12:00:00Z."
-            )
-            raise Problem("malformed", errors=[complaint])
     wanted = RunFilter(
-        status=tuple(status or ()), workflow=workflow, trigger=trigger, since=since, until=until
+        status=tuple(status or ()),
+        workflow=workflow,
+        trigger=trigger,
+        since=moment(since, "from"),
+        until=moment(until, "to"),
     )
     await places.caught_up(caller, RUNS)
     return await run_queries.list(caller.org, wanted, cursor, limit)

@@ -58,6 +58,7 @@ from gateway.live.tail import Mark, Seen, Tail
 from gateway.logs.live import LogStreams
 from gateway.logs.reading import Kept as KeptLogs
 from gateway.logs.reading import Logs
+from gateway.logs.search import LogSearch
 from gateway.permissions import SCOPES
 from gateway.places import Places
 from gateway.rejected import absent
@@ -610,6 +611,7 @@ class Office:
             inspector=self.engine,
             logs=logs,
             log_streams=LogStreams(self.live, logs, 0.02),
+            log_search=LogSearch(postgres),
             live=self.live,
             secrets=secrets_,
             keys=Keys(self.vault, domain, self.places, self.clock),

@@ -19,6 +19,7 @@ from contracts.triggers import Hook
 from contracts.workflows import VersionDrafted, VersionPublished, WorkflowCreated
 from projections.collector import Collector
 from projections.figures import Figures
+from projections.guard import FOLLOWED
 from projections.pending import pending
 from projections.reference_tables import ReferenceTables
 from projections.references import names
@@ -184,7 +185,7 @@ async def test_nothing_goes_while_the_archive_is_behind_the_log(place: Place, mo
     blob = await place.js.blobs.put(b"unnamed")
     monkeypatch.setattr("projections.collector.CATCH_UP_TRIES", 2)
     async with Service(place.settings):
-        await place.until("select count(*) from read.positions", 4)
+        await place.until("select count(*) from read.positions", len(FOLLOWED))
     writer = Writer()
     writer.commit("run1", _with_input(blob), RunCompleted())
     await place.store(writer)
@@ -207,7 +208,7 @@ async def test_a_start_that_leaves_inbox_meanwhile_holds_its_input(place: Place)
             yield message
 
     async with Service(place.settings):
-        await place.until("select count(*) from read.positions", 4)
+        await place.until("select count(*) from read.positions", len(FOLLOWED))
         assert await collector(place, inbox=inbox).round()
     assert await place.js.blobs.get(blob) == b"accepted long ago"
 
@@ -243,7 +244,7 @@ async def test_a_store_that_is_away_collects_nothing(place: Place) -> None:
         raise Away("INBOX does not answer")
 
     async with Service(place.settings):
-        await place.until("select count(*) from read.positions", 4)
+        await place.until("select count(*) from read.positions", len(FOLLOWED))
         with pytest.raises(Away):
             await collector(place, inbox=away).round()
     assert await place.js.blobs.get(blob) == b"unnamed"

@@ -93,6 +93,30 @@ def test_rows_have_the_fields_that_their_tables_have(shape: Shape) -> None:
     assert {*shape.columns, *of_retention} == set(columns)
 
 
+_COLUMNS = """
+select column_name, udt_name, is_nullable from information_schema.columns
+where table_schema = 'read' and table_name = 'log_records' order by ordinal_position
+"""
+_POLICIES = "select policyname, roles, cmd, qual, with_check from pg_policies where tablename = 'log_records' order by 1"
+
+
+async def test_a_database_of_an_older_release_gets_the_table_of_log_records_as_a_new_one_has_it(
+    superuser,
+) -> None:
+    looks = (
+        _COLUMNS,
+        _POLICIES,
+        "select indexdef from pg_indexes where tablename = 'log_records' order by 1",
+    )
+    fresh = [await superuser.fetch(look) for look in looks]
+    await superuser.execute("drop table read.log_records; set role owner")
+    for _ in range(2):
+        await superuser.execute(sql_file("log_records"))
+    await superuser.execute("reset role")
+    assert [await superuser.fetch(look) for look in looks] == fresh
+    assert await superuser.fetch(_OPEN) == []
+
+
 async def test_every_table_is_closed_and_every_view_asks_as_its_caller(superuser) -> None:
     await superuser.execute("select archive.make_week('2026-11-20')")
     assert await superuser.fetch(_OPEN) == []

@@ -21,6 +21,7 @@ from chassis.sealing import SigningKey
 from chassis.secret import Secret
 from chassis.settings import Settings
 from contracts.codec import decode_message, encode
+from contracts.logs import LogLine, LogRecord
 from contracts.runs import RunCompleted
 from contracts.subjects import (
     ANCHORS,
@@ -28,11 +29,13 @@ from contracts.subjects import (
     DOMAIN,
     EFFECTS,
     HOOKS,
+    LOGS,
     RUNS,
     SCHEDULES,
     dead_letter,
     effect,
     hook,
+    log,
 )
 from contracts.triggers import Hook
 from deploy.database import sql_file
@@ -42,7 +45,7 @@ from projections.__main__ import main
 from projections.anchors import Anchors, PostgresHeads, decode_anchor, decode_body, is_authentic
 from projections.archiver import Archiver
 from projections.figures import Figures
-from projections.guard import check
+from projections.guard import FOLLOWED, check
 from projections.merkle import Tree, leaf
 from projections.models import Moved, PostgresRuns, Step
 from projections.rebuild import Rebuild, Rebuilt, Sources
@@ -87,7 +90,8 @@ class Place(Struct):
             hooks=self.js.reader(HOOKS),
             dead_letters=self.js.reader(DLQ),
             schedules=self.js.reader(SCHEDULES),
-            facts={name: await self.streams.facts(name) for name in (RUNS, DOMAIN, HOOKS, DLQ, SCHEDULES)},
+            logs=self.js.reader(LOGS),
+            facts={each.stream: await self.streams.facts(each.stream) for each in FOLLOWED},
         )
         owner = facts(self.roles["owner"])
         rebuild = Rebuild(owner, self.pool, sources, sql_file("read"), SystemClock())
@@ -305,7 +309,7 @@ async def test_a_restored_log_in_a_new_epoch_is_read_again_and_changes_nothing(p
 async def test_a_stream_that_changes_under_the_service_ends_it(place: Place) -> None:
     with pytest.raises(BaseExceptionGroup) as raised:
         async with Service(place.settings):
-            await place.until("select count(*) from read.positions", 5)
+            await place.until("select count(*) from read.positions", len(FOLLOWED))
             config = (await place.js.connection.api(f"STREAM.INFO.{DOMAIN}"))["config"]
             config["metadata"] = (config.get("metadata") or {}) | {"automateos.epoch": "5"}
             await place.js.connection.api(f"STREAM.UPDATE.{DOMAIN}", config)
@@ -481,6 +485,47 @@ async def test_hooks_are_kept_as_long_as_hooks_keeps_them(place: Place) -> None:
     assert await place.pool.fetchval("select min(sequence) from read.deliveries") == 10
     await shelf.prune_hooks(NOON.replace(day=21))
     assert await place.pool.fetchval("select count(*) from read.deliveries") == 0
+
+
+async def say(place: Place, *texts: str) -> None:
+    """As an executor would."""
+    for text in texts:
+        line = LogLine(time=NOON.timestamp(), text=text)
+        record = LogRecord(org=ORG, run="r1", step="a", node="a", attempt=1, executor="e", lines=(line,))
+        await place.js.letters.store(log(ORG, "r1", "a"), encode(record))
+
+
+async def test_what_nodes_say_is_copied_rebuilt_and_let_go_of_with_the_stream(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.log_records.ROUND_SECONDS", 1.0)
+    counted = "select count(*) from read.log_records"
+    async with Service(place.settings):
+        await say(place, "one", "two", "three")
+        await place.until(counted, 3)
+        rebuilt = await place.rebuild()
+        assert rebuilt.differences == ()
+        assert await place.pool.fetchval(counted) == 3
+        await say(place, "four")
+        await place.until(counted, 4)
+        await place.js.connection.api(f"STREAM.PURGE.{LOGS}", {"seq": 4})
+        await place.until(counted, 1)
+
+
+async def test_lines_that_a_killed_server_lost_stop_nobody(place: Place) -> None:
+    """LOGS is stored lazily: it may end before what was read of it."""
+    async with Service(place.settings) as service:
+        await say(place, "one")
+        await place.until("select count(*) from read.log_records", 1)
+        await place.pool.execute("update read.positions set sequence = 99 where projection = 'logs'")
+        await place.until("select sequence from read.positions where projection = 'logs'", 1)
+        await say(place, "two")
+        await place.until("select count(*) from read.log_records", 2)
+        assert not service.stopping.requested
+    await place.pool.execute("update read.positions set sequence = 99 where projection = 'logs'")
+    async with Service(place.settings):
+        await say(place, "three")
+        await place.until("select count(*) from read.log_records", 3)
 
 
 async def test_a_week_leaves_when_its_last_run_has(place: Place) -> None:

@@ -274,6 +274,21 @@ create table dead_letters (
 create index dead_letters_by_time on dead_letters (org, time, id);
 comment on column dead_letters.source is 'Where the message lay before: stream, epoch and sequence.';
 
+create table log_records (
+    org text not null,
+    time timestamptz not null,
+    epoch bigint not null,
+    sequence bigint not null,
+    run text not null,
+    level bigint not null,
+    body text not null,
+    primary key (org, time, epoch, sequence)
+);
+create index log_records_by_sequence on log_records (epoch, sequence);
+comment on column log_records.time is 'When the first of the lines was said.';
+comment on column log_records.level is 'The highest of the lines: 0 debug, 1 info, 2 warning, 3 error.';
+comment on column log_records.body is 'A contracts.logs.LogRecord as JSON.';
+
 create table positions (
     projection text not null,
     stream text not null,
