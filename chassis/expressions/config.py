@@ -34,6 +34,7 @@ class Form(Struct, frozen=True, kw_only=True):
 
 TEMPLATES: Final = Form()
 CONDITION: Final = Form(conditions=("",))
+IN_BRACES: Final = "this is an expression already: write it without {{ }}"
 
 
 def compile_config(
@@ -111,6 +112,9 @@ class _Compiling:
 
     def _text(self, text: str, pointer: str) -> Part:
         if _means(self._form.conditions, pointer):
+            if text.lstrip().startswith("{{"):  # What everybody tries first; no expression begins so.
+                self._fault(pointer, text, Flaw(code="syntax", message=IN_BRACES), 0)
+                return Literal(text)
             return self._field(text, 0, text, pointer) or Literal(text)
         cut = parts(text)
         if isinstance(cut, Flaw):

@@ -100,6 +100,7 @@ def context() -> Context:
             7,
             "`?` for values that may be absent is not available here: write `has(a.b) ? a.b : …`",
         ),
+        (" {{ trigger.n > 1 }}", "syntax", 0, "this is an expression already: write it without {{ }}"),
         ("'é' + nope", "reference", 6, "`nope` is unknown; there are trigger, steps, run, vars, item"),
         ("'😀' + nope", "reference", 6, "`nope` is unknown; there are trigger, steps, run, vars, item"),
     ],
