@@ -51,6 +51,7 @@ class Told:
         credential: Credential | None,
         timeout_s: float = 10.0,
     ) -> Opened:
+        began = asyncio.get_running_loop().time()
         try:
             opened = await self._egress.open_tcp(
                 host, port, usual=usual, credential=credential, timeout_s=timeout_s
@@ -58,7 +59,8 @@ class Told:
         except EgressError as error:
             self._tell(f"{host}: no connection", "warning", host=host, port=port, code=error.code)
             raise
-        self._tell(f"{host}: connected", host=host, port=port)
+        took = round((asyncio.get_running_loop().time() - began) * 1000)
+        self._tell(f"{host}: connected", host=host, port=port, ms=took)
         return opened
 
 

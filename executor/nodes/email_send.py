@@ -1,5 +1,6 @@
 """Sends a mail through the instance's mail server."""
 
+import asyncio
 import contextlib
 import hashlib
 import re
@@ -74,11 +75,13 @@ class EmailSendNode:
     async def run(self, config: Email, context: Context) -> Result:
         message, recipients = compose(config, context)
         credential = await context.open(config.auth) if config.auth else None
+        began = asyncio.get_running_loop().time()
         try:
             code = await _deliver(message, recipients, context, credential)
         except aiosmtplib.SMTPResponseException as answer:
             raise _refusal(answer) from answer
-        context.log("The mail server took the mail.", code=code, recipients=len(recipients))
+        took = round((asyncio.get_running_loop().time() - began) * 1000)
+        context.log("The mail server took the mail.", code=code, recipients=len(recipients), ms=took)
         output = {
             "message_id": str(message["Message-ID"]),
             "recipients": len(recipients),

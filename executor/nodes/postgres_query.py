@@ -141,8 +141,11 @@ class PostgresQueryNode:
         async def work(door: Door) -> list[dict[str, Any]]:
             return await _Talk(config, context, door).all_of(statements, account)
 
+        began = asyncio.get_running_loop().time()
         results = await through_a_door(line, work, name=".s.PGSQL.5432", most=config.max_bytes)
-        context.log("answered", rows=sum(len(result["rows"]) for result in results), statements=len(results))
+        took = round((asyncio.get_running_loop().time() - began) * 1000)
+        rows = sum(len(result["rows"]) for result in results)
+        context.log("answered", rows=rows, statements=len(results), ms=took)
         return Result(output=results[0] | ({"then": results[1:]} if config.then else {}))
 
 

@@ -95,6 +95,7 @@ class RedisCommandNode:
         sent = [_written(each, place) for place, each in enumerate(_commands(config))]
         credential = await context.open(config.auth) if config.auth else None
         talk = _Talk(config, context, credential)
+        began = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(config.timeout_s):
                 replies = await talk.about(sent)
@@ -104,7 +105,8 @@ class RedisCommandNode:
             raise Unreachable("The line to the server broke.", touched=talk.begun) from error
         except Garbled:
             raise Unreachable("What answers there is no Redis server.", touched=talk.begun) from None
-        context.log("replied", commands=len(replies))
+        took = round((asyncio.get_running_loop().time() - began) * 1000)
+        context.log("replied", commands=len(replies), ms=took)
         return Result(output={"reply": replies[0]} | ({"then": replies[1:]} if config.then else {}))
 
 

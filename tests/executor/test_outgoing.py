@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from chassis.egress import Egress, EgressError, parse_allowed
 from chassis.secret import BearerSecret, Secret
 from contracts.logs import LogLine
+from executor.outgoing import Told
 from tests.executor.fakes import World, task, until
 from tests.executor.servers import Reply, says, serving
 
@@ -60,3 +62,27 @@ async def test_a_call_that_brings_no_answer_is_told_without_a_word_about_the_net
 async def test_feeds_and_stores_tell_their_calls_as_well() -> None:
     lines, _ = await lines_of(says("503 Away"), node_type="rss.read")
     assert [line.text for line in lines if "host" in line.fields] == ["GET to 127.0.0.1: 503"]
+
+
+async def test_a_line_to_another_kind_of_server_is_told_with_its_time() -> None:
+    heard: list[tuple[str, str, dict[str, Any]]] = []
+
+    def hear(text: str, level: str = "info", **fields: Any) -> None:
+        heard.append((text, level, fields))
+
+    async with serving(says()) as server, Egress(parse_allowed("127.0.0.1/32:*")) as egress:
+        told = Told(egress, hear)
+        opened = await told.open_tcp("127.0.0.1", server.port, usual=(), credential=None)
+        opened.socket.close()
+        with pytest.raises(EgressError):
+            await told.open_tcp("127.0.0.1", 1, usual=(), credential=None)
+    (first, level, fields), (second, worse, others) = heard
+    assert (first, level, second, worse) == (
+        "127.0.0.1: connected",
+        "info",
+        "127.0.0.1: no connection",
+        "warning",
+    )
+    assert fields.pop("ms") >= 0
+    assert fields == {"host": "127.0.0.1", "port": server.port}
+    assert others == {"host": "127.0.0.1", "port": 1, "code": "unreachable"}

@@ -15,7 +15,7 @@ from chassis.clock import SystemClock
 from chassis.jetstream import JetStream, jetstream
 from chassis.jetstream.log import JetStreamLog
 from chassis.lifecycle import CannotStart, Stopping
-from chassis.ports import NobodyThere, Proposal
+from chassis.ports import Away, NobodyThere, Proposal
 from chassis.postgres import Pool, facts, pool
 from chassis.sealing import SigningKey
 from chassis.secret import Secret
@@ -526,6 +526,27 @@ async def test_lines_that_a_killed_server_lost_stop_nobody(place: Place) -> None
     async with Service(place.settings):
         await say(place, "three")
         await place.until("select count(*) from read.log_records", 3)
+
+
+async def test_a_nats_server_that_is_killed_while_nodes_speak_stops_no_projection(
+    place: Place, streams: NatsServer
+) -> None:
+    async with Service(place.settings) as service:
+        await say(place, *map(str, range(50)))
+        await place.until("select count(*) >= 1 from read.log_records", wanted=True)
+        await streams.kill()
+        await streams.start()
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    await say(place, "behind it")
+                    break
+                except Away:
+                    await asyncio.sleep(0.1)
+        await place.until(
+            "select count(*) > 0 from read.log_records where strpos(body, 'behind it') > 0", wanted=True
+        )
+        assert not service.stopping.requested
 
 
 async def test_a_week_leaves_when_its_last_run_has(place: Place) -> None:
