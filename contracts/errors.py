@@ -41,6 +41,9 @@ _ROWS: Final = (
     ErrorCode("conflict", 409, "The thing changed meanwhile, or its state does not allow this."),
     ErrorCode("too_large", 413, "The body is larger than the limit."),
     ErrorCode("unsupported_media_type", 415, "The content type is not one that this route reads."),
+    ErrorCode(
+        "api.bad_document", 422, "No node types can be made of this document; each reason has its place."
+    ),
     ErrorCode("idempotency_mismatch", 422, "The same Idempotency-Key came with another body."),
     ErrorCode("invalid_workflow", 422, "The workflow has faults; each is listed with its JSON pointer."),
     ErrorCode("rate_limited", 429, "Too many requests; Retry-After says when to come again."),

@@ -66,6 +66,22 @@ DATABASE_BYTES: Final = 16 * MIB
 DATABASE_STATEMENTS: Final = 50
 """Statements or commands of one node, at most."""
 DATABASE_ARGUMENTS: Final = 1_000
+APIS: Final = 50
+"""Imported APIs of one org."""
+API_VERSIONS: Final = 200
+"""Imports of one API."""
+API_TYPES_BYTES: Final = 8 * MIB
+"""What one import's node types take."""
+OPENAPI_BYTES: Final = 4 * MIB
+OPENAPI_OPERATIONS: Final = 1_000
+OPENAPI_DEPTH: Final = 64
+OPENAPI_VALUES: Final = 300_000
+"""Values of one document, every repetition of a YAML alias counted."""
+OPENAPI_REFERENCES: Final = 16
+"""References one behind the other."""
+OPENAPI_FORM_PARTS: Final = 1_500
+"""Parts of the schemas of one operation's form; what is beyond takes any value."""
+OPENAPI_FORM_DEPTH: Final = 10
 
 # --- Attempts ---------------------------------------------------------------------------------
 RETRIES: Final = 20

@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from msgspec import Meta, Raw, Struct, field
 
+from contracts.apis import ApiImports
 from contracts.errors import Failure
 from contracts.limits import (
     BUNDLE_MESSAGES,
@@ -253,6 +254,8 @@ class CompileRequest(Struct, frozen=True, kw_only=True):
     definition: Raw
     keep: bool = False
     """Store the plan under its hash."""
+    imports: ApiImports = ()
+    """The org's own node types that the workflow names."""
 
 
 class CompileAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):

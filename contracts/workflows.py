@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Struct, field
 
+from contracts.apis import OrgApiImported, OrgApiRemoved
 from contracts.limits import (
     EDGES,
     NODES,
@@ -130,7 +131,7 @@ class OrgCreated(Struct, frozen=True, kw_only=True, tag_field="type", tag="org.c
     name: Name
 
 
-OrgEvent: TypeAlias = OrgCreated | OrgVarsSet
+OrgEvent: TypeAlias = OrgCreated | OrgVarsSet | OrgApiImported | OrgApiRemoved
 
 
 class SecretStored(Struct, frozen=True, kw_only=True, tag_field="type", tag="secret.stored"):

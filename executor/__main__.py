@@ -82,7 +82,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                 letters=js.letters,
                 drain_seconds=max(0.0, settings.drain_seconds - _GIVING_BACK_SECONDS),
             )
-            specs = [node.spec for node in found.nodes.values() if node.spec.pool in pools]
+            specs = [spec for spec in found.announced if spec.pool in pools]
             announcing = Announcing(js.catalogue, specs)
             show(metrics, executor, found, journal)
 

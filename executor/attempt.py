@@ -289,7 +289,7 @@ class Attempt:
         return None if self.unwanted and isinstance(brought, StepError) else brought
 
     async def _result(self) -> Result:
-        node = self._means.registry.nodes.get(self.task.node_type)
+        node = self._means.registry.find(self.task.node_type)
         if node is None:
             raise UnknownNode
         config = await self._configured(node)

@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Meta, Struct
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
+from chassis.solitude import serve
 from contracts.limits import FILE_BYTES, LIST_ITEMS, MIB
-from executor.solitude import serve
 
 MEMORY: Final = 320 * MIB
 _SPACE: Final = re.compile(r"\s+")

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 import executor.nodes
+from contracts.apis import PREFIX
 from contracts.codec import Decoder
 from contracts.nodes import NodeSpec, Repeat
 from executor.journal import Journal
@@ -21,6 +22,8 @@ from executor.node import Node
 from executor.speaking import SpeakingNode
 
 GROUP: Final = "automateos.nodes"
+CARRIER: Final = f"{PREFIX}.call"
+"""Calls what an org has imported (executor/nodes/api_call.py)."""
 
 
 class UnusableNode(Exception):
@@ -53,6 +56,15 @@ class Fault(Struct, frozen=True):
 class Registry(Struct, frozen=True):
     nodes: Mapping[str, Installed]
     faults: tuple[Fault, ...] = ()
+
+    def find(self, node_type: str) -> Installed | None:
+        """What carries out a type: an org's own types are all carried out by one node, their behaviour is in the plan."""
+        own = node_type.startswith(f"{PREFIX}.")
+        return self.nodes.get(CARRIER if own else node_type)
+
+    @property
+    def announced(self) -> list[NodeSpec]:
+        return [node.spec for name, node in self.nodes.items() if name != CARRIER]
 
 
 def registry(

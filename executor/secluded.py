@@ -1,69 +1,23 @@
-"""Work that a stranger's document may make endless, in a process of its own that is killed when it takes too much.
+"""Work in a process that may be killed, as a node tells it: what took too much is a fault of the field that it came from."""
 
-Rule that holds here: the process is given nothing but its input: no environment, no secret, no connection.
-"""
-
-import asyncio
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from pathlib import Path
-from typing import Final
-
+from chassis.secluded import Broken, TooMuch
+from chassis.secluded import Secluded as Process
+from chassis.solitude import SECONDS
 from executor.errors import Crashed, TooLarge
-from executor.solitude import SECONDS
-
-_CHUNK: Final = 64 * 1024
 
 
 class Secluded:
-    """Runs `python -m module`, which answers its input with its output; `at_once` of them, the others wait."""
+    """Runs `python -m module`."""
 
-    def __init__(self, module: str, *, seconds: float = SECONDS, most: int, at_once: int = 2) -> None:
+    def __init__(self, module: str, *, seconds: float = SECONDS, most: int) -> None:
         """`most`: bytes of an answer."""
-        self._command = (sys.executable, "-m", module)
-        self._seconds = seconds
-        self._most = most
-        self._free = asyncio.Semaphore(at_once)
+        self._process = Process(module, seconds=seconds, most=most)
 
     async def answer(self, question: bytes, *, field: str) -> bytes:
         """Raises `TooLarge` for `field` when it takes more than it may. Safe to cancel: the process is killed then."""
-        async with self._free:
-            process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env={}, cwd=Path(__file__).parents[1]
-            )
-            try:
-                async with asyncio.timeout(self._seconds):
-                    answer = await self._asked(process, question, field)
-                    await process.wait()
-            except TimeoutError:
-                raise TooLarge(f"This takes more than {self._seconds:g} seconds.", field=field) from None
-            except ConnectionError:  # It ended before it had heard everything.
-                answer = b""
-            finally:
-                await _ended(process)
-        if process.returncode == 1:
-            raise Crashed
-        if not answer:
-            raise TooLarge("This takes more memory or processor time than it may.", field=field)
-        return answer
-
-    async def _asked(self, process: Process, question: bytes, field: str) -> bytes:
-        if process.stdin is None or process.stdout is None:
-            raise ConnectionError("the process has no pipes")
-        process.stdin.write(question)
-        await process.stdin.drain()
-        process.stdin.close()
-        pieces: list[bytes] = []
-        size = 0
-        while piece := await process.stdout.read(_CHUNK):
-            size += len(piece)
-            if size > self._most:
-                raise TooLarge(f"What comes of it has more than {self._most:,} bytes.", field=field)
-            pieces.append(piece)
-        return b"".join(pieces)
-
-
-async def _ended(process: Process) -> None:
-    if process.returncode is None:
-        process.kill()
-        await asyncio.shield(process.wait())
+        try:
+            return await self._process.answer(question)
+        except TooMuch as error:
+            raise TooLarge(str(error), field=field) from None
+        except Broken:
+            raise Crashed from None

@@ -27,6 +27,7 @@ from chassis.settings import Settings
 from chassis.telemetry import Metrics, notes_of, tracer_for
 from chassis.vault import Vault
 from contracts.subjects import DOMAIN, HOOKS, RUNS
+from gateway.apis.store import Apis
 from gateway.app import Parts, framework, gateway_app
 from gateway.authentication import still_valid
 from gateway.directory import Directory
@@ -164,6 +165,7 @@ def gateway_of(  # What the world offers.
         disk_is_full=lambda: js.disk.state.stops_starts,
     )
     secrets = Secrets(vault, domain, places, egress)
+    apis = Apis(domain, WhileRoom(js.blobs, lambda: js.disk.state.stops_uploads), places, egress, vault)
     triggers = Triggers(
         domain=domain,
         binding=binding,
@@ -189,7 +191,7 @@ def gateway_of(  # What the world offers.
         workflows=Workflows(
             domain,
             WhileRoom(js.blobs, lambda: js.disk.state.stops_uploads),
-            RemoteCompiler(js.signals),
+            RemoteCompiler(js.signals, apis),
             binding,
             places,
         ),
@@ -217,6 +219,7 @@ def gateway_of(  # What the world offers.
         secrets=secrets,
         keys=Keys(vault, domain, places, clock),
         catalogue=js.catalogue,
+        apis=apis,
     )
     return Gateway(
         directory=directory, places=places, binding=binding, tail=tail, dispatch=dispatch, parts=parts

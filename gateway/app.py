@@ -14,6 +14,8 @@ from chassis.edge.problems import Problem
 from chassis.http import App, Ready, Receive, Scope, Send, health_answer
 from chassis.telemetry import Metrics, Tracer
 from gateway import docs
+from gateway.apis.routes import ROUTES as API_ROUTES
+from gateway.apis.store import Apis
 from gateway.authentication import Authentication, FindKey, Limits, WholeBody, permitted
 from gateway.callers import Caller
 from gateway.commands import Command
@@ -54,6 +56,7 @@ ROUTES: Final[list[ControllerRouterHandler]] = [
     *RUN_ROUTES,
     *LOG_ROUTES,
     *NODE_ROUTES,
+    *API_ROUTES,
     *ORG_ROUTES,
     *SECRET_ROUTES,
     *KEY_ROUTES,
@@ -82,6 +85,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     secrets: Secrets
     keys: Keys
     catalogue: Catalogue
+    apis: Apis
 
 
 @get("/healthz", include_in_schema=False)

@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from chassis.expressions import Language
 from chassis.ports import Away, Blobs, Signals
+from contracts.apis import ApiTypes
 from contracts.codec import Decoder, Malformed, Unknown, decode_commit, encode
 from contracts.commits import Commit
 from contracts.errors import Failure
@@ -25,6 +26,7 @@ from contracts.runs import RunEvent
 from contracts.subjects import COMPILE, INSPECT
 from orchestrator.compiler import compile_workflow, encoded
 from orchestrator.history import replay, state_at
+from orchestrator.imported import Imported, types_in
 from orchestrator.run import waiting_for
 from orchestrator.sources import PLAN_TYPE, Sources
 
@@ -104,9 +106,10 @@ class Questions:
 
     async def _compile(self, body: bytes) -> CompileAnswer:
         request = _compile_request(body)
+        imported = Imported([(each, await self._types(each.types)) for each in request.imports])
         plan = compile_workflow(
             bytes(request.definition),
-            await self._catalogue.specs(),
+            {**await self._catalogue.specs(), **imported.specs},
             org=request.org,
             workflow=request.workflow,
             version=request.version,
@@ -114,10 +117,16 @@ class Questions:
         )
         if isinstance(plan, list):
             return CompileAnswer(faults=tuple(plan))
+        plan = imported.planned(plan)
         stored, name = encoded(plan)
         if request.keep:
             await self._blobs.put(stored, PLAN_TYPE)
         return CompileAnswer(plan=name)
+
+    async def _types(self, payload: Payload) -> ApiTypes:
+        return types_in(
+            bytes(payload.value) if isinstance(payload, Inline) else await self._blobs.get(payload)
+        )
 
     async def _inspect(self, body: bytes) -> Payload:
         request = _inspect_request(body)

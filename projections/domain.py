@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 from msgspec import Struct, field, structs
 
 from chassis.ports import Stored
-from contracts import triggers, workflows
+from contracts import apis, triggers, workflows
 from contracts.codec import Malformed, Unknown, decode_domain_commit, decode_envelope, encode
 from contracts.commits import DomainCommit
 from contracts.payloads import Blob
@@ -289,6 +289,11 @@ def _vars_set(scene: _Scene, event: workflows.OrgVarsSet) -> None:
     scene.row.vars, scene.row.updated = text(encode(event.vars).decode(), VARS_CHARS), scene.at
 
 
+def _org_changed(scene: _Scene, _: apis.OrgApiImported | apis.OrgApiRemoved) -> None:
+    """What an org has imported is read from the log; its row only knows when."""
+    scene.row.updated = scene.at
+
+
 _EFFECTS: Final[dict[type, Callable[[_Scene, Any], None]]] = {
     workflows.WorkflowCreated: _named,
     workflows.WorkflowRenamed: _named,
@@ -297,6 +302,8 @@ _EFFECTS: Final[dict[type, Callable[[_Scene, Any], None]]] = {
     workflows.WorkflowDeleted: _deleted,
     workflows.OrgCreated: _org_created,
     workflows.OrgVarsSet: _vars_set,
+    apis.OrgApiImported: _org_changed,
+    apis.OrgApiRemoved: _org_changed,
     workflows.SecretStored: _secret_stored,
     workflows.SecretDeleted: _deleted,
     workflows.KeyIssued: _issued,

@@ -17,6 +17,7 @@ _BY_PATTERN = {
     r"^(_|[a-z0-9][a-z0-9_-]{0,62})$": "org_default",
     r"^[A-Za-z0-9_-]{1,64}$": "0d5b2c1e-7a55-5c1e-9a55-1f2e3d4c5b6a",
     r"^[a-z][a-z0-9_]{0,63}$": "fetch",
+    r"^[a-z][a-z0-9_]{0,31}$": "petstore",
     r"^[a-z][a-z0-9_]{0,31}(\.[a-z][a-z0-9_]{0,31}){0,3}$": "http.request",
     r"^[a-z][a-z0-9-]{0,31}$": "default",
     r"^[a-z][a-z0-9_-]{0,63}$": "paid",

@@ -24,7 +24,7 @@ def validate(
     from orchestrator.compiler import compile_workflow
 
     body = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    specs = {name: node.spec for name, node in registry().nodes.items()}
+    specs = {spec.type: spec for spec in registry().announced}
     outcome = compile_workflow(body, specs, org="org_default", workflow="wf", version=1)
     faults = outcome if isinstance(outcome, list) else []
     if as_json:

@@ -10,6 +10,8 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
 from contracts.nodes import NodeSpec
+from gateway.apis.store import Apis
+from gateway.callers import Caller
 from gateway.rejected import absent
 
 
@@ -27,16 +29,24 @@ class NodeTypes(Struct, frozen=True, kw_only=True):
 
 
 @get("/node-types")
-async def list_node_types(catalogue: NamedDependency[Catalogue]) -> NodeTypes:
-    """Every node type in its newest version."""
-    specs = await catalogue.specs()
+async def list_node_types(
+    caller: NamedDependency[Caller], catalogue: NamedDependency[Catalogue], apis: NamedDependency[Apis]
+) -> NodeTypes:
+    """Every node type in its newest version: everybody's, and those that the org has imported."""
+    specs = {**await catalogue.specs(), **await apis.specs(caller.org)}
     return NodeTypes(items=[spec for name, spec in sorted(specs.items()) if "@" not in name])
 
 
 @get("/node-types/{node_type:str}")
-async def get_node_type(catalogue: NamedDependency[Catalogue], node_type: FromPath[str]) -> NodeSpec:
+async def get_node_type(
+    caller: NamedDependency[Caller],
+    catalogue: NamedDependency[Catalogue],
+    apis: NamedDependency[Apis],
+    node_type: FromPath[str],
+) -> NodeSpec:
     """One node type; `type@version` names an older version."""
-    spec = (await catalogue.specs()).get(node_type)
+    own = await apis.spec(caller.org, node_type)
+    spec = own or (await catalogue.specs()).get(node_type)
     if spec is None:
         raise absent("node type")
     return spec

@@ -5,15 +5,32 @@ from typing import Any, Final
 
 from msgspec import Struct, field, structs
 
-from contracts.limits import VARS
+from contracts.apis import OrgApiImported, OrgApiRemoved
+from contracts.limits import API_VERSIONS, APIS, VARS
 from contracts.workflows import OrgCreated, OrgEvent, OrgVarsSet
 from gateway.domain import Aggregate
-from gateway.rejected import Rejected
+from gateway.rejected import Rejected, absent
+
+
+class ApiState(Struct, frozen=True, kw_only=True):
+    """One imported API."""
+
+    imports: tuple[OrgApiImported, ...] = ()
+    """By version: the first one is version 1."""
+    removed: bool = False
 
 
 class OrgState(Struct, frozen=True, kw_only=True):
     name: str = ""
     vars: Mapping[str, Any] = field(default_factory=dict)
+    apis: Mapping[str, ApiState] = field(default_factory=dict)
+
+    def api(self, name: str) -> ApiState:
+        """Raises `Rejected` for one that is not offered."""
+        found = self.apis.get(name)
+        if found is None or found.removed:
+            raise absent("imported API")
+        return found
 
 
 def evolve(state: OrgState, event: OrgEvent) -> OrgState:
@@ -22,6 +39,13 @@ def evolve(state: OrgState, event: OrgEvent) -> OrgState:
             return structs.replace(state, name=event.name)
         case OrgVarsSet():
             return structs.replace(state, vars=event.vars)
+        case OrgApiImported():
+            known = state.apis.get(event.name, ApiState())
+            api = ApiState(imports=(*known.imports, event))
+            return structs.replace(state, apis={**state.apis, event.name: api})
+        case OrgApiRemoved():
+            api = structs.replace(state.apis.get(event.name, ApiState()), removed=True)
+            return structs.replace(state, apis={**state.apis, event.name: api})
 
 
 def set_vars(state: OrgState, wanted: dict[str, Any]) -> list[OrgEvent]:
@@ -34,6 +58,24 @@ def set_vars(state: OrgState, wanted: dict[str, Any]) -> list[OrgEvent]:
                 "malformed", f"A variable's name is a word of letters, digits and _: {name[:64]!r}."
             )
     return [] if state.vars == wanted else [OrgVarsSet(vars=wanted)]
+
+
+def import_api(state: OrgState, wanted: OrgApiImported) -> list[OrgEvent]:
+    """A further version; its number was decided with the document."""
+    known = state.apis.get(wanted.name, ApiState())
+    offered = sum(not api.removed for api in state.apis.values())
+    if offered >= APIS and (known.removed or not known.imports):
+        raise Rejected("conflict", f"An org has {APIS} imported APIs at the most.")
+    if wanted.version > API_VERSIONS:
+        raise Rejected("conflict", f"An API is imported {API_VERSIONS} times at the most.")
+    if wanted.version != len(known.imports) + 1:
+        raise Rejected("conflict", "The API was imported by somebody else at the same time. Try again.")
+    return [wanted]
+
+
+def remove_api(state: OrgState, name: str) -> list[OrgEvent]:
+    state.api(name)
+    return [OrgApiRemoved(name=name)]
 
 
 ORG: Final = Aggregate[OrgState, OrgEvent](name="org", new=OrgState(), evolve=evolve)

@@ -1,6 +1,6 @@
 """Asks the engine whether it could run a workflow: the one that would run it is the one that accepts it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -8,6 +8,7 @@ from msgspec import Raw, Struct
 
 from chassis.edge.problems import Problem, unavailable
 from chassis.ports import Away, Signals
+from contracts.apis import ApiImport
 from contracts.codec import Decoder, Malformed, encode
 from contracts.limits import KIB, WORKFLOW_BYTES
 from contracts.messages import CompileAnswer, CompileRequest
@@ -32,16 +33,26 @@ class Compiler(Protocol):
     async def compile(self, request: CompileRequest) -> Compiled: ...
 
 
+class Imports(Protocol):
+    """The org's own node types, as far as a workflow names them."""
+
+    async def imports(self, org: str, named: Iterable[tuple[str, int | None]]) -> Sequence[ApiImport]: ...
+
+
 class RemoteCompiler:
     """The orchestrator's compiler, by request and reply."""
 
-    def __init__(self, signals: Signals) -> None:
+    def __init__(self, signals: Signals, imports: Imports) -> None:
         self._signals = signals
+        self._imports = imports
 
     async def compile(self, request: CompileRequest) -> Compiled:
         """Raises `Problem` when no orchestrator answers: nothing was published."""
-        if len(bytes(request.definition)) > LARGEST:
+        definition = bytes(request.definition)
+        if len(definition) > LARGEST:
             raise Problem("too_large", f"A workflow may have {LARGEST} bytes at the most.")
+        imports = await self._imports.imports(request.org, named_types(definition))
+        request = msgspec.structs.replace(request, imports=tuple(imports))
         try:
             answer = _answer(await self._signals.request(COMPILE, encode(request), SECONDS))
             faults = msgspec.convert(answer.faults, tuple[Fault, ...])
@@ -56,3 +67,28 @@ class RemoteCompiler:
 
 def request_of(org: str, workflow: str, version: int, definition: bytes, *, keep: bool) -> CompileRequest:
     return CompileRequest(org=org, workflow=workflow, version=version, definition=Raw(definition), keep=keep)
+
+
+def named_types(definition: bytes) -> list[tuple[str, int | None]]:
+    """The node types that a workflow names, as far as it can be read: its faults are the compiler's to tell."""
+    try:
+        drawn = msgspec.json.decode(definition, type=_Drawn)
+    except msgspec.DecodeError:
+        return []
+    named = []
+    for node in drawn.nodes:
+        try:
+            read = msgspec.json.decode(node, type=_Node)
+        except msgspec.DecodeError:
+            continue
+        named.append((read.type, read.type_version))
+    return named
+
+
+class _Drawn(Struct):
+    nodes: list[Raw]
+
+
+class _Node(Struct):
+    type: str
+    type_version: int | None = None

@@ -101,7 +101,7 @@ def _compiled(workflow: bytes, node_types: bytes) -> Plan | list[Fault]:
 
 @cache
 def _announced() -> Mapping[str, NodeSpec]:
-    return {name: node.spec for name, node in registry().nodes.items()}
+    return {spec.type: spec for spec in registry().announced}
 
 
 def _spec(kind: told.CaseNodeType) -> NodeSpec:

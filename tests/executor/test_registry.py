@@ -22,6 +22,7 @@ from tests.executor.fakes import World, simulated, task, until
 from tests.executor.nodes import Outside, Scripted
 
 OURS = {
+    "api.call",
     "code.javascript",
     "code.python",
     "crypto.hash",

@@ -47,6 +47,7 @@ from contracts.runs import RunEvent, RunStarted
 from contracts.subjects import log as log_subject
 from contracts.subjects import run as run_subject
 from contracts.workflows import Fault
+from gateway.apis.store import Apis
 from gateway.app import Parts, framework, gateway_app
 from gateway.authentication import Limits, still_valid
 from gateway.directory import Directory
@@ -578,6 +579,7 @@ class Office:
             clock=self.clock,
             public_url="https://hooks.example.com/",
         )
+        self.apis = Apis(domain, self.blobs, self.places, self.egress, self.vault)
         self.archive, self.logs = MemoryArchive(), MemoryLogs()
         self.live = Live(
             self.tail,
@@ -616,6 +618,7 @@ class Office:
             secrets=secrets_,
             keys=Keys(self.vault, domain, self.places, self.clock),
             catalogue=Catalogue(),
+            apis=self.apis,
         )
         beside = [dispatch.run, self.directory.follow, self.places.run, self.binding.run, self.tail.run]
         return parts, beside

@@ -30,6 +30,7 @@ def routes() -> set[tuple[str, str]]:
     }
 
 
+API_DOCUMENT = json.dumps({"openapi": "3.1.0", "paths": {"/a": {"get": {"operationId": "a"}}}})
 ASKING = sorted(route for route, scope in PERMISSIONS.items() if scope != PUBLIC)
 BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/workflows"): {"name": "x", "definition": ECHO},
@@ -45,6 +46,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/runs/{run_id}/retry"): {},
     ("POST", "/runs/{run_id}/resolve"): {"step": "a", "resolution": "retry"},
     ("POST", "/runs/{run_id}/signals"): {"signal": "paid"},
+    ("POST", "/apis"): {"name": "x", "document": API_DOCUMENT},
     ("PUT", "/vars"): {"vars": {}},
     ("POST", "/secrets"): {"name": "x", "value": {"kind": "text", "text": "x"}},
     ("PUT", "/secrets/{secret_id}"): {"name": "x", "value": {"kind": "text", "text": "x"}},
@@ -80,6 +82,7 @@ IDS = {
     "receipt": "d",
     "version": "1",
     "node_type": "echo",
+    "api_name": "a",
 }
 
 
@@ -160,6 +163,8 @@ async def everything_of(office: Office, org: str) -> dict[str, str]:
         "POST", "/secrets", {"name": "x", "value": {"kind": "text", "text": "v"}}, key=key
     )
     issued = await office.api("POST", "/keys", {"name": "x", "scopes": ["runs:read"]}, key=key)
+    api = f"of_{org.replace('-', '_')[:20]}"
+    await office.api("POST", "/apis", {"name": api, "document": API_DOCUMENT}, key=key)
     return {
         "workflow_id": workflow,
         "trigger_id": trigger["id"],
@@ -168,7 +173,8 @@ async def everything_of(office: Office, org: str) -> dict[str, str]:
         "key_id": issued.json["id"],
         "receipt": "d",
         "version": "1",
-        "node_type": "nothing",
+        "node_type": f"api.{api}.a",
+        "api_name": api,
     }
 
 

@@ -121,7 +121,7 @@ async def _orchestrator(
 
 def compiled(workflow: dict[str, Any]) -> Plan:
     """The plan, by the compiler and the node types of this release."""
-    specs = {name: node.spec for name, node in registry().nodes.items()}
+    specs = {spec.type: spec for spec in registry().announced}
     plan = compile_workflow(encode(workflow), specs, org=ORG, workflow="flow", version=1, language=_language)
     assert isinstance(plan, Plan), plan
     return plan

@@ -1,0 +1,1 @@
+"""Node types made of OpenAPI documents: read in a process apart, kept per org, never changed."""
