@@ -13,10 +13,12 @@ from contracts.codec import decode_json, encode
 from contracts.limits import (
     KIB,
     LOG_BYTES,
+    LOG_FIELD_CHARS,
     LOG_LINES,
     LOG_RECORD_BYTES,
     LOG_RUN_BYTES,
     LOG_RUN_LINES,
+    LOG_TEXT_CHARS,
     MIB,
 )
 from contracts.logs import LogLevel, LogLine, LogRecord, Missing
@@ -69,7 +71,7 @@ class Said:
 
     def add(self, level: LogLevel, text: str, fields: dict[str, Any]) -> None:
         line = self._made(level, text, fields)
-        size = len(encode(line))
+        size = _size(line)
         if self._over.lines or self._count >= LOG_LINES - _KEPT or self._bytes + size > LOG_BYTES:
             self.leave_out(1, _length(line))
             return
@@ -152,6 +154,13 @@ class Said:
         if self._redaction is None:
             self._redaction = Redaction.of(self._secrets)
         return shown(line, self._redaction)
+
+
+def _size(line: LogLine) -> int:
+    """About as many bytes as will be kept of it."""
+    values = (str(value)[:LOG_FIELD_CHARS] for value in line.fields.values())
+    parts = (line.text[:LOG_TEXT_CHARS], *line.fields, *values)
+    return sum(len(part.encode()) for part in parts)
 
 
 def _length(line: LogLine) -> int:

@@ -7,6 +7,7 @@ from tests.mutants import (
     of_decisions,
     of_executor,
     of_ingress,
+    of_logs,
     of_orchestrator,
     of_projections,
     of_signals,
@@ -24,5 +25,6 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *of_projections.MUTANTS,
     *of_contracts.MUTANTS,
     *of_stores.MUTANTS,
+    *of_logs.MUTANTS,
     *pairs.MUTANTS,
 )
