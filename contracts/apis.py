@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from contracts.limits import API_VERSIONS, APIS, Count, Name, Positive, SchemaVersion
 from contracts.nodes import NodeSpec
-from contracts.payloads import Payload
+from contracts.payloads import Blob
 
 PREFIX: Final = "api"
 """The first word of every imported node type: `api.petstore.list_pets`."""
@@ -95,7 +95,7 @@ class ApiImport(Struct, frozen=True, kw_only=True):
     version: Positive
     newest: bool = False
     """A node that names no version means this one."""
-    types: Payload
+    types: Blob
 
 
 ApiImports: TypeAlias = Annotated[tuple[ApiImport, ...], Meta(max_length=APIS + API_VERSIONS)]
@@ -109,10 +109,10 @@ class OrgApiImported(Struct, frozen=True, kw_only=True, tag_field="type", tag="o
     version: Positive
     title: Name
     operations: Count
-    document: Payload
+    document: Blob
     """As it came: `{"text": …}`."""
-    types: Payload
-    """`ApiTypes` as JSON."""
+    types: Blob
+    """`ApiTypes` as JSON. Never inline: the org's history is read whole, and often."""
 
 
 class OrgApiRemoved(Struct, frozen=True, kw_only=True, tag_field="type", tag="org.api-removed"):

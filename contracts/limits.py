@@ -72,6 +72,8 @@ API_VERSIONS: Final = 200
 """Imports of one API."""
 API_TYPES_BYTES: Final = 8 * MIB
 """What one import's node types take."""
+APIS_BYTES: Final = 16 * MIB
+"""And those of all that one org is offered: who asks for the node types gets all of them."""
 OPENAPI_BYTES: Final = 4 * MIB
 OPENAPI_OPERATIONS: Final = 1_000
 OPENAPI_DEPTH: Final = 64

@@ -14,7 +14,6 @@ from msgspec import Raw
 
 from chassis.expressions import Language
 from chassis.ports import Away, Blobs, Signals
-from contracts.apis import ApiTypes
 from contracts.codec import Decoder, Malformed, Unknown, decode_commit, encode
 from contracts.commits import Commit
 from contracts.errors import Failure
@@ -106,7 +105,7 @@ class Questions:
 
     async def _compile(self, body: bytes) -> CompileAnswer:
         request = _compile_request(body)
-        imported = Imported([(each, await self._types(each.types)) for each in request.imports])
+        imported = Imported([(each, types_in(await self._blobs.get(each.types))) for each in request.imports])
         plan = compile_workflow(
             bytes(request.definition),
             {**await self._catalogue.specs(), **imported.specs},
@@ -122,11 +121,6 @@ class Questions:
         if request.keep:
             await self._blobs.put(stored, PLAN_TYPE)
         return CompileAnswer(plan=name)
-
-    async def _types(self, payload: Payload) -> ApiTypes:
-        return types_in(
-            bytes(payload.value) if isinstance(payload, Inline) else await self._blobs.get(payload)
-        )
 
     async def _inspect(self, body: bytes) -> Payload:
         request = _inspect_request(body)

@@ -16,23 +16,22 @@ from chassis.secluded import Broken, Secluded, TooMuch
 from chassis.vault import OpenedSecret
 from contracts.apis import PREFIX, ApiImport, ApiTypes, OrgApiImported
 from contracts.codec import Decoder, encode
-from contracts.limits import API_TYPES_BYTES, MIB, OPENAPI_BYTES
+from contracts.limits import API_TYPES_BYTES, APIS_BYTES, MIB, OPENAPI_BYTES
 from contracts.nodes import NodeSpec
-from contracts.payloads import Payload
+from contracts.payloads import Blob
 from contracts.subjects import DOMAIN
 from gateway.apis.reader import Answer, Question
 from gateway.apis.views import ApiOperation, ApiVersion, ApiView, Changes, ImportApi
 from gateway.callers import Caller
 from gateway.domain import Domain, cause_of
 from gateway.orgs.rules import ORG, ApiState, import_api, remove_api
-from gateway.payloads import bytes_of, payload_of
+from gateway.payloads import bytes_of
 from gateway.places import Places
 from gateway.rejected import absent
 
 FETCH_SECONDS: Final = 20.0
 READ_SECONDS: Final = 30.0
 _LARGEST: Final = API_TYPES_BYTES + 2 * MIB
-_KEPT: Final = 32
 _decode: Final = Decoder[ApiTypes](ApiTypes)
 _answer: Final = msgspec.json.Decoder(Answer)
 
@@ -48,7 +47,7 @@ class Apis:
         self._domain, self._blobs, self._places = domain, blobs, places
         self._egress, self._vault = egress, vault
         self._reader = Secluded("gateway.apis.reader", seconds=READ_SECONDS, most=_LARGEST)
-        self._known: dict[bytes, ApiTypes] = {}
+        self._known: dict[str, tuple[ApiTypes, int]] = {}
 
     # --- Imports --------------------------------------------------------------------------------
 
@@ -76,8 +75,8 @@ class Apis:
             version=version,
             title=types.title,
             operations=len(types.types),
-            document=await payload_of(encode({"text": text}), self._blobs),
-            types=await payload_of(encode(types), self._blobs),
+            document=await self._blobs.put(encode({"text": text})),
+            types=await self._blobs.put(encode(types)),
         )
         changed = await self._domain.change(
             ORG, caller.org, lambda state: import_api(state, event), cause_of(caller)
@@ -205,16 +204,15 @@ class Apis:
                 )
         return list(found.values())
 
-    async def _types(self, payload: Payload) -> ApiTypes:
-        """Never changed, so read once."""
-        key = encode(payload)
-        known = self._known.get(key)
+    async def _types(self, stored: Blob) -> ApiTypes:
+        """Never changed, so read once, while there is room to keep it."""
+        known = self._known.get(stored.sha256)
         if known is None:
-            known = _decode(await bytes_of(payload, self._blobs))
-            while len(self._known) >= _KEPT:
+            known = (_decode(await bytes_of(stored, self._blobs)), stored.size)
+            self._known[stored.sha256] = known
+            while len(self._known) > 1 and sum(size for _, size in self._known.values()) > APIS_BYTES:
                 del self._known[next(iter(self._known))]
-            self._known[key] = known
-        return known
+        return known[0]
 
 
 def changes_of(before: ApiTypes | None, after: ApiTypes) -> Changes:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from msgspec import Struct, field, structs
 
 from contracts.apis import OrgApiImported, OrgApiRemoved
-from contracts.limits import API_VERSIONS, APIS, VARS
+from contracts.limits import API_VERSIONS, APIS, APIS_BYTES, VARS
 from contracts.workflows import OrgCreated, OrgEvent, OrgVarsSet
 from gateway.domain import Aggregate
 from gateway.rejected import Rejected, absent
@@ -63,9 +63,13 @@ def set_vars(state: OrgState, wanted: dict[str, Any]) -> list[OrgEvent]:
 def import_api(state: OrgState, wanted: OrgApiImported) -> list[OrgEvent]:
     """A further version; its number was decided with the document."""
     known = state.apis.get(wanted.name, ApiState())
-    offered = sum(not api.removed for api in state.apis.values())
-    if offered >= APIS and (known.removed or not known.imports):
+    others = [api for name, api in state.apis.items() if name != wanted.name and not api.removed]
+    if len(others) >= APIS:
         raise Rejected("conflict", f"An org has {APIS} imported APIs at the most.")
+    if sum(api.imports[-1].types.size for api in others) + wanted.types.size > APIS_BYTES:
+        raise Rejected(
+            "too_large", f"All node types that an org imports have {APIS_BYTES:,} bytes at the most."
+        )
     if wanted.version > API_VERSIONS:
         raise Rejected("conflict", f"An API is imported {API_VERSIONS} times at the most.")
     if wanted.version != len(known.imports) + 1:

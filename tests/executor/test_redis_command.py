@@ -5,6 +5,7 @@ import ssl
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import pytest
@@ -32,6 +33,19 @@ PASSWORD = "c4nary-pw"
 @pytest.fixture(scope="module")
 def path() -> Iterator[str]:
     """A server of this module's own, the program of the embedded stack: the shared one gives nobody a password."""
+    with redis_server() as socket:
+        yield socket
+
+
+@pytest.fixture(scope="module")
+def old() -> Iterator[str]:
+    """One that knows no HELLO, as before version 6, and wants a password."""
+    with redis_server("--rename-command", "HELLO", "", "--requirepass", PASSWORD) as socket:
+        yield socket
+
+
+@contextmanager
+def redis_server(*more: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="automateos-redis-") as folder:
         socket = f"{folder}/redis.sock"
         command_line = [
@@ -44,6 +58,7 @@ def path() -> Iterator[str]:
             "",
             "--dir",
             folder,
+            *more,
         ]
         server = subprocess.Popen(command_line, stdout=subprocess.DEVNULL)
         try:
@@ -56,7 +71,7 @@ def path() -> Iterator[str]:
 
 async def _ready(socket: str) -> None:
     async with asyncio.timeout(20):
-        await answers(socket, b"PING\r\n", b"+PONG")
+        await answers(socket, b"PING\r\n", b"")
 
 
 @pytest.fixture
@@ -223,6 +238,18 @@ def test_replies_are_bounded(data: bytes) -> None:
 
 def test_no_argument_becomes_two() -> None:
     assert command(b"SET", b"a\r\n$1", b"") == b"*3\r\n$3\r\nSET\r\n$5\r\na\r\n$1\r\n$0\r\n\r\n"
+
+
+async def test_an_old_server_is_spoken_to_in_the_old_tongue(old: str) -> None:
+    world = guarded(TextSecret(text=Secret(PASSWORD)))
+    then = [{"command": "HGETALL", "arguments": ["h"]}]
+    told = output(await attempted(old, "HSET", "h", "x", 1, world=world, then=then, database=3))
+    assert told == {"reply": 1, "then": [["x", "1"]]}
+    world = guarded(TextSecret(text=Secret("wr0ng")))
+    refused = broken(await attempted(old, "PING", world=world)).error
+    assert refused.message == "The server does not let us in (WRONGPASS)."
+    refused = broken(await attempted(old, "PING", auth=None)).error
+    assert refused.message == "The server answered NOAUTH."
 
 
 # --- What is not sent -------------------------------------------------------------------------------
