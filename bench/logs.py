@@ -2,6 +2,7 @@
 
 * stored: records of three lines each, as executors publish them, into LOGS.
 * copied: the projection's work without its rests, and how large the rows are.
+* read: the lines of one run, in LOGS.
 * search: one page of the copy for a word that nobody said (5,000 records are looked at), and for the newest 50 lines.
 * stream: the same for a word that nobody said, in LOGS itself: it can only be read from its beginning.
 """
@@ -34,6 +35,7 @@ from contracts.subjects import log as log_subject
 from deploy.database import ROLES, migrate
 from deploy.testing.embedded import embedded_servers
 from gateway.logs.lines import LineFilter, record_of
+from gateway.logs.reading import Logs, StoredLogs
 from gateway.logs.search import LogSearch, Sought
 from projections.figures import Figures, Progress
 from projections.guard import check
@@ -149,6 +151,18 @@ async def searched(gateway: Pool, wanted: LineFilter, limit: int) -> dict[str, A
     }
 
 
+async def read(js: JetStream) -> dict[str, float]:
+    """One run's lines, where they lie."""
+    logs, took = Logs(StoredLogs(js.connection, SystemClock())), []
+    for number in range(SEARCHES):
+        began = time.perf_counter()
+        page = await logs.page("org1", f"run{number * 100:036d}", LineFilter(), None, 200)
+        took.append((time.perf_counter() - began) * 1000)
+        if len(page.items) != 9:
+            raise SystemExit(f"{len(page.items)} lines, expected 9")
+    return {"ms_p50": round(sorted(took)[SEARCHES // 2], 1), "ms_max": round(max(took), 1)}
+
+
 async def streamed(js: JetStream) -> dict[str, float]:
     """What an org's search in LOGS itself reads and decodes, to its end."""
     began, busy = time.perf_counter(), time.process_time()
@@ -174,6 +188,7 @@ async def main(records: int) -> None:
         told = {
             "stored": await stored(found.js, records),
             "copied": await copied(found, records),
+            "read_one_run": await read(found.js),
             "search_nothing_found": await searched(found.gateway, NOBODY_SAID, 50),
             "search_newest": await searched(found.gateway, LineFilter(), 50),
             "stream_nothing_found": await streamed(found.js),

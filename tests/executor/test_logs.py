@@ -18,6 +18,7 @@ from contracts.limits import (
     LOG_FIELD_CHARS,
     LOG_FIELDS,
     LOG_LINES,
+    LOG_RECORD_BYTES,
     LOG_RUN_BYTES,
     LOG_TEXT_CHARS,
 )
@@ -136,7 +137,9 @@ def test_what_an_attempt_may_say_is_bounded_and_what_is_missing_is_counted() -> 
         mine = [record for record in world.said if record.attempt == attempt]
         lines = [line for record in mine for line in record.lines]
         assert len(lines) <= LOG_LINES
-        assert sum(len(msgspec.json.encode(record)) for record in mine) < LOG_BYTES * 2
+        sizes = [len(msgspec.json.encode(record)) for record in mine]
+        assert sum(sizes) < LOG_BYTES * 2
+        assert max(sizes) < LOG_RECORD_BYTES + 16 * LOG_TEXT_CHARS, "one line more at the most"
         assert all(len(line.text) <= LOG_TEXT_CHARS and len(line.fields) <= 20 for line in lines)
         first, last = (line.missing for line in lines[-3:-1] if line.missing)
         assert (first.why, first.lines, last.why) == ("attempt", 1, "attempt")
