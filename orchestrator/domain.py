@@ -4,10 +4,11 @@ Read at every look, so that what somebody was told to have changed counts at onc
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from chassis.ports import Log
+from chassis.together import Together
 from contracts.codec import decode_domain_commit
 from contracts.commits import DomainCommit
 from contracts.subjects import domain as domain_subject
@@ -17,6 +18,7 @@ from orchestrator.timetable import Timetable, add
 T = TypeVar("T")
 
 KEPT: Final = 4_000
+AT_ONCE: Final = 256
 
 
 class Domain:
@@ -24,6 +26,7 @@ class Domain:
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self._newest = Together(self._last, AT_ONCE)
         self._kept: OrderedDict[str, tuple[int, Any]] = OrderedDict()
         self._epoch = 0
 
@@ -41,7 +44,8 @@ class Domain:
         place: int
         value: T
         place, value = self._kept.get(subject, (0, new))
-        stored = await self._log.history(subject, place)
+        newest = await self._newest.ask(subject)
+        stored = await self._log.history(subject, place) if newest != place else []
         if self._log.epoch != self._epoch:
             # Another log, or the same one restored: places of before mean nothing in it.
             self._kept.clear()
@@ -51,6 +55,11 @@ class Domain:
             value = fold(value, decode_domain_commit(message.body, aggregate))
         self._keep(subject, stored[-1].sequence if stored else place, value)
         return value
+
+    async def _last(self, subjects: Sequence[str]) -> list[int]:
+        """Where the newest message of each lies; 0: there is none."""
+        found = await self._log.last(list(dict.fromkeys(subjects)))
+        return [found[subject].sequence if subject in found else 0 for subject in subjects]
 
     def _keep(self, subject: str, place: int, value: Any) -> None:
         self._kept[subject] = (place, value)

@@ -22,12 +22,14 @@ from msgspec import Raw, Struct
 from chassis.clock import Clock
 from chassis.crash import crash
 from chassis.ids import commit_id, digest
-from chassis.ports import Away, Inbox, Letters, Log, Proposal
+from chassis.ports import Away, Inbox, Letters, Log, Proposal, Stored
 from chassis.tasks import side_by_side
+from chassis.together import Together
 from contracts.cloudevents import headers_of
 from contracts.codec import decode_schedule_commit, encode
 from contracts.commits import FIRST_HASH
 from contracts.errors import Failure
+from contracts.limits import BATCH_COMMITS
 from contracts.messages import Answer, Message, ScheduleLook, StartRun
 from contracts.payloads import Inline
 from contracts.runs import Cause
@@ -111,6 +113,9 @@ class Schedules:
         self._log, self._domain, self._sender = history, domain, sender
         self._inbox, self._dead_letters, self._clock = inbox, dead_letters, clock
         self._is_full, self._lateness = is_full, lateness
+        self._append_together = Together(self._log.append, BATCH_COMMITS)
+        self._last_together = Together(self._last, AT_ONCE)
+        self._wake_together = Together(self._wake_all, AT_ONCE)
         self._waiting: dict[tuple[str, str], list[tuple[ScheduleLook, Reply]]] = {}
         self._room = asyncio.Semaphore(AT_ONCE)
         self._released = False
@@ -229,14 +234,17 @@ class Schedules:
     # --- The log --------------------------------------------------------------------------------------
 
     async def _load(self, org: str, schedule: str) -> Known:
-        subject = schedule_subject(org, schedule)
-        stored = (await self._log.last([subject])).get(subject)
+        stored = await self._last_together.ask(schedule_subject(org, schedule))
         if stored is None:
             return Known()
         commit = decode_schedule_commit(stored.body)
         return Known(
             state=commit.state, sequence=stored.sequence, version=commit.version, hash=digest(stored.body)
         )
+
+    async def _last(self, subjects: Sequence[str]) -> list[Stored | None]:
+        found = await self._log.last(subjects)
+        return [found.get(subject) for subject in subjects]
 
     async def _append(
         self, org: str, schedule: str, known: Known, events: Sequence[ScheduleEvent]
@@ -260,7 +268,8 @@ class Schedules:
         )
         body = encode(commit)
         crash("schedule.before_append")
-        [sequence] = await self._log.append([Proposal(subject, body, known.sequence, headers_of(commit))])
+        proposal = Proposal(subject, body, known.sequence, headers_of(commit))
+        sequence = await self._append_together.ask(proposal)
         crash("schedule.after_append")
         if sequence is None:
             return None
@@ -293,8 +302,7 @@ class Schedules:
         due = known.state.next
         if due is None:
             return
-        subject = schedule_subject(org, schedule)
-        last = (await self._log.last([subject])).get(subject)
+        last = await self._last_together.ask(schedule_subject(org, schedule))
         if (last.sequence if last is not None else 0) != known.sequence:
             raise Away("another owner has decided meanwhile")
         # By the server's clock the time had come: what is left by ours is counted from there on.
@@ -304,7 +312,11 @@ class Schedules:
         crash("schedule.after_wake")
 
     async def _wake(self, org: str, schedule: str, moment: datetime, due: datetime | None = None) -> None:
-        await self._inbox.wake_at([(ScheduleLook(org=org, run=schedule, due=due), moment)])
+        await self._wake_together.ask((ScheduleLook(org=org, run=schedule, due=due), moment))
+
+    async def _wake_all(self, wakes: Sequence[tuple[ScheduleLook, datetime]]) -> Sequence[None]:
+        await self._inbox.wake_at(wakes)
+        return [None] * len(wakes)
 
     async def _bury(self, org: str, schedule: str, reason: str) -> Answer:
         """Nobody here can handle it now. It is looked at again later: the chain is never given up."""

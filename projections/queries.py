@@ -116,6 +116,9 @@ DOMAIN_COMMITS: Final = Shape(
 ACCEPTED: Final = " on conflict (org, receipt) do update set " + ", ".join(
     f"{name} = excluded.{name}" for name in DELIVERIES.changing
 )
+DECIDED: Final = " on conflict (org, id) do update set " + ", ".join(
+    f"{name} = excluded.{name}" for name in SCHEDULES.changing
+)
 NOT_ACCEPTED: Final = " on conflict (org, receipt) do nothing"
 ADDED_USAGE: Final = " on conflict (org, day) do update set " + ", ".join(
     f"{name} = old.{name} + excluded.{name}" for name in USAGE.changing

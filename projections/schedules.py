@@ -144,6 +144,7 @@ class ScheduleTables:
     def __init__(self, pool: Pool, letters: Letters, figures: Figures, *, schema: str = "read") -> None:
         self._pool, self._letters, self._figures, self._schema = pool, letters, figures, schema
         self._positions = PostgresPositions(pool, self.name, self.stream, schema)
+        self._put = queries.SCHEDULES.insert(schema) + queries.DECIDED
         self._insert = queries.DELIVERIES.insert(schema) + queries.NOT_ACCEPTED
 
     async def position(self) -> Position:
@@ -158,8 +159,7 @@ class ScheduleTables:
             await self._report(letter)
         async with writing(self._pool) as connection:
             await self._positions.move(connection, step)
-            for row in in_order(fires.rows):
-                await connection.execute(queries.SCHEDULES.insert_one(self._schema), *structs.astuple(row))
+            await insert(connection, self._put, queries.SCHEDULES, in_order(fires.rows))
             await insert(connection, self._insert, queries.DELIVERIES, in_order(fires.deliveries))
 
     async def _known(self, batch: Sequence[Stored]) -> dict[Key, ScheduleRow]:

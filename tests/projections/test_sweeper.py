@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from chassis.ports import Away
-from contracts.messages import Answer, Look, Message
+from contracts.messages import Answer, Look, Said, ScheduleLook
 from projections.figures import Figures
-from projections.sweeper import PAGE, Key, Straggler, Sweeper
+from projections.sweeper import PAGE, Key, Straggler, Sweeper, look_at_schedule
 from tests.projections.histories import NOON, ORG
 
 
@@ -40,11 +40,12 @@ class Owners:
     def __init__(self) -> None:
         self.looks: list[str] = []
         self.away = False
+        self.kind: type[Said] = Look
 
-    async def send(self, message: Message) -> Answer:
+    async def send(self, message: Said) -> Answer:
         if self.away:
             raise Away("nobody took it")
-        assert isinstance(message, Look)
+        assert isinstance(message, self.kind)
         self.looks.append(message.run)
         return Answer(run=message.run, result="nothing")
 
@@ -101,3 +102,11 @@ async def test_while_the_rows_are_behind_the_log_they_are_judged_by_their_own_ti
     clock, standing = Clock(), Standing()
     await Sweeper(standing, Owners(), clock, Figures(), lag=lambda: 45.0).sweep()
     assert standing.asked_for == [NOON - timedelta(seconds=45)]
+
+
+async def test_a_schedule_that_is_overdue_is_looked_at_as_one() -> None:
+    owners = Owners()
+    owners.kind = ScheduleLook
+    sweeper = Sweeper(Standing(still("trigger1")), owners, Clock(), Figures(), look=look_at_schedule)
+    assert await sweeper.sweep() == 1
+    assert owners.looks == ["trigger1"]
