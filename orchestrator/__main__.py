@@ -119,6 +119,7 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
         beside.create_task(js.run())
         beside.create_task(questions.serve())
         beside.create_task(dispatch.run())
+        beside.create_task(schedules.run())
         beside.create_task(horizon.run())
         for spec in SPECS.values():
             await js.catalogue.announce(spec)

@@ -11,43 +11,39 @@ Rules that hold here:
 """
 
 import asyncio
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
 from msgspec import Raw, Struct
 
 from chassis.clock import Clock
 from chassis.crash import crash
-from chassis.ids import commit_id, digest
-from chassis.ports import Away, Inbox, Letters, Log, Proposal, Stored
+from chassis.ids import digest
+from chassis.ports import Away, Inbox, Letters, Log
 from chassis.tasks import side_by_side
 from chassis.together import Together
-from contracts.cloudevents import headers_of
-from contracts.codec import decode_schedule_commit, encode
-from contracts.commits import FIRST_HASH
+from contracts.codec import encode
 from contracts.errors import Failure
-from contracts.limits import BATCH_COMMITS
 from contracts.messages import Answer, Message, ScheduleLook, StartRun
 from contracts.payloads import Inline
 from contracts.runs import Cause
 from contracts.schedules import (
     FireRefused,
     FireStarted,
-    ScheduleCommit,
     ScheduleEvent,
     ScheduleFired,
     ScheduleMissed,
-    ScheduleState,
 )
 from contracts.subjects import INBOX, dead_letter
-from contracts.subjects import schedule as schedule_subject
-from orchestrator.commits import ENGINE_VERSION
+from orchestrator.alarms import Alarms, Key
 from orchestrator.domain import Domain
 from orchestrator.emission import ON_ITS_WAY
-from orchestrator.firing import decide, evolve, key_of, wanted_body
+from orchestrator.fires import Fires, Known
+from orchestrator.firing import decide, key_of, wanted_body
 from orchestrator.timetable import Timetable
 
 log = structlog.get_logger()
@@ -58,6 +54,14 @@ PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0
 AFTER_POISON: Final = timedelta(minutes=5)
 WHILE_FULL: Final = timedelta(seconds=5)
+NEAR: Final = timedelta(seconds=60)
+"""A planned time that is so near has an alarm."""
+AFTER: Final = timedelta(seconds=1)
+"""INBOX wakes us so long behind the alarm; it is moved on when the alarm was heard."""
+AHEAD: Final = timedelta(seconds=30)
+"""For what is not near INBOX wakes us so long before, so that there is an alarm when it comes."""
+SPREAD_SECONDS: Final = 20
+"""Not all at the same moment: at the full hour there are many."""
 AT_ONCE: Final = 256
 """Schedules that are looked at side by side."""
 
@@ -82,16 +86,20 @@ class Input(Struct, frozen=True, kw_only=True):
     made_up: bool
 
 
-class Known(Struct, frozen=True, kw_only=True):
-    """A schedule as its newest commit tells it."""
-
-    state: ScheduleState = ScheduleState()
-    sequence: int = 0
-    version: int = 0
-    hash: str = FIRST_HASH
+Reply: TypeAlias = Callable[[Answer], None]
 
 
-Reply = Callable[[Answer], None]
+class _Letter(Struct, frozen=True, kw_only=True):
+    """Why somebody should look: it was said, or our own alarm rang."""
+
+    message: ScheduleLook | None = None
+    reply: Reply = lambda _answer: None
+    mark: int = 0
+    """Of an alarm: where the schedule's newest commit lay when it was set."""
+
+    def early_by(self, now: datetime) -> timedelta:
+        due = self.message.due if self.message is not None else None
+        return max(timedelta(), due - now) if due is not None else timedelta()
 
 
 class Schedules:
@@ -110,25 +118,37 @@ class Schedules:
         lateness: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         """`is_full`: whether the log's disk has no room for new runs. `lateness`: told of every fire, in seconds."""
-        self._log, self._domain, self._sender = history, domain, sender
+        self._fires, self._domain, self._sender = Fires(history, clock), domain, sender
         self._inbox, self._dead_letters, self._clock = inbox, dead_letters, clock
         self._is_full, self._lateness = is_full, lateness
-        self._append_together = Together(self._log.append, BATCH_COMMITS)
-        self._last_together = Together(self._last, AT_ONCE)
         self._wake_together = Together(self._wake_all, AT_ONCE)
-        self._waiting: dict[tuple[str, str], list[tuple[ScheduleLook, Reply]]] = {}
+        self._alarms = Alarms(clock, self._ring)
+        self._waiting: dict[Key, list[_Letter]] = {}
         self._room = asyncio.Semaphore(AT_ONCE)
+        self._tasks: asyncio.TaskGroup | None = None
         self._released = False
         self.counts: dict[str, int] = defaultdict(int)
 
+    async def run(self) -> None:
+        """Look when an alarm rings, for ever. Without it INBOX wakes us, a moment later."""
+        async with asyncio.TaskGroup() as self._tasks:
+            await self._alarms.run()
+
     def look(self, message: ScheduleLook, answer: Reply, tasks: asyncio.TaskGroup) -> None:
         """Look at a schedule; one look of each is under way, and whatever comes meanwhile is another one after it."""
-        key = message.org, message.run
+        self._take((message.org, message.run), _Letter(message=message, reply=answer), tasks)
+
+    def _ring(self, key: Key, mark: int) -> None:
+        if self._tasks is not None and not self._released:
+            self.counts["alarms"] += 1
+            self._take(key, _Letter(mark=mark), self._tasks)
+
+    def _take(self, key: Key, letter: _Letter, tasks: asyncio.TaskGroup) -> None:
         waiting = self._waiting.get(key)
         if waiting is not None:
-            waiting.append((message, answer))
+            waiting.append(letter)
             return
-        self._waiting[key] = [(message, answer)]
+        self._waiting[key] = [letter]
         tasks.create_task(self._attend(*key))
 
     def release(self) -> None:
@@ -142,23 +162,26 @@ class Schedules:
         try:
             while letters := self._waiting[key]:
                 self._waiting[key] = []
-                woken = [message for message, _ in letters if message.due is not None]
                 async with self._room:
-                    answer = await self._insist(org, schedule, woken)
+                    answer = await self._insist(org, schedule, letters)
                 if answer is None:
                     return
-                for _, reply in letters:
-                    reply(answer)
+                for letter in letters:
+                    letter.reply(answer)
         finally:
             del self._waiting[key]
 
-    async def _insist(self, org: str, schedule: str, woken: Sequence[ScheduleLook]) -> Answer | None:
+    async def _insist(self, org: str, schedule: str, letters: Sequence[_Letter]) -> Answer | None:
         """Until nothing is away that it needs. None: we are being stopped."""
         stumbles, pause = 0, PAUSE
+        only_rang = all(letter.message is None for letter in letters)
         self.counts["looks"] += 1
         while True:
             try:
-                changed = await self._go_on(org, schedule, woken)
+                if only_rang and not await self._is_ours(org, schedule, letters):
+                    return Answer(run=schedule, result="nothing")
+                only_rang = False
+                changed = await self._go_on(org, schedule, letters)
                 return Answer(run=schedule, result="accepted" if changed else "nothing")
             except Away as away:
                 log.warning("schedule.waits", org=org, schedule=schedule, reason=str(away))
@@ -173,10 +196,10 @@ class Schedules:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _go_on(self, org: str, schedule: str, woken: Sequence[ScheduleLook]) -> bool:
+    async def _go_on(self, org: str, schedule: str, letters: Sequence[_Letter]) -> bool:
         """Decide and start until nothing is due; then have us woken. Whether anything was decided."""
         timetable = await self._domain.timetable(org, schedule)
-        known = await self._load(org, schedule)
+        known = await self._fires.load(org, schedule)
         changed = False
         while True:
             events = await self._following(org, schedule, known, timetable)
@@ -186,15 +209,21 @@ class Schedules:
             if not events:
                 break
             changed = True
-            appended = await self._append(org, schedule, known, events)
+            appended = await self._fires.append(org, schedule, known, events)
             if appended is None:
                 self.counts["conflicts"] += 1
                 timetable = await self._domain.timetable(org, schedule)
-                known = await self._load(org, schedule)
+                known = await self._fires.load(org, schedule)
             else:
+                self._count(events)
                 known = appended
-        await self._arm(org, schedule, known, woken)
+        await self._arm(org, schedule, known, letters)
         return changed
+
+    async def _is_ours(self, org: str, schedule: str, letters: Sequence[_Letter]) -> bool:
+        """Whether nobody else has decided since our alarm was set: else it is theirs now."""
+        newest = (await self._fires.load(org, schedule)).sequence
+        return any(letter.mark == newest for letter in letters)
 
     async def _following(
         self, org: str, schedule: str, known: Known, timetable: Timetable
@@ -231,51 +260,6 @@ class Schedules:
         crash("schedule.after_start")
         return [told[fire.run] for fire in fires]
 
-    # --- The log --------------------------------------------------------------------------------------
-
-    async def _load(self, org: str, schedule: str) -> Known:
-        stored = await self._last_together.ask(schedule_subject(org, schedule))
-        if stored is None:
-            return Known()
-        commit = decode_schedule_commit(stored.body)
-        return Known(
-            state=commit.state, sequence=stored.sequence, version=commit.version, hash=digest(stored.body)
-        )
-
-    async def _last(self, subjects: Sequence[str]) -> list[Stored | None]:
-        found = await self._log.last(subjects)
-        return [found.get(subject) for subject in subjects]
-
-    async def _append(
-        self, org: str, schedule: str, known: Known, events: Sequence[ScheduleEvent]
-    ) -> Known | None:
-        """What is known then; None when another owner was there first. Raises `Away` when nobody knows."""
-        state = known.state
-        for event in events:
-            state = evolve(state, event)
-        subject = schedule_subject(org, schedule)
-        commit = ScheduleCommit(
-            id=commit_id(subject, known.version + 1, known.hash, encode(events)),
-            org=org,
-            schedule=schedule,
-            version=known.version + 1,
-            events=tuple(events),
-            state=state,
-            time=self._clock.now(),
-            actor="timer",
-            engine_version=ENGINE_VERSION,
-            prev_hash=known.hash,
-        )
-        body = encode(commit)
-        crash("schedule.before_append")
-        proposal = Proposal(subject, body, known.sequence, headers_of(commit))
-        sequence = await self._append_together.ask(proposal)
-        crash("schedule.after_append")
-        if sequence is None:
-            return None
-        self._count(events)
-        return Known(state=state, sequence=sequence, version=commit.version, hash=digest(body))
-
     def _count(self, events: Sequence[ScheduleEvent]) -> None:
         for event in events:
             match event:
@@ -297,22 +281,25 @@ class Schedules:
 
     # --- Wake-ups -------------------------------------------------------------------------------------
 
-    async def _arm(self, org: str, schedule: str, known: Known, woken: Sequence[ScheduleLook]) -> None:
+    async def _arm(self, org: str, schedule: str, known: Known, letters: Sequence[_Letter]) -> None:
         """Have us woken for what comes next. Raises `Away` when somebody decided behind our back: look again then."""
         due = known.state.next
         if due is None:
+            self._alarms.drop((org, schedule))
             return
-        last = await self._last_together.ask(schedule_subject(org, schedule))
-        if (last.sequence if last is not None else 0) != known.sequence:
+        if not await self._fires.is_newest(org, schedule, known):
             raise Away("another owner has decided meanwhile")
-        # By the server's clock the time had come: what is left by ours is counted from there on.
-        early = any(message.due == due for message in woken)
-        left = max(timedelta(), due - self._clock.now()) + ON_ITS_WAY if early else timedelta()
-        await self._wake(org, schedule, due + left, due)
+        now = self._clock.now()
+        moment = due + AFTER if due - now <= NEAR else due - AHEAD + _spread(schedule)
+        # By the server's clock the time had come: what is left of it by ours is counted from there on.
+        early = max((letter.early_by(now) for letter in letters), default=timedelta())
+        await self._wake(org, schedule, moment + (early + ON_ITS_WAY if early else timedelta()))
         crash("schedule.after_wake")
+        if due - now <= NEAR:
+            self._alarms.set((org, schedule), due, known.sequence)
 
-    async def _wake(self, org: str, schedule: str, moment: datetime, due: datetime | None = None) -> None:
-        await self._wake_together.ask((ScheduleLook(org=org, run=schedule, due=due), moment))
+    async def _wake(self, org: str, schedule: str, moment: datetime) -> None:
+        await self._wake_together.ask((ScheduleLook(org=org, run=schedule, due=moment), moment))
 
     async def _wake_all(self, wakes: Sequence[tuple[ScheduleLook, datetime]]) -> Sequence[None]:
         await self._inbox.wake_at(wakes)
@@ -358,3 +345,7 @@ def _start_of(
         dedupe=digest(key_of(fire.planned).encode()),
         actor=f"trigger:{schedule}",
     )
+
+
+def _spread(schedule: str) -> timedelta:
+    return timedelta(seconds=zlib.crc32(schedule.encode()) % SPREAD_SECONDS)

@@ -116,6 +116,7 @@ class Clockwork(Room):
         )
         async with asyncio.TaskGroup() as beside:
             beside.create_task(self.dispatch.run())
+            beside.create_task(self.schedules.run())
             beside.create_task(self.service.serve())
 
     async def look(self) -> Answer:

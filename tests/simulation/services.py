@@ -132,7 +132,7 @@ class Services(Stores):
         async with asyncio.TaskGroup() as group:
             beside = [group.create_task(horizon.run())]
             if self.story.clocks:
-                beside.append(group.create_task(dispatch.run()))
+                beside += [group.create_task(dispatch.run()), group.create_task(schedules.run())]
             serving = group.create_task(orchestrator.serve())
             await stop.wait()
             await ownership.release()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+import orchestrator.fires
 import orchestrator.schedules
 from chassis.ids import digest
 from chassis.ports import Proposal, Stored
@@ -25,6 +26,8 @@ from contracts.schedules import (
     ScheduleFired,
     ScheduleMissed,
 )
+from orchestrator.alarms import Alarms
+from orchestrator.firing import evolve
 from orchestrator.schedules import Schedules
 from tests.orchestrator.stories import action, control, drawn
 from tests.promises.checker import check
@@ -91,7 +94,7 @@ def rewritten(change: Callable[[list[ScheduleCommit]], Sequence[ScheduleCommit]]
     stored, before, state = list[Stored](), FIRST_HASH, changed[0].state.__class__()
     for number, commit in enumerate(changed, 1):
         for event in commit.events:
-            state = orchestrator.schedules.evolve(state, event)
+            state = evolve(state, event)
         body = encode(structs.replace(commit, version=number, prev_hash=before, state=state))
         stored.append(Stored(well().fires[0].subject, number, body))
         before = digest(body)
@@ -276,13 +279,13 @@ def no_fence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def forgets_what_is_pending(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a crash between decision and start nobody asks for the run."""
-    whole = orchestrator.schedules.decode_schedule_commit
+    whole = orchestrator.fires.decode_schedule_commit
 
     def forgotten(body: bytes) -> ScheduleCommit:
         commit = whole(body)
         return structs.replace(commit, state=structs.replace(commit.state, pending=()))
 
-    monkeypatch.setattr(orchestrator.schedules, "decode_schedule_commit", forgotten)
+    monkeypatch.setattr(orchestrator.fires, "decode_schedule_commit", forgotten)
 
 
 def nobody_makes_sure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,6 +295,7 @@ def nobody_makes_sure(monkeypatch: pytest.MonkeyPatch) -> None:
         return []
 
     monkeypatch.setattr(Schedules, "_wake", nothing)
+    monkeypatch.setattr(Alarms, "set", lambda *_: None)
     monkeypatch.setattr(MemoryOverdue, "due", nothing)
 
 
