@@ -81,6 +81,8 @@ def registry(
             found = installed(_offered(plugin.load()), journal)
             if found.spec.type in nodes:
                 raise UnusableNode(f"the node type {found.spec.type} is there already")
+            if found.spec.type.startswith(f"{PREFIX}."):
+                raise UnusableNode(f"names that begin with {PREFIX}. are those of imported APIs")
         except (Exception, SystemExit) as error:  # A stranger's module may raise anything.
             faults.append(Fault(plugin.name, f"{type(error).__name__}: {error}"[:500]))
         else:

@@ -21,7 +21,11 @@ Name = Annotated[str, Parameter(help="What the org calls the API.")]
 @app.command(name="import")
 def import_(  # noqa: PLR0913  # Each is an option of the command line.
     source: Annotated[
-        str, Parameter(help="An OpenAPI document (3.0 or 3.1, JSON or YAML): a file, `-`, or a URL.")
+        str,
+        Parameter(
+            help="An OpenAPI document (3.0 or 3.1, JSON or YAML): a file, `-`, or a URL.",
+            allow_leading_hyphen=True,
+        ),
     ],
     *,
     name: Annotated[str, Parameter(help="The node types are `api.<name>.<operation>`.")] = "",

@@ -12,7 +12,9 @@ app = App(name="workflows", help="Workflows as files.")
 
 @app.command
 def validate(
-    file: Annotated[Path, Parameter(help="A workflow as JSON; `-` reads standard input.")],
+    file: Annotated[
+        Path, Parameter(help="A workflow as JSON; `-` reads standard input.", allow_leading_hyphen=True)
+    ],
     *,
     as_json: Json = False,
     here: Asked,

@@ -7,6 +7,7 @@ from msgspec import Meta, Raw, Struct, field, structs
 
 from chassis.egress import Request, Response
 from contracts.apis import ApiCall
+from contracts.codec import Decoder, Malformed
 from contracts.limits import MIB, RESPONSE_BYTES
 from contracts.nodes import NodeSpec, Repeat
 from executor.answers import Reading, headers_of, refusal, succeeded
@@ -42,9 +43,22 @@ class Given(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     honours_key: bool = False
 
 
-class ApiCallConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"given": "with"}):
+class ApiCallConfig(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"written": "with"}
+):
     call: ApiCall
-    given: Given = field(default_factory=Given)
+    written: Raw = field(default_factory=Raw)
+
+    @property
+    def given(self) -> Given:
+        """Raises `BadConfig` with the place where the author wrote it: they know nothing of `with`."""
+        try:
+            return _given(bytes(self.written) or b"{}")
+        except Malformed as error:
+            raise BadConfig("This does not fit here.", field=error.pointer[:1_000]) from None
+
+
+_given: Final = Decoder[Given](Given)
 
 
 class ApiCallNode:
@@ -91,8 +105,9 @@ class _Calling:
     """The calls of one attempt: one, or one for each page."""
 
     def __init__(self, config: ApiCallConfig, context: Context, values: Values, request: Request) -> None:
-        self._config, self._context, self._values, self._request = config, context, values, request
-        self._room = config.given.max_bytes
+        self._call, self._given = config.call, config.given
+        self._context, self._values, self._request = context, values, request
+        self._room = self._given.max_bytes
 
     @classmethod
     async def of(cls, config: ApiCallConfig, context: Context, *, repeatable: bool) -> "_Calling":
@@ -108,7 +123,7 @@ class _Calling:
             headers["Content-Type"] = kind
         request = Request(
             method=call.method,
-            url=values.url(cls._server(config), {}),
+            url=values.url(_server(call, given), {}),
             headers=headers,
             body=body,
             timeout_s=given.timeout_s,
@@ -117,24 +132,26 @@ class _Calling:
         )
         return cls(config, context, values, request)
 
-    @staticmethod
-    def _server(config: ApiCallConfig) -> str:
-        server = config.given.server or config.call.server
-        if not server:
-            raise BadConfig("The API's document names no server.", field="/server")
-        return server
-
     async def ask(self, more: Mapping[str, str], where: str) -> Response:
         """One answer, when it is a success. Raises `StepError` and `EgressError`."""
         if self._room < 1:
             raise TooLarge("All pages together are larger than the limit.", field="/max_bytes")
-        url = where or (self._values.url(self._server(self._config), more) if more else self._request.url)
+        url = where or (
+            self._values.url(_server(self._call, self._given), more) if more else self._request.url
+        )
         request = structs.replace(self._request, url=url, max_bytes=self._room)
         response = await self._context.egress.request(request)
         self._room -= len(response.body)
-        if not succeeded(response.status, self._config.given.success):
+        if not succeeded(response.status, self._given.success):
             raise refusal(response, self._context.now)
         return response
+
+
+def _server(call: ApiCall, given: Given) -> str:
+    server = given.server or call.server
+    if not server:
+        raise BadConfig("The API's document names no server.", field="/server")
+    return server
 
 
 node = ApiCallNode()

@@ -128,7 +128,7 @@ class Apis:
         except Broken:
             raise _bad("", "The document cannot be read.") from None
         if answer.complaint is not None:
-            raise Problem("api.bad_document", answer.complaint.message, errors=[answer.complaint])
+            raise Problem("api.bad_document", errors=[answer.complaint])
         if answer.types is None:
             raise unavailable("The document was read and nothing came of it.")
         return answer.types
@@ -250,4 +250,4 @@ def _version_of(name: str, version: int, types: ApiTypes, changes: Changes) -> A
 
 
 def _bad(pointer: str, message: str, code: str = "api.bad_document") -> Problem:
-    return Problem(code, message, errors=[Complaint(pointer=pointer, message=message)])
+    return Problem(code, errors=[Complaint(pointer=pointer, message=message)])

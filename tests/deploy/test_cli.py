@@ -151,6 +151,18 @@ def test_faults_are_told_to_programs_as_json(terminal: Terminal, tmp_path: Path)
     assert told["faults"][0]["code"] == "workflow.no_nodes"
 
 
+def test_a_file_may_come_on_standard_input() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.cli", "workflows", "validate", "-"],
+        input=(CHECKOUT / "templates/github-push/workflow.json").read_bytes(),
+        stdout=subprocess.PIPE,
+        cwd=CHECKOUT,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, b"-: valid, 6 nodes and 6 edges\n")
+
+
 def test_the_doctor_looks_at_the_machine_when_no_stack_runs(terminal: Terminal) -> None:
     assert terminal("doctor") in {0, 1}  # The disk of this machine may be nearly full.
     assert terminal.lines[0].startswith("ok    Python 3.")

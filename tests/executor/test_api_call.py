@@ -206,6 +206,25 @@ async def test_where_no_server_is_known_none_is_called() -> None:
     assert (broken(outcome).error.field, asked) == ("/server", [])
 
 
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"timeout_s": "soon"}, "/timeout_s"),
+        ({"pages": {"by": "magic"}}, "/pages/by"),
+        ({"query": 7}, "/query"),
+    ],
+)
+async def test_what_a_template_gave_and_does_not_fit_is_told_where_the_author_wrote_it(
+    given: Any, field: str
+) -> None:
+    outcome, asked = await attempted(says(), call(), **given)
+    assert (broken(outcome).error.code, broken(outcome).error.field, asked) == (
+        "workflow.bad_config",
+        field,
+        [],
+    )
+
+
 async def test_a_server_inside_is_refused_before_anything_connects() -> None:
     outcome, asked = await attempted(says(), call(), World())
     assert (broken(outcome).error.code, asked) == ("unreachable", [])

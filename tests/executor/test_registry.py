@@ -87,6 +87,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "acme_quits.py").write_text("import sys\nsys.exit(3)\n")
     (tmp_path / "acme_empty.py").write_text("")
     (tmp_path / "acme_double.py").write_text("from executor.nodes.echo import node\n")
+    (tmp_path / "acme_own.py").write_text(_PLUGIN.replace("acme.shout", "api.shop.buy"))
     metadata = tmp_path / "acme-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
@@ -99,6 +100,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     names |= {
         "empty": "acme_empty",
         "double": "acme_double",
+        "own": "acme_own",
         "missing": "acme_gone",
         "text": "acme_nodes:_name",
     }
@@ -130,9 +132,17 @@ def test_plugins_that_cannot_be_used_are_reported_and_left_out(plugins: Path) ->
     assert {*OURS, "acme.shout"} == set(found.nodes)
     assert found.nodes["echo"].node.node is echo
     faults = {fault.plugin: fault.reason for fault in found.faults}
-    assert set(faults) == {"object", "broken", "quits", "empty", "double", "missing", "text"}
+    assert set(faults) == {"object", "broken", "quits", "empty", "double", "own", "missing", "text"}
     assert faults["broken"] == "RuntimeError: at import"
     assert "is there already" in faults["double"]
+    assert "imported APIs" in faults["own"]
+
+
+def test_an_orgs_own_types_are_carried_out_by_one_node_that_nobody_is_told_of() -> None:
+    found = registry([])
+    assert found.find("api.shop.buy") is found.nodes["api.call"]
+    assert found.find("acme.shop") is None
+    assert {spec.type for spec in found.announced} == OURS - {"api.call"}
 
 
 def test_without_plugins_there_are_the_node_types_of_our_own() -> None:

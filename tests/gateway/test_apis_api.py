@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from chassis.egress import Egress, parse_allowed
+from chassis.secluded import Secluded
 from chassis.secret import HeaderSecret, Secret
 from contracts.apis import ApiImport, OrgApiImported, OrgApiRemoved
 from contracts.codec import decode_domain_commit, encode
@@ -149,6 +150,13 @@ async def test_a_bad_document_is_refused_with_its_place(office: Office, text: st
 )  # fmt: skip
 async def test_a_wish_that_does_not_fit_is_refused(office: Office, name: str, body: Any, status: int) -> None:
     assert (await office.api("POST", "/apis", {"name": name, **body})).status == status
+
+
+async def test_a_document_that_takes_too_long_to_read_is_refused(office: Office) -> None:
+    office.apis._reader = Secluded("gateway.apis.reader", seconds=0.001, most=1_000_000)
+    reply = await brought(office)
+    assert (reply.status, reply.json["code"]) == (422, "api.bad_document")
+    assert "more than 0.001 seconds" in reply.json["errors"][0]["message"]
 
 
 # --- By URL -----------------------------------------------------------------------------------------
