@@ -13,7 +13,8 @@ from gateway.apis.documents import read
 from gateway.apis.operations import types_of
 from gateway.apis.pointers import Refused
 
-MEMORY: Final = 512 * MIB
+MEMORY: Final = 192 * MIB
+"""The gateway's container has room for one of these beside itself."""
 
 
 class Question(Struct, frozen=True, kw_only=True):

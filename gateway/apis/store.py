@@ -31,6 +31,8 @@ from gateway.rejected import absent
 
 FETCH_SECONDS: Final = 20.0
 READ_SECONDS: Final = 30.0
+AT_ONCE: Final = 8
+"""Imports under way in this process; more are refused."""
 _LARGEST: Final = API_TYPES_BYTES + 2 * MIB
 _decode: Final = Decoder[ApiTypes](ApiTypes)
 _answer: Final = msgspec.json.Decoder(Answer)
@@ -46,7 +48,8 @@ class Apis:
     def __init__(self, domain: Domain, blobs: Blobs, places: Places, egress: Egress, vault: Keeper) -> None:
         self._domain, self._blobs, self._places = domain, blobs, places
         self._egress, self._vault = egress, vault
-        self._reader = Secluded("gateway.apis.reader", seconds=READ_SECONDS, most=_LARGEST)
+        self._reader = Secluded("gateway.apis.reader", seconds=READ_SECONDS, most=_LARGEST, at_once=1)
+        self._reading = 0
         self._known: dict[str, tuple[ApiTypes, int]] = {}
 
     # --- Imports --------------------------------------------------------------------------------
@@ -120,13 +123,18 @@ class Apis:
             raise _bad("", "The document is no text in UTF-8.") from None
 
     async def _read(self, question: Question) -> ApiTypes:
-        """In a process that is killed when the document makes it take too much."""
+        """In a process that is killed when the document makes it take too much; one after the other."""
+        if self._reading >= AT_ONCE:
+            raise Problem("overloaded", "Others import APIs right now.", headers={"retry-after": "5"})
+        self._reading += 1
         try:
             answer = _answer.decode(await self._reader.answer(encode(question)))
         except TooMuch as error:
             raise _bad("", f"The document is too much to read: {error}") from None
         except Broken:
             raise _bad("", "The document cannot be read.") from None
+        finally:
+            self._reading -= 1
         if answer.complaint is not None:
             raise Problem("api.bad_document", errors=[answer.complaint])
         if answer.types is None:

@@ -1,5 +1,6 @@
 """Importing APIs over HTTP: node types of one org, a new version each time that something is new."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from contracts.codec import decode_domain_commit, encode
 from contracts.limits import APIS, APIS_BYTES
 from contracts.messages import CompileRequest
 from contracts.payloads import Blob
-from gateway.apis.store import Apis
+from gateway.apis.store import AT_ONCE, Apis
 from gateway.orgs.rules import ORG, ApiState, OrgState, import_api
 from gateway.rejected import Rejected
 from gateway.workflows.compiling import RemoteCompiler, named_types, request_of
@@ -157,6 +158,15 @@ async def test_a_document_that_takes_too_long_to_read_is_refused(office: Office)
     reply = await brought(office)
     assert (reply.status, reply.json["code"]) == (422, "api.bad_document")
     assert "more than 0.001 seconds" in reply.json["errors"][0]["message"]
+
+
+async def test_more_imports_at_once_than_are_read_soon_are_refused(office: Office) -> None:
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(brought(office, f"a{number}", SMALL)) for number in range(AT_ONCE + 2)]
+    replies = [each.result() for each in asked]
+    assert sorted(reply.status for reply in replies) == [200] * AT_ONCE + [503] * 2
+    assert {reply.headers.get("retry-after") for reply in replies if reply.status == 503} == {"5"}
+    assert len((await office.api("GET", "/apis")).json["items"]) == AT_ONCE
 
 
 # --- By URL -----------------------------------------------------------------------------------------
