@@ -118,12 +118,20 @@ def _context(tls: Tls, authority: str) -> ssl.SSLContext:
 class Door:
     """A socket file that only this user can open; whoever enters is led on to a line of the guard's."""
 
-    def __init__(self, folder: Path, first: Wire, another: Callable[[], Awaitable[Wire]], most: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        first: Wire,
+        another: Callable[[], Awaitable[Wire]],
+        most: int,
+        hear: Callable[[bytes], None],
+    ) -> None:
         self.folder = folder
         self.overflowed = False
         self._first: Wire | None = first
         self._another = another
         self._room = most
+        self._hear = hear
 
     async def lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -152,6 +160,7 @@ class Door:
             if self._room < 0:
                 self.overflowed = True
                 break
+            self._hear(data)
             writer.write(data)
             await writer.drain()
         raise ConnectionError("the line has ended")
@@ -162,13 +171,21 @@ class Door:
 
 
 async def through_a_door(
-    another: Callable[[], Awaitable[Wire]], use: Callable[[Door], Awaitable[T]], *, name: str, most: int
+    another: Callable[[], Awaitable[Wire]],
+    use: Callable[[Door], Awaitable[T]],
+    *,
+    name: str,
+    most: int,
+    hear: Callable[[bytes], None],
 ) -> T:
-    """Let `use` connect to the socket file `name` in the door's folder. `most`: bytes that may come in."""
+    """Let `use` connect to the socket file `name` in the door's folder.
+
+    `most`: bytes that may come in. `hear`: is told them before they are handed on, and may end the line with an OSError.
+    """
     first = await another()
     brought: T | Exception
     with tempfile.TemporaryDirectory(prefix="automateos-door-") as folder:
-        door = Door(Path(folder), first, another, most)
+        door = Door(Path(folder), first, another, most, hear)
         try:
             async with asyncio.TaskGroup() as talks:
                 led: list[asyncio.Task[None]] = []

@@ -118,7 +118,9 @@ class _Calling:
             {"path": given.path, "query": given.query, "header": given.headers, "cookie": given.cookies},
         )
         body, kind = await body_of(call.body, given.body, context)
-        headers = {_KEY_HEADER: context.key} | values.headers()
+        headers = values.headers()
+        if _KEY_HEADER.lower() not in {name.lower() for name in headers}:
+            headers[_KEY_HEADER] = context.key
         if kind:
             headers["Content-Type"] = kind
         request = Request(

@@ -20,6 +20,7 @@ from contracts.limits import (
     MIB,
 )
 from contracts.nodes import NodeSpec, Repeat
+from executor.asking import Listener
 from executor.database_values import Unfit, given, speak_text, strangers, told
 from executor.errors import BadConfig, Refused, StepError, TookTooLong, TooLarge, Unreachable
 from executor.forms import form
@@ -138,11 +139,13 @@ class PostgresQueryNode:
                 greeting=_WISH,
             )
 
+        listener = Listener(encrypted=config.tls != "disable")
+
         async def work(door: Door) -> list[dict[str, Any]]:
-            return await _Talk(config, context, door).all_of(statements, account)
+            return await _Talk(config, context, door, listener).all_of(statements, account)
 
         began = asyncio.get_running_loop().time()
-        results = await through_a_door(line, work, name=".s.PGSQL.5432", most=config.max_bytes)
+        results = await through_a_door(line, work, name=".s.PGSQL.5432", most=config.max_bytes, hear=listener)
         took = round((asyncio.get_running_loop().time() - began) * 1000)
         rows = sum(len(result["rows"]) for result in results)
         context.log("answered", rows=rows, statements=len(results), ms=took)
@@ -152,8 +155,8 @@ class PostgresQueryNode:
 class _Talk:
     """One transaction."""
 
-    def __init__(self, config: PostgresQuery, context: Context, door: Door) -> None:
-        self._config, self._context, self._door = config, context, door
+    def __init__(self, config: PostgresQuery, context: Context, door: Door, listener: Listener) -> None:
+        self._config, self._context, self._door, self._listener = config, context, door, listener
         self._place = 0
         self._committing = False
 
@@ -164,6 +167,10 @@ class _Talk:
         except TimeoutError:
             raise TookTooLong("The database did not answer in time.", touched=self._committing) from None
         except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
+            if self._listener.refused:
+                raise Refused(
+                    "The database wants the password in the clear on a line without encryption, so it was not sent."
+                ) from None
             if self._door.overflowed:
                 raise TooLarge("The database says more than the limit.", touched=self._committing) from None
             raise Unreachable("The line to the database broke.", touched=self._committing) from error

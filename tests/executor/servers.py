@@ -44,9 +44,10 @@ class Server:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             method, target, _ = head[0].split(" ")
-            headers = {
-                name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])
-            }
+            headers: dict[str, str] = {}
+            for name, _, value in (line.partition(": ") for line in head[1:-2]):
+                said = headers.get(name.lower())
+                headers[name.lower()] = value if said is None else f"{said}, {value}"
             body = await reader.readexactly(int(headers.get("content-length", "0")))
             self.asked.append(Asked(method, target, headers, body))
             await self.reply(self.asked[-1], writer)

@@ -154,6 +154,12 @@ async def test_a_call_is_made_as_its_template_says() -> None:
     assert output(outcome)["body"] == {"name": "Rex"}
 
 
+async def test_a_key_of_the_authors_own_choosing_stays() -> None:
+    template = call("POST", "/x", parameter("idempotency-key", "header", "simple"))
+    _, [asked] = await attempted(says(), template, headers={"idempotency-key": "mine"})
+    assert asked.headers["idempotency-key"] == "mine"
+
+
 async def test_bodies_go_by_their_kind() -> None:
     body = ApiBody(kind="json", content_type="application/merge-patch+json", required=True)
     _, [asked] = await attempted(says(), call("PATCH", body=body), body={"a": [1.50]})

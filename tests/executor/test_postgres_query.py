@@ -240,6 +240,15 @@ async def test_what_only_reads_can_by_no_way_write(table: Account, first: str, t
     assert await kept(table) == []
 
 
+@pytest.mark.parametrize("end", ["COMMIT", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN"])
+async def test_a_statement_that_ends_the_transaction_in_disguise_leaves_doubt(
+    table: Account, end: str
+) -> None:
+    more = [{"sql": f"/* /* */ */ {end}"}, {"sql": "INSERT INTO t VALUES (2)"}]
+    assert isinstance(await table.attempted("INSERT INTO t VALUES (1)", then=more), StepInDoubt)
+    assert 2 not in await kept(table)
+
+
 async def test_a_wrong_statement_is_told_in_the_databases_words_and_a_wrong_value_is_not(
     table: Account,
 ) -> None:
@@ -334,6 +343,34 @@ async def test_a_server_without_encryption_is_not_told_the_password(account: Acc
     assert (told.code, told.message) == ("unreachable", "No encrypted connection came about.")
     told = broken(await account.attempted("SELECT 1", tls="verify-full", ca="x")).error
     assert (told.code, told.field) == ("workflow.bad_config", "/ca")
+
+
+ASKS: bytes = b"R\0\0\0\x08\0\0\0\x03"
+NOTICE: bytes = b"N\0\0\0\x0cSWARNING\0"
+
+
+@pytest.mark.parametrize("pieces", [[ASKS], [NOTICE + ASKS], [NOTICE[:7], NOTICE[7:] + ASKS[:3], ASKS[3:]]])
+async def test_a_password_is_not_sent_in_the_clear(account: Account, pieces: list[bytes]) -> None:
+    heard: list[bytes] = []
+
+    async def rogue(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(1_000))
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+        while data := await reader.read(1_000):
+            heard.append(data)
+        writer.close()
+
+    world = account.world()
+    server = await asyncio.start_server(rogue, "127.0.0.1", 0)
+    async with server, world.executor():
+        world.source.put(query(account.config(server.sockets[0].getsockname()[1], "SELECT 1")))
+        await until(lambda: world.outcomes)
+    assert broken(world.outcomes[0]).error.message.startswith("The database wants the password in the clear")
+    assert PASSWORD.encode() not in b"".join(heard)
+    assert len(heard) == 1
 
 
 # --- Doubt ------------------------------------------------------------------------------------------
