@@ -67,15 +67,15 @@ class Stack:
         for name in names:
             await self._ready(name)
 
-    async def start_process(self, name: str) -> None:
-        """A service in a process of its own."""
-        environ = {"PATH": "", **environment_of(self.settings[name])}
-        self._processes.append(
-            await asyncio.create_subprocess_exec(
-                sys.executable, "-m", name, env=environ, stdout=asyncio.subprocess.DEVNULL
-            )
+    async def start_process(self, name: str, **environ: str) -> asyncio.subprocess.Process:
+        """A service in a process of its own, ready; or dead, where `environ` says so."""
+        told = {"PATH": "", **environment_of(self.settings[name]), **environ}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", name, env=told, stdout=asyncio.subprocess.DEVNULL
         )
+        self._processes.append(process)
         await self._ready(name)
+        return process
 
     async def stop(self, *names: str) -> None:
         """Returns when they have drained."""
@@ -87,7 +87,8 @@ class Stack:
 
     async def stop_all(self) -> None:
         for process in self._processes:
-            process.terminate()
+            if process.returncode is None:
+                process.terminate()
             await process.wait()
         await self.stop(*reversed(self._running))
 
