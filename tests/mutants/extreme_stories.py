@@ -7,9 +7,11 @@ from msgspec import structs
 
 from chassis.ids import run_id
 from contracts.plans import PlanEdge
+from contracts.schedules import Cron, Missed, Schedule
 from contracts.subjects import partition
 from contracts.triggers import HeaderKey, Webhook
 from tests.orchestrator.stories import control
+from tests.simulation.clocks import Timed
 from tests.simulation.installation import ORG
 from tests.simulation.workflows import Delivery, Story, story
 
@@ -38,6 +40,20 @@ def keyed(seed: int) -> Story:
 def eager(seed: int) -> Story:
     """Much is cancelled, and much is tried again."""
     return structs.replace(sound(seed), cancels=0.3, retries=3)
+
+
+def timed(seed: int) -> Story:
+    """Runs that only the clock starts, and somebody who changes their schedules again and again."""
+    told = sound(seed)
+    missed: Missed = "skip" if seed % 2 else "once"
+    schedule = Schedule(when=Cron(expression="*/2 * * * * *"), missed=missed, late_s=3)
+    workflow = structs.replace(told.workflows[0], stored=True, readable=True)
+    return structs.replace(
+        told,
+        workflows=[workflow],
+        deliveries=[],
+        clocks=[Timed(trigger="clock0", schedule=schedule, edits=0.2)],
+    )
 
 
 def together(seed: int) -> Story:

@@ -18,7 +18,7 @@ from tests.mutants.closer_looks import (
     told_apart,
     told_once,
 )
-from tests.mutants.extreme_stories import doubtful, eager, hurried, keyed, large, slow, sound, together
+from tests.mutants.extreme_stories import doubtful, eager, hurried, keyed, large, slow, sound, timed, together
 from tests.mutants.rough_surroundings import (
     Apart,
     LostTasks,
@@ -121,6 +121,7 @@ STAGES: Final[Mapping[str, Stage]] = {
     "restarts": staged(Restarts, ONLY_RESTARTS, slow, judge=over_is_over),
     "stubborn nodes": staged(Stubborn, structs.replace(STORM, stopped=0.0)),
     "a slow inbox": staged(SlowInbox, NOBODY_OVERTAKEN, eager, told_once),
+    "by the clock": staged(rates=structs.replace(STORM, killed=0.02), told=timed),
     "together": staged(rates=structs.replace(STORM, signal_lost=0.4, killed=0.02), told=together),
     "in doubt": staged(told=doubtful),
     "late stores": staged(rates=structs.replace(STORM, done_later=0.3, done_but_timed_out=0.1), told=sound),
