@@ -2,7 +2,7 @@
 
     python -m bench [row …]      QUICK=1: within 50 s.  JSON on the last line; exit 1 when counts disagree or a promise is broken.
 
-Rows: one echo http respond forty rebuild killed overload replay; retained makes installations of its own.
+Rows: one echo http respond forty map rebuild killed overload replay; retained makes installations of its own.
 """
 
 import json
@@ -28,6 +28,7 @@ ROWS: Final[Mapping[str, Callable[[Bench], None]]] = {
     "http": rows.http,
     "respond": rows.respond,
     "forty": rows.forty,
+    "map": rows.mapped,
     "replay": replay,
     "rebuild": rows.rebuild,
     "killed": rows.killed,

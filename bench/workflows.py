@@ -74,5 +74,20 @@ def light() -> dict[str, Any]:
     return {"nodes": nodes, "edges": _row(nodes)}
 
 
+def fanned(at_once: int) -> dict[str, Any]:
+    """A map over the items of the body: an echo and a set for each."""
+    nodes: list[dict[str, Any]] = [
+        {"id": "each", "type": "map", "config": {"items": "{{ trigger.body.items }}", "at_once": at_once}},
+        {"id": "call", "type": "echo", "config": {"value": "{{ item.n }}"}, "inside": "each"},
+        {
+            "id": "double",
+            "type": "set",
+            "config": {"fields": {"n": "{{ steps.call.output * 2 }}"}},
+            "inside": "each",
+        },
+    ]
+    return {"nodes": nodes, "edges": _row(nodes[1:])}
+
+
 def _row(nodes: list[dict[str, Any]]) -> list[dict[str, str]]:
     return [{"source": before["id"], "target": after["id"]} for before, after in itertools.pairwise(nodes)]

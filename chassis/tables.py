@@ -134,6 +134,9 @@ STEPS: Final = Table(
     _text("output_blob", null=True),
     _text("repeat", null=True),
     _text("effect", null=True),
+    _int("items_total", null=True),
+    _int("items_done", null=True),
+    _int("items_failed", null=True),
     schema="read",
 )
 

@@ -78,6 +78,11 @@ _ROWS: Final = (
     ),
     ErrorCode("workflow.duplicate_edge", 422, "The same edge stands twice."),
     ErrorCode("workflow.cycle", 422, "The edges form a circle."),
+    ErrorCode(
+        "workflow.bad_inside",
+        422,
+        "A node lies inside of something that holds no nodes, or an edge leaves a map or loop.",
+    ),
     ErrorCode("workflow.unreachable", 422, "No path leads from a start node to this node."),
     ErrorCode("workflow.bad_config", 422, "The node's configuration does not fit its JSON Schema."),
     ErrorCode(
@@ -119,6 +124,9 @@ _ROWS: Final = (
         "No code here can handle the run's next message; it waits for a release or a person.",
     ),
     ErrorCode("step.not_in_doubt", 409, "The step is not in doubt."),
+    ErrorCode(
+        "loop.exhausted", 422, "The loop's condition did not hold after as many rounds as it may have."
+    ),
     ErrorCode("signal.too_many", 409, "Too much was said to the run that nothing has waited for."),
     ErrorCode("stopped", 409, "The workflow stopped on purpose."),
     ErrorCode("poison", 500, "A message that no code could handle; it lies in the dead letters."),

@@ -34,8 +34,12 @@ COMMIT_BYTES: Final = 256 * KIB
 INLINE_BYTES: Final = 64 * KIB
 BLOB_BYTES: Final = 32 * MIB
 PREFETCH_BYTES: Final = 1 * MIB
+PAGE_BYTES: Final = 8 * MIB
+"""The results of one page of a map's items: each at most inline."""
 COMMITS_PER_SEGMENT: Final = 10_000
 EVENTS_PER_COMMIT: Final = 2_000
+EVENTS_PER_TURN: Final = 500
+"""A container that has caused so many at once goes on in a commit of its own."""
 BUNDLE_MESSAGES: Final = 200
 BUNDLE_BYTES: Final = 768 * KIB
 BATCH_COMMITS: Final = 256
@@ -48,6 +52,15 @@ WORKFLOW_BYTES: Final = 1 * MIB
 VARS: Final = 200
 NAME_CHARS: Final = 200
 PORTS_PER_NODE: Final = 64
+NESTING: Final = 3
+"""Containers in each other: a map in a loop in a map."""
+ITEMS: Final = 10_000
+"""Of one map, or rounds of one loop."""
+ITEMS_PER_PAGE: Final = 100
+ITEMS_AT_ONCE: Final = 200
+"""Items of one map under way."""
+STEPS_AT_ONCE: Final = 500
+"""Steps inside of containers that may be under way together: what a commit that stops a run must be able to name."""
 LIST_ITEMS: Final = 100_000
 """Items of one list in a data node."""
 LIST_RULES: Final = 50

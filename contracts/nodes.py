@@ -43,4 +43,6 @@ class NodeSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     )
     outputs_from: Annotated[str, Meta(max_length=200)] | None = None
     """JSON pointer to a list in the configuration whose items name further outputs (a switch's cases)."""
+    contains: bool = False
+    """Other nodes lie inside of it, and are done once for each of its items."""
     timeout_s: Seconds = 900.0

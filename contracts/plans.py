@@ -36,6 +36,7 @@ class Reads(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a node's expressions look at, so that only this is fetched before it is evaluated."""
 
     trigger: bool = False
+    item: bool = False
     nodes: tuple[NodeId, ...] = ()
 
 
@@ -61,6 +62,10 @@ class PlanNode(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """JSON pointers of the fields that hold a secret reference."""
     outputs: tuple[PortName, ...] = ("main",)
     reads: Reads = Reads()
+    inside: Annotated[str, Meta(max_length=64)] = ""
+    """The container in which it lies; empty for the workflow itself."""
+    contains: bool = False
+    """Whether other nodes lie inside of it."""
     order: Count = 0
     """Topological rank: ready steps are decided in this order."""
 

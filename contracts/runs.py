@@ -20,6 +20,7 @@ from contracts.limits import (
     NodeType,
     PoolName,
     PortName,
+    Positive,
     SchemaVersion,
     Seconds,
     Sha256,
@@ -37,11 +38,12 @@ RunStatus: TypeAlias = Literal[
 ]
 TERMINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 StepStatus: TypeAlias = Literal[
-    "pending", "scheduled", "waiting", "in_doubt", "succeeded", "failed", "skipped", "cancelled"
+    "pending", "scheduled", "waiting", "running", "in_doubt", "succeeded", "failed", "skipped", "cancelled"
 ]
-WaitKind: TypeAlias = Literal["delay", "retry", "grace", "signal"]
+"""`running`: a map or a loop, some of whose items are not over."""
+WaitKind: TypeAlias = Literal["delay", "retry", "grace", "signal", "turn"]
 """`delay`: a delay node; `retry`: the pause before the next attempt; `grace`: cancelled attempts may still report;
-`signal`: somebody has to say something."""
+`signal`: somebody has to say something; `turn`: a container goes on in a commit of its own."""
 
 Actor: TypeAlias = Annotated[str, Meta(max_length=128)]
 """Who caused a commit, as an opaque id: `trigger:…`, `key:…`, `executor:…`, `timer`, `sweeper`, `system`."""
@@ -262,6 +264,60 @@ class StepCancelled(Consequence, frozen=True, kw_only=True, tag="step.cancelled"
     node: NodeId
 
 
+class ItemsOpened(Consequence, frozen=True, kw_only=True, tag="items.opened"):
+    """A container begins: a map with its items, or a loop that goes on until its condition holds."""
+
+    step: StepPath
+    node: NodeId
+    count: Count | None = None
+    """Items of a map, which follow in pages. None: a loop."""
+    input: Payload | None = None
+    """What a loop's first round is given."""
+
+
+class ItemsPaged(Consequence, frozen=True, kw_only=True, tag="items.paged"):
+    """The next items of a map, `ITEMS_PER_PAGE` of them but for the last page."""
+
+    step: StepPath
+    items: Payload
+
+
+class ItemsBegan(Consequence, frozen=True, kw_only=True, tag="items.began"):
+    """These items of a container, or this round of a loop, begin now."""
+
+    step: StepPath
+    first: Count
+    """Counted from 0."""
+    count: Positive = 1
+
+
+class ItemDone(Consequence, frozen=True, kw_only=True, tag="item.done"):
+    """Every step of an item is done. Its own steps are remembered no longer, only what came of it."""
+
+    step: StepPath
+    item: Count
+    leaf: NodeId | None = None
+    """The one last node inside, whose output is the item's; it stands with that node's step."""
+    output: Payload | None = None
+    """What came of it where there is no such node."""
+
+
+class ItemFailed(Consequence, frozen=True, kw_only=True, tag="item.failed"):
+    """An item failed and the container goes on without it."""
+
+    step: StepPath
+    item: Count
+    error: Failure
+
+
+class ItemsKept(Consequence, frozen=True, kw_only=True, tag="items.kept"):
+    """All items of a page are over: what came of them, in their order, so that nobody needs to remember each."""
+
+    step: StepPath
+    page: Count
+    results: Payload
+
+
 class WaitOpened(Consequence, frozen=True, kw_only=True, tag="wait.opened"):
     """The run waits for something that has a name."""
 
@@ -338,6 +394,12 @@ Decision: TypeAlias = (
     | StepFailed
     | StepSkipped
     | StepCancelled
+    | ItemsOpened
+    | ItemsPaged
+    | ItemsBegan
+    | ItemDone
+    | ItemFailed
+    | ItemsKept
     | WaitOpened
     | WaitDropped
     | RunResponded

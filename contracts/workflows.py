@@ -44,6 +44,8 @@ class Node(Struct, frozen=True, kw_only=True, omit_defaults=True):
     type_version: Positive | None = None
     name: Name | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    inside: NodeId | None = None
+    """The map or loop in which it lies: it is done once for each item."""
     retry: Retry | None = None
     timeout_s: Annotated[float, Meta(gt=0, le=RUN_SECONDS)] | None = None
     pool: Annotated[str, Meta(max_length=32)] | None = None

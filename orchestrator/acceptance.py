@@ -43,7 +43,7 @@ from contracts.runs import (
     StepReported,
     WaitEnded,
 )
-from orchestrator.readiness import Graph
+from orchestrator.readiness import Graph, every_step
 from orchestrator.state import Run
 
 RULES: Final = 1
@@ -210,7 +210,7 @@ def _retry(run: Run, graph: Graph | None, message: RetryRun, _at: datetime) -> A
 
 
 def _in_order(run: Run, graph: Graph | None) -> Sequence[StepPath]:
-    return tuple(run.steps) if graph is None else graph.order
+    return tuple(run.steps) if graph is None else tuple(every_step(graph, run))
 
 
 def _fell(run: Run, path: StepPath) -> bool:

@@ -3,9 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from contracts.limits import DELAY_SECONDS
+from contracts.limits import DELAY_SECONDS, ITEMS, ITEMS_AT_ONCE
 from contracts.nodes import NodeSpec, Port
 
+AT_ONCE: Final = 10
+"""Items of a map under way at a time, where its builder names no number."""
+ROUNDS: Final = 100
+"""The most rounds of a loop, where its builder names no number."""
 _CONDITION: Final = {
     "type": "string",
     "title": "Condition",
@@ -181,6 +185,71 @@ SPECS: Final[Mapping[str, NodeSpec]] = {
             },
             required=("signal",),
             outputs=(Port(name="main", title="Said"), Port(name="timeout", title="Too late")),
+        ),
+        _spec(
+            "map",
+            "For each",
+            "Does the nodes inside once for each item of a list, several at a time. Gives the results in the items' order.",
+            "layers",
+            {
+                "items": {
+                    "title": "Items",
+                    "description": "A list, such as {{ steps.fetch.output.rows }}. Inside, `item` is the item and `index` "
+                    "its place, counted from 0.",
+                    "anyOf": [{"type": "array"}, {"type": "string"}],
+                },
+                "at_once": {
+                    "type": "integer",
+                    "title": "At once",
+                    "description": "So many items are under way at a time.",
+                    "minimum": 1,
+                    "maximum": ITEMS_AT_ONCE,
+                    "default": AT_ONCE,
+                    "x-expression": "none",
+                },
+                "on_item_error": {
+                    "enum": ["fail", "continue"],
+                    "title": "When an item fails",
+                    "description": "`fail`: so does the node. `continue`: the other items go on; its result is null, and "
+                    "`errors` says why.",
+                    "default": "fail",
+                    "x-expression": "none",
+                },
+                "batch_size": {
+                    "type": "integer",
+                    "title": "Batches of",
+                    "description": "Hands on lists of so many items instead of single ones.",
+                    "minimum": 1,
+                    "maximum": ITEMS,
+                    "x-expression": "none",
+                },
+            },
+            required=("items",),
+            contains=True,
+        ),
+        _spec(
+            "loop",
+            "Repeat until",
+            "Does the nodes inside again and again, each round with what the one before gave, until the condition holds.",
+            "repeat",
+            {
+                "until": {
+                    **_CONDITION,
+                    "description": "Looked at after each round: `item` is what the round gave, `index` its number, "
+                    "counted from 0.",
+                },
+                "most_rounds": {
+                    "type": "integer",
+                    "title": "At most",
+                    "description": "Rounds after which the node fails when the condition still does not hold.",
+                    "minimum": 1,
+                    "maximum": ITEMS,
+                    "default": ROUNDS,
+                    "x-expression": "none",
+                },
+            },
+            required=("until",),
+            contains=True,
         ),
         _spec(
             "stop",

@@ -5,6 +5,7 @@ goes on the same way after every node type has changed. Whatever is drawn, no ex
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -15,11 +16,20 @@ from msgspec import Struct
 from chassis.expressions import Form as Fields
 from chassis.expressions import Language, Scope, compile_config
 from contracts.codec import encode
-from contracts.limits import ATTEMPT_SECONDS, CEL_PER_WORKFLOW, PORTS_PER_NODE, NodeId, PoolName, PortName
+from contracts.limits import (
+    ATTEMPT_SECONDS,
+    CEL_PER_WORKFLOW,
+    NESTING,
+    PORTS_PER_NODE,
+    STEPS_AT_ONCE,
+    NodeId,
+    PoolName,
+    PortName,
+)
 from contracts.nodes import NodeSpec
 from contracts.plans import Plan, PlanEdge, PlanNode, Reads
 from contracts.workflows import Edge, Fault, Node, Retry, Workflow
-from orchestrator.catalogue import SPECS
+from orchestrator.catalogue import AT_ONCE, SPECS
 from orchestrator.drafts import Draft, read
 from orchestrator.schemas import Form
 from orchestrator.state import ERROR_PORT
@@ -106,6 +116,7 @@ class _Compiling:
         self._read_ids()
         self._read_types()
         topology = self._read_edges()
+        self._read_insides()
         planned = {drawn.place: self._planned(drawn, topology) for drawn in self._drawn}
         if self._expressions > CEL_PER_WORKFLOW:
             message = (
@@ -235,6 +246,13 @@ class _Compiling:
                     "workflow.dangling_edge", f"/edges/{place}/{end}", f"There is no node {name}.", name
                 )
         source, target = self._named.get(edge.source), self._named.get(edge.target)
+        if source is not None and target is not None and source.node.inside != target.node.inside:
+            self._fault(
+                "workflow.bad_inside",
+                f"/edges/{place}",
+                f"{edge.source} and {edge.target} do not lie in the same container; edges do not cross its border.",
+                edge.source,
+            )
         if source is not None and edge.port not in (*source.outputs, ERROR_PORT):
             self._fault(
                 "workflow.unknown_port",
@@ -250,6 +268,63 @@ class _Compiling:
                 edge.target,
             )
 
+    # --- Containers ---------------------------------------------------------------------------
+
+    def _read_insides(self) -> None:
+        for place, node in self._draft.nodes:
+            if node.inside is not None:
+                self._read_inside(place, node)
+        filled = {node.inside for _, node in self._draft.nodes}
+        for drawn in self._drawn:
+            if drawn.form.spec.contains and drawn.node.id not in filled:
+                self._fault(
+                    "workflow.bad_inside",
+                    f"/nodes/{drawn.place}",
+                    "No node lies inside of this one.",
+                    drawn.node.id,
+                )
+        depths = [self._around(node) for _, node in self._draft.nodes]
+        at_once = sum(
+            math.prod(map(self._at_once, around)) for around in depths if 0 < len(around) <= NESTING
+        )
+        if at_once > STEPS_AT_ONCE:
+            self._fault(
+                "workflow.limit",
+                "/nodes",
+                f"{at_once} steps inside of maps could be under way together; at most are {STEPS_AT_ONCE}. "
+                "Let fewer items be under way at once.",
+            )
+
+    def _read_inside(self, place: int, node: Node) -> None:
+        container = self._named.get(node.inside or "")
+        if node.inside not in self._nodes and node.inside not in self._draft.broken:
+            message = f"There is no node {node.inside}."
+        elif container is not None and not container.form.spec.contains:
+            message = f"Nothing lies inside of {node.inside}: it is neither a map nor a loop."
+        elif node.id in self._around(node):
+            message = "It lies in itself."
+        elif len(self._around(node)) > NESTING:
+            message = f"Containers lie in each other at most {NESTING} deep."
+        else:
+            return
+        self._fault("workflow.bad_inside", f"/nodes/{place}/inside", message, node.id)
+
+    def _around(self, node: Node) -> list[NodeId]:
+        """The containers in which a node lies, the innermost first; of a circle as much as shows that it is one."""
+        found: list[NodeId] = []
+        while node.inside is not None and node.inside in self._nodes and len(found) <= len(self._nodes):
+            found.append(node.inside)
+            node = self._nodes[node.inside][1]
+        return found
+
+    def _at_once(self, container: NodeId) -> int:
+        """How many items of a container may be under way together."""
+        node = self._nodes[container][1]
+        if node.type != "map":
+            return 1
+        at_once = node.config.get("at_once", AT_ONCE)
+        return at_once if isinstance(at_once, int) else AT_ONCE
+
     # --- Configurations -----------------------------------------------------------------------
 
     def _planned(self, drawn: _Drawn, topology: Topology) -> PlanNode:
@@ -257,14 +332,16 @@ class _Compiling:
         at = f"/nodes/{drawn.place}/config"
         for pointer, message in drawn.form.findings(node.config):
             self._fault("workflow.bad_config", at + pointer, message, node.id)
-        known = frozenset(self._nodes)
+        known, around = frozenset(self._nodes), self._around(node)
+        # In and behind a circle nobody can say what comes before; the circle itself is told.
+        before = frozenset().union(*(topology.ancestors.get(name, known) for name in (node.id, *around)))
         fields = compile_config(
             node.config,
             self._language,
             node=node.id,
             form=Fields(conditions=marks.conditions, literal=marks.literal),
-            # In and behind a circle nobody can say what comes before; the circle itself is told.
-            scope=Scope(nodes=topology.ancestors.get(node.id, known), known=known),
+            # A loop's condition is about what its round gave.
+            scope=Scope(nodes=before, known=known, item=bool(around) or spec.type == "loop"),
         )
         self._expressions += fields.expressions
         for fault in fields.faults:
@@ -286,7 +363,13 @@ class _Compiling:
             literal=marks.literal,
             secrets=marks.secrets,
             outputs=drawn.outputs,
-            reads=Reads(trigger=fields.reads.trigger, nodes=tuple(sorted(fields.reads.nodes))),
+            reads=Reads(
+                trigger=fields.reads.trigger,
+                item=fields.reads.item,
+                nodes=tuple(sorted(fields.reads.nodes)),
+            ),
+            inside=node.inside or "",
+            contains=spec.contains,
         )
 
 

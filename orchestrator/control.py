@@ -13,7 +13,7 @@ from msgspec import Raw, Struct
 
 from contracts.codec import encode
 from contracts.errors import Failure
-from contracts.limits import DELAY_SECONDS, NodeId, PortName, SignalName
+from contracts.limits import DELAY_SECONDS, ITEMS, ITEMS_PER_PAGE, NodeId, PortName, SignalName
 from contracts.payloads import Inline, Payload
 from contracts.plans import PlanNode
 
@@ -46,7 +46,21 @@ class Answered(Struct, frozen=True, kw_only=True):
     body: Payload
 
 
-Outcome: TypeAlias = Passed | Delayed | Listening | Answered
+class Fanned(Struct, frozen=True, kw_only=True):
+    """The nodes inside are done once for each of these items."""
+
+    count: int
+    pages: tuple[Payload, ...]
+    """`ITEMS_PER_PAGE` items in each but the last."""
+
+
+class Looped(Struct, frozen=True, kw_only=True):
+    """The nodes inside are done until the condition holds."""
+
+    input: Payload
+
+
+Outcome: TypeAlias = Passed | Delayed | Listening | Answered | Fanned | Looped
 
 
 class Given(Protocol):
@@ -158,6 +172,33 @@ def _pass_on(_config: Mapping[str, Any], given: Given, _at: datetime) -> Passed:
     return Passed(output=given.payload())
 
 
+def _map(config: Mapping[str, Any], _given: Given, _at: datetime) -> Fanned:
+    items = config["items"]
+    if not isinstance(items, list):
+        raise Unfit("/items", f"A map goes through a list; the expression gave {_kind(items)}.")
+    size = config.get("batch_size")
+    if size is not None:
+        items = [items[start : start + size] for start in range(0, len(items), size)]
+    if len(items) > ITEMS:
+        raise Unfit("/items", f"The list has {len(items)} items; a map has at most {ITEMS}.")
+    return Fanned(
+        count=len(items),
+        pages=tuple(
+            Inline(value=Raw(encode(items[start : start + ITEMS_PER_PAGE])))
+            for start in range(0, len(items), ITEMS_PER_PAGE)
+        ),
+    )
+
+
+def _loop(_config: Mapping[str, Any], given: Given, _at: datetime) -> Looped:
+    return Looped(input=given.payload())
+
+
+def goes_on(condition: object) -> bool:
+    """Whether a loop's condition asks for another round."""
+    return not _truth(condition, "/until")
+
+
 def _duration(value: object, field: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Unfit(field, f"A delay is a number of seconds; the expression gave {_kind(value)}.")
@@ -222,5 +263,7 @@ _PERFORM: Final[Mapping[str, Callable[[Mapping[str, Any], Given, datetime], Outc
     "wait.signal": _wait_signal,
     "stop": _stop,
     "noop": _pass_on,
+    "map": _map,
+    "loop": _loop,
     "respond": _respond,
 }

@@ -4,13 +4,13 @@ Rule that holds here: the state says what to do, a fact only where to look. So a
 when it is seen again, and a run that was parked is taken up by looking everywhere once.
 """
 
-from collections.abc import Iterable
+from collections import defaultdict
 from datetime import datetime, timedelta
-from heapq import heapify, heappop, heappush
-from typing import Final, Protocol
+from heapq import heappop, heappush
+from typing import Final
 
 from contracts.errors import Failure
-from contracts.limits import NodeId, PortName, StepPath
+from contracts.limits import PortName, StepPath
 from contracts.payloads import Payload
 from contracts.plans import PlanNode
 from contracts.runs import (
@@ -20,6 +20,9 @@ from contracts.runs import (
     Decision,
     DoubtResolved,
     Fact,
+    ItemsBegan,
+    ItemsOpened,
+    ItemsPaged,
     RunCompleted,
     RunReopened,
     RunResponded,
@@ -31,35 +34,41 @@ from contracts.runs import (
     StepReported,
     StepSkipped,
     StepSucceeded,
+    WaitDropped,
+    WaitEnded,
     WaitOpened,
 )
-from orchestrator.control import Answered, Delayed, Listening, Outcome, Passed
+from orchestrator.catalogue import ROUNDS
+from orchestrator.containers import (
+    all_over,
+    cleared,
+    closed,
+    continues,
+    next_items,
+    over,
+    page_over,
+    takes_failures,
+    turn_of,
+    turn_wait,
+    under_way,
+    waits_its_turn,
+)
+from orchestrator.control import Answered, Delayed, Fanned, Listening, Looped, Passed
+from orchestrator.evaluate import Evaluate
 from orchestrator.evolution import evolve
-from orchestrator.readiness import Graph, readiness
+from orchestrator.paths import (
+    ItemPath,
+    container_of,
+    item_of,
+    item_path,
+    node_of,
+    numbers,
+    within,
+)
+from orchestrator.readiness import Graph, every_step, readiness
 from orchestrator.retries import jitter, pause_before_retry
-from orchestrator.state import DONE, News, Run, node_of
+from orchestrator.state import DONE, Items, News, Run
 from orchestrator.stopping import stop, wind_down
-
-
-class Evaluate(Protocol):
-    """What the expressions of a node give in a run as it is now. A `Failure` is the step's, not the caller's."""
-
-    def config(self, run: Run, node: PlanNode) -> Payload | Failure:
-        """An action's configuration with every expression evaluated; secret references stay references."""
-        ...
-
-    def control(self, run: Run, node: PlanNode, at: datetime) -> Outcome | Failure:
-        """What a control node does with its input."""
-        ...
-
-    def passed_on(self, run: Run, node: PlanNode) -> Payload | Failure:
-        """What a node that only passes on gives to the next one."""
-        ...
-
-    def output(self, run: Run) -> Payload:
-        """The output of a run whose steps are done."""
-        ...
-
 
 _LOOK_EVERYWHERE: Final = (RunStarted, RunReopened, RunUnparked)
 
@@ -75,14 +84,16 @@ def decide(run: Run, graph: Graph | None, fact: Fact, at: datetime, evaluate: Ev
         missing = Failure(code="run.no_plan", message=f"Plan {run.plan} is not in the store.")
         return stop(run, tuple(run.steps), at, missing)
     turn = _Turn(run, graph, at, evaluate)
-    seeds = turn.settle_news()
+    turn.settle_news()
     if turn.run.phase == "stopping":
-        return turn.said + wind_down(turn.run, graph.order, at)
+        return turn.said + wind_down(turn.run, tuple(every_step(graph, turn.run)), at)
     if isinstance(fact, _LOOK_EVERYWHERE):
-        seeds = graph.order
-    turn.advance(seeds)
+        turn.look_everywhere()
+    elif isinstance(fact, WaitEnded) and (container := turn_of(fact)):
+        turn.look_at(container)
+    turn.advance()
     if _must_stop(turn.run):
-        return turn.said + stop(turn.run, graph.order, at)
+        return turn.said + stop(turn.run, tuple(every_step(graph, turn.run)), at)
     if _all_done(turn.run):
         turn.say(RunCompleted(output=evaluate.output(turn.run)))
     return turn.said
@@ -98,7 +109,7 @@ def _all_done(run: Run) -> bool:
 
 
 class _Turn:
-    """One decision being made: what was said so far, and the run as it is after it."""
+    """One decision being made: what was said so far, the run as it is after it, and where there is still to look."""
 
     def __init__(self, run: Run, graph: Graph, at: datetime, evaluate: Evaluate) -> None:
         self.run = run
@@ -106,6 +117,12 @@ class _Turn:
         self._graph = graph
         self._at = at
         self._evaluate = evaluate
+        self._steps: list[tuple[int, tuple[int, ...], StepPath]] = []
+        """Steps that may be able to begin, or never will: a heap, in topological order."""
+        self._containers: list[tuple[int, tuple[int, ...], StepPath]] = []
+        """Containers that may go on: a heap, the innermost first."""
+        self._touched: dict[StepPath, set[int]] = defaultdict(set)
+        """Their items that may be over."""
 
     def say(self, decision: Decision) -> None:
         self.run = evolve(self.run, decision, self._at)
@@ -113,14 +130,11 @@ class _Turn:
 
     # --- What was learnt about single steps ---------------------------------------------------
 
-    def settle_news(self) -> Iterable[NodeId]:
-        """Decide on what each step learnt; gives the nodes that follow those which are done by it."""
-        followers: list[NodeId] = []
+    def settle_news(self) -> None:
+        """Decide on what each step learnt, and look at what may follow from it."""
         for path, news in self.run.news.items():
             self._settle(path, news)
-            if self.run.step(path).status in DONE:
-                followers.extend(self._graph.followers[node_of(path)])
-        return followers
+            self._look_behind(path)
 
     def _settle(self, path: StepPath, news: News) -> None:
         node = self._graph.nodes[node_of(path)]
@@ -152,7 +166,7 @@ class _Turn:
         )
         if pause is None:
             self._fail(path, node, news.error)
-        elif self._stops:
+        elif self._stops_at(path):
             self.say(StepCancelled(step=path, node=node.id))
         elif pause == 0:
             self._attempt(path, node)
@@ -173,50 +187,97 @@ class _Turn:
             self._attempt(path, node)
 
     def _pass_on(self, path: StepPath, node: PlanNode, port: PortName) -> None:
-        if self._stops:
+        if self._stops_at(path):
             self.say(StepCancelled(step=path, node=node.id))
             return
-        output = self._evaluate.passed_on(self.run, node)
+        output = self._evaluate.passed_on(self.run, path, node)
         if isinstance(output, Failure):
             self._fail(path, node, output)
         else:
             self.say(StepSucceeded(step=path, node=node.id, ports=(port,), output=output))
 
+    # --- Where there is to look ---------------------------------------------------------------
+
+    def look_everywhere(self) -> None:
+        """At every node of the workflow and of each item that is not over."""
+        self._look_inside("")
+        for path, items in self.run.items.items():
+            self.look_at(path)
+            self._touched[path].update(items.open)
+            for number in items.open:
+                self._look_inside(item_path(path, number))
+
+    def look_at(self, container: StepPath) -> None:
+        heappush(self._containers, (-len(numbers(container)), numbers(container), container))
+
+    def _look_inside(self, item: ItemPath) -> None:
+        inside = self._graph.nodes[node_of(item).partition("[")[0]].id if item else ""
+        for node in self._graph.inside[inside]:
+            heappush(self._steps, self._graph.place(within(item, node)))
+
+    def _look_behind(self, path: StepPath) -> None:
+        """At what follows from a step that may be done."""
+        item = item_of(path)
+        if self.run.step(path).status in DONE:
+            for follower in self._graph.followers[node_of(path)]:
+                heappush(self._steps, self._graph.place(within(item, follower)))
+        self._look_around(path)
+
+    def _look_around(self, path: StepPath) -> None:
+        """At the item in which a step lies: it may be over."""
+        item = item_of(path)
+        if item:
+            container, number = container_of(item)
+            self._touched[container].add(number)
+            self.look_at(container)
+
     # --- What can go now ----------------------------------------------------------------------
 
-    def advance(self, seeds: Iterable[NodeId]) -> None:
-        """Begin every step that is ready, and skip what is never reached, in topological order."""
-        nodes = self._graph.nodes
-        ranks = [nodes[seed].order for seed in seeds]
-        heapify(ranks)
-        while ranks and not self._stops:
-            path = self._graph.order[heappop(ranks)]
-            if self.run.step(path).status != "pending":
-                continue
-            ready = readiness(self._graph, self.run, path)
-            if ready == "open":
-                continue
-            if ready == "dead":
-                self.say(StepSkipped(step=path, node=path))
+    def advance(self) -> None:
+        """Begin every step that is ready and skip what is never reached; then let containers go on, till nothing goes."""
+        while not self._stops:
+            if self._steps:
+                self._consider(heappop(self._steps)[2])
+            elif self._containers:
+                self._go_on(heappop(self._containers)[2])
             else:
-                self._begin(path, nodes[path])
-            if self.run.step(path).status in DONE:
-                for follower in self._graph.followers[path]:
-                    heappush(ranks, nodes[follower].order)
+                return
+
+    def _consider(self, path: StepPath) -> None:
+        if self.run.step(path).status != "pending" or closed(self.run, self._graph, path):
+            return
+        node = self._graph.nodes[node_of(path)]
+        ready = readiness(self._graph, self.run, path)
+        if ready == "open":
+            return
+        if ready == "dead":
+            self.say(StepSkipped(step=path, node=node.id))
+        else:
+            self._begin(path, node)
+        if self.run.step(path).status in DONE:
+            self._look_behind(path)
 
     def _begin(self, path: StepPath, node: PlanNode) -> None:
         if node.place == "executor":
             self._attempt(path, node)
             return
-        match self._evaluate.control(self.run, node, self._at):
+        match self._evaluate.control(self.run, path, node, self._at):
             case Passed() as passed:
-                self.say(StepSucceeded(step=path, node=path, ports=passed.ports, output=passed.output))
+                self.say(StepSucceeded(step=path, node=node.id, ports=passed.ports, output=passed.output))
             case Delayed() as delayed:
                 self.say(WaitOpened(wait=f"delay:{path}", kind="delay", due=delayed.due, step=path))
             case Listening() as listening:
                 self._listen(path, node, listening)
             case Answered() as answer:
-                self._respond(path, answer)
+                self._respond(path, node, answer)
+            case Fanned() as fanned:
+                self.say(ItemsOpened(step=path, node=node.id, count=fanned.count))
+                for page in fanned.pages:
+                    self.say(ItemsPaged(step=path, items=page))
+                self.look_at(path)
+            case Looped() as looped:
+                self.say(ItemsOpened(step=path, node=node.id, input=looped.input))
+                self.look_at(path)
             case Failure() as error:
                 self._fail(path, node, error)
 
@@ -227,19 +288,19 @@ class _Turn:
         if said is not None:  # Before anything waited for it.
             self._settle(path, said)
 
-    def _respond(self, path: StepPath, answer: Answered) -> None:
+    def _respond(self, path: StepPath, node: PlanNode, answer: Answered) -> None:
         """The first answer counts, for ever; a later respond node passes its body on and answers nobody."""
         if self.run.responded is not None:
-            self.say(StepSucceeded(step=path, node=path, output=answer.body))
+            self.say(StepSucceeded(step=path, node=node.id, output=answer.body))
             return
         self.say(RunResponded(step=path, status=answer.status, headers=answer.headers, body=answer.body))
-        self.say(StepSucceeded(step=path, node=path))
+        self.say(StepSucceeded(step=path, node=node.id))
 
     def _attempt(self, path: StepPath, node: PlanNode) -> None:
-        if self._stops:
+        if self._stops_at(path):
             self.say(StepCancelled(step=path, node=node.id))
             return
-        config = self._evaluate.config(self.run, node)
+        config = self._evaluate.config(self.run, path, node)
         if isinstance(config, Failure):
             self._fail(path, node, config)
             return
@@ -258,7 +319,92 @@ class _Turn:
         )
 
     def _fail(self, path: StepPath, node: PlanNode, error: Failure) -> None:
-        self.say(StepFailed(step=path, node=node.id, error=error, handled=node.id in self._graph.handled))
+        """The step has failed for good, and with it what is around it, until something takes the failure."""
+        shut = closed(self.run, self._graph, path)
+        handled = node.id in self._graph.handled
+        self.say(StepFailed(step=path, node=node.id, error=error, handled=handled))
+        item = item_of(path)
+        if handled or shut or not item or self._stops:
+            return
+        container = container_of(item)[0]
+        if not takes_failures(self._graph, container):
+            self._fail(container, self._graph.nodes[node_of(container)], error)
+            self._look_behind(container)
+
+    # --- Maps and loops -----------------------------------------------------------------------
+
+    def _go_on(self, container: StepPath) -> None:
+        """End the items that are over; then begin the next, or end the container."""
+        for number in sorted(self._touched.pop(container, ())):
+            self._end_item(container, number)
+        items, node = self.run.items.get(container), self._graph.nodes[node_of(container)]
+        if items is None:
+            return
+        if self.run.step(container).status != "running" or closed(self.run, self._graph, container):
+            self._look_around(container)  # What closes it may be over now.
+        elif items.failure is not None and not continues(node):
+            self._end_failed(container, node, items.failure)
+        elif waits_its_turn(self.run, container):
+            return
+        elif items.count is None:
+            self._next_round(container, node, items)
+        elif all_over(items):
+            self._end(container, node, self._evaluate.gathered(self.run, container, node))
+        else:
+            self._begin_items(container)
+
+    def _end_item(self, container: StepPath, number: int) -> None:
+        ended = over(self.run, self._graph, item_path(container, number), self._evaluate)
+        for decision in ended:
+            self.say(decision)
+        for decision in page_over(self.run, container, number, self._evaluate) if ended else ():
+            self.say(decision)
+
+    def _begin_items(self, container: StepPath) -> None:
+        begins = next_items(self.run, self._graph, container, len(self.said), self._at)
+        if begins is None:
+            return
+        self.say(begins)
+        if isinstance(begins, ItemsBegan):
+            for number in range(begins.first, begins.first + begins.count):
+                self._look_inside(item_path(container, number))
+            self.look_at(container)
+
+    def _next_round(self, container: StepPath, node: PlanNode, items: Items) -> None:
+        if items.open:
+            return
+        goes_on = self._evaluate.goes_on(self.run, container, node) if items.begun else True
+        most = node.config.get("most_rounds", ROUNDS)
+        if goes_on is True and items.begun >= most:
+            goes_on = Failure(
+                code="loop.exhausted", message=f"After {most} rounds the condition still did not hold."
+            )
+        if goes_on is True:
+            self._begin_items(container)
+        else:
+            self._end(container, node, items.last if goes_on is False else goes_on)
+
+    def _end(self, container: StepPath, node: PlanNode, output: Payload | Failure) -> None:
+        if isinstance(output, Failure):
+            self._fail(container, node, output)
+        else:
+            self.say(StepSucceeded(step=container, node=node.id, output=output))
+        self._look_behind(container)
+
+    def _end_failed(self, container: StepPath, node: PlanNode, error: Failure) -> None:
+        """Its error path takes over, once every attempt inside has said how it ended."""
+        inside = f"{container}["
+        if under_way(self.run, inside):
+            return
+        for decision in cleared(self.run, inside):
+            self.say(decision)
+        if waits_its_turn(self.run, container):
+            self.say(WaitDropped(wait=turn_wait(container)))
+        self._fail(container, node, error)
+        self._look_behind(container)
+
+    def _stops_at(self, path: StepPath) -> bool:
+        return self._stops or closed(self.run, self._graph, path)
 
     @property
     def _stops(self) -> bool:

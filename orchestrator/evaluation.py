@@ -30,14 +30,27 @@ from chassis.expressions import (
 )
 from contracts.codec import encode
 from contracts.errors import Failure
-from contracts.limits import NodeId
+from contracts.limits import NodeId, StepPath
 from contracts.payloads import Inline, Payload
 from contracts.plans import Plan, PlanNode
-from orchestrator.control import Outcome, perform
-from orchestrator.inputs import Incoming, NotReady, Unreadable, Values, run_output
-from orchestrator.readiness import Graph
+from orchestrator.control import Outcome, Unfit, goes_on, perform
+from orchestrator.inputs import (
+    Incoming,
+    NotReady,
+    Unreadable,
+    Values,
+    item_output,
+    item_value,
+    map_output,
+    page_output,
+)
+from orchestrator.paths import WHOLE, ItemPath, container_of, item_of, item_path, within
+from orchestrator.readiness import Graph, seen_from
 from orchestrator.state import Run
 
+_TRIGGER: Final = "@trigger"
+_ITEM: Final = "@item"
+"""Beside the outputs of nodes, whose ids have no such letter."""
 _MESSAGE: Final = 2_000
 _POINTER: Final = 1_000
 _POSITION: Final = 100_000
@@ -68,7 +81,7 @@ class _Node(Struct, frozen=True, eq=False):
 
     whole: CompiledConfig
     cases: tuple[CompiledConfig, ...] = ()
-    """A switch's conditions one by one: behind the first that holds, none is evaluated."""
+    """A switch's conditions one by one: behind the first that holds, none is evaluated. Or the condition of a loop."""
     constant: Any = None
     """The configuration, when it has no expressions."""
     encoded: Inline | None = None
@@ -77,6 +90,9 @@ class _Node(Struct, frozen=True, eq=False):
 
 def _compiled(node: PlanNode, language: Language) -> _Node:
     form = Form(conditions=node.conditions, literal=node.literal)
+    if node.type == "loop":
+        condition = compile_condition(node.config["until"], language, node=node.id, field="/until")
+        return _Node(compile_config({}, language, node=node.id), (condition,))
     if node.type == "switch":
         cases = tuple(
             compile_condition(case["when"], language, node=node.id, field=f"/cases/{number}/when")
@@ -99,72 +115,102 @@ class Evaluation:
         self._answers = answers
         self._decoded: dict[int, tuple[Payload, Value]] = {}
 
-    def config(self, run: Run, node: PlanNode) -> Payload | Failure:
+    def config(self, run: Run, path: StepPath, node: PlanNode) -> Payload | Failure:
         compiled = self._compiled.node(node)
         if compiled.encoded is not None:
             return compiled.encoded
         try:
-            return Inline(value=Raw(encode(self._evaluated(compiled.whole, run))))
+            return Inline(value=Raw(encode(self._evaluated(compiled.whole, run, path))))
         except _FAILURES as error:
             return _failure(error, node)
 
-    def control(self, run: Run, node: PlanNode, at: datetime) -> Outcome | Failure:
+    def control(self, run: Run, path: StepPath, node: PlanNode, at: datetime) -> Outcome | Failure:
         try:
-            return perform(node, self._control_config(run, node), self._incoming(run, node), at)
+            return perform(node, self._control_config(run, path, node), self._incoming(run, path), at)
         except _FAILURES as error:
             return _failure(error, node)
 
-    def passed_on(self, run: Run, node: PlanNode) -> Payload | Failure:
+    def passed_on(self, run: Run, path: StepPath, node: PlanNode) -> Payload | Failure:
         try:
-            return self._incoming(run, node).payload()
+            return self._incoming(run, path).payload()
+        except _FAILURES as error:
+            return _failure(error, node)
+
+    def goes_on(self, run: Run, path: StepPath, node: PlanNode) -> bool | Failure:
+        (condition,) = self._compiled.node(node).cases
+        round_over = item_path(path, run.items[path].begun - 1)
+        try:
+            return goes_on(self._evaluated(condition, run, within(round_over, node.id)))
+        except Unfit as unfit:
+            return Failure(code="expression", message=str(unfit), node=node.id, field=unfit.field)
+        except _FAILURES as error:
+            return _failure(error, node)
+
+    def came_of(self, run: Run, item: ItemPath) -> Payload:
+        return item_output(self._compiled.graph, run, item)
+
+    def page(self, run: Run, path: StepPath, page: int) -> Payload:
+        return page_output(run.items[path], page)
+
+    def gathered(self, run: Run, path: StepPath, node: PlanNode) -> Payload | Failure:
+        try:
+            return map_output(run.items[path], self._values)
         except _FAILURES as error:
             return _failure(error, node)
 
     def output(self, run: Run) -> Payload:
-        return run_output(self._compiled.graph, run)
+        return self.came_of(run, WHOLE)
 
-    def _incoming(self, run: Run, node: PlanNode) -> Incoming:
-        return Incoming(self._compiled.graph, run, node, self._values)
+    def _incoming(self, run: Run, path: StepPath) -> Incoming:
+        return Incoming(self._compiled.graph, run, path, self._values)
 
-    def _control_config(self, run: Run, node: PlanNode) -> Mapping[str, Any]:
+    def _control_config(self, run: Run, path: StepPath, node: PlanNode) -> Mapping[str, Any]:
         compiled = self._compiled.node(node)
+        if node.type == "loop":
+            return node.config
         if not compiled.cases:
-            config: dict[str, Any] = compiled.constant or self._evaluated(compiled.whole, run)
+            config: dict[str, Any] = compiled.constant or self._evaluated(compiled.whole, run, path)
             return config
         cases: list[dict[str, Any]] = []
         for case, condition in zip(node.config["cases"], compiled.cases, strict=True):
-            cases.append({"name": case["name"], "when": self._evaluated(condition, run)})
+            cases.append({"name": case["name"], "when": self._evaluated(condition, run, path)})
             if cases[-1]["when"] is True:
                 break
         return {"cases": cases}
 
-    def _evaluated(self, config: CompiledConfig, run: Run) -> Any:
+    def _evaluated(self, config: CompiledConfig, run: Run, path: StepPath) -> Any:
         if config.faults:
             raise _Faulty(config.faults[0])
         try:
-            return config.evaluate(self._context(run, config.reads), self._answers)
+            return config.evaluate(self._context(run, path, config.reads), self._answers)
         except Apart as apart:
             raise NotReady(jobs=apart.jobs) from None
 
     # --- The values that expressions read -----------------------------------------------------
 
-    def _context(self, run: Run, reads: Reads) -> Context:
+    def _context(self, run: Run, path: StepPath, reads: Reads) -> Context:
         """Exactly what is read, so that nothing is fetched or decoded in vain."""
-        plan = self._compiled.graph.plan
-        outputs = {name: run.step(name).output for name in sorted(reads.nodes)}
-        payloads = {name: output for name, output in outputs.items() if output is not None}
-        values = self._decodable({**payloads, "": run.input} if reads.trigger else payloads)
+        graph, item = self._compiled.graph, item_of(path)
+        steps = {name: run.step(seen_from(graph, path, name)) for name in sorted(reads.nodes)}
+        payloads = {name: step.output for name, step in steps.items() if step.output is not None}
+        if reads.trigger:
+            payloads[_TRIGGER] = run.input
+        if reads.item:
+            payloads[_ITEM] = item_value(run, item, self._values)
+        values = self._decodable(payloads)
         return Context.from_roots(
-            trigger=values.get("", MISSING),
+            trigger=values[_TRIGGER] if reads.trigger else MISSING,
+            item=values[_ITEM] if reads.item else MISSING,
+            index=container_of(item)[1] if reads.item else MISSING,
             run=_about(run) if reads.run else MISSING,
-            vars={**run.org_vars, **plan.vars} if reads.vars else MISSING,
+            vars={**run.org_vars, **graph.plan.vars} if reads.vars else MISSING,
             steps={
                 name: Settled(
                     output=values.get(name, MISSING),
-                    status=run.step(name).status,
-                    error=msgspec.to_builtins(run.step(name).error),
+                    status=step.status,
+                    error=msgspec.to_builtins(step.error),
                 )
-                for name in outputs
+                for name, step in steps.items()
             },
         )
 

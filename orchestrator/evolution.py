@@ -22,6 +22,12 @@ from contracts.runs import (
     CancelRequested,
     DeadlinePassed,
     DoubtResolved,
+    ItemDone,
+    ItemFailed,
+    ItemsBegan,
+    ItemsKept,
+    ItemsOpened,
+    ItemsPaged,
     RunCancelled,
     RunCompleted,
     RunEvent,
@@ -43,7 +49,9 @@ from contracts.runs import (
     WaitEnded,
     WaitOpened,
 )
-from orchestrator.state import ERROR_PORT, RUN_STATUSES, STEP_STATUSES, Phase, Run, Step
+from orchestrator import remembered
+from orchestrator.paths import item_of, item_path, within
+from orchestrator.state import ERROR_PORT, RUN_STATUSES, STEP_STATUSES, Items, Phase, Result, Run, Step
 
 
 def evolve(run: Run, event: RunEvent, at: datetime) -> Run:
@@ -204,7 +212,9 @@ def _reopened(run: Run, event: RunReopened, at: datetime) -> Changes:
     steps, doubts = dict(run.steps), dict[StepPath, int]()
     for path in event.steps:
         step = run.step(path)
-        if step.repeat == "no" and step.effect in ("possible", "done"):
+        if path in run.items:
+            steps[path] = structs.replace(step, status="running", error=None)
+        elif step.repeat == "no" and step.effect in ("possible", "done"):
             steps[path] = structs.replace(step, status="in_doubt", effect=None)
             doubts[path] = step.attempt
         else:
@@ -213,6 +223,7 @@ def _reopened(run: Run, event: RunReopened, at: datetime) -> Changes:
     return {
         "steps": steps,
         "doubts": doubts,
+        "items": {path: remembered.reopened(items) for path, items in run.items.items()},
         "opening": run.opening + 1,
         "opened_at": at,
         "deadline": at + spent if spent else None,
@@ -253,14 +264,23 @@ def _scheduled(run: Run, event: AttemptScheduled, _at: datetime) -> Changes:
 
 def _succeeded(run: Run, event: StepSucceeded, _at: datetime) -> Changes:
     output = run.step(event.step).output if event.output is None else event.output
-    return _to(run, event.step, event, ports=event.ports, output=output, error=None)
+    changes = _to(run, event.step, event, ports=event.ports, output=output, error=None)
+    return changes | {"items": _without(run.items, event.step)} if changes else {}
 
 
 def _failed(run: Run, event: StepFailed, _at: datetime) -> Changes:
     ports = (ERROR_PORT,) if event.handled else ()
-    changes = _to(run, event.step, event, ports=ports, error=event.error, output=None)
-    if changes and not event.handled and run.failed is None:
-        changes["failed"] = event.step
+    path = event.step
+    changes = _to(run, path, event, ports=ports, error=event.error, output=None)
+    if not changes:
+        return {}
+    if event.handled and path in run.items:
+        changes["items"] = _without(run.items, path)
+        changes["steps"] = remembered.without_steps(changes["steps"], f"{path}[")
+    if not event.handled and item_of(path):
+        changes["items"] = remembered.failing(run.items, item_of(path), event.error)
+    elif not event.handled and run.failed is None:
+        changes["failed"] = path
     return changes
 
 
@@ -275,6 +295,43 @@ def _cancelled(run: Run, event: StepCancelled, _at: datetime) -> Changes:
     if path in run.doubts:
         return _to(run, path, event, effect="possible", detail="The attempt was in doubt.")
     return _to(run, path, event)
+
+
+def _items_opened(run: Run, event: ItemsOpened, _at: datetime) -> Changes:
+    changes = _to(run, event.step, event)
+    opened = Items(count=event.count, last=event.input or NULL)
+    return changes | {"items": {**run.items, event.step: opened}} if changes else {}
+
+
+def _items_paged(run: Run, event: ItemsPaged, _at: datetime) -> Changes:
+    return {"items": remembered.paged(run.items, event)}
+
+
+def _items_began(run: Run, event: ItemsBegan, _at: datetime) -> Changes:
+    return {"items": remembered.began(run.items, event)}
+
+
+def _item_done(run: Run, event: ItemDone, _at: datetime) -> Changes:
+    item = item_path(event.step, event.item)
+    leaf = run.step(within(item, event.leaf)).output if event.leaf else None
+    return _item_over(run, event, event.output or leaf or NULL)
+
+
+def _item_failed(run: Run, event: ItemFailed, _at: datetime) -> Changes:
+    return _item_over(run, event, event.error)
+
+
+def _item_over(run: Run, event: ItemDone | ItemFailed, result: Result) -> Changes:
+    inner = f"{item_path(event.step, event.item)}."
+    over = remembered.over(run.items, event, result)
+    return {
+        "steps": remembered.without_steps(run.steps, inner),
+        "items": {path: items for path, items in over.items() if not path.startswith(inner)},
+    }
+
+
+def _items_kept(run: Run, event: ItemsKept, _at: datetime) -> Changes:
+    return {"items": remembered.kept(run.items, event)}
 
 
 def _wait_opened(run: Run, event: WaitOpened, _at: datetime) -> Changes:
@@ -336,6 +393,12 @@ FOLDS: Final[Mapping[type, Callable[[Run, Any, datetime], Changes]]] = {
     StepFailed: _failed,
     StepSkipped: _skipped,
     StepCancelled: _cancelled,
+    ItemsOpened: _items_opened,
+    ItemsPaged: _items_paged,
+    ItemsBegan: _items_began,
+    ItemDone: _item_done,
+    ItemFailed: _item_failed,
+    ItemsKept: _items_kept,
     WaitOpened: _wait_opened,
     WaitDropped: _wait_dropped,
     RunResponded: _responded,

@@ -22,6 +22,11 @@ from contracts.runs import (
     AttemptScheduled,
     Decision,
     Fact,
+    ItemDone,
+    ItemsBegan,
+    ItemsKept,
+    ItemsOpened,
+    ItemsPaged,
     RunCompleted,
     RunEvent,
     RunResponded,
@@ -29,9 +34,12 @@ from contracts.runs import (
     StepSucceeded,
     WaitOpened,
 )
-from orchestrator.control import Answered, Delayed, Listening, Outcome, Passed
-from orchestrator.decisions import Evaluate, decide
+from orchestrator.containers import turn_wait
+from orchestrator.control import Answered, Delayed, Fanned, Listening, Looped, Outcome, Passed
+from orchestrator.decisions import decide
+from orchestrator.evaluate import Evaluate
 from orchestrator.evolution import evolve
+from orchestrator.paths import ItemPath, container_of
 from orchestrator.readiness import Graph
 from orchestrator.state import Run
 
@@ -71,32 +79,67 @@ class Recorded:
     def __init__(self, decisions: Sequence[Decision]) -> None:
         self._decisions = decisions
 
-    def config(self, _run: Run, node: PlanNode) -> Payload | Failure:
-        scheduled = self._said(AttemptScheduled, node.id)
-        return scheduled.config if scheduled is not None else self._failure(node.id) or NULL
+    def config(self, _run: Run, path: StepPath, _node: PlanNode) -> Payload | Failure:
+        scheduled = self._said(AttemptScheduled, path)
+        return scheduled.config if scheduled is not None else self._failure(path) or NULL
 
-    def control(self, _run: Run, node: PlanNode, _at: datetime) -> Outcome | Failure:
-        answer = self._said(RunResponded, node.id)
+    def control(self, _run: Run, path: StepPath, node: PlanNode, _at: datetime) -> Outcome | Failure:
+        opened = self._said(ItemsOpened, path)
+        if opened is not None:
+            return self._contained(opened)
+        answer = self._said(RunResponded, path)
         if answer is not None:
             return Answered(status=answer.status, headers=answer.headers, body=answer.body)
-        wait = self._said(WaitOpened, node.id)
-        if node.type == "wait.signal" and self._said(StepFailed, node.id) is None:
+        wait = self._said(WaitOpened, path)
+        if node.type == "wait.signal" and self._said(StepFailed, path) is None:
             # Also where no wait stands: what was said before it would hide that it was taken out.
             return Listening(signal=node.config["signal"], due=wait.due if wait is not None else None)
         if wait is not None and wait.due is not None:
             return Delayed(due=wait.due)
-        done = self._said(StepSucceeded, node.id)
+        done = self._said(StepSucceeded, path)
         if done is not None:
             return Passed(output=done.output or NULL, ports=done.ports)
-        return self._failure(node.id) or Passed(output=NULL)
+        return self._failure(path) or Passed(output=NULL)
 
-    def passed_on(self, _run: Run, node: PlanNode) -> Payload | Failure:
-        done = self._said(StepSucceeded, node.id)
-        return (done.output if done is not None else self._failure(node.id)) or NULL
+    def passed_on(self, _run: Run, path: StepPath, _node: PlanNode) -> Payload | Failure:
+        done = self._said(StepSucceeded, path)
+        return (done.output if done is not None else self._failure(path)) or NULL
+
+    def goes_on(self, run: Run, path: StepPath, _node: PlanNode) -> bool | Failure:
+        begun = run.items[path].begun
+        for event in self._decisions:
+            match event:
+                case ItemsBegan(step=step, first=first) if (step, first) == (path, begun):
+                    return True
+                case WaitOpened(wait=wait) if wait == turn_wait(path):
+                    return True
+        return self._failure(path) or False
+
+    def came_of(self, _run: Run, item: ItemPath) -> Payload:
+        place = container_of(item)
+        done = (event for event in self._decisions if isinstance(event, ItemDone))
+        return next((each.output for each in done if (each.step, each.item) == place), None) or NULL
+
+    def page(self, _run: Run, path: StepPath, page: int) -> Payload:
+        kept = (event for event in self._decisions if isinstance(event, ItemsKept))
+        return next((each.results for each in kept if (each.step, each.page) == (path, page)), NULL)
+
+    def gathered(self, run: Run, path: StepPath, node: PlanNode) -> Payload | Failure:
+        return self.passed_on(run, path, node)
 
     def output(self, _run: Run) -> Payload:
         completed = (event.output for event in self._decisions if isinstance(event, RunCompleted))
         return next(completed, NULL)
+
+    def _contained(self, opened: ItemsOpened) -> Outcome:
+        if opened.count is None:
+            return Looped(input=opened.input or NULL)
+        pages = tuple(
+            event.items
+            for event in self._decisions
+            if isinstance(event, ItemsPaged) and event.step == opened.step
+        )
+        return Fanned(count=opened.count, pages=pages)
 
     def _said(self, kind: type[D], path: StepPath) -> D | None:
         found = (

@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 
 from chassis.ports import Blobs
 from contracts.errors import Failure
-from contracts.limits import COMMIT_BYTES, INLINE_BYTES
+from contracts.limits import COMMIT_BYTES, EVENTS_PER_TURN, INLINE_BYTES
 from contracts.messages import Message, RetryRun, StartRun, UnparkRun
 from contracts.payloads import Inline
 from contracts.runs import RunEvent, RunParked
@@ -65,17 +65,23 @@ class Judge:
         self._release = release
 
     def judge(self, known: Known, letters: Sequence[Letter], now: datetime) -> Proposed:
-        """All letters of a run in one commit, in the order in which they came. Raises `NotReady` or `Stumbled`."""
+        """As many letters of a run as one commit has room for, in the order in which they came: `Proposed.letters`.
+
+        Raises `NotReady` or `Stumbled`.
+        """
         at = _not_before(known, now)
         run, events, verdicts = known.run, list[RunEvent](), list[Verdict]()
         cause: Message | None = None
         for letter in letters:
+            if len(events) >= EVENTS_PER_TURN:
+                break
             considered = self._consider(known, run, letter, at)
             run = considered.run
             events += considered.events
             verdicts.append(Verdict(changed=bool(considered.events), refused=considered.refused))
             if events and cause is None:
                 cause = letter.message
+        letters = letters[: len(verdicts)]
         if cause is None:
             return Proposed(before=known, after=known, letters=letters, verdicts=verdicts)
         proposed = Proposed(

@@ -1,11 +1,13 @@
 """Which steps can go now: an edge is open, taken or dead, and a step waits for its edges."""
 
+from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from contracts.limits import NodeId
+from contracts.limits import NodeId, StepPath
 from contracts.plans import Plan, PlanEdge, PlanNode
+from orchestrator.paths import item_of, node_of, numbers, within
 from orchestrator.state import DONE, ERROR_PORT, Run
 
 Readiness: TypeAlias = Literal["ready", "open", "dead"]
@@ -16,14 +18,15 @@ class Graph(Struct, frozen=True, kw_only=True, eq=False):
 
     plan: Plan
     nodes: dict[NodeId, PlanNode]
-    order: tuple[NodeId, ...]
-    """Topological: a node stands behind every node that leads to it."""
+    inside: dict[NodeId, tuple[NodeId, ...]]
+    """The nodes of each container, topological: a node stands behind every node that leads to it. Those of the
+    workflow itself stand under the empty name."""
     incoming: dict[NodeId, tuple[PlanEdge, ...]]
     followers: dict[NodeId, tuple[NodeId, ...]]
     handled: frozenset[NodeId]
     """Nodes whose failure has an error path."""
-    leaves: tuple[NodeId, ...]
-    """Nodes from which no edge leaves: their outputs are the run's."""
+    leaves: dict[NodeId, tuple[NodeId, ...]]
+    """Of each container, the nodes from which no edge leaves: their outputs are the item's, or the run's."""
 
     @staticmethod
     def of(plan: Plan) -> "Graph":
@@ -32,29 +35,51 @@ class Graph(Struct, frozen=True, kw_only=True, eq=False):
         for edge in plan.edges:
             incoming[edge.target].append(edge)
             followers[edge.source][edge.target] = None
-        order = sorted(plan.nodes, key=lambda node: node.order)
+        containers = ["", *(node.id for node in plan.nodes if node.contains)]
+        inside: dict[NodeId, list[NodeId]] = {container: [] for container in containers}
+        for node in sorted(plan.nodes, key=lambda node: node.order):
+            inside[node.inside].append(node.id)
         return Graph(
             plan=plan,
             nodes={node.id: node for node in plan.nodes},
-            order=tuple(node.id for node in order),
+            inside={container: tuple(nodes) for container, nodes in inside.items()},
             incoming={target: tuple(edges) for target, edges in incoming.items()},
             followers={source: tuple(targets) for source, targets in followers.items()},
             handled=frozenset(edge.source for edge in plan.edges if edge.port == ERROR_PORT),
-            leaves=tuple(node.id for node in order if not followers[node.id]),
+            leaves={
+                container: tuple(node for node in nodes if not followers[node])
+                for container, nodes in inside.items()
+            },
         )
 
+    @property
+    def order(self) -> tuple[NodeId, ...]:
+        """The workflow's own nodes, topological."""
+        return self.inside[""]
 
-def readiness(graph: Graph, run: Run, node: NodeId) -> Readiness:
+    def place(self, path: StepPath) -> tuple[int, tuple[int, ...], StepPath]:
+        """Sorts steps: a node's behind those that lead to it, and in the order of their items."""
+        return self.nodes[node_of(path)].order, numbers(path), path
+
+
+def every_step(graph: Graph, run: Run) -> Iterator[StepPath]:
+    """The steps in items to which something happened, then the workflow's own, each group in its order."""
+    yield from sorted((path for path in run.steps if item_of(path)), key=graph.place)
+    yield from graph.order
+
+
+def readiness(graph: Graph, run: Run, path: StepPath) -> Readiness:
     """Whether a pending step can begin, must wait, or is never reached.
 
     Join `all`: no edge is open and one is taken. Join `any`: one is taken. No edges: a start node, ready at once.
     """
+    node, item = node_of(path), item_of(path)
     edges = graph.incoming[node]
     if not edges:
         return "ready"
     some_open = some_taken = False
     for edge in edges:
-        step = run.steps.get(edge.source)
+        step = run.steps.get(within(item, edge.source))
         if step is None or step.status not in DONE:
             some_open = True
         elif edge.port in step.ports:
@@ -64,11 +89,22 @@ def readiness(graph: Graph, run: Run, node: NodeId) -> Readiness:
     return "open" if some_open else "dead"
 
 
-def taken_from(graph: Graph, run: Run, node: NodeId) -> tuple[NodeId, ...]:
-    """The nodes from which a taken edge leads here, in topological order."""
+def taken_from(graph: Graph, run: Run, path: StepPath) -> tuple[StepPath, ...]:
+    """The steps from which a taken edge leads here, in topological order."""
+    item = item_of(path)
     sources = {
-        edge.source
-        for edge in graph.incoming[node]
-        if (step := run.steps.get(edge.source)) and step.status in DONE and edge.port in step.ports
+        source
+        for edge in graph.incoming[node_of(path)]
+        if (step := run.steps.get(source := within(item, edge.source)))
+        and step.status in DONE
+        and edge.port in step.ports
     }
-    return tuple(sorted(sources, key=lambda source: graph.nodes[source].order))
+    return tuple(sorted(sources, key=graph.place))
+
+
+def seen_from(graph: Graph, path: StepPath, node: NodeId) -> StepPath:
+    """The step of another node that a step's expressions mean: in its own item, or in one around it."""
+    container, item = graph.nodes[node].inside, item_of(path)
+    while item and node_of(item).partition("[")[0] != container:
+        item = item_of(item)
+    return within(item, node)

@@ -39,6 +39,14 @@ in the same commit, control nodes included, so a run of light nodes is one commi
 its port `error` alone when an edge leaves by it; otherwise the run fails. A run is completed when nothing is under way,
 nothing waits and nothing is in doubt.
 
+Maps and loops
+--------------
+
+A container's nodes are done once for each of its items, as if each were a small run: an item in which nothing is under way is
+over. Its steps are paths like `each[3].fetch`; `orchestrator/containers.py` says when an item is over, what closes one and
+which begin next. Only items that are not over are remembered step by step; results are kept by the page. A turn that would
+say too much ends with a wait of kind `turn`, and goes on in the next commit.
+
 How a run stops
 ---------------
 
@@ -58,7 +66,8 @@ The transitions are data: `RUN_STATUSES` and `STEP_STATUSES` in `orchestrator/st
 """
 
 from orchestrator.acceptance import RULES, Refusal, accept
-from orchestrator.decisions import Evaluate, decide
+from orchestrator.decisions import decide
+from orchestrator.evaluate import Evaluate
 from orchestrator.evolution import evolve
 from orchestrator.readiness import Graph
 from orchestrator.state import RUN_STATUSES, STEP_STATUSES, Phase, Run, Step

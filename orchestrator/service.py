@@ -283,7 +283,13 @@ class Orchestrator:
             self._stumble(run_id, letters, stumbled)
             return None
         self._sources.release(run_id)
+        self._leave(run_id, letters[len(judged.letters) :])
         return judged
+
+    def _leave(self, run_id: str, letters: list[Letter]) -> None:
+        """One commit had no room for these: they are first in the next."""
+        if letters:
+            self._ready[run_id] = letters + self._ready.pop(run_id, [])
 
     def _parked(self, known: Known, letters: list[Letter], now: datetime, reason: str) -> Proposed | None:
         """The run waits for a person; what was told is recorded by it, so that no executor's work is lost."""

@@ -11,7 +11,7 @@ from msgspec import structs
 from chassis.expressions.jobs import Answer, Answers, Job, Undone, Worker
 from chassis.ports import Blobs, Log, Stored
 from contracts.codec import Decoder, decode_envelope
-from contracts.limits import PREFETCH_BYTES
+from contracts.limits import PAGE_BYTES
 from contracts.messages import StartRun
 from contracts.payloads import Blob
 from contracts.plans import Plan
@@ -212,6 +212,6 @@ class Sources:
 
     async def _value(self, blob: Blob) -> bytes | None:
         try:
-            return await self.blobs.get(blob) if blob.size <= PREFETCH_BYTES else None
+            return await self.blobs.get(blob) if blob.size <= PAGE_BYTES else None
         except KeyError:
             return None

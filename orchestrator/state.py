@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 from msgspec import Struct
 
 from contracts.errors import Failure
-from contracts.limits import NodeId, PortName, Sha256, SignalKey, StepPath
+from contracts.limits import PortName, Sha256, SignalKey, StepPath
 from contracts.nodes import Repeat
 from contracts.payloads import NULL, Payload
 from contracts.runs import (
@@ -21,6 +21,7 @@ from contracts.runs import (
     CancelRequested,
     Cause,
     DoubtResolved,
+    ItemsOpened,
     Parent,
     RunCancelled,
     RunCompleted,
@@ -62,7 +63,7 @@ RUN_STATUSES: Final[Mapping[type, Mapping[Phase, Phase]]] = {
 
 
 def _from_every(after: StepStatus) -> Mapping[StepStatus, StepStatus]:
-    return {"pending": after, "scheduled": after, "waiting": after, "in_doubt": after}
+    return dict.fromkeys(("pending", "scheduled", "waiting", "running", "in_doubt"), after)
 
 
 STEP_STATUSES: Final[Mapping[type, Mapping[StepStatus, StepStatus]]] = {
@@ -75,11 +76,13 @@ STEP_STATUSES: Final[Mapping[type, Mapping[StepStatus, StepStatus]]] = {
     AttemptDoubted: {"scheduled": "in_doubt"},
     # From `in_doubt` when the doubtful attempt turns out to have failed and is made again after a pause.
     WaitOpened: {"pending": "waiting", "scheduled": "waiting", "in_doubt": "waiting"},
+    ItemsOpened: {"pending": "running"},
     StepSucceeded: _from_every("succeeded"),
     StepFailed: _from_every("failed"),
     StepSkipped: {"pending": "skipped"},
     StepCancelled: _from_every("cancelled"),
-    # `in_doubt` again when the last attempt may have touched the world and must not be repeated blindly.
+    # `in_doubt` again when the last attempt may have touched the world and must not be repeated blindly; `running`
+    # when it is a container whose items go on.
     RunReopened: {"failed": "pending", "cancelled": "pending"},
 }
 """event → {status before: status after}, for the step that the event names."""
@@ -91,7 +94,7 @@ News: TypeAlias = (
 
 
 class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One node in this run (or, later, one of many at a node: the path tells)."""
+    """One node in this run, or in one item of a container: the path tells."""
 
     status: StepStatus = "pending"
     attempt: int = 0
@@ -106,6 +109,34 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     effect: Literal["none", "possible", "done"] | None = None
     """What an attempt that was under way when the run stopped did to the world."""
     detail: str = ""
+
+
+Result: TypeAlias = Payload | Failure
+"""What came of an item."""
+
+
+class Items(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A container under way: which of its items have begun, and what came of those that are over."""
+
+    count: int | None = None
+    """None: a loop, which goes on until its condition holds."""
+    pages: tuple[Payload, ...] = ()
+    """A map's items, `ITEMS_PER_PAGE` in each page but the last."""
+    begun: int = 0
+    """So many have begun, in their order."""
+    open: dict[int, Failure | None] = {}
+    """Those that are not over. With a failure, nothing begins in it any more."""
+    last: Payload = NULL
+    """What a loop's next round is given: what came of the one before."""
+    results: dict[int, dict[int, Result]] = {}
+    """By page: what came of its items, until the page is kept."""
+    kept: dict[int, Payload] = {}
+    """Pages of which every item is over."""
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the first of the items that are not over fails."""
+        return next((self.open[item] for item in sorted(self.open) if self.open[item] is not None), None)
 
 
 class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -133,6 +164,8 @@ class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
     deadline: datetime | None = None
     steps: dict[StepPath, Step] = {}
     """Steps that something happened to; every other one is pending."""
+    items: dict[StepPath, Items] = {}
+    """Of the containers that are not done."""
     attempts: dict[StepPath, AttemptScheduled] = {}
     """Attempts under way: scheduled, and no outcome is known."""
     doubts: dict[StepPath, int] = {}
@@ -175,8 +208,3 @@ class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 PENDING: Final = Step()
-
-
-def node_of(path: StepPath) -> NodeId:
-    """The node of the plan at which a path begins."""
-    return path.partition(".")[0].partition("[")[0]

@@ -16,7 +16,8 @@ from contracts.runs import (
     WaitOpened,
 )
 from orchestrator.evolution import evolve
-from orchestrator.state import DONE, Run, node_of
+from orchestrator.paths import node_of
+from orchestrator.state import DONE, Run
 
 
 def stop(run: Run, order: Sequence[StepPath], at: datetime, error: Failure | None = None) -> list[Decision]:

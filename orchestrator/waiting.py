@@ -21,7 +21,9 @@ class Outstanding(Struct, frozen=True, kw_only=True):
 class WaitingFor(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that must come before the run goes on."""
 
-    kind: Literal["start", "attempt", "delay", "retry", "grace", "signal", "decision", "release", "person"]
+    kind: Literal[
+        "start", "attempt", "delay", "retry", "grace", "signal", "turn", "decision", "release", "person"
+    ]
     """`decision`: a step is in doubt. `release`, `person`: the run is parked."""
     name: str
     step: StepPath | None = None

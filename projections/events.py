@@ -142,7 +142,10 @@ def _reopened(scene: Scene, event: runs.RunReopened) -> None:
         step = scene.step(path)
         doubtful = step.repeat == "no" and step.effect in ("possible", "done")
         step.effect = None
-        _move(run, step, "in_doubt" if doubtful else "pending")
+        if step.items_done is not None:
+            _move(run, step, "running")
+        else:
+            _move(run, step, "in_doubt" if doubtful else "pending")
 
 
 def _parked(scene: Scene, event: runs.RunParked) -> None:
@@ -262,6 +265,27 @@ def _move(run: RunRow, step: StepRow, status: str) -> None:
     run.steps_in_doubt += (status == "in_doubt") - (before == "in_doubt")
 
 
+# --- The items of its maps and loops ------------------------------------------------------------
+
+
+def _items_opened(scene: Scene, event: runs.ItemsOpened) -> None:
+    step = scene.step(event.step)
+    step.node, step.scheduled, step.ended = event.node, scene.at, None
+    step.items_total, step.items_done, step.items_failed = event.count, 0, 0
+    _move(scene.run, step, "running")
+
+
+def _item_done(scene: Scene, event: runs.ItemDone) -> None:
+    step = scene.step(event.step)
+    step.items_done = (step.items_done or 0) + 1
+
+
+def _item_failed(scene: Scene, event: runs.ItemFailed) -> None:
+    step = scene.step(event.step)
+    step.items_done = (step.items_done or 0) + 1
+    step.items_failed = (step.items_failed or 0) + 1
+
+
 # --- Its waits --------------------------------------------------------------------------------
 
 
@@ -327,6 +351,12 @@ EFFECTS: Final[dict[type, _Effect]] = {
     runs.StepFailed: _step_failed,
     runs.StepSkipped: _skipped,
     runs.StepCancelled: _step_cancelled,
+    runs.ItemsOpened: _items_opened,
+    runs.ItemsPaged: _nothing,
+    runs.ItemsBegan: _nothing,
+    runs.ItemDone: _item_done,
+    runs.ItemFailed: _item_failed,
+    runs.ItemsKept: _nothing,
     runs.WaitOpened: _wait_opened,
     runs.WaitDropped: _wait_closed,
     runs.RunResponded: _responded,

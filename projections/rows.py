@@ -94,6 +94,11 @@ class StepRow(Struct, kw_only=True):
     repeat: str | None = None
     effect: str | None = None
     """What an attempt that was under way when the run stopped did to the world."""
+    items_total: int | None = None
+    """Items of a map; None for a loop, which does not know."""
+    items_done: int | None = None
+    """Items that are over, failed ones too; None for a step that has none."""
+    items_failed: int | None = None
 
 
 class DeliveryRow(Struct, frozen=True, kw_only=True):

@@ -23,8 +23,8 @@ from chassis.expressions.tree import (
     walk,
 )
 
-Root: TypeAlias = Literal["trigger", "steps", "run", "vars", "item"]
-ROOTS: Final[tuple[Root, ...]] = ("trigger", "steps", "run", "vars", "item")
+Root: TypeAlias = Literal["trigger", "steps", "run", "vars", "item", "index"]
+ROOTS: Final[tuple[Root, ...]] = ("trigger", "steps", "run", "vars", "item", "index")
 STEP_FIELDS: Final = ("output", "status", "error")
 TYPES: Final = frozenset(
     {"bool", "bytes", "double", "int", "list", "map", "null_type", "string", "type", "uint"}
@@ -214,13 +214,18 @@ class Scope(Struct, frozen=True, kw_only=True):
     """Whether the node is run once for each item of a list."""
 
 
+_OF_ITEMS: Final = frozenset({"item", "index"})
+
+
 def beyond(references: tuple[Reference, ...], scope: Scope) -> Iterator[Flaw]:
     """The references that the scope does not allow."""
     for reference in references:
         root, *rest = reference.place
-        if root == "item" and not scope.item:
+        if root in _OF_ITEMS and not scope.item:
             yield Flaw(
-                code="reference", message="`item` is there only inside a loop", offset=reference.offset
+                code="reference",
+                message=f"`{root}` is there only inside a map or a loop",
+                offset=reference.offset,
             )
         if root == "steps" and rest[0] not in scope.nodes:
             node = rest[0]
@@ -258,5 +263,5 @@ def reads(references: tuple[Reference, ...]) -> Reads:
         trigger="trigger" in roots,
         run="run" in roots,
         vars="vars" in roots,
-        item="item" in roots,
+        item=not roots.isdisjoint(_OF_ITEMS),
     )

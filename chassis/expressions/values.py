@@ -171,10 +171,11 @@ class Context:
         run: object = MISSING,
         vars: object = MISSING,  # noqa: A002  # The name that expressions use.
         item: object = MISSING,
+        index: object = MISSING,
         steps: Mapping[str, Settled] | None = None,
     ) -> "Context":
         """`Raw` and `bytes` are taken as JSON text, a `Value` as it is, everything else as Python objects."""
-        given = {"trigger": trigger, "run": run, "vars": vars, "item": item}
+        given = {"trigger": trigger, "run": run, "vars": vars, "item": item, "index": index}
         return cls(
             {name: _value(one) for name, one in given.items() if one is not MISSING},
             {name: _fields(settled) for name, settled in (steps or {}).items()},

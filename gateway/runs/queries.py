@@ -12,7 +12,7 @@ from contracts.runs import RunStatus
 from gateway.domain import Place
 from gateway.pages import Page, cursor_of, fetch, newest_first
 from gateway.rejected import absent
-from gateway.runs.views import RunError, RunView, StepView, Value
+from gateway.runs.views import Progress, RunError, RunView, StepView, Value
 
 _R = RUNS.c
 _S = STEPS.c
@@ -102,10 +102,15 @@ def _step(row: Any) -> StepView:
         scheduled=row["scheduled"],
         ended=row["ended"],
         took_ms=row["took_ms"],
-        ports=None if row["ports"] is None else tuple(row["ports"].split(",")),
+        ports=None if row["ports"] is None else tuple(filter(None, row["ports"].split(","))),
         error=_json(row["error"]),
         output=_output(row),
+        items=None if row["items_done"] is None else _progress(row),
     )
+
+
+def _progress(row: Any) -> Progress:
+    return Progress(total=row["items_total"], done=row["items_done"], failed=row["items_failed"] or 0)
 
 
 def _output(row: Any) -> Value | None:

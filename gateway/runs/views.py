@@ -112,6 +112,16 @@ class RunView(Struct, frozen=True, kw_only=True):
     output: Value | None
 
 
+class Progress(Struct, frozen=True, kw_only=True):
+    """How far a map or a loop is."""
+
+    total: int | None
+    """Null for a loop, which does not know."""
+    done: int
+    """Items that are over, failed ones too."""
+    failed: int
+
+
 class StepView(Struct, frozen=True, kw_only=True):
     path: str
     node: str
@@ -125,6 +135,8 @@ class StepView(Struct, frozen=True, kw_only=True):
     ports: tuple[str, ...] | None
     error: Raw | None
     output: Value | None
+    items: Progress | None = None
+    """Null for a step that is neither a map nor a loop."""
 
 
 class Events(Struct, frozen=True, kw_only=True):

@@ -29,7 +29,7 @@ from contracts.runs import AttemptScheduled, Cause, RunEvent, RunStarted
 from contracts.workflows import Retry
 from orchestrator.catalogue import SPECS
 from orchestrator.control import Outcome, perform
-from orchestrator.inputs import Incoming, Values, run_output
+from orchestrator.inputs import Incoming, Values, item_output, map_output, page_output
 from orchestrator.run import RULES, Graph, Run, accept, decide, evolve
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -61,6 +61,7 @@ def control(name: str, kind: str, config: dict[str, Any] | None = None, **more: 
         "timeout_s": 0,
         "config": config or {},
         "outputs": outputs,
+        "contains": SPECS[kind].contains,
     }
     return PlanNode(**fields | more)
 
@@ -102,18 +103,30 @@ class AsWritten:
         self._graph = graph
         self._broken = broken or {}
 
-    def config(self, _run: Run, node: PlanNode) -> Payload | Failure:
+    def config(self, _run: Run, _path: str, node: PlanNode) -> Payload | Failure:
         return self._broken.get(node.id) or value(node.config)
 
-    def control(self, run: Run, node: PlanNode, at: datetime) -> Outcome | Failure:
-        given = Incoming(self._graph, run, node, Values({}))
+    def control(self, run: Run, path: str, node: PlanNode, at: datetime) -> Outcome | Failure:
+        given = Incoming(self._graph, run, path, Values({}))
         return self._broken.get(node.id) or perform(node, node.config, given, at)
 
-    def passed_on(self, run: Run, node: PlanNode) -> Payload | Failure:
-        return Incoming(self._graph, run, node, Values({})).payload()
+    def passed_on(self, run: Run, path: str, _node: PlanNode) -> Payload | Failure:
+        return Incoming(self._graph, run, path, Values({})).payload()
+
+    def goes_on(self, run: Run, path: str, node: PlanNode) -> bool | Failure:
+        return bool(run.items[path].begun < node.config["until"])
+
+    def came_of(self, run: Run, item: str) -> Payload:
+        return item_output(self._graph, run, item)
+
+    def page(self, run: Run, path: str, page: int) -> Payload:
+        return page_output(run.items[path], page)
+
+    def gathered(self, run: Run, path: str, _node: PlanNode) -> Payload | Failure:
+        return map_output(run.items[path], Values({}))
 
     def output(self, run: Run) -> Payload:
-        return run_output(self._graph, run)
+        return item_output(self._graph, run, "")
 
 
 def story(plan: Plan | None, **broken: Failure) -> Scenario[Run, Message, RunEvent]:

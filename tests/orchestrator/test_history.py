@@ -214,7 +214,7 @@ def test_without_expressions_recorded_results_are_believed_and_with_them_they_ar
 class Spelt(AsWritten):
     """Writes the same configuration with other spaces and another order of keys."""
 
-    def config(self, _run: Run, _node: PlanNode) -> Payload | Failure:
+    def config(self, _run: Run, _path: str, _node: PlanNode) -> Payload | Failure:
         return Inline(value=type(value(1).value)(b'{ "b" : 2 , "a" : 1.0 }'))
 
 

@@ -34,10 +34,10 @@ TO = {"org": "org", "run": "run-1"}
 class Defect(AsWritten):
     """A release with a defect: it raises when it evaluates the node `bad`."""
 
-    def config(self, run: Any, node: Any) -> Any:
+    def config(self, run: Any, path: Any, node: Any) -> Any:
         if node.id == "bad":
             raise RuntimeError("a defect of ours")
-        return super().config(run, node)
+        return super().config(run, path, node)
 
 
 class Programs:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from contracts import runs
+from orchestrator.paths import node_of
 from tests.promises.evidence import Evidence, History
 from tests.simulation.installation import Installation
 
@@ -62,9 +63,9 @@ def _see_steps(history: History, evidence: Evidence, seen: Counter[str]) -> None
         return
     nodes = {node.id: node for node in plan.nodes}
     for path, step in history.state.steps.items():
-        node = nodes[path]
+        node = nodes[node_of(path)]
         seen[f"node {node.type} {step.status}"] += 1
-        if len([edge for edge in plan.edges if edge.target == path]) > 1:
+        if len([edge for edge in plan.edges if edge.target == node.id]) > 1:
             seen[f"join {node.join} {step.status}"] += 1
     for edge in plan.edges:
         source = history.state.steps.get(edge.source)

@@ -13,8 +13,8 @@ from contracts.errors import Failure
 from contracts.payloads import Payload
 from contracts.plans import PlanNode
 from ingress.hooks import Hooks
-from orchestrator.control import Answered, Delayed, Passed, perform
-from orchestrator.inputs import Incoming, Values
+from orchestrator.control import Outcome, perform
+from orchestrator.inputs import Incoming, Values, map_output
 from orchestrator.memory import Known, Memory
 from orchestrator.run import Graph, Run
 from tests.orchestrator.stories import AsWritten
@@ -31,13 +31,16 @@ class Fetched(AsWritten):
         self._values = Values(values)
         self._is_broken = is_broken
 
-    def control(self, run: Run, node: PlanNode, at: datetime) -> Passed | Delayed | Answered | Failure:
+    def control(self, run: Run, path: str, node: PlanNode, at: datetime) -> Outcome | Failure:
         if node.config.get("raises") and self._is_broken():
             raise RuntimeError("a defect of this release")
-        return perform(node, node.config, Incoming(self._graph, run, node, self._values), at)
+        return perform(node, node.config, Incoming(self._graph, run, path, self._values), at)
 
-    def passed_on(self, run: Run, node: PlanNode) -> Payload | Failure:
-        return Incoming(self._graph, run, node, self._values).payload()
+    def passed_on(self, run: Run, path: str, _node: PlanNode) -> Payload | Failure:
+        return Incoming(self._graph, run, path, self._values).payload()
+
+    def gathered(self, run: Run, path: str, _node: PlanNode) -> Payload | Failure:
+        return map_output(run.items[path], self._values)
 
 
 class Program(Struct, frozen=True):

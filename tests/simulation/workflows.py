@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from contracts.nodes import Repeat
 from contracts.plans import Plan, PlanEdge, PlanNode
@@ -136,7 +136,7 @@ def _workflow(chance: random.Random, number: int, *, broken: bool) -> Drawn:
         {"mode": "respond", "respond_timeout_s": chance.choice((1.0, 5.0))} if responds else {}
     )
     drawing = _Drawing(chance)
-    chance.choice(SHAPES)(drawing)
+    _shape(chance)(drawing)
     if responds and chance.random() < 0.7:
         drawing.put("respond", drawing.last)
     if broken:
@@ -158,6 +158,7 @@ class _Drawing:
         self.chance = chance
         self._nodes: list[PlanNode] = []
         self._edges: dict[PlanEdge, None] = {}
+        self._inside: list[str] = []
 
     @property
     def last(self) -> str:
@@ -166,11 +167,32 @@ class _Drawing:
     def put(self, kind: str, *behind: str) -> str:
         """Add a node behind others, each named as `node` or `node.port`; gives its id."""
         name = f"n{len(self._nodes)}"
-        self._nodes.append(_MAKE[kind](self.chance, name, len(self._nodes)))
+        made = _MAKE[kind](self.chance, name, len(self._nodes))
+        self._nodes.append(structs.replace(made, inside=self._inside[-1]) if self._inside else made)
         for source in behind:
             node, _, port = source.partition(".")
             self._edges[PlanEdge(source=node, port=port or "main", target=name, into="main")] = None
         return name
+
+    def put_inside(self, container: str, kind: str) -> str:
+        self._inside.append(container)
+        name = self.put(kind)
+        self._inside.pop()
+        return name
+
+    def contain(self, kind: str, *behind: str) -> str:
+        """Add a map or a loop with some nodes inside."""
+        container = self.put(kind, *behind)
+        self._inside.append(container)
+        before = self.put(self.any())
+        for _ in range(self.chance.choice((0, 0, 1, 1, 2))):
+            if len(self._inside) == 1 and self.chance.random() < 0.15:
+                before = self.contain(self.chance.choice(("map", "loop")), before)
+            else:
+                port = ".error" if self.chance.random() < 0.1 else ""
+                before = self.put(self.any(), f"{before}{port}")
+        self._inside.pop()
+        return container
 
     def any(self) -> str:
         """An action, mostly."""
@@ -243,6 +265,17 @@ _MAKE: Final[dict[str, Callable[[random.Random, str, int], PlanNode]]] = {
     "merge_any": _control("merge", {"mode": "any"}, join="any"),
     "respond": _control("respond", {"body": "hello"}, {"status": 207, "body": {"a": [1]}}, {}),
     "broken": _control("set", {"fields": {}, "raises": True}),
+    "map": _control(
+        "map",
+        {"items": []},
+        {"items": [1], "at_once": 1},
+        {"items": [1, 2, 3]},
+        {"items": [1, 2, 3], "at_once": 2, "on_item_error": "continue"},
+        {"items": [1, 2, 3, 4, 5], "at_once": 2, "batch_size": 2},
+        {"items": ["x", {"y": None}], "on_item_error": "continue"},
+    ),
+    "long_map": _control("map", {"items": list(range(230)), "at_once": 200}),
+    "loop": _control("loop", {"until": 1}, {"until": 2}, {"until": 3}, {"until": 4, "most_rounds": 2}),
 }
 
 
@@ -302,3 +335,32 @@ SHAPES: Final = (
     _anything,
     _asking,
 )
+
+
+def _map(drawing: _Drawing) -> None:
+    """Items side by side, behind or before something else."""
+    chance = drawing.chance
+    before = [drawing.put(drawing.any())] if chance.random() < 0.3 else []
+    container = drawing.contain(chance.choice(("map", "map", "map", "loop")), *before)
+    if chance.random() < 0.3:
+        drawing.put(drawing.any(), f"{container}.error")
+    if chance.random() < 0.5:
+        drawing.put(drawing.any(), container)
+
+
+def _long_map(drawing: _Drawing) -> None:
+    """More items than one commit has room for, in several pages."""
+    container = drawing.put("long_map")
+    drawing.put_inside(container, "noop")
+    drawing.put("call", container)
+
+
+RARE: Final = 0.005
+"""The share of workflows whose runs are as long as a hundred others."""
+
+
+def _shape(chance: random.Random) -> Callable[[_Drawing], None]:
+    drawn = chance.random()
+    if drawn < RARE:
+        return _long_map
+    return _map if drawn < 0.2 else chance.choice(SHAPES)

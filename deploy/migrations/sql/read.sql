@@ -88,6 +88,9 @@ create table steps (
     output_blob text,
     repeat text,
     effect text,
+    items_total integer,
+    items_done integer,
+    items_failed integer,
     primary key (org, run, path)
 ) with (fillfactor = 80);
 comment on column steps.position is 'The number of the event that first named the step: steps are listed in this order.';
