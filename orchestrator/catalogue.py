@@ -134,12 +134,26 @@ SPECS: Final[Mapping[str, NodeSpec]] = {
                     "x-expression": "none",
                 },
                 "output": {
-                    "enum": ["object", "list"],
+                    "enum": ["object", "list", "append", "by_position", "by_key"],
                     "title": "Give",
-                    "description": "An object by node id, or a list.",
+                    "description": "`object`: the outputs by node id. `list`: the outputs in a list. The others take lists: "
+                    "`append` one behind the other; `by_position` joins the objects in the same place; `by_key` those with "
+                    "the same value in a field. Of two fields of one name the later branch's stays.",
                     "default": "object",
                     "x-expression": "none",
                 },
+                "key": {
+                    "type": "string",
+                    "title": "Field",
+                    "description": "By which objects are joined.",
+                    "minLength": 1,
+                    "maxLength": 200,
+                    "x-expression": "none",
+                },
+            },
+            rule={
+                "if": {"properties": {"output": {"const": "by_key"}}, "required": ["output"]},
+                "then": {"required": ["key"]},
             },
         ),
         _spec(

@@ -16,6 +16,7 @@ from contracts.errors import Failure
 from contracts.limits import DELAY_SECONDS, ITEMS, ITEMS_PER_PAGE, NodeId, PortName, SignalName
 from contracts.payloads import Inline, Payload
 from contracts.plans import PlanNode
+from orchestrator.merging import Unmergeable, merged
 
 
 class Passed(Struct, frozen=True, kw_only=True):
@@ -132,9 +133,11 @@ def _set(config: Mapping[str, Any], given: Given, _at: datetime) -> Passed:
 
 
 def _merge(config: Mapping[str, Any], given: Given, _at: datetime) -> Passed:
-    outputs = given.by_node()
-    merged = list(outputs.values()) if config.get("output") == "list" else outputs
-    return Passed(output=Inline(value=Raw(encode(merged))))
+    try:
+        value = merged(given.by_node(), config.get("output", "object"), config.get("key", ""))
+    except Unmergeable as error:
+        raise Unfit("/output", str(error)) from None
+    return Passed(output=Inline(value=Raw(encode(value))))
 
 
 def _delay(config: Mapping[str, Any], given: Given, at: datetime) -> Passed | Delayed:
