@@ -19,7 +19,7 @@ from contracts.limits import (
     Seconds,
 )
 from contracts.nodes import Place, Repeat
-from contracts.workflows import Retry
+from contracts.workflows import OnError, Retry
 
 Join: TypeAlias = Literal["all", "any"]
 """`all`: wait until every edge that can still be taken was taken. `any`: the first one is enough."""
@@ -51,6 +51,7 @@ class PlanNode(Struct, frozen=True, kw_only=True, omit_defaults=True):
     repeat: Repeat = "no"
     join: Join = "all"
     retry: Retry = Retry()
+    on_error: OnError = "fail"
     timeout_s: Seconds
     config: dict[str, Any]
     """As written: templates in `{{ }}`, conditions bare."""

@@ -242,12 +242,14 @@ class StepSucceeded(Consequence, frozen=True, kw_only=True, tag="step.succeeded"
 
 
 class StepFailed(Consequence, frozen=True, kw_only=True, tag="step.failed"):
-    """The step will not be tried again. `handled`: its error path takes over."""
+    """The step will not be tried again. `handled`: something takes over, its error path unless `ports` says another."""
 
     step: StepPath
     node: NodeId
     error: Failure
     handled: bool = False
+    ports: tuple[PortName, ...] | None = None
+    """By which it goes on in spite of the failure."""
 
 
 class StepSkipped(Consequence, frozen=True, kw_only=True, tag="step.skipped"):

@@ -23,6 +23,9 @@ from contracts.limits import (
 )
 from contracts.payloads import Payload
 
+OnError: TypeAlias = Literal["fail", "continue"]
+"""`fail`: so does what is around the node. `continue`: what follows begins all the same, and is given the error."""
+
 
 class Retry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How often and how patiently a failed attempt is made again."""
@@ -47,6 +50,8 @@ class Node(Struct, frozen=True, kw_only=True, omit_defaults=True):
     inside: NodeId | None = None
     """The map or loop in which it lies: it is done once for each item."""
     retry: Retry | None = None
+    on_error: OnError = "fail"
+    """What a failure does that no error path takes."""
     timeout_s: Annotated[float, Meta(gt=0, le=RUN_SECONDS)] | None = None
     pool: Annotated[str, Meta(max_length=32)] | None = None
     position: tuple[float, float] | None = None

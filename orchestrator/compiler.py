@@ -357,6 +357,7 @@ class _Compiling:
             repeat=spec.repeat,
             join="any" if spec.type == "merge" and node.config.get("mode") == "any" else "all",
             retry=node.retry or Retry(),
+            on_error=node.on_error,
             timeout_s=node.timeout_s or spec.timeout_s,
             config=node.config,
             conditions=marks.conditions,

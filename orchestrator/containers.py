@@ -41,7 +41,7 @@ def continues(node: PlanNode) -> bool:
 def takes_failures(graph: Graph, container: StepPath) -> bool:
     """Whether a failed item ends in its container, instead of failing what is around it at once."""
     node = graph.nodes[node_of(container)]
-    return continues(node) or node.id in graph.handled
+    return continues(node) or node.id in graph.handled or node.on_error == "continue"
 
 
 def closed(run: Run, graph: Graph, path: StepPath) -> bool:

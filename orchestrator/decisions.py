@@ -321,8 +321,10 @@ class _Turn:
     def _fail(self, path: StepPath, node: PlanNode, error: Failure) -> None:
         """The step has failed for good, and with it what is around it, until something takes the failure."""
         shut = closed(self.run, self._graph, path)
-        handled = node.id in self._graph.handled
-        self.say(StepFailed(step=path, node=node.id, error=error, handled=handled))
+        handled, ports = node.id in self._graph.handled, None
+        if not handled and node.on_error == "continue":
+            handled, ports = True, node.outputs[:1]
+        self.say(StepFailed(step=path, node=node.id, error=error, handled=handled, ports=ports))
         item = item_of(path)
         if handled or shut or not item or self._stops:
             return

@@ -269,7 +269,7 @@ def _succeeded(run: Run, event: StepSucceeded, _at: datetime) -> Changes:
 
 
 def _failed(run: Run, event: StepFailed, _at: datetime) -> Changes:
-    ports = (ERROR_PORT,) if event.handled else ()
+    ports = event.ports or (ERROR_PORT,) if event.handled else ()
     path = event.step
     changes = _to(run, path, event, ports=ports, error=event.error, output=None)
     if not changes:

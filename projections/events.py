@@ -223,7 +223,10 @@ def _succeeded(scene: Scene, event: runs.StepSucceeded) -> None:
 
 
 def _step_failed(scene: Scene, event: runs.StepFailed) -> None:
-    _blame_step(_finished(scene, event.step, event.node, "failed"), event.error)
+    step = _finished(scene, event.step, event.node, "failed")
+    _blame_step(step, event.error)
+    if event.ports is not None:
+        step.ports = ",".join(event.ports)
     scene.usage.steps += 1
 
 

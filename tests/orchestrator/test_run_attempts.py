@@ -2,13 +2,16 @@
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from contracts.errors import Failure
 from contracts.messages import Message
+from contracts.payloads import Inline
 from contracts.runs import (
     AttemptDoubted,
     AttemptFailed,
+    AttemptScheduled,
     DoubtResolved,
     RunCompleted,
     RunFailed,
@@ -27,6 +30,7 @@ from tests.orchestrator.stories import (
     TRY_AGAIN,
     action,
     broken,
+    control,
     done,
     doubted,
     drawn,
@@ -186,3 +190,32 @@ def test_the_step_that_failed_is_named() -> None:
     failed = told.said[-1]
     assert isinstance(failed, RunFailed)
     assert (failed.step, failed.error) == ("call", REFUSED)
+
+
+def test_a_node_that_continues_hands_its_error_on_and_the_run_goes_on() -> None:
+    plan = drawn("call>after", action("call", on_error="continue"))
+    told = started(plan).when(broken("call"))
+    told.then_kinds(AttemptFailed, StepFailed, AttemptScheduled)
+    assert told.state.step("call").status == "failed"
+    assert told.state.step("call").ports == ("main",)
+    told = told.when(done("after"))
+    assert told.state.status == "completed"
+
+
+def test_an_error_path_wins_over_going_on() -> None:
+    plan = drawn("call>after call.error>mend", action("call", on_error="continue"))
+    told = started(plan).when(broken("call"))
+    assert told.state.step("call").ports == ("error",)
+    assert told.state.step("after").status == "skipped"
+
+
+def test_a_node_that_continues_ends_a_map_with_its_error_as_the_result() -> None:
+    plan = drawn(
+        "",
+        control("each", "map", {"items": [1]}),
+        action("call", inside="each", on_error="continue"),
+    )
+    told = started(plan).when(broken("each[0].call"))
+    assert told.state.status == "completed"
+    assert isinstance(told.state.output, Inline)
+    assert msgspec.json.decode(told.state.output.value)["results"][0]["code"] == REFUSED.code

@@ -223,6 +223,7 @@ def _call(chance: random.Random, name: str, order: int) -> PlanNode:
         place="executor",
         repeat=repeat,
         retry=patient if chance.random() < 0.6 else Retry(),
+        on_error="continue" if chance.random() < 0.1 else "fail",
         timeout_s=ATTEMPT_SECONDS,
         config={"script": script},
         order=order,
