@@ -160,7 +160,7 @@ def _wake(run: Run, _graph: Graph | None, message: Wake, at: datetime) -> Accept
     wait = run.waits.get(message.wait)
     if run.parked is not None or wait is None or wait.due is None or at < wait.due - EARLY:
         return ()
-    return (WaitEnded(wait=wait.wait),)
+    return (*_too_late(run, at), WaitEnded(wait=wait.wait))
 
 
 def _look(run: Run, _graph: Graph | None, _message: Look, at: datetime) -> Accepted:
@@ -169,10 +169,17 @@ def _look(run: Run, _graph: Graph | None, _message: Look, at: datetime) -> Accep
 
 def _overdue(run: Run, at: datetime) -> Sequence[Fact]:
     """Moments that have passed and that nobody has told the run about, the earliest first."""
-    if run.phase == "running" and run.deadline is not None and at >= run.deadline:
-        return (DeadlinePassed(),)
+    late = _too_late(run, at)
+    if late:
+        return late
     due = sorted((wait.due, wait.wait) for wait in run.waits.values() if wait.due and wait.due <= at)
     return tuple(WaitEnded(wait=name) for _, name in due)
+
+
+def _too_late(run: Run, at: datetime) -> Sequence[Fact]:
+    """The run's time is over, and this is the first that it hears of it."""
+    late = run.phase == "running" and not run.overdue and run.deadline is not None and at >= run.deadline
+    return (DeadlinePassed(),) if late else ()
 
 
 # --- Wishes -----------------------------------------------------------------------------------

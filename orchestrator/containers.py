@@ -46,6 +46,8 @@ def takes_failures(graph: Graph, container: StepPath) -> bool:
 
 def closed(run: Run, graph: Graph, path: StepPath) -> bool:
     """Whether nothing may begin here: an item around it is over or fails."""
+    if "[" not in path:
+        return False
     for item in items_around(path):
         container, number = container_of(item)
         items = run.items.get(container)

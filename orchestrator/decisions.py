@@ -65,10 +65,10 @@ from orchestrator.paths import (
     numbers,
     within,
 )
-from orchestrator.readiness import Graph, every_step, readiness
+from orchestrator.readiness import Graph, Place, every_step, readiness
 from orchestrator.retries import jitter, pause_before_retry
 from orchestrator.state import DONE, Items, News, Run
-from orchestrator.stopping import stop, wind_down
+from orchestrator.stopping import end_without_plan, stop, wind_down
 
 _LOOK_EVERYWHERE: Final = (RunStarted, RunReopened, RunUnparked)
 
@@ -81,8 +81,7 @@ def decide(run: Run, graph: Graph | None, fact: Fact, at: datetime, evaluate: Ev
     if run.parked is not None or not run.active:
         return []
     if graph is None:
-        missing = Failure(code="run.no_plan", message=f"Plan {run.plan} is not in the store.")
-        return stop(run, tuple(run.steps), at, missing)
+        return end_without_plan(run, at)
     turn = _Turn(run, graph, at, evaluate)
     turn.settle_news()
     if turn.run.phase == "stopping":
@@ -117,9 +116,9 @@ class _Turn:
         self._graph = graph
         self._at = at
         self._evaluate = evaluate
-        self._steps: list[tuple[int, tuple[int, ...], StepPath]] = []
+        self._steps: list[Place] = []
         """Steps that may be able to begin, or never will: a heap, in topological order."""
-        self._containers: list[tuple[int, tuple[int, ...], StepPath]] = []
+        self._containers: list[Place] = []
         """Containers that may go on: a heap, the innermost first."""
         self._touched: dict[StepPath, set[int]] = defaultdict(set)
         """Their items that may be over."""
@@ -217,11 +216,12 @@ class _Turn:
 
     def _look_behind(self, path: StepPath) -> None:
         """At what follows from a step that may be done."""
-        item = item_of(path)
+        item, dot, node = path.rpartition(".")
         if self.run.step(path).status in DONE:
-            for follower in self._graph.followers[node_of(path)]:
-                heappush(self._steps, self._graph.place(within(item, follower)))
-        self._look_around(path)
+            for follower in self._graph.followers[node]:
+                heappush(self._steps, self._graph.place(item + dot + follower))
+        if item:
+            self._look_around(path)
 
     def _look_around(self, path: StepPath) -> None:
         """At the item in which a step lies: it may be over."""

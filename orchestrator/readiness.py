@@ -10,6 +10,7 @@ from contracts.plans import Plan, PlanEdge, PlanNode
 from orchestrator.paths import item_of, node_of, numbers, within
 from orchestrator.state import DONE, ERROR_PORT, Run
 
+Place: TypeAlias = tuple[int, tuple[int, ...], StepPath]
 Readiness: TypeAlias = Literal["ready", "open", "dead"]
 
 
@@ -25,11 +26,14 @@ class Graph(Struct, frozen=True, kw_only=True, eq=False):
     followers: dict[NodeId, tuple[NodeId, ...]]
     handled: frozenset[NodeId]
     """Nodes whose failure has an error path."""
+    places: dict[StepPath, Place]
+    """Where the workflow's own steps stand in order."""
     leaves: dict[NodeId, tuple[NodeId, ...]]
     """Of each container, the nodes from which no edge leaves: their outputs are the item's, or the run's."""
 
     @staticmethod
     def of(plan: Plan) -> "Graph":
+        nodes = {node.id: node for node in plan.nodes}
         incoming: dict[NodeId, list[PlanEdge]] = {node.id: [] for node in plan.nodes}
         followers: dict[NodeId, dict[NodeId, None]] = {node.id: {} for node in plan.nodes}
         for edge in plan.edges:
@@ -41,10 +45,13 @@ class Graph(Struct, frozen=True, kw_only=True, eq=False):
             inside[node.inside].append(node.id)
         return Graph(
             plan=plan,
-            nodes={node.id: node for node in plan.nodes},
+            nodes=nodes,
             inside={container: tuple(nodes) for container, nodes in inside.items()},
             incoming={target: tuple(edges) for target, edges in incoming.items()},
             followers={source: tuple(targets) for source, targets in followers.items()},
+            places={
+                node: (plan_node.order, (), node) for node, plan_node in nodes.items() if not plan_node.inside
+            },
             handled=frozenset(edge.source for edge in plan.edges if edge.port == ERROR_PORT),
             leaves={
                 container: tuple(node for node in nodes if not followers[node])
@@ -57,9 +64,9 @@ class Graph(Struct, frozen=True, kw_only=True, eq=False):
         """The workflow's own nodes, topological."""
         return self.inside[""]
 
-    def place(self, path: StepPath) -> tuple[int, tuple[int, ...], StepPath]:
+    def place(self, path: StepPath) -> Place:
         """Sorts steps: a node's behind those that lead to it, and in the order of their items."""
-        return self.nodes[node_of(path)].order, numbers(path), path
+        return self.places.get(path) or (self.nodes[node_of(path)].order, numbers(path), path)
 
 
 def every_step(graph: Graph, run: Run) -> Iterator[StepPath]:
@@ -73,13 +80,13 @@ def readiness(graph: Graph, run: Run, path: StepPath) -> Readiness:
 
     Join `all`: no edge is open and one is taken. Join `any`: one is taken. No edges: a start node, ready at once.
     """
-    node, item = node_of(path), item_of(path)
-    edges = graph.incoming[node]
+    item, dot, node = path.rpartition(".")
+    edges, beside = graph.incoming[node], item + dot
     if not edges:
         return "ready"
     some_open = some_taken = False
     for edge in edges:
-        step = run.steps.get(within(item, edge.source))
+        step = run.steps.get(beside + edge.source)
         if step is None or step.status not in DONE:
             some_open = True
         elif edge.port in step.ports:
@@ -91,11 +98,11 @@ def readiness(graph: Graph, run: Run, path: StepPath) -> Readiness:
 
 def taken_from(graph: Graph, run: Run, path: StepPath) -> tuple[StepPath, ...]:
     """The steps from which a taken edge leads here, in topological order."""
-    item = item_of(path)
+    item, dot, node = path.rpartition(".")
     sources = {
         source
-        for edge in graph.incoming[node_of(path)]
-        if (step := run.steps.get(source := within(item, edge.source)))
+        for edge in graph.incoming[node]
+        if (step := run.steps.get(source := item + dot + edge.source))
         and step.status in DONE
         and edge.port in step.ports
     }

@@ -6,18 +6,24 @@ from datetime import datetime, timedelta
 from contracts.errors import Failure
 from contracts.limits import CANCEL_SECONDS, StepPath
 from contracts.runs import (
+    AttemptFailed,
     Decision,
+    DoubtResolved,
     RunCancelled,
     RunFailed,
     RunStopping,
+    SignalReceived,
     StepCancelled,
+    StepFailed,
+    StepReported,
+    StepSucceeded,
     Unfinished,
     WaitDropped,
     WaitOpened,
 )
 from orchestrator.evolution import evolve
 from orchestrator.paths import node_of
-from orchestrator.state import DONE, Run
+from orchestrator.state import DONE, News, Run
 
 
 def stop(run: Run, order: Sequence[StepPath], at: datetime, error: Failure | None = None) -> list[Decision]:
@@ -53,6 +59,32 @@ def wind_down(run: Run, order: Sequence[StepPath], at: datetime) -> list[Decisio
     closed += [WaitDropped(wait=wait) for wait in run.waits]
     error = run.stopping.error if run.stopping else None
     return closed + _end(_after(run, closed, at), order, error)
+
+
+def end_without_plan(run: Run, at: datetime) -> list[Decision]:
+    """Nobody knows what would follow, so the run stops; what its steps learnt is theirs all the same."""
+    told = [_learnt(path, news) for path, news in run.news.items() if not isinstance(news, WaitOpened)]
+    run = _after(run, told, at)
+    steps = tuple(run.steps)
+    if run.phase == "stopping":
+        return told + wind_down(run, steps, at)
+    missing = Failure(code="run.no_plan", message=f"Plan {run.plan} is not in the store.")
+    return told + stop(run, steps, at, missing)
+
+
+def _learnt(path: StepPath, news: News) -> Decision:
+    """What an outcome says by itself: an effect that happened must not be made again when the plan is back."""
+    match news:
+        case StepReported():
+            return StepSucceeded(step=path, node=node_of(path), ports=news.ports)
+        case SignalReceived():
+            return StepSucceeded(step=path, node=node_of(path), output=news.body)
+        case DoubtResolved(resolution="done"):
+            return StepSucceeded(step=path, node=node_of(path))
+        case AttemptFailed():
+            return StepFailed(step=path, node=node_of(path), error=news.error)
+        case _:
+            return StepCancelled(step=path, node=node_of(path))
 
 
 def _after(run: Run, decisions: Sequence[Decision], at: datetime) -> Run:

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from msgspec import structs
 
+from chassis.testing.scenario import Scenario
 from contracts.messages import Message, RetryRun
 from contracts.runs import (
     AttemptCancelled,
@@ -15,6 +16,7 @@ from contracts.runs import (
     DoubtResolved,
     RunCancelled,
     RunCompleted,
+    RunEvent,
     RunFailed,
     RunParked,
     RunReopened,
@@ -30,7 +32,7 @@ from contracts.runs import (
     WaitEnded,
     WaitOpened,
 )
-from orchestrator.run import outstanding, waiting_for
+from orchestrator.run import Run, outstanding, waiting_for
 from tests.orchestrator.stories import (
     CANCEL,
     LOOK,
@@ -345,3 +347,39 @@ def test_a_wish_that_meant_an_earlier_opening_is_not_heard_in_the_next_one() -> 
         assert heard.said == ()
         assert heard.refusal is None
         assert heard.state == again.state
+
+
+# --- What nobody could look at in time, or with no plan -----------------------------------------
+
+
+def test_a_wake_up_behind_the_deadline_begins_nothing_more() -> None:
+    nap = drawn("nap>after", control("nap", "delay", {"seconds": 40}), timeout_s=30)
+    late = started(nap).later(40).when(wake("delay:nap"))
+    assert isinstance(late.said[0], DeadlinePassed)
+    assert not outstanding(late.state).attempts
+    assert late.state.status == "failed"
+
+
+def without_plan(told: Scenario[Run, Message, RunEvent]) -> Scenario[Run, Message, RunEvent]:
+    """The same run, and the store has lost its plan."""
+    lost = story(None)
+    return structs.replace(told, accept=lost.accept, decide=lost.decide)
+
+
+def test_a_run_whose_plan_is_lost_ends_with_its_grace_and_once() -> None:
+    told = without_plan(started(drawn("a>c b>c"))).when(done("a"))
+    assert told.state.status == "stopping"
+    told = told.later(2).when(wake("grace:1"))
+    assert isinstance(told.said[-1], RunFailed)
+    assert told.said[-1].error.code == "run.no_plan"
+    assert not told.later(60).when(LOOK).said
+
+
+def test_what_succeeded_before_its_plan_was_found_lost_is_not_done_again() -> None:
+    plan = drawn("call>after")
+    told = without_plan(started(plan)).when(done("call", output="made"))
+    assert told.state.step("call").status == "succeeded"
+    assert told.state.status == "failed"
+    whole = started(plan)
+    again = structs.replace(told, accept=whole.accept, decide=whole.decide).when(RETRY)
+    assert [attempt.step for attempt in outstanding(again.state).attempts] == ["after"]
