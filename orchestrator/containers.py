@@ -29,7 +29,6 @@ from orchestrator.paths import ItemPath, container_of, items_around, node_of
 from orchestrator.readiness import Graph
 from orchestrator.state import DONE, Items, Run
 
-_OPEN: Final = frozenset({"running", "waiting"})
 _TURN: Final = "turn:"
 
 
@@ -51,11 +50,11 @@ def closed(run: Run, graph: Graph, path: StepPath) -> bool:
     for item in items_around(path):
         container, number = container_of(item)
         items = run.items.get(container)
-        if items is None or run.step(container).status not in _OPEN:
+        if items is None or run.step(container).status != "running":
             return True
         if number not in items.open or items.open[number] is not None:
             return True
-        if not continues(graph.nodes[node_of(container)]) and items.failure is not None:
+        if not continues(graph.nodes[node_of(container)]) and items.fails:
             return True
     return False
 
@@ -87,12 +86,12 @@ def over(run: Run, graph: Graph, item: ItemPath, evaluate: Evaluate) -> list[Dec
     if items is None or number not in items.open or closed(run, graph, container):
         return []
     error, inner = items.open[number], f"{item}."
-    if run.step(container).status not in _OPEN or under_way(run, inner):
+    if run.step(container).status != "running" or under_way(run, inner):
         return []
     if error is not None:
         failed = ItemFailed(step=container, item=number, error=error)
         return [*cleared(run, inner), failed] if continues(node) else []
-    if any(_waits(run, inner)) or (items.failure is not None and not continues(node)):
+    if any(_waits(run, inner)) or (items.fails and not continues(node)):
         return []
     leaves = graph.leaves[node.id]
     if len(leaves) == 1 and run.step(f"{inner}{leaves[0]}").status == "succeeded":

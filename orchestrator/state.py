@@ -134,6 +134,11 @@ class Items(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Pages of which every item is over."""
 
     @property
+    def fails(self) -> bool:
+        """Whether some item that is not over fails."""
+        return any(error is not None for error in self.open.values())
+
+    @property
     def failure(self) -> Failure | None:
         """Why the first of the items that are not over fails."""
         return next((self.open[item] for item in sorted(self.open) if self.open[item] is not None), None)

@@ -52,6 +52,8 @@ def shapes(world: str) -> tuple[Shape, ...]:
             people=True,
         ),
         Shape(name="respond", weight=15, definition=_respond(), responds=True),
+        Shape(name="map", weight=3, definition=_map(world)),
+        Shape(name="loop", weight=3, definition=_loop(world)),
     )
 
 
@@ -82,6 +84,21 @@ def _fanout(world: str) -> dict[str, Any]:
     edges = [{"source": "start", "target": call["id"]} for call in calls]
     edges += [{"source": call["id"], "target": "join"} for call in calls]
     return {"nodes": [start, *calls, join], "edges": edges}
+
+
+def _map(world: str) -> dict[str, Any]:
+    """Seven items, three at a time, each called twice in a row; what comes behind is called once."""
+    each = {"id": "each", "type": "map", "config": {"items": list(range(7)), "at_once": 3}}
+    inside = [_call(name, world, "PUT") | {"inside": "each"} for name in ("m1", "m2")]
+    row, behind = _row(*inside), _call("behind", world, "KEYED")
+    edges = [*row["edges"], {"source": "each", "target": "behind"}]
+    return {"nodes": [each, *inside, behind], "edges": edges}
+
+
+def _loop(world: str) -> dict[str, Any]:
+    """Three rounds of one call."""
+    again = {"id": "again", "type": "loop", "config": {"until": "index == 2"}}
+    return {"nodes": [again, _call("round", world, "KEYED") | {"inside": "again"}]}
 
 
 def _respond() -> dict[str, Any]:
