@@ -6,6 +6,7 @@ from tests.mutants.mutant import Edit, Mutant
 
 _ACCEPTANCE: Final = "orchestrator.acceptance"
 _DECISIONS: Final = "orchestrator.decisions"
+_TURN_OF: Final = "orchestrator.turn"
 _EVOLUTION: Final = "orchestrator.evolution"
 
 RESULT_TWICE: Final = Mutant(
@@ -60,7 +61,7 @@ CANCEL_IGNORED: Final = Mutant(
     what="A run that shall stop goes on when an attempt ends well.",
     edits=[
         Edit(
-            _DECISIONS,
+            _TURN_OF,
             "    return run.cancel is not None or run.overdue or run.failed is not None",
             '    return (run.cancel is not None and run.phase == "stopping") or run.overdue or run.failed is not None',
         )
@@ -72,7 +73,7 @@ STOPPING_GOES_ON: Final = Mutant(
     what="The outcome of an attempt under way leads on although the run was cancelled.",
     edits=[
         Edit(
-            _DECISIONS,
+            _TURN_OF,
             '        return self.run.phase == "stopping" or _must_stop(self.run)',
             "        return False",
         ),
@@ -83,7 +84,7 @@ STOPPING_GOES_ON: Final = Mutant(
             "        return turn.said + wind_down",
         ),
         Edit(
-            _DECISIONS,
+            _TURN_OF,
             "    if _must_stop(turn.run):\n        return turn.said + stop(turn.run, graph.order, at)",
             "    if _must_stop(turn.run) and not isinstance(fact, StepReported):\n"
             "        return turn.said + stop(turn.run, graph.order, at)",
@@ -138,7 +139,7 @@ FRESH_KEY: Final = Mutant(
     what="The world cannot tell a repeated call from a new one.",
     edits=[
         Edit(
-            _DECISIONS,
+            _TURN_OF,
             '                key=f"{self.run.id}/{path}",',
             '                key=f"{self.run.id}/{path}/{self.run.step(path).attempt + 1}",',
         )

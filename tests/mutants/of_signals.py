@@ -116,7 +116,7 @@ HEARD_BUT_LATE: Final = Mutant(
     what="The step gives its input instead of what was said.",
     edits=[
         Edit(
-            "orchestrator.decisions",
+            "orchestrator.turn",
             "                self.say(StepSucceeded(step=path, node=node.id, output=news.body))\n",
             '                self._pass_on(path, node, "main")\n',
         )
