@@ -30,6 +30,8 @@ HERE: Final = Path(__file__).parent
 Topic: TypeAlias = Literal[
     "control nodes",
     "joins and branches",
+    "maps",
+    "loops",
     "outputs",
     "expressions",
     "variables and secrets",
@@ -49,7 +51,7 @@ Topic: TypeAlias = Literal[
 Event: TypeAlias = str | dict[str, Any]
 """An event by its type alone, or with the fields that matter: `{"type": "step.skipped", "step": "big"}`. Fields that are
 not named may be anything; a value (an output, a configuration) that is named is compared whole, of an object such as
-`error` what is named in it. Moments are seconds since the run's start."""
+`error` what is named in it. Moments are seconds since the run's start. `{"times": 9, "events": [...]}`: so often these."""
 
 
 def _null() -> Raw:
@@ -229,7 +231,7 @@ class Expected(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
 
     status: RunStatus
     steps: dict[StepPath, StepStatus]
-    """Every step of the workflow."""
+    """Every step of the workflow, and those in items that are not over: `each[2].call`."""
     output: Raw | UnsetType = UNSET
     """Of a completed run, compared whole."""
     error: dict[str, Any] | None = None

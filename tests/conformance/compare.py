@@ -87,7 +87,8 @@ def without_hashes(value: Any) -> Any:
 def ended(played: Played) -> Ended:
     """How the run stands after the last happening."""
     run = played.run
-    names = [node.id for node in played.graph.plan.nodes] if played.graph else list(run.steps)
+    own = [node.id for node in played.graph.plan.nodes if not node.inside] if played.graph else []
+    names = dict.fromkeys([*own, *run.steps])
     return Ended(
         status=run.status,
         steps={name: run.step(name).status for name in names},
@@ -126,7 +127,7 @@ def differences(case: Case, played: Played) -> list[str]:
 
 def events_differ(place: str, wanted: Iterable[Event], got: Sequence[dict[str, Any]]) -> list[str]:
     """The sequence of types exactly, and the fields that are named."""
-    events = [{"type": event} if isinstance(event, str) else event for event in wanted]
+    events = list(each_event(wanted))
     types, had = [event.get("type") for event in events], [event["type"] for event in got]
     if types != had:
         return [f"{place}: {had}, not {types}"]
@@ -136,6 +137,19 @@ def events_differ(place: str, wanted: Iterable[Event], got: Sequence[dict[str, A
         for name, value in event.items()
         if not _fits(name, value, found.get(name), known=name in found)
     ]
+
+
+def each_event(wanted: Iterable[Event]) -> Iterator[dict[str, Any]]:
+    """One after the other, also where a case says how often."""
+    for event in wanted:
+        match event:
+            case str():
+                yield {"type": event}
+            case {"times": times, "events": events, **rest} if not rest:
+                for _ in range(times):
+                    yield from each_event(events)
+            case _:
+                yield event
 
 
 def faults_differ(case: Case, found: Sequence[Fault]) -> list[str]:

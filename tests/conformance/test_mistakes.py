@@ -10,7 +10,15 @@ import msgspec
 import pytest
 
 from tests.conformance.case import Case, files, read
-from tests.conformance.compare import differences, events_differ, faults_differ, part_of, same, shown
+from tests.conformance.compare import (
+    differences,
+    each_event,
+    events_differ,
+    faults_differ,
+    part_of,
+    same,
+    shown,
+)
 from tests.conformance.stage import Played, compiled, play
 
 RUNS = [path for path in files() if read(path).script]
@@ -61,7 +69,7 @@ def test_an_event_that_is_changed_left_out_put_in_or_moved_is_noticed() -> None:
         assert differences(case, seen) == []
         for happening, turn in zip(case.script, seen.turns, strict=True):
             recorded = [shown(event, seen.run.id, seen.began) for event in turn.events]
-            for mistake, other in other_events(list(happening.then)):
+            for mistake, other in other_events(list(each_event(happening.then))):
                 assert events_differ("", other, recorded), f"{path.stem}: {mistake}"
                 mistakes += 1
     assert mistakes > 5_000
@@ -158,3 +166,11 @@ def test_of_an_object_only_what_is_named_counts_and_of_a_list_every_item() -> No
     assert not part_of({"code": "a", "field": "/x"}, {"code": "a"})
     assert part_of([{"step": "a"}], [{"step": "a", "effect": "none"}])
     assert not part_of([{"step": "a"}], [{"step": "a"}, {"step": "b"}])
+
+
+def test_events_that_stand_so_often_are_counted() -> None:
+    recorded = [{"type": kind} for kind in ("a", "b", "a", "b", "c")]
+    assert not events_differ("", [{"times": 2, "events": ["a", {"type": "b"}]}, "c"], recorded)
+    for times in (1, 3):
+        assert events_differ("", [{"times": times, "events": ["a", "b"]}, "c"], recorded)
+    assert events_differ("", [{"times": 2, "events": ["a", "b"], "step": "each"}, "c"], recorded)
