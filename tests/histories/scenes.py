@@ -1,5 +1,6 @@
 """The recorded scenes: one for each thing that a workflow can do, with expressions, waits, people and misfortunes."""
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -147,6 +148,109 @@ _CALL: Final = flow("call>after", get("call"))
 _TWO_CALLS: Final = flow("one>join two>join", get("one"), get("two"), node("join", "merge"))
 
 
+_EACH: Final = flow(
+    "first>each call>next each>last",
+    node("first"),
+    node("each", "map", {"items": "{{ trigger.body.rows }}"}),
+    node("call", config={"value": "{{ item.n }} {{ index }} {{ steps.first.output }}"}, inside="each"),
+    node("next", "set", {"fields": {"got": "{{ steps.call.output }}"}}, inside="each"),
+    node("last", config={"value": "{{ steps.each.output.results }}"}),
+)
+_ROWS: Final = '{"rows":[{"n":"a"},{"n":"b"},{"n":"c"}]}'
+
+
+def _each(arrows: str, config: dict[str, Any], *more: dict[str, Any], **of_it: Any) -> dict[str, Any]:
+    """A map over three, an action inside of it, and what else is given."""
+    inside = get("call", inside="each", retry=_PATIENT)
+    return flow(arrows, node("each", "map", {"items": [1, 2, 3], **config}, **of_it), inside, *more)
+
+
+def _inside(container: str, *nodes: dict[str, Any]) -> Sequence[dict[str, Any]]:
+    return [{**each, "inside": container} for each in nodes]
+
+
+_GOES_ON: Final = _each("each>after", {"on_item_error": "continue", "at_once": 2}, node("after"))
+_MENDED: Final = _each(
+    "each>after each.error>mend",
+    {"at_once": 2},
+    node("mend", config={"value": "{{ steps.each.error.code }}"}),
+)
+_WAITING: Final = flow(
+    "call>ask",
+    node("each", "map", {"items": ["a", "b"], "on_item_error": "continue"}),
+    *_inside(
+        "each",
+        get("call"),
+        node("ask", "wait.signal", {"signal": "paid", "timeout_seconds": 60}),
+        node("nap", "delay", {"seconds": "{{ 30 * (index + 1) }}"}),
+        node("other"),
+    ),
+)
+_ENDS: Final = flow(
+    "big.true>yes big.false>no",
+    node("each", "map", {"items": "{{ trigger.body }}", "batch_size": 2, "on_item_error": "continue"}),
+    *_inside(
+        "each",
+        node("big", "if", {"condition": "item[1] > 10"}),
+        node("yes", "set", {"fields": {"rows": "{{ item }}", "place": "{{ index }}"}}),
+        node("no", "stop", {"message": "{{ string(item[1]) }} is too little."}),
+    ),
+)
+_ORDERS: Final = flow(
+    "head>lines lines.error>mend",
+    node("each", "map", {"items": "{{ trigger.body.orders }}", "on_item_error": "continue"}),
+    *_inside("each", node("head", "set", {"fields": {"of": "{{ item.of }}"}}), node("mend")),
+    node("lines", "map", {"items": "{{ item.lines }}"}, inside="each"),
+    *_inside("lines", node("call", config={"value": "{{ item }} for {{ steps.head.output.of }}"})),
+)
+_ORDERED: Final = '{"orders":[{"of":"Ada","lines":["tea","milk"]},{"of":"Bo","lines":[]},{"of":"Cy"}]}'
+_NESTED: Final = flow(
+    "",
+    node("each", "map", {"items": [1, 2], "at_once": 1, "on_item_error": "continue"}),
+    node("again", "loop", {"until": "item.results[0] == 3", "most_rounds": 2}, inside="each"),
+    node("deep", "map", {"items": ["{{ index }}", 0], "at_once": 2}, inside="again"),
+    *_inside("deep", node("call", config={"value": "{{ item }}"})),
+)
+_PAGES: Final = flow(
+    "again>after again.error>mend",
+    node("again", "loop", {"until": "!has(item.next)", "most_rounds": 3}),
+    node("page", config={"value": "{{ item.next }} {{ index }}"}, inside="again", retry=_PATIENT),
+    node("after", config={"value": "{{ steps.again.output }}"}),
+    node("mend", config={"value": "{{ steps.again.error.code }}"}),
+)
+_COUNTS: Final = flow(
+    "",
+    node("again", "loop", {"until": "item.n >= trigger.body.most", "most_rounds": 5}),
+    node("add", "set", {"fields": {"n": "{{ item.n + 1 }}"}}, inside="again"),
+)
+_LIGHT: Final = flow(
+    "no>b b>c c>d d>e e>f f>g g>h",
+    node("a", "loop", {"until": "index == 41"}),
+    *_inside("a", node("no", "filter", {"condition": "false"}), *(node(name, "noop") for name in "bcdefgh")),
+)
+_LARGE: Final = flow(
+    "each>after",
+    node("each", "map", {"items": "{{ trigger.body }}", "batch_size": 40}),
+    node(
+        "call", config={"value": "{{ size(item) }} at {{ index }}, {{ size(item[0]) }} long"}, inside="each"
+    ),
+    node("after", config={"value": "{{ steps.each.output.results[1] }}"}),
+)
+_IN_SPITE: Final = flow(
+    "each>after",
+    node("each", "map", {"items": [1, 2]}, on_error="continue"),
+    node("call", on_error="continue", inside="each"),
+    node("must", inside="each"),
+    node("after", config={"value": "{{ steps.each.error.code }}"}),
+)
+_JOINED: Final = flow(
+    "a>rows b>rows a>all b>all a>places b>places",
+    node("rows", "merge", {"output": "append"}),
+    node("all", "merge", {"output": "by_key", "key": "id"}),
+    node("places", "merge", {"output": "by_position"}),
+)
+
+
 def _said(*messages: Message | float) -> Sequence[Message | float]:
     return messages
 
@@ -198,4 +302,28 @@ SCENES: Final[Sequence[Scene]] = (
     Scene(name="not stopped", workflow=_STOPS, body='{"stock":1,"of":"tea"}', said=_said(done("sell"))),
     Scene(name="stopped on purpose, and handled", workflow=flow("no.error>mend", node("no", "stop", {"message": "No."}), node("mend", config={"value": "{{ steps.no.error.code }}"})), said=_said(done("mend"))),
     Scene(name="nothing is done", workflow=flow("a>idle idle>b", node("idle", "noop"), node("b", "set", {"fields": {"in": "{{ steps.idle.output.n }}"}})), said=_said(done("a", output={"n": 1}))),
+    Scene(name="each item once", workflow=_EACH, body=_ROWS, said=_said(done("first", output="F"), done("each[2].call", output=3), done("each[0].call", output={"a": 1}), done("each[1].call"), done("last"))),
+    Scene(name="a list with nothing in it", workflow=_EACH, body='{"rows":[]}', said=_said(done("first"), done("last"))),
+    Scene(name="items that are no list", workflow=_EACH, body='{"rows":7}', said=_said(done("first"))),
+    Scene(name="one item fails, and the run goes on with it", workflow=_each("each>after", {"at_once": 2}, node("after")), body='{"id":7}', said=_said(done("each[0].call", output="a"), broken("each[1].call"), let_go("each[2].call", 1, "none"), RETRY, done("each[1].call", 2, "b"), done("each[2].call", 2, "c"), done("after"))),
+    Scene(name="on without the items that failed", workflow=_GOES_ON, body='{"id":7}', said=_said(broken("each[0].call", 1, TRY_AGAIN), broken("each[1].call"), 3, done("each[0].call", 2, "a"), broken("each[2].call"), done("after"))),
+    Scene(name="the error path of a map", workflow=_MENDED, body='{"id":7}', said=_said(broken("each[1].call"), broken("each[0].call", 1, TRY_AGAIN), done("mend"))),
+    Scene(name="in doubt in an item of a map with an error path", workflow=_MENDED, body='{"id":7}', said=_said(unsure("each[0].call"), broken("each[1].call"), resolve("each[0].call", "retry"), done("mend"))),
+    Scene(name="what waits in items", workflow=_WAITING, body='{"id":7}', said=_said(done("each[0].call"), done("each[1].call"), signal("paid", "a", 1), 35, done("each[0].other"), broken("each[1].other"))),
+    Scene(name="in doubt in an item that failed", workflow=_WAITING, body='{"id":7}', said=_said(unsure("each[0].call"), broken("each[0].other"), done("each[1].call"), done("each[1].other"), signal("paid", "a"), 65, resolve("each[0].call", "done", 9))),
+    Scene(name="batches with several ends", workflow=_ENDS, body="[1,2,3,40,5]"),
+    Scene(name="a map in a map", workflow=_ORDERS, body=_ORDERED, said=_said(broken("each[0].lines[1].call"), done("each[0].lines[0].call"), done("each[0].mend", output="mended"), done("each[2].mend"))),
+    Scene(name="three deep", workflow=_NESTED, said=_said(done("each[0].again[0].deep[1].call"), done("each[0].again[0].deep[0].call", output=3), done("each[1].again[0].deep[0].call"), broken("each[1].again[0].deep[1].call"))),
+    Scene(name="cancelled among items, and opened again", workflow=_GOES_ON, body='{"id":7}', said=_said(broken("each[0].call"), CANCEL, let_go("each[1].call", 1, "possible"), let_go("each[2].call", 1, "none"), RETRY, resolve("each[1].call", "done", "b"), done("each[2].call", 2, "c"), done("after"))),
+    Scene(name="no time left for items", workflow=_EACH | {"timeout_s": 20}, body=_ROWS, said=_said(done("first"), done("each[1].call"), 25, LOOK, let_go("each[0].call"), let_go("each[2].call"))),
+    Scene(name="large items and large results", workflow=_LARGE, body=json.dumps(["x" * 1_000] * 80), said=_said(done("each[1].call", output=[4]), done("each[0].call", output="y" * 70_000), done("after"))),
+    Scene(name="page by page", workflow=_PAGES, body='{"next":"a"}', said=_said(done("again[0].page", output={"next": "b"}), broken("again[1].page", 1, TRY_AGAIN), 2, done("again[1].page", 2, {"rows": []}), done("after"))),
+    Scene(name="too many pages", workflow=_PAGES, body='{"next":"a"}', said=_said(done("again[0].page", output={"next": "b"}), done("again[1].page", output={"next": "c"}), done("again[2].page", output={"next": "d"}), done("mend"))),
+    Scene(name="a page that fails", workflow=_PAGES, body='{"next":"a"}', said=_said(broken("again[0].page"), done("mend"))),
+    Scene(name="counted in a loop", workflow=_COUNTS, body='{"n":0,"most":3}'),
+    Scene(name="counted too far", workflow=_COUNTS, body='{"n":0,"most":30}', said=_said(RETRY)),
+    Scene(name="a loop's condition that fails", workflow=_COUNTS, body='{"n":0}', said=_said(RETRY)),
+    Scene(name="a loop takes turns", workflow=_LIGHT, said=_said(1)),
+    Scene(name="on in spite of failures", workflow=_IN_SPITE, said=_said(broken("each[0].call"), done("each[0].must"), broken("each[1].must"), done("each[1].call"), done("after"))),
+    Scene(name="lists joined", workflow=_JOINED, said=_said(done("a", output=[{"id": 1, "of": "tea"}, {"id": 2}]), done("b", output=[{"id": 2.0, "n": 5}, {"id": "1"}]))),
 )  # fmt: skip
