@@ -1,12 +1,13 @@
 """Stories with one thing turned up: many cancellations, large answers, slow calls, runs that begin together."""
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 from msgspec import structs
 
 from chassis.ids import run_id
-from contracts.plans import PlanEdge
+from contracts.plans import Plan, PlanEdge
 from contracts.schedules import Cron, Missed, Schedule
 from contracts.subjects import partition
 from contracts.triggers import HeaderKey, Webhook
@@ -54,6 +55,16 @@ def timed(seed: int) -> Story:
         deliveries=[],
         clocks=[Timed(trigger="clock0", schedule=schedule, edits=0.2)],
     )
+
+
+def contained(seed: int) -> Story:
+    """Something is done for each of many, and much of it is cancelled and tried again."""
+    candidates = (eager(1_000 * seed + number) for number in count())
+    return next(told for told in candidates if any(_contains(drawn.plan) for drawn in told.workflows))
+
+
+def _contains(plan: Plan) -> bool:
+    return any(node.contains for node in plan.nodes)
 
 
 def together(seed: int) -> Story:

@@ -27,9 +27,9 @@ TIMER_TWICE: Final = Mutant(
         Edit(
             _ACCEPTANCE,
             "    if run.parked is not None or wait is None or wait.due is None or at < wait.due - EARLY:\n"
-            "        return ()\n    return (WaitEnded(wait=wait.wait),)",
+            "        return ()\n    return (*_too_late(run, at), WaitEnded(wait=wait.wait))",
             "    if run.parked is not None or (wait is not None and (wait.due is None or at < wait.due - EARLY)):\n"
-            "        return ()\n    return (WaitEnded(wait=message.wait),)",
+            "        return ()\n    return (*_too_late(run, at), WaitEnded(wait=message.wait))",
         ),
         Edit(
             "orchestrator.consider",
@@ -74,7 +74,7 @@ STOPPING_GOES_ON: Final = Mutant(
     edits=[
         Edit(
             _TURN_OF,
-            '        return self.run.phase == "stopping" or _must_stop(self.run)',
+            '        return self.run.phase == "stopping" or must_stop(self.run)',
             "        return False",
         ),
         Edit(
@@ -84,10 +84,9 @@ STOPPING_GOES_ON: Final = Mutant(
             "        return turn.said + wind_down",
         ),
         Edit(
-            _TURN_OF,
-            "    if _must_stop(turn.run):\n        return turn.said + stop(turn.run, graph.order, at)",
-            "    if _must_stop(turn.run) and not isinstance(fact, StepReported):\n"
-            "        return turn.said + stop(turn.run, graph.order, at)",
+            _DECISIONS,
+            "    if must_stop(turn.run):\n        return turn.said + stop(",
+            "    if must_stop(turn.run) and not isinstance(fact, StepReported):\n        return turn.said + stop(",
         ),
     ],
     stage="a closer look",
@@ -174,8 +173,8 @@ DOUBT_FORGOTTEN_BY_RETRY: Final = Mutant(
     edits=[
         Edit(
             _EVOLUTION,
-            '        if step.repeat == "no" and step.effect in ("possible", "done"):',
-            '        if step.repeat == "no" and step.effect == "none":',
+            '        elif step.repeat == "no" and step.effect in ("possible", "done"):',
+            '        elif step.repeat == "no" and step.effect == "none":',
         )
     ],
 )

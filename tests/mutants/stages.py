@@ -18,7 +18,18 @@ from tests.mutants.closer_looks import (
     told_apart,
     told_once,
 )
-from tests.mutants.extreme_stories import doubtful, eager, hurried, keyed, large, slow, sound, timed, together
+from tests.mutants.extreme_stories import (
+    contained,
+    doubtful,
+    eager,
+    hurried,
+    keyed,
+    large,
+    slow,
+    sound,
+    timed,
+    together,
+)
 from tests.mutants.rough_surroundings import (
     Apart,
     LostTasks,
@@ -122,6 +133,7 @@ STAGES: Final[Mapping[str, Stage]] = {
     "stubborn nodes": staged(Stubborn, structs.replace(STORM, stopped=0.0)),
     "a slow inbox": staged(SlowInbox, NOBODY_OVERTAKEN, eager, told_once),
     "by the clock": staged(rates=structs.replace(STORM, killed=0.02), told=timed),
+    "maps and loops": staged(told=contained),
     "together": staged(rates=structs.replace(STORM, signal_lost=0.4, killed=0.02), told=together),
     "in doubt": staged(told=doubtful),
     "late stores": staged(rates=structs.replace(STORM, done_later=0.3, done_but_timed_out=0.1), told=sound),

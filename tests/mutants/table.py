@@ -3,6 +3,7 @@
 from typing import Final
 
 from tests.mutants import (
+    of_containers,
     of_contracts,
     of_decisions,
     of_executor,
@@ -20,6 +21,7 @@ from tests.mutants.mutant import Mutant
 MUTANTS: Final[tuple[Mutant, ...]] = (
     *of_orchestrator.MUTANTS,
     *of_decisions.MUTANTS,
+    *of_containers.MUTANTS,
     *of_signals.MUTANTS,
     *of_schedules.MUTANTS,
     *of_executor.MUTANTS,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from itertools import pairwise
 from typing import Any
 
 from msgspec import structs
@@ -14,13 +15,17 @@ from chassis.testing.stores import MemoryBlobs, MemoryLetters, MemoryLog
 from chassis.testing.tasks import MemoryTasks
 from chassis.testing.world import SimulatedClock, World
 from contracts.codec import Decoder, decode_answers, decode_commit, encode, encode_bundle
+from contracts.limits import EVENTS_PER_COMMIT, EVENTS_PER_TURN
 from contracts.messages import Answer, CancelAttempts, CancelRun, Look, Message
+from contracts.payloads import Blob
 from contracts.plans import Plan
+from contracts.runs import RunEvent, StepReported
 from contracts.subjects import CANCEL_ALL, call, partition
 from contracts.subjects import run as run_subject
 from contracts.subjects import task as task_subject
 from orchestrator.answers import Replies
 from orchestrator.emission import Emission
+from orchestrator.history import state_at
 from orchestrator.judge import Judge
 from orchestrator.run import RULES, Graph
 from orchestrator.service import PATIENCE, Orchestrator
@@ -425,6 +430,95 @@ def test_an_orchestrator_that_hands_over_does_not_stay_to_say_it_again() -> None
         assert room.world.loop.time() - at < 1.0
 
     room.play(story)
+
+
+MANY = drawn(
+    "", control("each", "map", {"items": list(range(400)), "at_once": 200}), action("call", inside="each")
+)
+
+
+def histories(room: Room) -> list[tuple[RunEvent, ...]]:
+    """The events of each commit of the run."""
+    return [decode_commit(stored.body).events for stored in room.log.subjects()[run_subject("org", "run-1")]]
+
+
+def outcomes(room: Room, first: int = 0) -> list[str]:
+    return [
+        event.step
+        for events in histories(room)[first:]
+        for event in events
+        if isinstance(event, StepReported)
+    ]
+
+
+def test_more_outcomes_than_one_commit_has_room_for_are_all_taken_in_their_order_in_several() -> None:
+    @told(MANY)
+    async def story(room: Room) -> None:
+        await room.say(room.start)
+        before = len(histories(room))
+        told = [done(f"each[{number}].call", output=number) for number in reversed(range(200))]
+        answers = await room.say(*told)
+        assert [answer.result for answer in answers] == ["accepted"] * 200
+        assert outcomes(room) == [message.step for message in told]
+        commits = histories(room)[before:]
+        assert len(commits) > 1
+        assert all(len(events) < EVENTS_PER_TURN + 10 for events in commits)
+        assert [answer.sequence for answer in answers] == sorted(answer.sequence for answer in answers)
+        [again] = await room.say(told[-1])
+        assert again.result == "nothing"
+
+
+def test_what_is_told_while_more_waits_than_a_commit_has_room_for_comes_behind_it() -> None:
+    @told(MANY)
+    async def story(room: Room) -> None:
+        beside = next(
+            name
+            for name in (f"run-{number}" for number in range(2, 1_000))
+            if partition(name) == partition("run-1")
+        )
+        await room.say(room.start, structs.replace(room.start, run=beside, receipt="receipt-2"))
+        large = structs.replace(done("each[0].call", output="x" * 100_000), run=beside)
+        first = [done(f"each[{number}].call") for number in range(150)]
+        second = [done(f"each[{number}].call") for number in range(150, 200)]
+        put, late = room.blobs.put, list[asyncio.Task[list[Answer]]]()
+        async with asyncio.TaskGroup() as group:
+
+            async def meanwhile(data: bytes, content_type: str = "application/json") -> Blob:
+                if not late:
+                    late.append(group.create_task(room.say(*second)))
+                    await asyncio.sleep(0.2)  # Until they have arrived, and before the first are judged.
+                return await put(data, content_type)
+
+            room.blobs.put = meanwhile  # type: ignore[method-assign]  # In its place.
+            answers = await room.say(large, *first)
+        assert {answer.result for answer in (*answers, *late[0].result())} == {"accepted"}
+        assert outcomes(room) == [message.step for message in (*first, *second)]
+
+
+def test_no_commit_holds_more_events_than_one_may_however_many_outcomes_come_at_once() -> None:
+    body = [control(f"n{number}", "noop", inside="each") for number in range(30)]
+    plan = drawn(
+        " ".join(f"{before}>{after}" for before, after in pairwise(["call", *(node.id for node in body)])),
+        control("each", "map", {"items": list(range(200)), "at_once": 200}),
+        action("call", inside="each"),
+        *body,
+    )
+
+    @told(plan)
+    async def story(room: Room) -> None:
+        [started] = await room.say(room.start)
+        assert started.result == "accepted"
+        while wanted := waiting_outcomes(room):
+            answers = await room.say(*wanted)
+            assert {answer.result for answer in answers} == {"accepted"}
+        assert room.events[-1] == "run.completed"
+        assert room.events.count("item.done") == 200
+        assert max(len(events) for events in histories(room)) <= EVENTS_PER_COMMIT
+
+
+def waiting_outcomes(room: Room) -> list[Message]:
+    commits = [decode_commit(stored.body) for stored in room.log.subjects()[run_subject("org", "run-1")]]
+    return [done(attempt.step) for attempt in state_at("org", "run-1", commits).attempts.values()]
 
 
 __all__ = ["action"]

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 from contracts import runs
 from contracts.commits import FIRST_HASH
+from contracts.limits import EVENTS_PER_COMMIT
 from contracts.payloads import Inline, Payload
 from contracts.runs import TERMINAL, RunStarted
 from orchestrator.acceptance import EARLY
@@ -19,6 +20,7 @@ from orchestrator.history import replay
 from orchestrator.run import Graph, waiting_for
 from tests.promises.effects import effects_happen_as_told
 from tests.promises.evidence import Entry, Evidence, History, Violation
+from tests.promises.items import items_are_done_once_and_in_order
 from tests.promises.models import models_are_the_fold, models_say_what_the_runs_say
 from tests.promises.signals import what_was_said_counts_once, what_was_said_is_heard
 from tests.promises.timetables import planned_times_are_kept
@@ -213,6 +215,15 @@ def _decided_again(evidence: Evidence, history: History) -> Iterator[Violation]:
         yield Violation("P4", f"decided anew it diverges: {divergence}", history.run)
 
 
+def commits_are_bounded(_evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
+    for history in histories:
+        for commit in history.commits:
+            if len(commit.events) > EVENTS_PER_COMMIT:
+                yield Violation(
+                    "P4", f"version {commit.version} holds {len(commit.events)} events", history.run
+                )
+
+
 # --- Poison -------------------------------------------------------------------------------------
 
 
@@ -267,6 +278,8 @@ PROMISES: Final[tuple[Promise, ...]] = (
     what_was_said_is_heard,
     wishes_and_waits_are_kept,
     histories_are_whole,
+    commits_are_bounded,
+    items_are_done_once_and_in_order,
     effects_happen_as_told,
     models_are_the_fold,
     models_say_what_the_runs_say,

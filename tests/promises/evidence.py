@@ -144,6 +144,8 @@ class Evidence(Struct, kw_only=True):
     wishes: Sequence[Wish]
     said: Sequence[Said] = ()
     plans: Mapping[str, Plan]
+    values: Mapping[str, bytes] = {}
+    """Stored values by hash, as far as anybody has looked."""
     tables: Tables
     now: datetime
     everything_over: bool = True

@@ -14,6 +14,7 @@ from contracts.nodes import NodeSpec, Repeat
 from executor.errors import Refused, StepError, Unreachable
 from executor.node import Context, Result
 from executor.registry import Installed, installed
+from orchestrator.paths import numbers
 from tests.promises.evidence import Effect
 
 Behaviour = Literal[
@@ -111,7 +112,7 @@ class CallNode:
 
     async def run(self, config: Call, context: Context) -> Result:
         task = context.task
-        behaviour = config.at(task.attempt)
+        behaviour = config.at(task.attempt + sum(numbers(task.step)))  # Each item fares in its own way.
         if behaviour == "early":
             raise Refused("No, and nothing was asked of the world.")
         if behaviour == "deaf":

@@ -188,6 +188,7 @@ def evidence_of(installation: Installation) -> Evidence:
         plans={
             plan: drawn.plan for plan, drawn in installation.plans.items() if drawn.stored and drawn.readable
         },
+        values=installation.blobs.kept,
         tables=installation.models.tables,
         now=START + timedelta(seconds=installation.world.loop.time()),
         left=left_in(installation),

@@ -188,6 +188,8 @@ class _Drawing:
         for _ in range(self.chance.choice((0, 0, 1, 1, 2))):
             if len(self._inside) == 1 and self.chance.random() < 0.15:
                 before = self.contain(self.chance.choice(("map", "loop")), before)
+            elif self.chance.random() < 0.3:
+                before = self.put(self.any())
             else:
                 port = ".error" if self.chance.random() < 0.1 else ""
                 before = self.put(self.any(), f"{before}{port}")
