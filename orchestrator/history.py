@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from contracts.commits import Commit
 from contracts.errors import Failure
-from contracts.limits import Positive, StepPath
+from contracts.limits import ITEMS_PER_PAGE, Positive, StepPath
 from contracts.payloads import NULL, Blob, Inline, Payload
 from contracts.plans import PlanNode
 from contracts.runs import (
@@ -84,9 +84,8 @@ class Recorded:
         return scheduled.config if scheduled is not None else self._failure(path) or NULL
 
     def control(self, _run: Run, path: StepPath, node: PlanNode, _at: datetime) -> Outcome | Failure:
-        opened = self._said(ItemsOpened, path)
-        if opened is not None:
-            return self._contained(opened)
+        if node.contains:
+            return self._contained(path, node)
         answer = self._said(RunResponded, path)
         if answer is not None:
             return Answered(status=answer.status, headers=answer.headers, body=answer.body)
@@ -131,15 +130,23 @@ class Recorded:
         completed = (event.output for event in self._decisions if isinstance(event, RunCompleted))
         return next(completed, NULL)
 
-    def _contained(self, opened: ItemsOpened) -> Outcome:
+    def _contained(self, path: StepPath, node: PlanNode) -> Outcome | Failure:
+        opened = self._said(ItemsOpened, path)
+        if opened is None:
+            # It could not begin; or that it began was taken out, which must be missed.
+            return self._failure(path) or (
+                Fanned(count=0, pages=()) if node.type == "map" else Looped(input=NULL)
+            )
         if opened.count is None:
             return Looped(input=opened.input or NULL)
-        pages = tuple(
+        pages = [
             event.items
             for event in self._decisions
             if isinstance(event, ItemsPaged) and event.step == opened.step
-        )
-        return Fanned(count=opened.count, pages=pages)
+        ]
+        # As many as the count asks for, so that one which was taken out is missed.
+        missing = -(-opened.count // ITEMS_PER_PAGE) - len(pages)
+        return Fanned(count=opened.count, pages=(*pages, *(NULL,) * missing))
 
     def _said(self, kind: type[D], path: StepPath) -> D | None:
         found = (

@@ -6,6 +6,7 @@ from tests.mutants.mutant import Edit, Mutant
 
 _CONTAINERS: Final = "orchestrator.containers"
 _DECISIONS: Final = "orchestrator.decisions"
+_TURN_OF: Final = "orchestrator.turn"
 _EVOLUTION: Final = "orchestrator.evolution"
 _INPUTS: Final = "orchestrator.inputs"
 _JUDGE: Final = "orchestrator.judge"
@@ -72,7 +73,7 @@ ONE_KEY_FOR_ALL: Final = Mutant(
     what="The world takes the call of the second item for a repetition of the first's.",
     edits=[
         Edit(
-            _DECISIONS,
+            _TURN_OF,
             '                key=f"{self.run.id}/{path}",',
             '                key=f"{self.run.id}/{node.id}",',
         )
@@ -111,7 +112,7 @@ CLOSED_BEGINS: Final = Mutant(
     what="In an item that fails, steps begin all the same.",
     edits=[
         Edit(
-            _DECISIONS,
+            _TURN_OF,
             '        if self.run.step(path).status != "pending" or closed(self.run, self._graph, path):',
             '        if self.run.step(path).status != "pending":',
         )
@@ -123,7 +124,7 @@ CLOSED_TRIES_AGAIN: Final = Mutant(
     what="In an item that fails, what failed or has waited is attempted again.",
     edits=[
         Edit(
-            _DECISIONS,
+            _TURN_OF,
             "        return self._stops or closed(self.run, self._graph, path)",
             "        return self._stops",
         )
@@ -136,7 +137,7 @@ NEIGHBOURS_GO_ON: Final = Mutant(
     edits=[
         Edit(
             _CONTAINERS,
-            "        if not continues(graph.nodes[node_of(container)]) and items.failure is not None:\n"
+            "        if not continues(graph.nodes[node_of(container)]) and items.fails:\n"
             "            return True\n",
             "",
         )
@@ -149,9 +150,9 @@ OTHER_ITEMS_NEIGHBOUR: Final = Mutant(
     edits=[
         Edit(
             _READINESS,
-            "        step = run.steps.get(within(item, edge.source))",
-            '        first = item.rpartition("[")[0] + "[0]" if item else item\n'
-            "        step = run.steps.get(within(first, edge.source))",
+            "        step = run.steps.get(beside + edge.source)",
+            '        first = item.rpartition("[")[0] + "[0]." if item else ""\n'
+            "        step = run.steps.get(first + edge.source)",
         )
     ],
     stage=_STAGE,
@@ -162,8 +163,9 @@ TAKEN_FROM_ANOTHER: Final = Mutant(
     edits=[
         Edit(
             _READINESS,
-            "    item = item_of(path)\n    sources = {",
-            '    item = item_of(path)\n    item = item.rpartition("[")[0] + "[0]" if item else item\n    sources = {',
+            '    item, dot, node = path.rpartition(".")\n    sources = {',
+            '    item, dot, node = path.rpartition(".")\n'
+            '    item = item.rpartition("[")[0] + "[0]" if item else item\n    sources = {',
         )
     ],
     stage=_STAGE,
@@ -185,7 +187,7 @@ ROUNDS_WITHOUT_END: Final = Mutant(
     what="A loop whose condition does not hold goes on for ever.",
     edits=[
         Edit(
-            _DECISIONS,
+            _TURN_OF,
             "        if goes_on is True and items.begun >= most:",
             "        if goes_on is True and items.begun >= most * 10**6:",
         )
@@ -221,7 +223,7 @@ NOTHING_LOOKED_AT_INSIDE: Final = Mutant(
     what="What failed in an item is not begun again.",
     edits=[
         Edit(
-            _DECISIONS,
+            _TURN_OF,
             "            for number in items.open:\n                self._look_inside(item_path(path, number))\n",
             "",
         )
@@ -248,7 +250,7 @@ MAP_UNMOVED: Final = Mutant(
     what="A map with an item that failed neither ends nor goes on.",
     edits=[
         Edit(
-            _DECISIONS,
+            _TURN_OF,
             "        elif items.failure is not None and not continues(node):\n"
             "            self._end_failed(container, node, items.failure)\n",
             "",
@@ -271,7 +273,7 @@ TAKEN_BY_NOBODY: Final = Mutant(
 NO_DRAIN: Final = Mutant(
     name="a map's error path does not wait",
     what="The error path of a map is taken while attempts inside are under way.",
-    edits=[Edit(_DECISIONS, "        if under_way(self.run, inside):\n            return\n", "")],
+    edits=[Edit(_TURN_OF, "        if under_way(self.run, inside):\n            return\n", "")],
     stage=_STAGE,
 )
 DONE_TOO_EARLY: Final = Mutant(
@@ -280,8 +282,8 @@ DONE_TOO_EARLY: Final = Mutant(
     edits=[
         Edit(
             _CONTAINERS,
-            "    if run.step(container).status not in _OPEN or under_way(run, inner):",
-            "    if run.step(container).status not in _OPEN:",
+            '    if run.step(container).status != "running" or under_way(run, inner):',
+            '    if run.step(container).status != "running":',
         )
     ],
     stage=_STAGE,
@@ -327,7 +329,7 @@ CLEARED_UNSAID_BY_MAPS: Final = Mutant(
     what="Waits and steps inside of a map vanish when its error path takes over.",
     edits=[
         Edit(
-            _DECISIONS,
+            _TURN_OF,
             "        for decision in cleared(self.run, inside):\n            self.say(decision)\n",
             "",
         )
@@ -387,7 +389,7 @@ OUT_OF_TURN: Final = Mutant(
     what="Whatever happens inside of a map that waits for its turn lets it go on.",
     edits=[
         Edit(
-            _DECISIONS,
+            _TURN_OF,
             "        elif waits_its_turn(self.run, container):\n            return\n",
             "",
         )
@@ -399,7 +401,7 @@ TURN_KEPT: Final = Mutant(
     what="A run does not end before a turn has come that nobody takes.",
     edits=[
         Edit(
-            _DECISIONS,
+            _TURN_OF,
             "            self.say(WaitDropped(wait=turn_wait(container)))",
             "            pass",
         )

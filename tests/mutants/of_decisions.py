@@ -206,8 +206,8 @@ NO_DEADLINE: Final = Mutant(
     edits=[
         Edit(
             _ACCEPTANCE,
-            '    if run.phase == "running" and run.deadline is not None and at >= run.deadline:',
-            '    if run.phase == "queued" and run.deadline is not None and at >= run.deadline:',
+            '    late = run.phase == "running" and not run.overdue',
+            '    late = run.phase == "queued" and not run.overdue',
         )
     ],
     stage="in a hurry",
