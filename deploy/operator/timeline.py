@@ -17,6 +17,12 @@ from contracts.runs import (
     CancelRequested,
     DeadlinePassed,
     DoubtResolved,
+    ItemDone,
+    ItemFailed,
+    ItemsBegan,
+    ItemsKept,
+    ItemsOpened,
+    ItemsPaged,
     RunCancelled,
     RunCompleted,
     RunEvent,
@@ -119,6 +125,15 @@ def _wait(event: WaitOpened) -> str:
     return f"{event.wait}, {event.kind}{of}{what}{until}"
 
 
+def _opened(event: ItemsOpened) -> str:
+    return event.step + (" round by round" if event.count is None else f", {event.count} items")
+
+
+def _began(event: ItemsBegan) -> str:
+    last = event.first + event.count - 1
+    return f"{event.step}[{event.first}]" + (f" to {event.step}[{last}]" if event.count > 1 else "")
+
+
 _WORDS: Final[Mapping[type, Callable[[Any], str]]] = {
     RunStarted: lambda e: (
         f"workflow {e.workflow} version {e.version}, {e.cause.kind} {e.cause.id}".rstrip()
@@ -133,6 +148,12 @@ _WORDS: Final[Mapping[type, Callable[[Any], str]]] = {
     SignalReceived: lambda e: (
         f"{e.signal} by {e.by}, {f'for {e.step}' if e.step else 'kept'}: {preview(e.body)}"
     ),
+    ItemsOpened: _opened,
+    ItemsPaged: lambda e: f"{e.step}: {preview(e.items)}",
+    ItemsBegan: _began,
+    ItemDone: lambda e: f"{e.step}[{e.item}]{f': {preview(e.output)}' if e.output is not None else ''}",
+    ItemFailed: lambda e: f"{e.step}[{e.item}], {_failure(e.error)}",
+    ItemsKept: lambda e: f"{e.step}, page {e.page}: {preview(e.results)}",
     CancelRequested: lambda e: f"by {e.by}{f': {e.reason}' if e.reason else ''}",
     DeadlinePassed: lambda _: "",
     RunReopened: lambda e: f"by {e.by}: {', '.join(e.steps)}",

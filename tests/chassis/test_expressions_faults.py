@@ -36,15 +36,25 @@ def context() -> Context:
 @pytest.mark.parametrize(
     ("source", "code", "offset", "message"),
     [
-        ("nope.x", "reference", 0, "`nope` is unknown; there are trigger, steps, run, vars, item"),
-        ("1 + nope", "reference", 4, "`nope` is unknown; there are trigger, steps, run, vars, item"),
-        ("secrets.x", "reference", 0, "`secrets` is unknown; there are trigger, steps, run, vars, item"),
-        ("[1].map(x, y)", "reference", 11, "`y` is unknown; there are trigger, steps, run, vars, item"),
+        ("nope.x", "reference", 0, "`nope` is unknown; there are trigger, steps, run, vars, item, index"),
+        ("1 + nope", "reference", 4, "`nope` is unknown; there are trigger, steps, run, vars, item, index"),
+        (
+            "secrets.x",
+            "reference",
+            0,
+            "`secrets` is unknown; there are trigger, steps, run, vars, item, index",
+        ),
+        (
+            "[1].map(x, y)",
+            "reference",
+            11,
+            "`y` is unknown; there are trigger, steps, run, vars, item, index",
+        ),
         (
             "x == 1 && [1].all(x, x > 0)",
             "reference",
             0,
-            "`x` is unknown; there are trigger, steps, run, vars, item",
+            "`x` is unknown; there are trigger, steps, run, vars, item, index",
         ),
         ("1 + steps.later.output", "reference", 4, "`later` does not come before this node"),
         ("steps.nobody.output", "reference", 0, "there is no node `nobody`"),
@@ -54,7 +64,7 @@ def context() -> Context:
         ("steps[trigger.x]", "reference", 0, "`steps` needs the id of a node: `steps.<node>.output`"),
         ("steps.map(s, s)", "reference", 0, "`steps` needs the id of a node: `steps.<node>.output`"),
         ("has(steps.fetch)", "reference", 4, "`steps.fetch` has output, status, error, nothing else"),
-        ("item.x", "reference", 0, "`item` is there only inside a loop"),
+        ("item.x", "reference", 0, "`item` is there only inside a map or a loop"),
         (
             "[1].map(trigger, trigger)",
             "reference",
@@ -71,7 +81,12 @@ def context() -> Context:
         ("trigger.x.foo()", "reference", 13, "there is no function `foo`"),
         ("now()", "reference", 3, "there is no function `now`"),
         ("math.random()", "reference", 11, "there is no function `math.random`"),
-        ("lists.range(3)", "reference", 0, "`lists` is unknown; there are trigger, steps, run, vars, item"),
+        (
+            "lists.range(3)",
+            "reference",
+            0,
+            "`lists` is unknown; there are trigger, steps, run, vars, item, index",
+        ),
         ("Account{name: 'x'}", "reference", 0, "`Account` cannot be built here; maps are written {…}"),
         (
             "google.protobuf.Duration{seconds: 1}",
@@ -101,8 +116,13 @@ def context() -> Context:
             "`?` for values that may be absent is not available here: write `has(a.b) ? a.b : …`",
         ),
         (" {{ trigger.n > 1 }}", "syntax", 0, "this is an expression already: write it without {{ }}"),
-        ("'é' + nope", "reference", 6, "`nope` is unknown; there are trigger, steps, run, vars, item"),
-        ("'😀' + nope", "reference", 6, "`nope` is unknown; there are trigger, steps, run, vars, item"),
+        ("'é' + nope", "reference", 6, "`nope` is unknown; there are trigger, steps, run, vars, item, index"),
+        (
+            "'😀' + nope",
+            "reference",
+            6,
+            "`nope` is unknown; there are trigger, steps, run, vars, item, index",
+        ),
     ],
 )
 def test_a_fault_has_a_code_a_place_and_a_sentence(
