@@ -43,6 +43,7 @@ from contracts.runs import (
     StepReported,
     WaitEnded,
 )
+from orchestrator.containers import closed
 from orchestrator.readiness import Graph, every_step
 from orchestrator.state import Run
 
@@ -246,14 +247,16 @@ def _resolve(run: Run, _graph: Graph | None, message: ResolveDoubt, _at: datetim
     )
 
 
-def _signal(run: Run, _graph: Graph | None, message: SendSignal, _at: datetime) -> Accepted:
+def _signal(run: Run, graph: Graph | None, message: SendSignal, _at: datetime) -> Accepted:
     refused = _unknown_or_ended(run)
     if refused is not None:
         return refused
     if message.key in run.heard:
         same = run.heard[message.key] == message.request
         return () if same else _refuse("idempotency_mismatch", "Something else was said under this key.")
-    waiting = next((wait.step for wait in run.waits.values() if wait.signal == message.signal), None)
+    listening = (wait.step for wait in run.waits.values() if wait.signal == message.signal)
+    # What waits in an item that fails is dropped with it, and must not take what others will wait for.
+    waiting = next((step for step in listening if step and not (graph and closed(run, graph, step))), None)
     if waiting is None and len(run.signals) >= SIGNALS_KEPT:
         return _refuse("signal.too_many", f"{SIGNALS_KEPT} signals lie here that nothing has waited for.")
     return (

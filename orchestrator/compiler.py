@@ -332,6 +332,11 @@ class _Compiling:
         at = f"/nodes/{drawn.place}/config"
         for pointer, message in drawn.form.findings(node.config):
             self._fault("workflow.bad_config", at + pointer, message, node.id)
+        if node.on_error == "continue" and "main" not in drawn.outputs:
+            message = (
+                "A node that chooses between ports cannot go on after a failure: nobody could say by which."
+            )
+            self._fault("workflow.bad_config", f"/nodes/{drawn.place}/on_error", message, node.id)
         known, around = frozenset(self._nodes), self._around(node)
         # In and behind a circle nobody can say what comes before; the circle itself is told.
         before = frozenset().union(*(topology.ancestors.get(name, known) for name in (node.id, *around)))

@@ -6,6 +6,7 @@ from typing import Final
 from msgspec import Struct
 
 from contracts.errors import Failure
+from contracts.limits import EVENTS_PER_TURN
 from contracts.messages import (
     CancelRun,
     Look,
@@ -42,8 +43,8 @@ def consider(run: Run, graph: Graph | None, message: Message, at: datetime, eval
         return Considered(run=run, refused=facts.error)
     events: list[RunEvent] = []
     for fact in facts:
-        if not still_news(run, fact):
-            continue
+        if not still_news(run, fact) or (isinstance(fact, WaitEnded) and len(events) >= EVENTS_PER_TURN):
+            continue  # What else is due is due in the next commit as well.
         run = evolve(run, fact, at)
         events.append(fact)
         for decision in decide(run, graph, fact, at, evaluate):

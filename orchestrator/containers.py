@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
-from contracts.limits import EVENTS_PER_TURN, ITEMS_PER_PAGE, StepPath, WaitName
+from contracts.limits import EVENTS_PER_TURN, ITEMS, ITEMS_PER_PAGE, StepPath, WaitName
 from contracts.plans import PlanNode
 from contracts.runs import (
     Decision,
@@ -135,7 +135,9 @@ def next_items(
         free = min(node.config.get("at_once", AT_ONCE) - len(items.open), items.count - items.begun)
     if free <= 0:
         return None
-    room = (EVENTS_PER_TURN - said) // (2 * len(graph.inside[node.id]) + 2)
+    inside = graph.inside[node.id]
+    maps = sum(graph.nodes[name].type == "map" for name in inside)
+    room = (EVENTS_PER_TURN - said) // (2 * len(inside) + 2 + maps * ITEMS // ITEMS_PER_PAGE)
     if said and room <= 0:
         return WaitOpened(wait=turn_wait(container), kind="turn", due=at)
     return ItemsBegan(step=container, first=items.begun, count=min(free, max(1, room)))

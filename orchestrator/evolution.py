@@ -275,8 +275,11 @@ def _failed(run: Run, event: StepFailed, _at: datetime) -> Changes:
     if not changes:
         return {}
     if event.handled and path in run.items:
-        changes["items"] = _without(run.items, path)
-        changes["steps"] = remembered.without_steps(changes["steps"], f"{path}[")
+        inside = f"{path}["
+        changes["items"] = {
+            each: items for each, items in run.items.items() if each != path and not each.startswith(inside)
+        }
+        changes["steps"] = remembered.without_steps(changes["steps"], inside)
     if not event.handled and item_of(path):
         changes["items"] = remembered.failing(run.items, item_of(path), event.error)
     elif not event.handled and run.failed is None:

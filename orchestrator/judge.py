@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 
 from chassis.ports import Blobs
 from contracts.errors import Failure
-from contracts.limits import COMMIT_BYTES, EVENTS_PER_TURN, INLINE_BYTES
+from contracts.limits import COMMIT_BYTES, EVENTS_PER_COMMIT, EVENTS_PER_TURN, INLINE_BYTES
 from contracts.messages import Message, RetryRun, StartRun, UnparkRun
 from contracts.payloads import Inline
 from contracts.runs import RunEvent, RunParked
@@ -81,6 +81,8 @@ class Judge:
             verdicts.append(Verdict(changed=bool(considered.events), refused=considered.refused))
             if events and cause is None:
                 cause = letter.message
+            if len(events) > EVENTS_PER_COMMIT:
+                raise Stumbled(letter, OverflowError(f"{len(events)} events are more than a commit may hold"))
         letters = letters[: len(verdicts)]
         if cause is None:
             return Proposed(before=known, after=known, letters=letters, verdicts=verdicts)

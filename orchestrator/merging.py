@@ -59,7 +59,10 @@ def _by_key(outputs: Outputs, key: str) -> list[dict[str, Raw]]:
 
 def _spelt(value: Raw) -> bytes:
     """Equal values, however they are spelt, in one spelling."""
-    decoded = msgspec.json.decode(value)
+    try:
+        decoded = msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        raise Unmergeable("The value of a field by which objects are joined cannot be read.") from None
     if isinstance(decoded, float) and decoded.is_integer():
         decoded = int(decoded)
     return msgspec.json.encode(decoded, order="sorted")

@@ -283,7 +283,7 @@ class Turn:
         shut = closed(self.run, self._graph, path)
         handled, ports = node.id in self._graph.handled, None
         if not handled and node.on_error == "continue":
-            handled, ports = True, node.outputs[:1]
+            handled, ports = True, ("main",)
         self.say(StepFailed(step=path, node=node.id, error=error, handled=handled, ports=ports))
         item = item_of(path)
         if handled or shut or not item or self._stops:

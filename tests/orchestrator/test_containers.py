@@ -195,6 +195,11 @@ def test_what_cannot_be_is_refused_with_its_place(
     assert (code, pointer) in codes({"nodes": nodes, "edges": drawn})
 
 
+def test_a_node_that_chooses_between_ports_cannot_go_on_after_a_failure() -> None:
+    node = {"id": "ask", "type": "if", "config": {"condition": "true"}, "on_error": "continue"}
+    assert codes({"nodes": [node], "edges": []}) == [("workflow.bad_config", "/nodes/0/on_error")]
+
+
 def test_containers_lie_in_each_other_so_deep_and_no_deeper() -> None:
     chain: list[dict[str, Any]] = [{**MAP, "id": "m0"}]
     chain += [

@@ -320,6 +320,8 @@ def test_every_planned_time_is_decided_once_and_none_is_left_behind(
 ) -> None:
     story = Story(cron("*/5 * * * *", missed=policy, late_s=late_s))
     highest = NOON
+    decided = {0: NOON}
+    """Up to when everything was decided as each stretch began: a clock that is set back brings no time back."""
     for deed, how in deeds:
         match deed:
             case "look":
@@ -334,6 +336,7 @@ def test_every_planned_time_is_decided_once_and_none_is_left_behind(
                 story.decide()  # And nobody starts the runs: the next one to look does.
                 story.start_all()
         highest = max(highest, story.now)
+        decided.setdefault(len(story.timetable.stretches) - 1, story.state.decided or NOON)
     story.now = highest
     story.look()
     times = fired(story.told)
@@ -342,11 +345,12 @@ def test_every_planned_time_is_decided_once_and_none_is_left_behind(
         within = [time for time in times if told.first <= time <= told.last]
         assert len(within) == told.made_up
     ends = [stretch.since for stretch in story.timetable.stretches[1:]] + [highest]
-    for stretch, end in zip(story.timetable.stretches, ends, strict=True):
+    for number, (stretch, end) in enumerate(zip(story.timetable.stretches, ends, strict=True)):
         if stretch.schedule is None:
             continue
         for planned in minutes_of(stretch.schedule, stretch.since, min(end, highest)):
             covered = any(told.first <= planned <= told.last for told in missed(story.told))
+            covered = covered or planned <= decided[number]
             assert covered or planned in times, f"{planned} was lost"
 
 

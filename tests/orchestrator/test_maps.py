@@ -7,7 +7,7 @@ import pytest
 
 from chassis.testing.scenario import Scenario
 from contracts.errors import Failure
-from contracts.limits import EVENTS_PER_TURN, ITEMS, ITEMS_PER_PAGE
+from contracts.limits import EVENTS_PER_COMMIT, EVENTS_PER_TURN, ITEMS, ITEMS_PER_PAGE
 from contracts.messages import Message
 from contracts.payloads import Inline
 from contracts.plans import Plan
@@ -50,6 +50,7 @@ from tests.orchestrator.stories import (
     drawn,
     let_go,
     resolve,
+    signal,
     started,
     wake,
 )
@@ -417,3 +418,39 @@ def test_a_configuration_that_fails_inside_fails_its_item_only() -> None:
     told = started(plan, call=Failure(code="expression", message="No."))
     assert [error["index"] for error in output(told)["errors"]] == [0, 1]
     assert asked(told) == ["after"]
+
+
+def test_many_maps_that_begin_together_do_not_share_one_commit() -> None:
+    inner = control("inner", "map", {"items": list(range(10_000)), "at_once": 1}, inside="each")
+    plan = each(list(range(40)), inner, action("call", inside="inner"), at_once=40)
+    told = started(plan)
+    assert len(told.said) <= EVENTS_PER_COMMIT
+    while told.state.waits:
+        told = told.when(wake("turn:each"))
+        assert len(told.said) <= EVENTS_PER_COMMIT
+    assert len(told.state.items) == 41
+
+
+def test_a_map_that_fails_on_its_error_path_leaves_nothing_of_what_was_inside() -> None:
+    again = control("again", "map", {"items": [1]}, inside="each")
+    plan = each(
+        [1], again, control("end", "stop", {"message": "No."}, inside="again"), arrows="each.error>mend"
+    )
+    told = finished(started(plan))
+    assert told.state.status == "completed"
+    assert not told.state.items
+
+
+def test_what_waits_in_an_item_that_fails_hears_nothing_any_more() -> None:
+    plan = each(
+        [1],
+        control("ask", "wait.signal", {"signal": "paid"}, inside="each"),
+        action("call", inside="each"),
+        action("slow", inside="each"),
+        control("later", "wait.signal", {"signal": "paid"}),
+        arrows="each.error>later",
+    )
+    told = started(plan).when(broken("each[0].call"), signal("paid", body="yes"))
+    assert told.state.waits["signal:each[0].ask"]
+    told = told.when(done("each[0].slow"))
+    assert output(told, "later") == "yes"

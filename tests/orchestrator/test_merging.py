@@ -63,6 +63,11 @@ def test_what_does_not_fit_is_told(how: str, a: Any, words: str) -> None:
         of(how, "id", a=a, b=[])
 
 
+def test_a_field_that_cannot_be_read_is_told() -> None:
+    with pytest.raises(Unmergeable, match="cannot be read"):
+        merged({"a": Raw(b'[{"id": 1e400}]')}, "by_key", "id")
+
+
 def test_joining_by_a_field_needs_its_name() -> None:
     nodes = [{"id": "start", "type": "noop"}, {"id": "join", "type": "merge", "config": {"output": "by_key"}}]
     edges = [{"source": "start", "target": "join"}]
