@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 from msgspec import structs
 
@@ -12,9 +12,13 @@ from contracts.schedules import Cron, Missed, Schedule
 from contracts.subjects import partition
 from contracts.triggers import HeaderKey, Webhook
 from tests.orchestrator.stories import control
+from tests.orchestrator.stories import drawn as plan_of
 from tests.simulation.clocks import Timed
 from tests.simulation.installation import ORG
 from tests.simulation.workflows import Delivery, Story, story
+
+MANY: Final = 1_100
+"""Items of which each says two things."""
 
 
 def sound(seed: int) -> Story:
@@ -65,6 +69,19 @@ def contained(seed: int) -> Story:
 
 def _contains(plan: Plan) -> bool:
     return any(node.contains for node in plan.nodes)
+
+
+def crowded(seed: int) -> Story:
+    """One run goes through more items than a commit has room for."""
+    told = eager(seed)
+    plan = plan_of(
+        "",
+        control("each", "map", {"items": list(range(MANY))}),
+        control("light", "noop", inside="each"),
+    )
+    workflow = structs.replace(told.workflows[0], plan=plan, stored=True, readable=True)
+    delivery = next(each for each in told.deliveries if each.trigger == workflow.trigger)
+    return structs.replace(told, workflows=[workflow], deliveries=[delivery])
 
 
 def together(seed: int) -> Story:

@@ -453,6 +453,33 @@ STEPS_UNBOUNDED: Final = Mutant(
     tests=[_DRAWN],
 )
 
+# --- What people see ------------------------------------------------------------------------------
+
+ROW_IS_PENDING: Final = Mutant(
+    name="the row of a map that is tried again says pending",
+    what="A map whose items go on looks like one that has not begun.",
+    edits=[
+        Edit(
+            "projections.events",
+            '            _move(run, step, "running")',
+            '            _move(run, step, "pending")',
+        )
+    ],
+    tests=["tests/projections/test_items.py"],
+)
+FAILED_UNCOUNTED: Final = Mutant(
+    name="items that failed are not counted",
+    what="Nobody sees that a map goes on without some of its items.",
+    edits=[
+        Edit(
+            "projections.events",
+            "    step.items_failed = (step.items_failed or 0) + 1\n",
+            "    step.items_failed = step.items_failed or 0\n",
+        )
+    ],
+    tests=["tests/projections/test_items.py"],
+)
+
 MUTANTS: Final = (
     PAGE_LOST,
     PAGE_NEVER_KEPT,
@@ -492,4 +519,6 @@ MUTANTS: Final = (
     LEFT_BEHIND,
     LATER_FIRST,
     STEPS_UNBOUNDED,
+    ROW_IS_PENDING,
+    FAILED_UNCOUNTED,
 )

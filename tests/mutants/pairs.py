@@ -8,6 +8,7 @@ optimistic concurrency becomes cycles side by side against optimistic concurrenc
 
 from typing import Final
 
+from tests.mutants import of_containers as containers
 from tests.mutants import of_decisions as decisions
 from tests.mutants import of_executor as executor
 from tests.mutants import of_ingress as ingress
@@ -116,5 +117,40 @@ MUTANTS: Final = (
         orchestrator.NOTHING_UNCONFIRMED,
         "What was known before somebody else owned the run is what messages are answered by.",
         stage="a slow inbox",
+    ),
+    both(
+        "closed items begin x closed items try again",
+        containers.CLOSED_BEGINS,
+        containers.CLOSED_TRIES_AGAIN,
+        "In an item that fails, everything goes on.",
+        stage="maps and loops",
+    ),
+    both(
+        "closed items x their neighbours",
+        containers.CLOSED_BEGINS,
+        containers.NEIGHBOURS_GO_ON,
+        "Where an item fails, steps begin in it and beside it.",
+        stage="maps and loops",
+    ),
+    both(
+        "the drain x attempts under way",
+        containers.NO_DRAIN,
+        containers.DONE_TOO_EARLY,
+        "Neither an item nor a map waits for what is under way in it.",
+        stage="maps and loops",
+    ),
+    both(
+        "a map from the start x its steps",
+        containers.FROM_THE_START,
+        containers.STEPS_REMEMBERED,
+        "What is over begins again, and finds that it was done.",
+        stage="maps and loops",
+    ),
+    both(
+        "turns x a commit's room",
+        containers.NO_TURNS,
+        containers.COMMITS_WITHOUT_BOUND,
+        "Nothing bounds what one commit says of a map.",
+        stage="many items",
     ),
 )

@@ -20,6 +20,7 @@ from tests.mutants.closer_looks import (
 )
 from tests.mutants.extreme_stories import (
     contained,
+    crowded,
     doubtful,
     eager,
     hurried,
@@ -134,6 +135,7 @@ STAGES: Final[Mapping[str, Stage]] = {
     "a slow inbox": staged(SlowInbox, NOBODY_OVERTAKEN, eager, told_once),
     "by the clock": staged(rates=structs.replace(STORM, killed=0.02), told=timed),
     "maps and loops": staged(told=contained),
+    "many items": staged(told=crowded),
     "together": staged(rates=structs.replace(STORM, signal_lost=0.4, killed=0.02), told=together),
     "in doubt": staged(told=doubtful),
     "late stores": staged(rates=structs.replace(STORM, done_later=0.3, done_but_timed_out=0.1), told=sound),
