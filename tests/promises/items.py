@@ -44,6 +44,10 @@ def items_are_done_once_and_in_order(evidence: Evidence, histories: Sequence[His
         for event in history.events:
             for promise, what in told.hear(event):
                 yield Violation(promise, what, history.run)
+        state = history.state
+        left = [*state.items, *(path for path in state.steps if "[" in path)]
+        if state.phase == "completed" and left:
+            yield Violation("P4", f"completed, and still remembered of it is {left}", history.run)
 
 
 class _Container(Struct, kw_only=True):

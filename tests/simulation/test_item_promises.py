@@ -229,6 +229,7 @@ SHORT = value({"results": ["a"], "errors": []})
         (TAKEN, [*without(WHOLE, StepSucceeded)[:5], DONE], "each is done with 0 items over of 2, open: [0]"),
         (TAKEN, [OPENED, PAGED, *item(0, "a"), DONE], "each is done with 1 items over of 2"),
         (TAKEN, [*WHOLE[:-2], END], "completed, and each is under way"),
+        (TAKEN, [*WHOLE[:-2], END], "completed, and still remembered of it is ['each'"),
         (
             TAKEN,
             [OPENED, PAGED, began(0), asked(0), MAP_FAILED],
