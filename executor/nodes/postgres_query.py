@@ -33,7 +33,9 @@ _PARTING_SECONDS: Final = 1.0
 _ENDS: Final = frozenset(
     {"BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "PREPARE TRANSACTION"}
 )
-_LEADING: Final = re.compile(r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*([A-Za-z]+)", re.DOTALL)
+_WORD: Final = re.compile(r"[A-Za-z]*")
+_AHEAD: Final = re.compile(r"[\s;]+|--[^\r\n]*")
+_COMMENT: Final = re.compile(r"/\*|\*/")
 _CONTROL: Final = frozenset(
     {"begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "prepare", "copy"}
 )
@@ -289,12 +291,34 @@ def _at(place: int) -> str:
 
 
 def _check(statement: Statement, place: int) -> None:
-    first = _LEADING.match(statement.sql)
-    if "\0" in statement.sql or (first and first[1].lower() in _CONTROL):
+    if "\0" in statement.sql or first_word(statement.sql) in _CONTROL:
         raise BadConfig(
             "The node begins and ends the transaction; a statement cannot, and nothing is copied.",
             field=f"{_at(place)}/sql",
         )
+
+
+def first_word(sql: str) -> str:
+    """What a statement begins with, behind blanks and comments (which contain each other); in one walk over the text."""
+    at = 0
+    while at < len(sql):
+        if sql.startswith("/*", at):
+            at = _behind_comment(sql, at)
+        elif blank := _AHEAD.match(sql, at):
+            at = blank.end()
+        else:
+            break
+    word = _WORD.match(sql, at)
+    return word[0].lower() if word else ""
+
+
+def _behind_comment(sql: str, at: int) -> int:
+    depth = 0
+    for mark in _COMMENT.finditer(sql, at):
+        depth += 1 if mark[0] == "/*" else -1
+        if not depth:
+            return mark.end()
+    return len(sql)
 
 
 async def _account(config: PostgresQuery, context: Context) -> tuple[Credential, BasicSecret]:

@@ -16,6 +16,7 @@ from contracts.codec import decode_json, encode
 from contracts.messages import Outcome, StepBroken, StepDone, StepInDoubt, StepLetGo, Task
 from contracts.payloads import Inline
 from deploy.servers import PostgresAddress
+from executor.nodes.postgres_query import first_word, node
 from tests.executor.bridges import Bridge, bridged
 from tests.executor.fakes import STEP, World, scheduled, task, until
 
@@ -180,13 +181,18 @@ async def test_what_is_given_is_never_sql(account: Account) -> None:
 @pytest.mark.parametrize(
     ("sql", "parameters", "field"),
     [("SELECT $1::int", [], "/parameters"), ("SELECT 1", [1], "/parameters"), ("  -- x\n/* y */ COMMIT", [], "/sql"),
-     ("copy t TO STDOUT", [], "/sql"), ("SELECT 1\0", [], "/sql")],
+     ("copy t TO STDOUT", [], "/sql"), ("/* /* */ */ COMMIT", [], "/sql"), ("-- x\rCOMMIT", [], "/sql"), ("; ;End", [], "/sql"), ("SELECT 1\0", [], "/sql")],
 )  # fmt: skip
 async def test_a_statement_that_does_not_fit_is_refused(
     account: Account, sql: str, parameters: list[Any], field: str
 ) -> None:
     told = broken(await account.attempted(sql, *parameters)).error
     assert (told.code, told.field) == ("workflow.bad_config", field)
+
+
+@pytest.mark.parametrize("part", ["/*", "/**/", "--\n", ";", "/* ", "/* */ */", " ", "-"])
+def test_what_a_statement_begins_with_is_found_in_one_walk(part: str) -> None:
+    assert first_word(part * (100_000 // len(part)) + "!") == ""
 
 
 # --- Transactions -----------------------------------------------------------------------------------
@@ -241,10 +247,11 @@ async def test_what_only_reads_can_by_no_way_write(table: Account, first: str, t
 
 
 @pytest.mark.parametrize("end", ["COMMIT", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN"])
-async def test_a_statement_that_ends_the_transaction_in_disguise_leaves_doubt(
-    table: Account, end: str
+async def test_a_statement_that_ended_the_transaction_all_the_same_leaves_doubt(
+    table: Account, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = [{"sql": f"/* /* */ */ {end}"}, {"sql": "INSERT INTO t VALUES (2)"}]
+    monkeypatch.setattr("executor.nodes.postgres_query._CONTROL", frozenset())
+    more = [{"sql": end}, {"sql": "INSERT INTO t VALUES (2)"}]
     assert isinstance(await table.attempted("INSERT INTO t VALUES (1)", then=more), StepInDoubt)
     assert 2 not in await kept(table)
 
@@ -441,8 +448,6 @@ async def test_stopping_the_run_stops_the_statement(table: Account) -> None:
                 await asyncio.sleep(0.01)
 
 
-async def test_sql_and_names_are_not_templates() -> None:
-    from executor.nodes.postgres_query import node
-
+def test_sql_is_no_template_and_the_account_a_secret() -> None:
     assert node.spec.config["properties"]["sql"]["x-expression"] == "none"
     assert b"x-secret" in encode(node.spec.config["properties"]["auth"])
