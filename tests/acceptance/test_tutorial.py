@@ -32,6 +32,12 @@ def site() -> Iterator[Site]:
         yield Site(installed)
 
 
+def block(beginning: str) -> str:
+    """The one block of the page that begins so."""
+    [found] = [each for each in BLOCKS if each.startswith(beginning)]
+    return found
+
+
 def followed(site: Site, folder: Path, script: str) -> str:
     """What a shell prints that is given these lines, at the addresses of this installation."""
     for there, here in (
@@ -72,7 +78,7 @@ def test_the_tutorial_leads_from_a_webhook_to_a_verified_run(site: Site, tmp_pat
 def test_the_tutorial_leads_to_a_run_that_waits_for_a_signal_and_goes_on_with_it(
     site: Site, tmp_path: Path
 ) -> None:
-    environment, ask, say = BLOCKS[1], *BLOCKS[-2:]
+    environment, ask, say = BLOCKS[1], block("cat > ask.json"), block(".venv/bin/automateos runs signal")
     told = followed(site, tmp_path, environment + ask + say)
     waiting, _, heard = told.partition("waits for signal approved, at step ask until ")
     assert "status    waiting" in waiting
@@ -83,8 +89,15 @@ def test_the_tutorial_leads_to_a_run_that_waits_for_a_signal_and_goes_on_with_it
     assert (again.returncode, "(run.ended 409)" in again.stderr) == (1, True)
 
 
+def test_the_tutorial_leads_through_a_list(site: Site, tmp_path: Path) -> None:
+    told = followed(site, tmp_path, BLOCKS[1] + block("cat > each.json"))
+    [run] = re.findall(r"run +([0-9a-f-]{36})\n", told)
+    until(lambda: f"{run}  completed" in site.shell("runs", "list").stdout, "every item is done")
+    assert '["1. Hello Ada!","2. Hello Alan!","3. Hello Grace!"]' in site.shell("runs", "show", run).stdout
+
+
 def test_a_mistake_is_told_with_its_place_as_the_page_says(site: Site, tmp_path: Path) -> None:
-    [draw] = [block for block in BLOCKS if block.startswith("cat > hello.json")]
+    draw = block("cat > hello.json")
     done = subprocess.run(
         [
             "bash",
