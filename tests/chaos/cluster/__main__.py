@@ -112,6 +112,7 @@ def run(given: argparse.Namespace) -> int:
         plan = msgspec.structs.replace(each, kinds=chosen or each.kinds, keep=given.keep)
         outcome = done.get(plan.seed) or play(plan, say)
         if plan.seed not in done and not QUICK and not chosen:
+            progress.parent.mkdir(parents=True, exist_ok=True)
             with progress.open("ab") as file:
                 file.write(msgspec.json.encode(outcome) + b"\n")
         for violation in outcome.violations[:20]:
