@@ -12,7 +12,7 @@ from contracts.errors import Failure
 from contracts.limits import BLOB_BYTES, ITEMS_PER_PAGE, PAGE_BYTES, PREFETCH_BYTES, NodeId, StepPath
 from contracts.payloads import NULL, Blob, Inline, Payload
 from orchestrator.control import Unfit
-from orchestrator.paths import ItemPath, container_of, item_of, node_of, within
+from orchestrator.paths import ItemPath, container_node, container_of, item_of, node_of, within
 from orchestrator.readiness import Graph, taken_from
 from orchestrator.state import Items, Run, Step
 
@@ -170,7 +170,7 @@ def item_output(graph: Graph, run: Run, item: ItemPath) -> Payload:
 
     One last node: its output. Several: an object of the outputs of those that succeeded, by node id.
     """
-    leaves = graph.leaves[node_of(item).partition("[")[0]]
+    leaves = graph.leaves[container_node(item)]
     if len(leaves) == 1:
         return carried(run.step(within(item, leaves[0])))
     outputs = {

@@ -41,6 +41,11 @@ def container_of(item: ItemPath) -> tuple[StepPath, int]:
     return container, int(number[:-1])
 
 
+def container_node(item: ItemPath) -> NodeId:
+    """The node of the plan whose item it is; empty for the whole."""
+    return node_of(item).partition("[")[0]
+
+
 def items_around(path: StepPath) -> Iterator[ItemPath]:
     """The items in which a step lies, the innermost first, without the whole."""
     item = item_of(path)

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from contracts.limits import NodeId, StepPath
 from contracts.plans import Plan, PlanEdge, PlanNode
-from orchestrator.paths import item_of, node_of, numbers, within
+from orchestrator.paths import container_node, item_of, node_of, numbers, within
 from orchestrator.state import DONE, ERROR_PORT, Run
 
 Place: TypeAlias = tuple[int, tuple[int, ...], StepPath]
@@ -112,6 +112,6 @@ def taken_from(graph: Graph, run: Run, path: StepPath) -> tuple[StepPath, ...]:
 def seen_from(graph: Graph, path: StepPath, node: NodeId) -> StepPath:
     """The step of another node that a step's expressions mean: in its own item, or in one around it."""
     container, item = graph.nodes[node].inside, item_of(path)
-    while item and node_of(item).partition("[")[0] != container:
+    while item and container_node(item) != container:
         item = item_of(item)
     return within(item, node)

@@ -49,7 +49,9 @@ from orchestrator.control import Answered, Delayed, Fanned, Listening, Looped, P
 from orchestrator.evaluate import Evaluate
 from orchestrator.evolution import evolve
 from orchestrator.paths import (
+    WHOLE,
     ItemPath,
+    container_node,
     container_of,
     item_of,
     item_path,
@@ -159,7 +161,7 @@ class Turn:
 
     def look_everywhere(self) -> None:
         """At every node of the workflow and of each item that is not over."""
-        self._look_inside("")
+        self._look_inside(WHOLE)
         for path, items in self.run.items.items():
             self.look_at(path)
             self._touched[path].update(items.open)
@@ -170,8 +172,7 @@ class Turn:
         heappush(self._containers, (-len(numbers(container)), numbers(container), container))
 
     def _look_inside(self, item: ItemPath) -> None:
-        inside = self._graph.nodes[node_of(item).partition("[")[0]].id if item else ""
-        for node in self._graph.inside[inside]:
+        for node in self._graph.inside[container_node(item)]:
             heappush(self._steps, self._graph.place(within(item, node)))
 
     def _look_behind(self, path: StepPath) -> None:

@@ -176,7 +176,7 @@ WRONG_ITEM_SEEN: Final = Mutant(
     edits=[
         Edit(
             _READINESS,
-            '    while item and node_of(item).partition("[")[0] != container:\n        item = item_of(item)\n',
+            "    while item and container_node(item) != container:\n        item = item_of(item)\n",
             "",
         )
     ],

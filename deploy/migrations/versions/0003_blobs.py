@@ -1,17 +1,11 @@
 """What names an object is written down, so that what nothing names can be collected."""
 
-from alembic import op
-
 from deploy.database import sql_file
+from deploy.migrations.scripts import execute
 
 revision = "0003"
 down_revision = "0002"
 
 
 def upgrade() -> None:
-    _execute(sql_file("blobs"))
-
-
-def _execute(script: str) -> None:
-    """Run a whole file: more than the one statement that SQLAlchemy's driver would prepare."""
-    op.get_bind().connection.dbapi_connection.run_async(lambda asyncpg: asyncpg.execute(script))  # type: ignore[union-attr]  # asyncpg's adapter has it.
+    execute(sql_file("blobs"))
