@@ -41,6 +41,11 @@ class Letter:
         """Whether somebody awaits the answer to this very message."""
         return self.envelope.arrival.direct
 
+    def replaces(self, other: "Letter") -> bool:
+        """Whether it says the same once more, so that nobody waits for the other. A bundle waits for all that is in it."""
+        is_of_another = other.envelope is not self.envelope and not other.direct
+        return is_of_another and other.message == self.message
+
     def answer(self, answer: Answer) -> None:
         self.envelope.answer(self.place, answer)
 

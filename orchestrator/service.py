@@ -149,8 +149,8 @@ class Orchestrator:
         if run_id in self._preparing:
             waiting = self._preparing[run_id]
             if not letter.direct:
-                # INBOX brings again what is not answered for long: one of each is enough.
-                waiting[:] = [each for each in waiting if each.direct or each.message != letter.message]
+                # INBOX brings again what is not answered for long: the last bundle with it is enough.
+                waiting[:] = [each for each in waiting if not letter.replaces(each)]
             waiting.append(letter)
         elif (
             run_id in self._ready

@@ -80,13 +80,13 @@ STOPPING_GOES_ON: Final = Mutant(
         Edit(
             _DECISIONS,
             '    if turn.run.phase == "stopping":\n        return turn.said + wind_down',
-            '    if turn.run.phase == "stopping" and not isinstance(fact, StepReported):\n'
+            '    if turn.run.phase == "stopping" and type(fact).__name__ != "StepReported":\n'
             "        return turn.said + wind_down",
         ),
         Edit(
             _DECISIONS,
             "    if must_stop(turn.run):\n        return turn.said + stop(",
-            "    if must_stop(turn.run) and not isinstance(fact, StepReported):\n        return turn.said + stop(",
+            '    if must_stop(turn.run) and type(fact).__name__ != "StepReported":\n        return turn.said + stop(',
         ),
     ],
     stage="a closer look",

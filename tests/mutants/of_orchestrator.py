@@ -281,6 +281,18 @@ EMITS_UNDECIDED: Final = Mutant(
     ],
     stage="a slow inbox",
 )
+SAID_TWICE_ANSWERED_ONCE: Final = Mutant(
+    name="what a bundle says twice is answered once",
+    what="A bundle that says the same twice of a run that is being read is never done, and comes again.",
+    edits=[
+        Edit(
+            "orchestrator.letters",
+            "        is_of_another = other.envelope is not self.envelope and not other.direct\n",
+            "        is_of_another = not other.direct\n",
+        )
+    ],
+    tests=["tests/orchestrator/test_service.py"],
+)
 TASKS_NOT_ASKED: Final = Mutant(
     name="emitted again whoever holds it",
     what="An attempt is asked for again while an executor has it: its next task lies there when that one is done.",
@@ -422,6 +434,7 @@ MUTANTS: Final = (
     NOT_CAUGHT_UP,
     CAUGHT_UP_TOO_EARLY,
     EMITS_UNDECIDED,
+    SAID_TWICE_ANSWERED_ONCE,
     TASKS_NOT_ASKED,
     LET_GO_AT_ONCE,
     LET_GO_BY_A_LOOK,

@@ -3,7 +3,9 @@
 Not here: compensation twice (nothing compensates yet); republish against catch-up (nothing of ours reads what is
 republished: the live tail follows the log, its two sides are mutants of their own); Nats-Msg-Id against the derived run
 id (every message of ours has an id of its own: only the run's own history tells a duplicate); max_ack_pending against
-optimistic concurrency becomes cycles side by side against optimistic concurrency.
+optimistic concurrency becomes cycles side by side against optimistic concurrency. Turns against the room of a commit: a
+commit that nobody could read is refused as it is made, so what is left is a run that waits for a person; each of the
+two has a test of its own.
 """
 
 from typing import Final
@@ -145,12 +147,5 @@ MUTANTS: Final = (
         containers.STEPS_REMEMBERED,
         "What is over begins again, and finds that it was done.",
         stage="maps and loops",
-    ),
-    both(
-        "turns x a commit's room",
-        containers.NO_TURNS,
-        containers.COMMITS_WITHOUT_BOUND,
-        "Nothing bounds what one commit says of a map.",
-        stage="many items",
     ),
 )

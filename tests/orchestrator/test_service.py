@@ -180,6 +180,20 @@ def test_outcomes_carry_the_run_to_its_end_and_say_so_twice_harmlessly() -> None
         assert room.events.count("step.reported") == 2
 
 
+def test_a_bundle_that_says_the_same_twice_of_a_run_that_is_not_in_memory_is_acknowledged_at_once() -> None:
+    @told(drawn("a"))
+    async def story(room: Room) -> None:
+        await room.say(room.start)
+        assert room.service is not None
+        room.service._memory.drop("run-1")
+        number = partition("run-1")
+        room.inbox.lay(number, encode_bundle([encode(Look(**TO)), encode(Look(**TO))]))
+        [letter] = room.inbox.letters[number].values()
+        await asyncio.sleep(2)
+        assert not room.inbox.letters[number]
+        assert letter.deliveries == 1
+
+
 def test_a_look_emits_what_nobody_holds_and_nothing_that_somebody_does() -> None:
     @told(drawn("a"))
     async def story(room: Room) -> None:
