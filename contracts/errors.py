@@ -91,6 +91,14 @@ _ROWS: Final = (
         "An expression does not compile or refers to something that is not there.",
     ),
     ErrorCode("workflow.bad_retry", 422, "The retry policy is out of bounds."),
+    # Trying a workflow out
+    ErrorCode(
+        "test.unfit", 422, "The test does not fit the workflow; each reason is listed with its JSON pointer."
+    ),
+    ErrorCode("test.unknown_node", 422, "The test names a node that is not there, or that no test can name."),
+    ErrorCode("test.unpinned", 422, "A node comes before what is tested, and nothing says what came of it."),
+    ErrorCode("test.bad_pin", 422, "A pin is not something that can come of its node."),
+    ErrorCode("test.bad_condition", 422, "A condition of a case does not compile."),
     # Steps and runs
     ErrorCode("expression", 422, "An expression failed while the run evaluated it."),
     ErrorCode("attempt.timeout", 504, "The attempt did not end in time."),

@@ -50,6 +50,14 @@ NODES: Final = 500
 EDGES: Final = 2_000
 WORKFLOW_BYTES: Final = 1 * MIB
 VARS: Final = 200
+CASES: Final = 100
+"""Of one workflow."""
+CASE_BYTES: Final = 4 * MIB
+"""What the values of one case take together, those in the object store too."""
+EXPECTATIONS: Final = 50
+"""Conditions of one case."""
+SAMPLES: Final = 10
+"""Captured deliveries that are shown at once."""
 NAME_CHARS: Final = 200
 PORTS_PER_NODE: Final = 64
 NESTING: Final = 3

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from msgspec import Meta, Raw, Struct, field
 
 from contracts.apis import ApiImports
+from contracts.cases import Outline, Trial
 from contracts.errors import Failure
 from contracts.limits import (
     BUNDLE_MESSAGES,
@@ -27,7 +28,7 @@ from contracts.limits import (
 )
 from contracts.nodes import Repeat
 from contracts.payloads import Payload, null
-from contracts.runs import Actor, Cause, Parent
+from contracts.runs import Actor, Cause, Mode, Parent
 
 
 class RunMessage(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
@@ -53,6 +54,7 @@ class StartRun(RunMessage, frozen=True, kw_only=True, tag="run.start"):
     dedupe: Sha256 | None = None
     request: Sha256 | None = None
     parent: Parent | None = None
+    mode: Mode = "live"
     actor: Actor = "system"
     key_id: Annotated[str, Meta(max_length=64)] = ""
     """Names the salt under which values of this run are sealed; empty when nothing is."""
@@ -256,12 +258,16 @@ class CompileRequest(Struct, frozen=True, kw_only=True):
     """Store the plan under its hash."""
     imports: ApiImports = ()
     """The org's own node types that the workflow names."""
+    trial: Trial | None = None
+    """Only so much of it, to be tried out."""
 
 
 class CompileAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     plan: Sha256 | None = None
     faults: tuple[Any, ...] = ()
     """`contracts.workflows.Fault`s, all of them at once."""
+    outline: Outline | None = None
+    """Of a workflow that is tried out."""
     error: Failure | None = None
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
+from contracts.cases import Pin
 from contracts.limits import (
     AttemptNumber,
     Count,
@@ -67,6 +68,8 @@ class PlanNode(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The container in which it lies; empty for the workflow itself."""
     contains: bool = False
     """Whether other nodes lie inside of it."""
+    pin: Pin | None = None
+    """What came of it, in a run that tries the workflow out: it is not done."""
     order: Count = 0
     """Topological rank: ready steps are decided in this order."""
 

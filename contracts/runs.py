@@ -47,12 +47,14 @@ WaitKind: TypeAlias = Literal["delay", "retry", "grace", "signal", "turn"]
 
 Actor: TypeAlias = Annotated[str, Meta(max_length=128)]
 """Who caused a commit, as an opaque id: `trigger:…`, `key:…`, `executor:…`, `timer`, `sweeper`, `system`."""
+Mode: TypeAlias = Literal["live", "test"]
+"""`test`: somebody tries the workflow out; whoever looks after real runs leaves it out."""
 
 
 class Cause(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What started the run: the chain trigger → run → child → effect → next trigger is read from here."""
 
-    kind: Literal["webhook", "manual", "api", "redelivery", "schedule", "run", "event", "agent"]
+    kind: Literal["webhook", "manual", "api", "redelivery", "schedule", "run", "event", "agent", "test"]
     id: Annotated[str, Meta(max_length=128)] = ""
     depth: Count = 0
 
@@ -110,6 +112,7 @@ class RunStarted(RunFact, frozen=True, kw_only=True, tag="run.started"):
     deadline: datetime | None = None
     rules: SchemaVersion = 1
     """Which rules of decision this run keeps for its whole life."""
+    mode: Mode = "live"
 
 
 class StepReported(RunFact, frozen=True, kw_only=True, tag="step.reported"):

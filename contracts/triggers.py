@@ -194,6 +194,8 @@ class Hook(Struct, frozen=True, kw_only=True, omit_defaults=True):
     query: dict[str, str] = {}
     body: Payload = field(default_factory=null)
     size: Count = 0
+    key_id: Annotated[str, Meta(max_length=64)] = ""
+    """Names the salt under which values of the body are sealed, for a run of the receipt's name; empty: none is."""
 
 
 DedupeKey: TypeAlias = Annotated[str, Meta(min_length=1, max_length=DEDUPE_KEY_BYTES)]

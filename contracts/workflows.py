@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from msgspec import Meta, Struct, field
 
 from contracts.apis import OrgApiImported, OrgApiRemoved
+from contracts.cases import CaseName
 from contracts.limits import (
     EDGES,
     NODES,
@@ -117,12 +118,36 @@ class VersionPublished(_WorkflowFact, frozen=True, kw_only=True, tag="workflow.v
     plan: Sha256
 
 
+class CaseKept(_WorkflowFact, frozen=True, kw_only=True, tag="workflow.case-kept"):
+    """The workflow has a test case of this name, or another one from now on. A revision never changes."""
+
+    name: CaseName
+    revision: Positive
+    """Counted over all cases of the workflow."""
+    case: Payload
+    """A `Case` as JSON."""
+    run: Id | None = None
+    """The run of which it was made."""
+
+
+class CaseRemoved(_WorkflowFact, frozen=True, kw_only=True, tag="workflow.case-removed"):
+    """There is no such case any more; its revisions stay in the history."""
+
+    name: CaseName
+
+
 class WorkflowDeleted(_WorkflowFact, frozen=True, kw_only=True, tag="workflow.deleted"):
     """No run starts any more; the history stays."""
 
 
 WorkflowEvent: TypeAlias = (
-    WorkflowCreated | WorkflowRenamed | VersionDrafted | VersionPublished | WorkflowDeleted
+    WorkflowCreated
+    | WorkflowRenamed
+    | VersionDrafted
+    | VersionPublished
+    | CaseKept
+    | CaseRemoved
+    | WorkflowDeleted
 )
 
 

@@ -34,6 +34,7 @@ _COMMANDS: Final = (
     ("verify", "verify:verify", "Find what was changed, removed, put in or moved since it was stored."),
     ("events", "events:app", "What programs outside may subscribe to."),
     ("workflows", "workflows:app", "Judge a workflow file with the compiler that would run it."),
+    ("test", "cases:check", "Run a workflow's test cases, for people and for CI."),
     ("nodes", "nodes:app", "Node types, and importing those of an API from its OpenAPI document."),
     ("secrets", "secrets:app", "Sealed secrets: what goes in is never shown again."),
     ("keys", "keys:app", "API keys."),

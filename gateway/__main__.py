@@ -30,6 +30,8 @@ from contracts.subjects import DOMAIN, HOOKS, RUNS
 from gateway.apis.store import Apis
 from gateway.app import Parts, framework, gateway_app
 from gateway.authentication import still_valid
+from gateway.cases.store import Cases
+from gateway.cases.trying import Trying
 from gateway.directory import Directory
 from gateway.domain import Domain
 from gateway.keys.store import Keys
@@ -166,12 +168,13 @@ def gateway_of(  # What the world offers.
     )
     secrets = Secrets(vault, domain, places, egress)
     apis = Apis(domain, WhileRoom(js.blobs, lambda: js.disk.state.stops_uploads), places, egress, vault)
+    language = Language(kept=16)
     triggers = Triggers(
         domain=domain,
         binding=binding,
         secrets=secrets,
         places=places,
-        language=Language(kept=16),
+        language=language,
         looks=looks,
         clock=clock,
         public_url=settings.public_url,
@@ -185,28 +188,38 @@ def gateway_of(  # What the world offers.
         still_valid(vault.find_key),
     )
     logs = Logs(StoredLogs(js.connection, clock))
+    blobs, compiler = (
+        WhileRoom(js.blobs, lambda: js.disk.state.stops_uploads),
+        RemoteCompiler(js.signals, apis),
+    )
+    redelivery = Redelivery(
+        triggers=triggers,
+        queries=trigger_queries,
+        runs=runs,
+        histories=histories,
+        hooks=JetStreamLog(js.connection, HOOKS),
+        blobs=js.blobs,
+        vault=vault,
+    )
+    trying = Trying(
+        domain=domain,
+        compiler=compiler,
+        runs=runs,
+        histories=histories,
+        redelivery=redelivery,
+        blobs=blobs,
+        clock=clock,
+    )
     parts = Parts(
         domain=domain,
         places=places,
-        workflows=Workflows(
-            domain,
-            WhileRoom(js.blobs, lambda: js.disk.state.stops_uploads),
-            RemoteCompiler(js.signals, apis),
-            binding,
-            places,
-        ),
+        workflows=Workflows(domain, blobs, compiler, binding, places),
         workflow_queries=WorkflowQueries(postgres),
+        trying=trying,
+        cases=Cases(domain=domain, trying=trying, places=places, blobs=blobs, language=language),
         triggers=triggers,
         trigger_queries=trigger_queries,
-        redelivery=Redelivery(
-            triggers=triggers,
-            queries=trigger_queries,
-            runs=runs,
-            histories=histories,
-            hooks=JetStreamLog(js.connection, HOOKS),
-            blobs=js.blobs,
-            vault=vault,
-        ),
+        redelivery=redelivery,
         runs=runs,
         run_queries=run_queries,
         reading=Reading(places, runs),

@@ -18,6 +18,9 @@ from gateway.apis.routes import ROUTES as API_ROUTES
 from gateway.apis.store import Apis
 from gateway.authentication import Authentication, FindKey, Limits, WholeBody, permitted
 from gateway.callers import Caller
+from gateway.cases.routes import ROUTES as CASE_ROUTES
+from gateway.cases.store import Cases
+from gateway.cases.trying import Trying
 from gateway.commands import Command
 from gateway.domain import Domain
 from gateway.keys.routes import ROUTES as KEY_ROUTES
@@ -52,6 +55,7 @@ from gateway.workflows.store import Workflows
 
 ROUTES: Final[list[ControllerRouterHandler]] = [
     *WORKFLOW_ROUTES,
+    *CASE_ROUTES,
     *TRIGGER_ROUTES,
     *RUN_ROUTES,
     *LOG_ROUTES,
@@ -70,6 +74,8 @@ class Parts(Struct, frozen=True, kw_only=True):
     places: Places
     workflows: Workflows
     workflow_queries: WorkflowQueries
+    trying: Trying
+    cases: Cases
     triggers: Triggers
     trigger_queries: TriggerQueries
     redelivery: Redelivery

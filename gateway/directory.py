@@ -116,7 +116,7 @@ def _whole(state: Any) -> Any:
 
 
 def _without_definitions(state: WorkflowState) -> WorkflowState:
-    return structs.replace(state, definitions=())
+    return structs.replace(state, definitions=(), cases={})
 
 
 _LIGHT: Final[Mapping[str, Callable[[Any], Any]]] = {"workflow": _without_definitions}

@@ -25,7 +25,7 @@ from chassis.vault import NoSuchSecret, OpenedSecret, VaultAway
 from contracts.codec import Malformed
 from contracts.limits import DEDUPE_KEY_BYTES, INLINE_BYTES
 from contracts.messages import Answer, Responded, StartRun
-from contracts.payloads import NULL, Payload
+from contracts.payloads import Payload
 from contracts.runs import Cause
 from contracts.subjects import NOBODY
 from contracts.subjects import run as run_subject
@@ -175,7 +175,7 @@ class Door:
             self._keep(admitted, request, "refused", f"malformed: {malformed}")
             raise self._no("malformed", str(malformed)) from None
         if admitted.test:
-            self._keep(admitted, request, "captured", "", await self._payload(admitted, request, named, None))
+            await self._capture(admitted, request, named)
             return Reply(status=200, body=b'{"captured":true}')
         return await self._start(admitted, request, named)
 
@@ -224,6 +224,15 @@ class Door:
         return await input_of(
             request, named.body, self._blobs, hidden=hidden, sensitive=hook.sensitive, sealer=sealer
         )
+
+    async def _capture(self, admitted: Admitted, request: Request, named: Named) -> None:
+        """Keep a sample. What is sensitive is sealed as if a run of the receipt's name had been started by it."""
+        key_id, sealer = "", None
+        if admitted.trigger.webhook.sensitive:
+            key_id, sealer = await self._keys.sealer(admitted.trigger.org, admitted.receipt)
+        body = await self._payload(admitted, request, named, sealer)
+        record = self._record(admitted, request, "captured")
+        self._hooks.keep(structs.replace(record, body=body, key_id=key_id))
 
     async def _start(self, admitted: Admitted, request: Request, named: Named) -> Reply:
         trigger = admitted.trigger
@@ -317,28 +326,20 @@ class Door:
         return Problem(code, detail, headers=headers)
 
     def _keep(
-        self,
-        admitted: Admitted,
-        request: Request,
-        result: HookResult,
-        reason: str,
-        body: Payload = NULL,
-        run: str | None = None,
+        self, admitted: Admitted, request: Request, result: HookResult, reason: str, run: str | None = None
     ) -> None:
         """Keep a delivery that started no run. Of a refused one the body is not kept: nobody vouches for it."""
+        self._hooks.keep(structs.replace(self._record(admitted, request, result, reason), run=run))
+
+    def _record(self, admitted: Admitted, request: Request, result: HookResult, reason: str = "") -> Hook:
         hook = admitted.trigger.webhook
         hidden = hook.authentication.header.lower() if isinstance(hook.authentication, HeaderToken) else ""
-        head = self._head(admitted.receipt, request.method, request.address, result, reason)
-        self._hooks.keep(
-            structs.replace(
-                head,
-                org=admitted.trigger.org,
-                trigger=admitted.trigger.id,
-                run=run,
-                headers=visible_headers(request.headers, hidden),
-                body=body,
-                size=len(request.body),
-            )
+        return structs.replace(
+            self._head(admitted.receipt, request.method, request.address, result, reason),
+            org=admitted.trigger.org,
+            trigger=admitted.trigger.id,
+            headers=visible_headers(request.headers, hidden),
+            size=len(request.body),
         )
 
     def _head(self, receipt: str, method: str, address: str, result: HookResult, reason: str) -> Hook:

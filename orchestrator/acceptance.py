@@ -91,6 +91,7 @@ def _start(run: Run, graph: Graph | None, message: StartRun, at: datetime) -> Ac
             dedupe=message.dedupe,
             request=message.request,
             parent=message.parent,
+            mode=message.mode,
             deadline=at + timedelta(seconds=timeout) if timeout else None,
             rules=RULES,
         ),

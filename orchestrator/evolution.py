@@ -113,6 +113,7 @@ def _started(run: Run, event: RunStarted, at: datetime) -> Changes:
         "trigger",
         "cause",
         "parent",
+        "mode",
         "receipt",
         "request",
         "input",

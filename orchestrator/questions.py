@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from chassis.expressions import Language
 from chassis.ports import Away, Blobs, Signals
+from contracts.cases import Given, Trial
 from contracts.codec import Decoder, Malformed, Unknown, decode_commit, encode
 from contracts.commits import Commit
 from contracts.errors import Failure
@@ -26,6 +27,7 @@ from contracts.subjects import COMPILE, INSPECT
 from orchestrator.compiler import compile_workflow, encoded
 from orchestrator.history import replay, state_at
 from orchestrator.imported import Imported, types_in
+from orchestrator.narrowing import narrowed
 from orchestrator.run import waiting_for
 from orchestrator.sources import PLAN_TYPE, Sources
 
@@ -34,6 +36,7 @@ log = structlog.get_logger()
 GROUP: Final = "orchestrators"
 _compile_request: Final = Decoder[CompileRequest](CompileRequest)
 _inspect_request: Final = Decoder[InspectRequest](InspectRequest)
+_given: Final = Decoder[Given](Given)
 
 
 class Catalogue(Protocol):
@@ -117,10 +120,20 @@ class Questions:
         if isinstance(plan, list):
             return CompileAnswer(faults=tuple(plan))
         plan = imported.planned(plan)
+        outline = None
+        if request.trial is not None:
+            told = narrowed(plan, request.trial.selection, await self._given(request.trial))
+            if isinstance(told, list):
+                return CompileAnswer(faults=tuple(told))
+            plan, outline = told.plan, told.outline
         stored, name = encoded(plan)
         if request.keep:
             await self._blobs.put(stored, PLAN_TYPE)
-        return CompileAnswer(plan=name)
+        return CompileAnswer(plan=name, outline=outline)
+
+    async def _given(self, trial: Trial) -> Given:
+        given = trial.given
+        return _given(given.value if isinstance(given, Inline) else await self._blobs.get(given))
 
     async def _inspect(self, body: bytes) -> Payload:
         request = _inspect_request(body)

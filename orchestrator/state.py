@@ -22,6 +22,7 @@ from contracts.runs import (
     Cause,
     DoubtResolved,
     ItemsOpened,
+    Mode,
     Parent,
     RunCancelled,
     RunCompleted,
@@ -160,6 +161,7 @@ class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
     trigger: str | None = None
     cause: Cause | None = None
     parent: Parent | None = None
+    mode: Mode = "live"
     receipt: str = ""
     request: str | None = None
     input: Payload = NULL

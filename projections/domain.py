@@ -225,6 +225,10 @@ def _published(scene: _Scene, event: workflows.VersionPublished) -> None:
     scene.changes.published[row.org, row.id, event.version] = (event.plan, scene.at)
 
 
+def _case_changed(_scene: _Scene, _: workflows.CaseKept | workflows.CaseRemoved) -> None:
+    """Test cases are read from the log."""
+
+
 def _deleted(scene: _Scene, _: Any) -> None:
     scene.row.deleted = scene.row.updated = scene.at
 
@@ -299,6 +303,8 @@ _EFFECTS: Final[dict[type, Callable[[_Scene, Any], None]]] = {
     workflows.WorkflowRenamed: _named,
     workflows.VersionDrafted: _drafted,
     workflows.VersionPublished: _published,
+    workflows.CaseKept: _case_changed,
+    workflows.CaseRemoved: _case_changed,
     workflows.WorkflowDeleted: _deleted,
     workflows.OrgCreated: _org_created,
     workflows.OrgVarsSet: _vars_set,

@@ -80,6 +80,7 @@ def _started(scene: Scene, event: runs.RunStarted) -> None:
         run.parent_run, run.parent_step = event.parent.run, event.parent.step
     run.dedupe, run.request = event.dedupe, event.request
     run.input_preview, run.input_size, run.input_blob = shown.text, shown.size, shown.blob
+    run.mode = event.mode
     run.deadline, run.opened = None if event.deadline is None else moment(event.deadline), scene.at
     scene.usage.runs_started += 1
 

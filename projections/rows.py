@@ -63,6 +63,7 @@ class RunRow(Struct, kw_only=True):
     output_blob: str | None = None
     opened: datetime | None = None
     """When it was started, or last reopened."""
+    mode: str = "live"
 
     @property
     def stuck(self) -> bool:

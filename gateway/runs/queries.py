@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from chassis.postgres import Pool
 from chassis.tables import RUNS, STEPS
-from contracts.runs import RunStatus
+from contracts.runs import Mode, RunStatus
 from gateway.domain import Place
 from gateway.pages import Page, cursor_of, fetch, newest_first
 from gateway.rejected import absent
@@ -26,6 +26,7 @@ class RunFilter(Struct, frozen=True, kw_only=True):
     trigger: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    mode: Mode | None = None
 
 
 class RunQueries:
@@ -36,7 +37,11 @@ class RunQueries:
         query = select(RUNS).where(_R.org == org)
         if wanted.status:
             query = query.where(_R.status.in_(wanted.status))
-        for column, value in ((_R.workflow, wanted.workflow), (_R.trigger, wanted.trigger)):
+        for column, value in (
+            (_R.workflow, wanted.workflow),
+            (_R.trigger, wanted.trigger),
+            (_R.mode, wanted.mode),
+        ):
             if value is not None:
                 query = query.where(column == value)
         if wanted.since is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from itertools import islice
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
@@ -85,6 +85,10 @@ async def list_runs(  # noqa: PLR0913  # Filters of a list.
         datetime | None, QueryParameter(name="from", description="Started then or later.")
     ] = None,
     until: Annotated[datetime | None, QueryParameter(name="to", description="Started before then.")] = None,
+    mode: Annotated[
+        Literal["live", "test", "any"],
+        QueryParameter(description="Real runs, those that tried a workflow out, or both."),
+    ] = "live",
     cursor: Cursor = None,
     limit: Limit = DEFAULT_ROWS,
 ) -> Page[RunView]:
@@ -95,6 +99,7 @@ async def list_runs(  # noqa: PLR0913  # Filters of a list.
         trigger=trigger,
         since=moment(since, "from"),
         until=moment(until, "to"),
+        mode=None if mode == "any" else mode,
     )
     await places.caught_up(caller, RUNS)
     return await run_queries.list(caller.org, wanted, cursor, limit)

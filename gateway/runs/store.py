@@ -13,7 +13,7 @@ from chassis.ports import Blobs, Log
 from contracts.codec import Decoder, decode_commit, encode
 from contracts.messages import Answer, CancelRun, ResolveDoubt, RetryRun, SendSignal, StartRun
 from contracts.payloads import Payload
-from contracts.runs import Cause, RunStarted
+from contracts.runs import Cause, Mode, RunStarted
 from contracts.subjects import RUNS
 from contracts.subjects import run as run_subject
 from gateway.callers import Caller
@@ -53,6 +53,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     key: str | None = None
     request: str | None = None
     trigger: str | None = None
+    mode: Mode = "live"
     receipt: str
     sealed_as: str = ""
     """`key_id` of the salt under which values of the input are sealed."""
@@ -140,6 +141,7 @@ class Runs:
             cause=wanted.cause,
             input=wanted.input,
             trigger=wanted.trigger,
+            mode=wanted.mode,
             org_vars=self._directory.vars_of(caller.org),
             dedupe=None if wanted.key is None else digest(wanted.key.encode()),
             request=wanted.request,

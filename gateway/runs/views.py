@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Raw, Struct, field
 
 from contracts.limits import BUNDLE_MESSAGES, Id, Positive, SignalName, StepPath, Text
-from contracts.runs import RunStatus, StepStatus
+from contracts.runs import Mode, RunStatus, StepStatus
 from gateway.runs.histories import Told
 
 
@@ -88,6 +88,8 @@ class RunView(Struct, frozen=True, kw_only=True):
     workflow: str
     version: int
     trigger: str | None
+    mode: Mode
+    """`test`: it tried the workflow out."""
     cause: str
     cause_id: str
     receipt: str

@@ -1,5 +1,6 @@
 """Reads triggers and their deliveries."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Raw
@@ -7,6 +8,7 @@ from sqlalchemy import select
 
 from chassis.postgres import Pool
 from chassis.tables import DELIVERIES, SCHEDULES, TRIGGERS
+from contracts.limits import SAMPLES
 from gateway.pages import Page, cursor_of, fetch, newest_first
 from gateway.rejected import absent
 from gateway.triggers.views import DeliveryView, Fires, TriggerView
@@ -62,6 +64,14 @@ class TriggerQueries:
         if not rows:
             raise absent("delivery")
         return rows[0]
+
+    async def captured(self, org: str, trigger_id: str) -> Sequence[Any]:
+        """The rows of the newest captured samples, the newest first."""
+        query = select(DELIVERIES).where(_D.org == org, _D.trigger == trigger_id, _D.result == "captured")
+        rows = await fetch(self._pool, org, query.order_by(_D.time.desc(), _D.receipt.desc()).limit(SAMPLES))
+        if not rows:
+            await self._ever(org, trigger_id)
+        return rows
 
     async def _ever(self, org: str, trigger_id: str) -> None:
         if not await fetch(self._pool, org, select(_T.id).where(_T.org == org, _T.id == trigger_id)):

@@ -63,12 +63,11 @@ class Redelivery:
         trigger = await self._triggers.state(caller.org, trigger_id)
         if not trigger.plan:
             raise Rejected("conflict", "No version of the workflow is published.")
-        row = await self._queries.delivery(caller.org, trigger_id, receipt)
-        recorded = await self._recorded(caller.org, trigger_id, row)
+        recorded = await self.recorded(caller.org, trigger_id, receipt)
         ours = new_receipt()
         name = f"receipt:{ours}" if key is None else f"idempotency:{key}"
         source = f"{trigger_id}:redelivery"
-        given, sealed_as = await self._resealed(recorded, caller.org, run_id(caller.org, source, name))
+        given, sealed_as = await self.resealed(recorded, caller.org, run_id(caller.org, source, name))
         return await self._runs.want(
             caller,
             Wanted(
@@ -86,7 +85,9 @@ class Redelivery:
             ),
         )
 
-    async def _recorded(self, org: str, trigger_id: str, row: Any) -> Recorded:
+    async def recorded(self, org: str, trigger_id: str, receipt: str) -> Recorded:
+        """What a delivery of the trigger brought."""
+        row = await self._queries.delivery(org, trigger_id, receipt)
         if row["run"] is not None:
             return await self._from_run(org, row["run"])
         if row["result"] == "captured":
@@ -104,14 +105,27 @@ class Redelivery:
         return Recorded(started.input, run, first.key_id)
 
     async def _from_hooks(self, org: str, trigger_id: str, row: Any) -> Recorded:
-        subject = hook_subject(org, trigger_id)
-        for stored in await self._hooks.history(subject, row["sequence"] - 1):
-            record = _hook(stored.body)
-            if record.receipt == row["receipt"]:
-                return Recorded(record.body)
-        raise Rejected("not_found", "The delivery is no longer kept.")
+        records = await self._records(org, trigger_id, row["sequence"])
+        if row["receipt"] not in records:
+            raise Rejected("not_found", "The delivery is no longer kept.")
+        record = records[row["receipt"]]
+        return Recorded(record.body, record.receipt if record.key_id else "", record.key_id)
 
-    async def _resealed(self, recorded: Recorded, org: str, run: str) -> tuple[Payload, str]:
+    async def samples(self, org: str, trigger_id: str) -> list[Hook]:
+        """The newest deliveries that were captured, the newest first, as far as they are kept."""
+        rows = await self._queries.captured(org, trigger_id)
+        if not rows:
+            return []
+        records = await self._records(org, trigger_id, min(row["sequence"] for row in rows))
+        return [records[row["receipt"]] for row in rows if row["receipt"] in records]
+
+    async def _records(self, org: str, trigger_id: str, first: int) -> dict[str, Hook]:
+        """What HOOKS has of a trigger from this sequence on, by receipt."""
+        stored = await self._hooks.history(hook_subject(org, trigger_id), first - 1)
+        records = [_hook(each.body) for each in stored]
+        return {record.receipt: record for record in records}
+
+    async def resealed(self, recorded: Recorded, org: str, run: str) -> tuple[Payload, str]:
         """Values sealed for the old run, sealed for the new one; nobody sees them on the way."""
         if not recorded.key_id:
             return recorded.input, ""

@@ -9,6 +9,7 @@ from msgspec import Raw, Struct
 from chassis.edge.problems import Problem, unavailable
 from chassis.ports import Away, Signals
 from contracts.apis import ApiImport
+from contracts.cases import Outline, Trial
 from contracts.codec import Decoder, Malformed, encode
 from contracts.limits import KIB, WORKFLOW_BYTES
 from contracts.messages import CompileAnswer, CompileRequest
@@ -27,6 +28,8 @@ class Compiled(Struct, frozen=True, kw_only=True):
 
     plan: str | None
     faults: Sequence[Fault]
+    outline: Outline | None = None
+    """Of a workflow that is tried out."""
 
 
 class Compiler(Protocol):
@@ -62,11 +65,15 @@ class RemoteCompiler:
             raise unavailable("The orchestrator answers in another release's words.") from error
         if answer.error is not None:
             raise Problem(answer.error.code, answer.error.message)
-        return Compiled(plan=answer.plan, faults=faults)
+        return Compiled(plan=answer.plan, faults=faults, outline=answer.outline)
 
 
-def request_of(org: str, workflow: str, version: int, definition: bytes, *, keep: bool) -> CompileRequest:
-    return CompileRequest(org=org, workflow=workflow, version=version, definition=Raw(definition), keep=keep)
+def request_of(  # What is asked for.
+    org: str, workflow: str, version: int, definition: bytes, *, keep: bool, trial: Trial | None = None
+) -> CompileRequest:
+    return CompileRequest(
+        org=org, workflow=workflow, version=version, definition=Raw(definition), keep=keep, trial=trial
+    )
 
 
 def named_types(definition: bytes) -> list[tuple[str, int | None]]:

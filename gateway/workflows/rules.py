@@ -4,9 +4,12 @@ from typing import Final, TypeAlias, assert_never
 
 from msgspec import Struct, structs
 
-from contracts.limits import Name, Sha256
+from contracts.cases import CaseName
+from contracts.limits import CASES, Id, Name, Sha256
 from contracts.payloads import Payload
 from contracts.workflows import (
+    CaseKept,
+    CaseRemoved,
     VersionDrafted,
     VersionPublished,
     WorkflowCreated,
@@ -15,7 +18,15 @@ from contracts.workflows import (
     WorkflowRenamed,
 )
 from gateway.domain import Aggregate
-from gateway.rejected import absent
+from gateway.rejected import Rejected, absent
+
+
+class KeptCase(Struct, frozen=True, kw_only=True):
+    """A test case, and which keeping of one it is."""
+
+    revision: int
+    case: Payload
+    run: str | None
 
 
 class WorkflowState(Struct, frozen=True, kw_only=True):
@@ -29,6 +40,10 @@ class WorkflowState(Struct, frozen=True, kw_only=True):
     published: int = 0
     """0: never."""
     plan: str = ""
+    revisions: int = 0
+    """How often a test case was kept."""
+    cases: dict[str, KeptCase] = {}
+    """Those that there are, by name."""
 
     def definition(self, version: int) -> Payload:
         if not self.exists:
@@ -36,6 +51,13 @@ class WorkflowState(Struct, frozen=True, kw_only=True):
         if not 1 <= version <= self.latest:
             raise absent("version")
         return self.definitions[version - 1]
+
+    def case(self, name: str) -> KeptCase:
+        if not self.exists:
+            raise absent("workflow")
+        if name not in self.cases:
+            raise absent("case")
+        return self.cases[name]
 
 
 class Create(Struct, frozen=True, kw_only=True):
@@ -58,11 +80,21 @@ class Publish(Struct, frozen=True, kw_only=True):
     plan: Sha256
 
 
+class KeepCase(Struct, frozen=True, kw_only=True):
+    name: CaseName
+    case: Payload
+    run: Id | None = None
+
+
+class RemoveCase(Struct, frozen=True, kw_only=True):
+    name: CaseName
+
+
 class Delete(Struct, frozen=True, kw_only=True):
     pass
 
 
-Command: TypeAlias = Create | Rename | Draft | Publish | Delete
+Command: TypeAlias = Create | Rename | Draft | Publish | KeepCase | RemoveCase | Delete
 
 
 def evolve(state: WorkflowState, event: WorkflowEvent) -> WorkflowState:
@@ -77,6 +109,12 @@ def evolve(state: WorkflowState, event: WorkflowEvent) -> WorkflowState:
             )
         case VersionPublished():
             return structs.replace(state, published=event.version, plan=event.plan)
+        case CaseKept():
+            kept = KeptCase(revision=event.revision, case=event.case, run=event.run)
+            return structs.replace(state, revisions=event.revision, cases={**state.cases, event.name: kept})
+        case CaseRemoved():
+            left = {name: kept for name, kept in state.cases.items() if name != event.name}
+            return structs.replace(state, cases=left)
         case WorkflowDeleted():
             return structs.replace(state, exists=False)
     assert_never(event)
@@ -95,6 +133,11 @@ def decide(state: WorkflowState, command: Command) -> list[WorkflowEvent]:
             return [VersionDrafted(version=state.latest + 1, definition=command.definition)]
         case Publish():
             return _publish(state, command)
+        case KeepCase():
+            return _keep_case(state, command)
+        case RemoveCase():
+            state.case(command.name)
+            return [CaseRemoved(name=command.name)]
         case Delete():
             return [WorkflowDeleted()]
     assert_never(command)
@@ -114,6 +157,15 @@ def _publish(state: WorkflowState, command: Publish) -> list[WorkflowEvent]:
     if (state.published, state.plan) == (command.version, command.plan):
         return []
     return [VersionPublished(version=command.version, plan=command.plan)]
+
+
+def _keep_case(state: WorkflowState, command: KeepCase) -> list[WorkflowEvent]:
+    before = state.cases.get(command.name)
+    if before is not None and before.case == command.case:
+        return []
+    if before is None and len(state.cases) >= CASES:
+        raise Rejected("conflict", f"A workflow has at most {CASES} cases.")
+    return [CaseKept(name=command.name, revision=state.revisions + 1, case=command.case, run=command.run)]
 
 
 WORKFLOW: Final = Aggregate[WorkflowState, WorkflowEvent](name="workflow", new=WorkflowState(), evolve=evolve)

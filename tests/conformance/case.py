@@ -11,9 +11,11 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
+from contracts.cases import Part
 from contracts.limits import (
     AttemptNumber,
     Count,
+    NodeId,
     NodeType,
     PortName,
     Seconds,
@@ -44,6 +46,7 @@ Topic: TypeAlias = Literal[
     "opening again",
     "said twice",
     "parked",
+    "trying out",
     "compiling",
 ]
 """In the order of the index."""
@@ -252,6 +255,26 @@ class ExpectedFault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     position: int | None = None
 
 
+class CasePin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What stands for a node that is not done."""
+
+    output: Raw = field(default_factory=_null)
+    ports: tuple[PortName, ...] | None = None
+    error: Error | None = None
+    skipped: bool = False
+
+
+class Trial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The workflow is tried out: so much of it runs, and this stands for the rest."""
+
+    part: Part = "whole"
+    node: NodeId | None = None
+    pins: dict[NodeId, CasePin] = {}
+    recorded: dict[NodeId, CasePin] = {}
+    """What came of the nodes in an earlier run."""
+    input: Raw | UnsetType = UNSET
+
+
 class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One behaviour. It has a script and what is expected of it, or the faults that the compiler finds."""
 
@@ -266,6 +289,7 @@ class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
     org_vars: dict[str, Any] = {}
     workflow: Raw
     """As the API takes it."""
+    trial: Trial | None = None
     input: Raw = field(default_factory=_null)
     """What expressions see as `trigger.body`."""
     script: tuple[World, ...] = ()

@@ -9,15 +9,17 @@ from functools import cache
 from typing import Final, cast
 
 import msgspec
-from msgspec import Raw, Struct, structs
+from msgspec import UNSET, Raw, Struct, structs
 
 from chassis.expressions import Answer, Job, Language
 from chassis.expressions.apart import answered
 from chassis.ids import digest, run_id
 from chassis.testing.stores import MemoryLog
 from chassis.testing.world import World as SimulatedWorld
+from contracts.cases import Given, Pin, Selection
 from contracts.codec import encode
 from contracts.commits import Commit
+from contracts.errors import Failure
 from contracts.limits import INLINE_BYTES
 from contracts.messages import Message, StartRun, Wake
 from contracts.nodes import NodeSpec, Port
@@ -33,6 +35,7 @@ from orchestrator.inputs import NotReady
 from orchestrator.judge import Judge, Proposed, too_large
 from orchestrator.letters import Envelope, Letter
 from orchestrator.memory import Known
+from orchestrator.narrowing import narrowed
 from orchestrator.run import Graph, Run
 from orchestrator.sources import Sources
 from tests.conformance import case as told
@@ -88,8 +91,26 @@ class _Nobody:
 
 
 def compiled(case: Case) -> Plan | list[Fault]:
-    """The plan of its workflow, or the faults."""
-    return _compiled(bytes(case.workflow), encode(case.node_types))
+    """The plan of its workflow, or of the part that is tried out, or the faults."""
+    plan = _compiled(bytes(case.workflow), encode(case.node_types))
+    if case.trial is None or isinstance(plan, list):
+        return plan
+    trial = case.trial
+    made = narrowed(
+        plan,
+        Selection(part=trial.part, node=trial.node),
+        Given(
+            pins={name: _pin(pin) for name, pin in trial.pins.items()},
+            recorded={name: _pin(pin) for name, pin in trial.recorded.items()},
+            input=None if trial.input is UNSET else Inline(value=trial.input),
+        ),
+    )
+    return made if isinstance(made, list) else made.plan
+
+
+def _pin(pin: told.CasePin) -> Pin:
+    error = None if pin.error is None else Failure(code=pin.error.code, message=pin.error.message)
+    return Pin(output=Inline(value=pin.output), ports=pin.ports, error=error, skipped=pin.skipped)
 
 
 @cache
@@ -293,6 +314,7 @@ class _Stage:
             cause=Cause(kind="webhook", id="trigger-1"),
             input=Inline(value=Raw(trigger)),
             org_vars=self._case.org_vars,
+            mode="live" if self._case.trial is None else "test",
         )
 
     def _kept(self, output: bytes) -> Payload:

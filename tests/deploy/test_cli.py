@@ -27,6 +27,7 @@ COMMANDS = [
     "runs verify",
     "events tail",
     "workflows validate",
+    "test",
     "secrets put",
     "secrets list",
     "secrets delete",

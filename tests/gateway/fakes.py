@@ -37,6 +37,7 @@ from chassis.vault import (
     SecretDescription,
     VaultAway,
 )
+from contracts.cases import Outline
 from contracts.codec import decode_message, encode
 from contracts.commits import FIRST_HASH, Commit
 from contracts.logs import LogRecord
@@ -50,6 +51,8 @@ from contracts.workflows import Fault
 from gateway.apis.store import Apis
 from gateway.app import Parts, framework, gateway_app
 from gateway.authentication import Limits, still_valid
+from gateway.cases.store import Cases
+from gateway.cases.trying import Trying
 from gateway.directory import Directory
 from gateway.domain import Domain
 from gateway.domain import Place as LogPlace
@@ -364,7 +367,10 @@ class Engine:
         self.compiled.append(request)
         if self.faults:
             return Compiled(plan=None, faults=self.faults)
-        return Compiled(plan=digest(bytes(request.definition)), faults=())
+        outline = None
+        if request.trial is not None:
+            outline = Outline(acts=(), decides=(), pinned=(), left_out=())
+        return Compiled(plan=digest(bytes(request.definition)), faults=(), outline=outline)
 
     async def inspect(self, org: str, run_id: str, at: int | None) -> Inspected:
         return Inspected(
@@ -406,6 +412,7 @@ class Engine:
             org_vars=message.org_vars,
             dedupe=message.dedupe,
             request=message.request,
+            mode=message.mode,
         )
         commit = commit_of(message.org, message.run, [started], actor=message.actor, key_id=message.key_id)
         subject = run_subject(message.org, message.run)
@@ -590,6 +597,24 @@ class Office:
             0.05,
         )
         logs = Logs(self.logs)
+        redelivery = Redelivery(
+            triggers=triggers,
+            queries=trigger_queries,
+            runs=runs,
+            histories=histories,
+            hooks=self.hooks_log,
+            blobs=self.blobs,
+            vault=self.vault,
+        )
+        trying = Trying(
+            domain=domain,
+            compiler=self.engine,
+            runs=runs,
+            histories=histories,
+            redelivery=redelivery,
+            blobs=self.blobs,
+            clock=self.clock,
+        )
         parts = Parts(
             domain=domain,
             places=self.places,
@@ -597,14 +622,10 @@ class Office:
             workflow_queries=WorkflowQueries(postgres),
             triggers=triggers,
             trigger_queries=trigger_queries,
-            redelivery=Redelivery(
-                triggers=triggers,
-                queries=trigger_queries,
-                runs=runs,
-                histories=histories,
-                hooks=self.hooks_log,
-                blobs=self.blobs,
-                vault=self.vault,
+            redelivery=redelivery,
+            trying=trying,
+            cases=Cases(
+                domain=domain, trying=trying, places=self.places, blobs=self.blobs, language=Language()
             ),
             runs=runs,
             run_queries=run_queries,

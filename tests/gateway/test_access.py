@@ -37,6 +37,11 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/workflows/validate"): {"definition": ECHO},
     ("PUT", "/workflows/{workflow_id}/name"): {"name": "x"},
     ("POST", "/workflows/{workflow_id}/versions"): {"definition": ECHO},
+    ("POST", "/workflows/{workflow_id}/tests"): {},
+    ("POST", "/workflows/{workflow_id}/tests/outline"): {},
+    ("POST", "/workflows/{workflow_id}/cases"): {"name": "x", "from_run": "{run_id}"},
+    ("PUT", "/workflows/{workflow_id}/cases/{case_name}"): {},
+    ("POST", "/workflows/{workflow_id}/cases/{case_name}/runs"): {},
     ("POST", "/triggers"): {"name": "x", "workflow": "{workflow_id}"},
     ("PUT", "/triggers/{trigger_id}"): {"name": "x", "webhook": {}},
     ("POST", "/triggers/preview-schedule"): {"schedule": {"when": {"by": "cron", "expression": "@daily"}}},
@@ -83,6 +88,7 @@ IDS = {
     "version": "1",
     "node_type": "echo",
     "api_name": "a",
+    "case_name": "c",
 }
 
 
@@ -163,6 +169,7 @@ async def everything_of(office: Office, org: str) -> dict[str, str]:
         "POST", "/secrets", {"name": "x", "value": {"kind": "text", "text": "v"}}, key=key
     )
     issued = await office.api("POST", "/keys", {"name": "x", "scopes": ["runs:read"]}, key=key)
+    await office.api("PUT", f"/workflows/{workflow}/cases/c", {}, key=key)
     api = f"of_{org.replace('-', '_')[:20]}"
     await office.api("POST", "/apis", {"name": api, "document": API_DOCUMENT}, key=key)
     return {
@@ -175,6 +182,7 @@ async def everything_of(office: Office, org: str) -> dict[str, str]:
         "version": "1",
         "node_type": f"api.{api}.a",
         "api_name": api,
+        "case_name": "c",
     }
 
 
@@ -183,6 +191,7 @@ READ_MODELS = {
     ("GET", "/workflows/{workflow_id}/versions"),
     ("GET", "/triggers/{trigger_id}"),
     ("GET", "/triggers/{trigger_id}/deliveries"),
+    ("GET", "/triggers/{trigger_id}/samples"),
     ("POST", "/triggers/{trigger_id}/deliveries/{receipt}/redeliver"),
     ("GET", "/runs/{run_id}"),
     ("GET", "/runs/{run_id}/steps"),

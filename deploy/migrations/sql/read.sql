@@ -54,6 +54,7 @@ create table runs (
     output_size bigint,
     output_blob text,
     opened timestamptz,
+    mode text not null default 'live',
     primary key (org, id)
 ) with (fillfactor = 80);
 create index runs_by_time on runs (org, started, id);

@@ -1,0 +1,131 @@
+"""What came of a run and of its nodes, read from its history: for pins, for cases, and to judge by."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct, structs
+
+from contracts.cases import Pin
+from contracts.codec import decode_commit
+from contracts.errors import Failure
+from contracts.limits import PortName
+from contracts.payloads import NULL, Payload
+from contracts.runs import (
+    TERMINAL,
+    DoubtResolved,
+    RunCancelled,
+    RunCompleted,
+    RunEvent,
+    RunFailed,
+    RunReopened,
+    RunResponded,
+    RunStarted,
+    StepCancelled,
+    StepFailed,
+    StepReported,
+    StepSkipped,
+    StepStatus,
+    StepSucceeded,
+)
+from gateway.rejected import Rejected, absent
+from gateway.runs.histories import Kept
+
+
+class StepOutcome(Struct, frozen=True, kw_only=True):
+    """How a node of the workflow's own ended, if it did."""
+
+    status: StepStatus = "pending"
+    ports: tuple[PortName, ...] = ()
+    output: Payload = NULL
+    error: Failure | None = None
+
+    def pin(self) -> Pin | None:
+        """What stands for the node in another run; None: nobody knows."""
+        match self.status:
+            case "succeeded":
+                return Pin(output=self.output, ports=self.ports)
+            case "failed" if self.error is not None:
+                return Pin(error=self.error)
+            case "skipped":
+                return Pin(skipped=True)
+        return None
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """A run as far as it has come."""
+
+    started: RunStarted
+    key_id: str
+    """Names the salt under which values of the run are sealed; empty when nothing is."""
+    began: datetime
+    last: datetime
+    status: str = "running"
+    output: Payload = NULL
+    error: Failure | None = None
+    steps: Mapping[str, StepOutcome] = {}
+
+    @property
+    def ended(self) -> bool:
+        return self.status in TERMINAL
+
+    def pins(self) -> dict[str, Pin]:
+        return {name: pin for name, step in self.steps.items() if (pin := step.pin()) is not None}
+
+
+def outcome_of(commits: Sequence[Kept]) -> Outcome:
+    """Fold a whole history. Raises `Rejected` where there is none, or its beginning is gone, and `Unknown`."""
+    if not commits:
+        raise absent("run")
+    first = decode_commit(commits[0].body)
+    started = next((event for event in first.events if isinstance(event, RunStarted)), None)
+    if started is None or first.version != 1:
+        raise Rejected("not_found", "The beginning of the run's history is no longer kept.")
+    outcome = Outcome(started=started, key_id=first.key_id, began=first.time, last=first.time)
+    steps: dict[str, StepOutcome] = {}
+    for kept in commits:
+        commit = decode_commit(kept.body)
+        for event in commit.events:
+            outcome = _folded(outcome, steps, event)
+        outcome = structs.replace(outcome, last=commit.time)
+    return structs.replace(outcome, steps=steps)
+
+
+def _folded(outcome: Outcome, steps: dict[str, StepOutcome], event: RunEvent) -> Outcome:
+    change = _STEPS.get(type(event))
+    path = getattr(event, "step", None)
+    if change is not None and path is not None and "[" not in path:
+        steps[path] = structs.replace(steps.get(path, StepOutcome()), **change(event))
+    match event:
+        case RunCompleted():
+            return structs.replace(outcome, status="completed", output=event.output)
+        case RunFailed():
+            return structs.replace(outcome, status="failed", error=event.error)
+        case RunCancelled():
+            return structs.replace(outcome, status="cancelled")
+        case RunReopened():
+            return structs.replace(outcome, status="running", error=None)
+    return outcome
+
+
+def _succeeded(event: StepSucceeded) -> dict[str, Any]:
+    # An action's output was told before, by whoever brought it.
+    told = {} if event.output is None else {"output": event.output}
+    return {"status": "succeeded", "ports": event.ports, "error": None, **told}
+
+
+_STEPS: Final[Mapping[type, Callable[[Any], dict[str, Any]]]] = {
+    StepReported: lambda event: {"output": event.output},
+    DoubtResolved: lambda event: {"output": event.output},
+    RunResponded: lambda event: {"output": event.body},
+    StepSucceeded: _succeeded,
+    StepFailed: lambda event: {"status": "failed", "error": event.error},
+    StepSkipped: lambda _: {"status": "skipped"},
+    StepCancelled: lambda _: {"status": "cancelled"},
+}
+
+
+def error_shown(error: Failure | None) -> Any:
+    """A failure as conditions see it."""
+    return msgspec.to_builtins(error)
