@@ -16,7 +16,7 @@ WIDTH: Final = 110
 LEFT_OUT: Final = frozenset(
     {
         *("node", "node_type", "key", "pool", "repeat", "timeout_s", "kind"),
-        *("plan", "workflow", "version", "trigger", "receipt", "cause", "input", "org_vars", "rules"),
+        *("plan", "workflow", "version", "trigger", "receipt", "cause", "input", "org_vars", "rules", "mode"),
         *("took_ms", "by", "detail", "request"),
     }
 )
