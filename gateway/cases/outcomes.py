@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct, structs
 
 from contracts.cases import Pin
@@ -40,6 +39,8 @@ class StepOutcome(Struct, frozen=True, kw_only=True):
     ports: tuple[PortName, ...] = ()
     output: Payload = NULL
     error: Failure | None = None
+    acted: bool = False
+    """An executor did it, or a person says what came of that."""
 
     def pin(self) -> Pin | None:
         """What stands for the node in another run; None: nobody knows."""
@@ -116,16 +117,11 @@ def _succeeded(event: StepSucceeded) -> dict[str, Any]:
 
 
 _STEPS: Final[Mapping[type, Callable[[Any], dict[str, Any]]]] = {
-    StepReported: lambda event: {"output": event.output},
-    DoubtResolved: lambda event: {"output": event.output},
+    StepReported: lambda event: {"output": event.output, "acted": True},
+    DoubtResolved: lambda event: {"output": event.output, "acted": True},
     RunResponded: lambda event: {"output": event.body},
     StepSucceeded: _succeeded,
     StepFailed: lambda event: {"status": "failed", "error": event.error},
     StepSkipped: lambda _: {"status": "skipped"},
     StepCancelled: lambda _: {"status": "cancelled"},
 }
-
-
-def error_shown(error: Failure | None) -> Any:
-    """A failure as conditions see it."""
-    return msgspec.to_builtins(error)

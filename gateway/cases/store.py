@@ -10,7 +10,6 @@ from chassis.expressions import Language
 from chassis.ports import Blobs
 from contracts.cases import Case, CaseName, Ending, Expected, Selection
 from contracts.codec import Decoder, encode
-from contracts.payloads import Payload
 from contracts.subjects import DOMAIN
 from gateway.callers import Caller
 from gateway.cases import values
@@ -140,16 +139,13 @@ class Cases:
         )
 
     async def _came(self, outcome: Outcome, wanted: RecordCase) -> Expected:
-        """What came of the run is what is expected: all of it where the case runs all of it."""
-        whole = wanted.selection == Selection()
-        tested = wanted.selection.node
-        steps: dict[str, Payload] = {}
-        if (
-            tested is not None
-            and (step := outcome.steps.get(tested)) is not None
-            and step.status == "succeeded"
-        ):
-            steps = {tested: await values.unsealed(step.output, self._blobs)}
+        """What came of the run is what is expected: its end, and what was decided in it. What acted is pinned anyway."""
+        whole, tested = wanted.selection == Selection(), wanted.selection.node
+        steps = {
+            name: await values.unsealed(step.output, self._blobs)
+            for name, step in outcome.steps.items()
+            if step.status == "succeeded" and (name == tested or (whole and not step.acted))
+        }
         return Expected(
             status=_ENDINGS.get(outcome.status, "completed") if whole else "completed",
             output=await values.unsealed(outcome.output, self._blobs)

@@ -301,7 +301,7 @@ async def test_a_run_becomes_a_case(office: Office) -> None:
         "status": "completed",
         "output": {"total": 4},
         "any_output": False,
-        "steps": {},
+        "steps": {"d": 4},
         "conditions": ["run.output.total == 4"],
     }
 
