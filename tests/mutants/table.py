@@ -14,6 +14,7 @@ from tests.mutants import (
     of_schedules,
     of_signals,
     of_stores,
+    of_trials,
     pairs,
 )
 from tests.mutants.mutant import Mutant
@@ -29,6 +30,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *of_projections.MUTANTS,
     *of_contracts.MUTANTS,
     *of_stores.MUTANTS,
+    *of_trials.MUTANTS,
     *of_logs.MUTANTS,
     *pairs.MUTANTS,
 )

@@ -169,8 +169,14 @@ class _Told:
         self._succeeded.add(event.step)
 
     def _passes_on(self, event: runs.StepSucceeded) -> Found:
-        """Whoever passes on gives what the one before gave in the same item."""
+        """Whoever passes on gives what the one before gave in the same item; who is pinned, what the pin says."""
         node = self._nodes.get(_node(event.step))
+        if node is not None and node.pin is not None:
+            if event.output is None or not self._values.same(
+                self._values.read(event.output), node.pin.output
+            ):
+                yield "P4", f"{event.step} gives what its pin does not say"
+            return
         before = self._before.get(_node(event.step), ())
         if node is None or node.type not in _PASS_ON or len(before) != 1 or event.output is None:
             return

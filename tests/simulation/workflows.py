@@ -6,11 +6,13 @@ from typing import Any, Final
 
 from msgspec import Struct, structs
 
+from contracts.cases import Given, Pin, Selection
 from contracts.nodes import Repeat
 from contracts.plans import Plan, PlanEdge, PlanNode
 from contracts.triggers import Github, HeaderKey, NoAuthentication, NoDedupe, Preset, Webhook
 from contracts.workflows import Retry
-from tests.orchestrator.stories import control
+from orchestrator.narrowing import Narrowed, narrowed
+from tests.orchestrator.stories import REFUSED, control, value
 from tests.simulation.clocks import Timed, clocks
 from tests.simulation.outside import NODE_TYPES, Behaviour
 
@@ -42,6 +44,8 @@ _OFTEN: Final = {
     "stop": 2,
 }
 """How often each kind of node is drawn where any may stand."""
+PINNED: Final = 0.05
+"""Of all workflows, those in which some nodes are pinned."""
 REPEATS: Final[tuple[Repeat, ...]] = ("no", "no", "yes", "by-key")
 
 
@@ -98,6 +102,7 @@ def story(seed: int) -> Story:
     workflows = [
         _workflow(chance, number, broken=broken) for number in range(chance.choice((1, 1, 1, 2, 2, 3)))
     ]
+    workflows = [_with_pins(seed, drawn) for drawn in workflows]
     deliveries: list[Delivery] = []
     burst = chance.random() * 2 if chance.random() < 0.3 else None
     for drawn in workflows:
@@ -149,6 +154,26 @@ def _workflow(chance: random.Random, number: int, *, broken: bool) -> Drawn:
         stored=chance.random() > 0.03,
         readable=chance.random() > 0.02,
     )
+
+
+def _with_pins(seed: int, drawn: Drawn) -> Drawn:
+    """In a few schedules something else stands for some nodes, as where a workflow is tried out."""
+    chance = random.Random(f"{seed}/{drawn.trigger}/pins")  # So that every other schedule keeps its story.
+    if chance.random() > PINNED:
+        return drawn
+    pins = {node.id: _pin(chance, node) for node in drawn.plan.nodes if chance.random() < 0.4}
+    made = narrowed(drawn.plan, Selection(), Given(pins=pins))
+    assert isinstance(made, Narrowed), made
+    return structs.replace(drawn, plan=made.plan)
+
+
+def _pin(chance: random.Random, node: PlanNode) -> Pin:
+    what = chance.random()
+    if what < 0.1:
+        return Pin(skipped=True)
+    if what < 0.25:
+        return Pin(error=REFUSED)
+    return Pin(output=value(chance.choice((None, 1, {"n": 2}))), ports=(chance.choice(node.outputs),))
 
 
 class _Drawing:
