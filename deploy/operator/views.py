@@ -20,7 +20,8 @@ def run_lines(
     lines = [
         f"run       {run['id']}",
         f"status    {run['status']}" + (f", opened {run['opening']} times" if run["opening"] > 1 else ""),
-        f"workflow  {run['workflow']} version {run['version']}",
+        f"workflow  {run['workflow']} version {run['version']}"
+        + (", a test" if run.get("mode") == "test" else ""),
         f"cause     {run['cause']} {run['cause_id']}".rstrip(),
         f"started   {run['started']}",
     ]

@@ -94,7 +94,7 @@ class Cases:
 
     async def record(self, caller: Caller, workflow_id: str, wanted: RecordCase) -> KeptCase:
         """Make a case of a run that has ended. Nothing sealed is kept, and nothing that says who sealed it."""
-        outcome = await self._trying.outcome(caller.org, workflow_id, wanted.from_run)
+        outcome = await self._trying.recorded(caller, workflow_id, wanted.from_run)
         if not outcome.ended:
             raise Rejected("conflict", "The run has not ended, so nobody knows what to expect.")
         case = Case(

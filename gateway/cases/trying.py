@@ -77,7 +77,7 @@ class Trying:
 
     async def outline(self, caller: Caller, workflow_id: str, wanted: StartTest) -> Outline:
         """What the test would do. Nothing runs."""
-        earlier = await self._earlier(caller.org, workflow_id, wanted)
+        earlier = await self._earlier(caller, workflow_id, wanted)
         wish = await self._wish(caller.org, workflow_id, wanted, earlier)
         return (await self._planned(caller.org, wish, keep=False)).outline
 
@@ -85,13 +85,13 @@ class Trying:
         self, caller: Caller, workflow_id: str, wanted: StartTest, key: str | None, request: bytes
     ) -> StartedTest:
         """Start the test. The same key starts the same one."""
-        earlier = await self._earlier(caller.org, workflow_id, wanted)
+        earlier = await self._earlier(caller, workflow_id, wanted)
         wish = await self._wish(caller.org, workflow_id, wanted, earlier)
         planned = await self._planned(caller.org, wish, keep=True)
         receipt = new_receipt()
         name = f"receipt:{receipt}" if key is None else f"idempotency:{key}"
         source = f"test:{workflow_id}"
-        given, sealed_as = await self._trigger(caller.org, wanted, earlier, run_id(caller.org, source, name))
+        given, sealed_as = await self._trigger(caller, wanted, earlier, run_id(caller.org, source, name))
         return await self._want(
             caller,
             planned,
@@ -183,10 +183,16 @@ class Trying:
             raise Problem(code, "The workflow has faults." if fits else "", faults=compiled.faults)
         return Planned(plan=compiled.plan, version=drawn.version, outline=compiled.outline)
 
-    async def _earlier(self, org: str, workflow_id: str, wanted: StartTest) -> Outcome | None:
+    async def _earlier(self, caller: Caller, workflow_id: str, wanted: StartTest) -> Outcome | None:
         if wanted.from_run is None:
             return None
-        return await self.outcome(org, workflow_id, wanted.from_run)
+        return await self.recorded(caller, workflow_id, wanted.from_run)
+
+    async def recorded(self, caller: Caller, workflow_id: str, run: str) -> Outcome:
+        """What came of a run, for somebody who may read runs."""
+        outcome = await self.outcome(caller.org, workflow_id, run)
+        _check_scope(caller, "runs:read")
+        return outcome
 
     async def outcome(self, org: str, workflow_id: str, run: str) -> Outcome:
         """What came of a run of the workflow. Raises `Rejected` when there is none."""
@@ -196,19 +202,26 @@ class Trying:
         return outcome
 
     async def _trigger(
-        self, org: str, wanted: StartTest, earlier: Outcome | None, run: str
+        self, caller: Caller, wanted: StartTest, earlier: Outcome | None, run: str
     ) -> tuple[Payload, str]:
         """What the run is given, and the salt under which values of it are sealed."""
         if wanted.trigger is not None:
             return await values.trigger_of(wanted.trigger, self._blobs), ""
         if wanted.sample is not None:
             sample = wanted.sample
-            recorded = await self._redelivery.recorded(org, sample.trigger, sample.receipt)
-            return await self._redelivery.resealed(recorded, org, run)
+            recorded = await self._redelivery.recorded(caller.org, sample.trigger, sample.receipt)
+            _check_scope(caller, "triggers:read")
+            return await self._redelivery.resealed(recorded, caller.org, run)
         if earlier is not None and wanted.from_run is not None:
             recorded = Recorded(earlier.started.input, wanted.from_run, earlier.key_id)
-            return await self._redelivery.resealed(recorded, org, run)
+            return await self._redelivery.resealed(recorded, caller.org, run)
         # A start node that runs alone has no other input than what starts the run.
         body = wanted.input if bytes(wanted.input) else Raw(b"null")
         given = GivenTrigger(body=body, received_at=self._clock.now().isoformat())
         return await values.trigger_of(given, self._blobs), ""
+
+
+def _check_scope(caller: Caller, scope: str) -> None:
+    """Whoever may test may not therefore read what runs and deliveries brought. Raises `Problem`."""
+    if not caller.may(scope):
+        raise Problem("forbidden", f"This asks for the scope {scope} as well.")

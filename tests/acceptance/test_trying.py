@@ -113,6 +113,10 @@ def test_from_a_captured_sample_to_a_case_that_ci_runs(
     )
     assert Shop.calls == ["GET"]
 
+    assert ", a test" in installed.command("runs", "show", first)
+    assert "whole:" in installed.command("runs", "verify", first)
+    installed.command("runs", "replay", first)  # Fails where the history is not what its plan asks for.
+
     # From that node on with what the first test brought; and one node alone.
     wish = {"selection": {"part": "from", "node": "order"}, "from_run": first}
     second = installed.call("POST", f"/workflows/{workflow}/tests", wish)

@@ -275,6 +275,23 @@ async def test_what_was_captured_is_shown_and_starts_a_test(office: Office) -> N
     assert opened["body"] == {"card": "CANARY"}
 
 
+async def test_whoever_may_test_may_not_therefore_read_runs_and_deliveries(office: Office) -> None:
+    workflow = await published(office)
+    run, trigger = await ended(office, workflow), (await triggered(office, workflow))["id"]
+    office.parts.redelivery._queries = Rows("c1")
+    await captured(office, trigger, "c1", {"body": 1})
+    key = await office.key_for(ORG, ["tests:read", "tests:write"])
+    for path, wish in (
+        ("tests", {"from_run": run}),
+        ("tests/outline", {"from_run": run}),
+        ("tests", {"sample": {"trigger": trigger, "receipt": "c1"}}),
+        ("cases", {"name": "c", "from_run": run}),
+    ):
+        reply = await office.api("POST", f"/workflows/{workflow}/{path}", wish, key=key)
+        assert (reply.status, reply.json["code"]) == (403, "forbidden"), path
+    assert (await office.api("POST", f"/workflows/{workflow}/tests", {}, key=key)).status == 202
+
+
 # --- Cases -------------------------------------------------------------------------------------------
 
 
