@@ -136,6 +136,16 @@ _ROWS: Final = (
         "loop.exhausted", 422, "The loop's condition did not hold after as many rounds as it may have."
     ),
     ErrorCode("signal.too_many", 409, "Too much was said to the run that nothing has waited for."),
+    ErrorCode("wait.not_open", 409, "The run does not wait for this yet."),
+    ErrorCode(
+        "wait.over",
+        409,
+        "The run does not wait for this any more: it was answered, dropped, or its time is over.",
+    ),
+    ErrorCode("approval.not_yours", 403, "Others were asked to decide."),
+    ErrorCode(
+        "approval.bad_fields", 422, "What was filled in does not fit the form; each reason has its place."
+    ),
     ErrorCode("stopped", 409, "The workflow stopped on purpose."),
     ErrorCode("poison", 500, "A message that no code could handle; it lies in the dead letters."),
 )

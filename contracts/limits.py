@@ -118,6 +118,22 @@ SIGNALS_KEPT: Final = 100
 """Of one run, said before anything waited for them."""
 SIGNALS_REMEMBERED: Final = 200
 """Keys of one run's signals that were said last, so that each counts once."""
+QUESTION_CHARS: Final = 2_000
+DETAILS_CHARS: Final = 10_000
+FORM_PROPERTIES: Final = 50
+"""Fields that people fill in when they decide."""
+FORM_CHOICES: Final = 100
+FORM_BYTES: Final = 32 * KIB
+ANSWER_BYTES: Final = 32 * KIB
+"""What somebody says when they decide: fields and comment."""
+COMMENT_CHARS: Final = 4_000
+DECIDERS: Final = 100
+ANSWERS_PER_MINUTE: Final = 60
+"""Calls of one resumption address."""
+EARLY_CALL_SECONDS: Final = 5.0
+"""How long a call is held that comes before its run waits for it."""
+EARLY_CALLS: Final = 200
+"""Held at once."""
 HEARTBEAT_SECONDS: Final = 0.6
 LEASE_SECONDS: Final = 3.0
 RESPONSE_BYTES: Final = 32 * MIB
@@ -220,5 +236,8 @@ StepPath: TypeAlias = Annotated[str, Meta(min_length=1, max_length=512, pattern=
 SignalName: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 SignalKey: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
 """The same saying has the same key, however often it is said."""
+Actor: TypeAlias = Annotated[str, Meta(max_length=128)]
+Decider: TypeAlias = Annotated[str, Meta(pattern=r"^(key|member):[A-Za-z0-9_-]{1,64}$")]
+"""Who may decide: the holder of an API key, or a member of the org."""
 WaitName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=600)]
 Sha256: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]

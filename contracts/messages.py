@@ -29,6 +29,7 @@ from contracts.limits import (
 from contracts.nodes import Repeat
 from contracts.payloads import Payload, null
 from contracts.runs import Actor, Cause, Mode, Parent
+from contracts.waits import Verdict
 
 
 class RunMessage(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
@@ -150,6 +151,26 @@ class SendSignal(RunMessage, frozen=True, kw_only=True, tag="signal.send"):
     body: Payload = field(default_factory=null)
 
 
+class CallWait(RunMessage, frozen=True, kw_only=True, tag="wait.call"):
+    """The resumption address of a step was called, by somebody who had its link. Said again it changes nothing."""
+
+    actor: Actor
+    step: StepPath
+    request: Sha256
+    body: Payload
+
+
+class DecideApproval(RunMessage, frozen=True, kw_only=True, tag="approval.decide"):
+    """Decide what a step asks. What was filled in was checked where it came in."""
+
+    actor: Actor
+    step: StepPath
+    decision: Verdict
+    request: Sha256
+    fields: Payload = field(default_factory=null)
+    comment: Text = ""
+
+
 class UnparkRun(RunMessage, frozen=True, kw_only=True, tag="run.unpark"):
     actor: Actor
 
@@ -167,6 +188,8 @@ Message: TypeAlias = (
     | RetryRun
     | ResolveDoubt
     | SendSignal
+    | CallWait
+    | DecideApproval
     | UnparkRun
 )
 
@@ -226,6 +249,8 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Unix seconds; an attempt scheduled before the executor's last reconnect is checked against the history first."""
     key_id: str = ""
     trace: str = ""
+    plan: str = ""
+    """Of the run: a resumption link is made only from a mark that was made with it."""
 
 
 class CancelAttempts(Struct, frozen=True, kw_only=True):

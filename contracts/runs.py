@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from msgspec import Meta, Struct, field
 
+from contracts import limits
 from contracts.errors import Failure
 from contracts.limits import (
     AttemptNumber,
@@ -32,6 +33,7 @@ from contracts.limits import (
 )
 from contracts.nodes import Repeat
 from contracts.payloads import Payload, null
+from contracts.waits import Approval, AwaitedCall, Deciders, Verdict
 
 RunStatus: TypeAlias = Literal[
     "queued", "running", "waiting", "stopping", "completed", "failed", "cancelled", "parked", "archived"
@@ -41,11 +43,12 @@ StepStatus: TypeAlias = Literal[
     "pending", "scheduled", "waiting", "running", "in_doubt", "succeeded", "failed", "skipped", "cancelled"
 ]
 """`running`: a map or a loop, some of whose items are not over."""
-WaitKind: TypeAlias = Literal["delay", "retry", "grace", "signal", "turn"]
+WaitKind: TypeAlias = Literal["delay", "retry", "grace", "signal", "turn", "call", "approval", "escalation"]
 """`delay`: a delay node; `retry`: the pause before the next attempt; `grace`: cancelled attempts may still report;
-`signal`: somebody has to say something; `turn`: a container goes on in a commit of its own."""
+`signal`: somebody has to say something; `turn`: a container goes on in a commit of its own; `call`: a resumption
+address has to be called; `approval`: somebody has to decide; `escalation`: until then, or others are asked as well."""
 
-Actor: TypeAlias = Annotated[str, Meta(max_length=128)]
+Actor: TypeAlias = limits.Actor
 """Who caused a commit, as an opaque id: `trigger:…`, `key:…`, `executor:…`, `timer`, `sweeper`, `system`."""
 Mode: TypeAlias = Literal["live", "test"]
 """`test`: somebody tries the workflow out; whoever looks after real runs leaves it out."""
@@ -179,6 +182,33 @@ class SignalReceived(RunFact, frozen=True, kw_only=True, tag="signal.received"):
     body: Payload = field(default_factory=null)
     step: StepPath | None = None
     """The step that waited for it. None: no one yet; it is kept."""
+
+
+class CallReceived(RunFact, frozen=True, kw_only=True, tag="call.received"):
+    """Somebody called the resumption address for which a step waits. The first call counts."""
+
+    wait: WaitName
+    step: StepPath
+    request: Sha256
+    """The hash of what was said: said again it is the same call."""
+    by: Actor
+    body: Payload
+    """Body, headers, query and method, as a webhook's input has them."""
+
+
+class ApprovalDecided(RunFact, frozen=True, kw_only=True, tag="approval.decided"):
+    """Somebody who was asked has decided. The first decision counts."""
+
+    wait: WaitName
+    step: StepPath
+    decision: Verdict
+    by: Actor
+    on: datetime
+    """When it was decided; a parked run goes on with it later."""
+    request: Sha256
+    fields: Payload
+    """What was filled in."""
+    comment: Text = ""
 
 
 class CancelRequested(RunFact, frozen=True, kw_only=True, tag="run.cancel-requested"):
@@ -333,6 +363,18 @@ class WaitOpened(Consequence, frozen=True, kw_only=True, tag="wait.opened"):
     step: StepPath | None = None
     signal: SignalName | None = None
     """What is waited for, by kind `signal`."""
+    call: AwaitedCall | None = None
+    """By kind `call`."""
+    approval: Approval | None = None
+    """By kind `approval`."""
+
+
+class ApprovalEscalated(Consequence, frozen=True, kw_only=True, tag="approval.escalated"):
+    """Nobody has decided for so long: these may decide now as well."""
+
+    wait: WaitName
+    step: StepPath
+    to: Deciders
 
 
 class WaitDropped(Consequence, frozen=True, kw_only=True, tag="wait.dropped"):
@@ -387,6 +429,8 @@ Fact: TypeAlias = (
     | DoubtResolved
     | WaitEnded
     | SignalReceived
+    | CallReceived
+    | ApprovalDecided
     | CancelRequested
     | DeadlinePassed
     | RunReopened
@@ -406,6 +450,7 @@ Decision: TypeAlias = (
     | ItemFailed
     | ItemsKept
     | WaitOpened
+    | ApprovalEscalated
     | WaitDropped
     | RunResponded
     | RunStopping

@@ -17,6 +17,7 @@ from contracts.limits import (
     LATE_SECONDS,
     SCHEDULE_BODY_BYTES,
     ZONE_CHARS,
+    Actor,
     Count,
     Id,
     OrgId,
@@ -25,7 +26,6 @@ from contracts.limits import (
     Sha256,
     Text,
 )
-from contracts.runs import Actor
 
 # --- What somebody wants ----------------------------------------------------------------------
 

@@ -11,9 +11,11 @@ from typing import Any, Final
 from msgspec import Struct
 
 from contracts.errors import Failure
-from contracts.limits import SIGNALS_KEPT, StepPath
+from contracts.limits import SIGNALS_KEPT, StepPath, WaitName
 from contracts.messages import (
+    CallWait,
     CancelRun,
+    DecideApproval,
     Look,
     Message,
     ResolveDoubt,
@@ -29,9 +31,11 @@ from contracts.messages import (
 )
 from contracts.runs import (
     TERMINAL,
+    ApprovalDecided,
     AttemptCancelled,
     AttemptDoubted,
     AttemptFailed,
+    CallReceived,
     CancelRequested,
     DeadlinePassed,
     DoubtResolved,
@@ -42,7 +46,10 @@ from contracts.runs import (
     SignalReceived,
     StepReported,
     WaitEnded,
+    WaitOpened,
 )
+from contracts.waits import may_decide
+from orchestrator.approvals import approval_wait, call_wait, escalated
 from orchestrator.containers import closed
 from orchestrator.readiness import Graph, every_step
 from orchestrator.state import Run
@@ -272,6 +279,62 @@ def _signal(run: Run, graph: Graph | None, message: SendSignal, _at: datetime) -
     )
 
 
+def _call(run: Run, graph: Graph | None, message: CallWait, at: datetime) -> Accepted:
+    if _heard_before(run, message):
+        return ()
+    wait = _awaiting(run, graph, message.step, call_wait(message.step), at)
+    if isinstance(wait, Refusal):
+        return wait
+    return (
+        CallReceived(
+            wait=wait.wait, step=message.step, request=message.request, by=message.actor, body=message.body
+        ),
+    )
+
+
+def _decide(run: Run, graph: Graph | None, message: DecideApproval, at: datetime) -> Accepted:
+    if _heard_before(run, message):
+        return ()
+    wait = _awaiting(run, graph, message.step, approval_wait(message.step), at)
+    if isinstance(wait, Refusal):
+        return wait
+    if wait.approval is None or not may_decide(wait.approval, message.actor, escalated=escalated(run, wait)):
+        return _refuse("approval.not_yours", "Others were asked to decide.")
+    return (
+        ApprovalDecided(
+            wait=wait.wait,
+            step=message.step,
+            decision=message.decision,
+            by=message.actor,
+            on=at,
+            request=message.request,
+            fields=message.fields,
+            comment=message.comment,
+        ),
+    )
+
+
+def _heard_before(run: Run, message: CallWait | DecideApproval) -> bool:
+    """The same person said the same before, and it counted."""
+    heard = run.step(message.step).heard
+    return heard is not None and (heard.by, heard.request) == (message.actor, message.request)
+
+
+def _awaiting(
+    run: Run, graph: Graph | None, step: StepPath, name: WaitName, at: datetime
+) -> WaitOpened | Refusal:
+    """The wait, if it is open. When its time is over it is believed no more, whether or not it was woken."""
+    refused = _unknown_or_ended(run)
+    if refused is not None:
+        return refused
+    wait = run.waits.get(name)
+    if wait is None and run.step(step).status == "pending":
+        return _refuse("wait.not_open", "The run does not wait for this yet.")
+    if wait is None or (wait.due is not None and at >= wait.due) or (graph and closed(run, graph, step)):
+        return _refuse("wait.over", "The run does not wait for this any more.")
+    return wait
+
+
 def _unpark(run: Run, _graph: Graph | None, message: UnparkRun, at: datetime) -> Accepted:
     """Whether this release is the one that the run waits for is the shell's to know."""
     if run.parked is None:
@@ -292,5 +355,7 @@ _ACCEPT: Final[Mapping[type, Callable[[Run, Graph | None, Any, datetime], Accept
     RetryRun: _retry,
     ResolveDoubt: _resolve,
     SendSignal: _signal,
+    CallWait: _call,
+    DecideApproval: _decide,
     UnparkRun: _unpark,
 }

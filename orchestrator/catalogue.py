@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from contracts.limits import DELAY_SECONDS, ITEMS, ITEMS_AT_ONCE
+from contracts.limits import DELAY_SECONDS, ITEMS, ITEMS_AT_ONCE, WEBHOOK_BODY_BYTES
 from contracts.nodes import NodeSpec, Port
+from orchestrator.asking import APPROVAL, AUTHENTICATION
 
 AT_ONCE: Final = 10
 """Items of a map under way at a time, where its builder names no number."""
@@ -17,6 +18,14 @@ _CONDITION: Final = {
     "minLength": 1,
     "maxLength": 4096,
     "x-expression": "condition",
+}
+
+_TIMEOUT: Final = {
+    "type": "number",
+    "title": "Give up after",
+    "description": "Seconds after which it goes on by `timeout` with its input; without it, it waits for ever.",
+    "minimum": 0,
+    "maximum": DELAY_SECONDS,
 }
 
 
@@ -189,16 +198,63 @@ SPECS: Final[Mapping[str, NodeSpec]] = {
                     "pattern": "^[a-z][a-z0-9_-]{0,63}$",
                     "x-expression": "none",
                 },
-                "timeout_seconds": {
-                    "type": "number",
-                    "title": "Give up after",
-                    "description": "Seconds after which it goes on by `timeout` with its input; without it, it waits for ever.",
-                    "minimum": 0,
-                    "maximum": DELAY_SECONDS,
-                },
+                "timeout_seconds": _TIMEOUT,
             },
             required=("signal",),
             outputs=(Port(name="main", title="Said"), Port(name="timeout", title="Too late")),
+        ),
+        _spec(
+            "wait.webhook",
+            "Wait for a call",
+            "Waits until its resumption address is called, and gives what came: body, headers, query, method. Other nodes "
+            "know the address as `steps.<this node>.resume_url`. A call that comes too early is held for some seconds.",
+            "webhook",
+            {
+                "methods": {
+                    "type": "array",
+                    "title": "Methods",
+                    "items": {"enum": ["GET", "POST", "PUT", "PATCH", "DELETE"]},
+                    "minItems": 1,
+                    "maxItems": 5,
+                    "uniqueItems": True,
+                    "default": ["POST"],
+                    "x-expression": "none",
+                },
+                "authentication": AUTHENTICATION,
+                "body_bytes": {
+                    "type": "integer",
+                    "title": "Largest body",
+                    "minimum": 1,
+                    "maximum": WEBHOOK_BODY_BYTES,
+                    "default": WEBHOOK_BODY_BYTES,
+                    "x-expression": "none",
+                },
+                "status": {
+                    "type": "integer",
+                    "title": "Status of the answer",
+                    "minimum": 200,
+                    "maximum": 299,
+                    "default": 200,
+                    "x-expression": "none",
+                },
+                "body": {"title": "Answer", "description": "Any value; without one, that it was received."},
+                "timeout_seconds": _TIMEOUT,
+            },
+            outputs=(Port(name="main", title="Called"), Port(name="timeout", title="Too late")),
+        ),
+        _spec(
+            "wait.approval",
+            "Approval",
+            "Waits until somebody decides. Gives `decision`, `fields`, `by`, `at` and `comment`, by the port of the decision. "
+            "Other nodes know the address of its page as `steps.<this node>.resume_url`.",
+            "check",
+            APPROVAL,
+            required=("question",),
+            outputs=(
+                Port(name="approved", title="Approved"),
+                Port(name="rejected", title="Rejected"),
+                Port(name="timeout", title="Too late"),
+            ),
         ),
         _spec(
             "map",

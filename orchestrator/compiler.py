@@ -7,7 +7,7 @@ goes on the same way after every node type has changed. Whatever is drawn, no ex
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, Final
 
 import msgspec
@@ -29,6 +29,7 @@ from contracts.limits import (
 from contracts.nodes import NodeSpec
 from contracts.plans import Plan, PlanEdge, PlanNode, Reads
 from contracts.workflows import Edge, Fault, Node, Retry, Workflow
+from orchestrator.asking import WITH_LINKS
 from orchestrator.catalogue import AT_ONCE, SPECS
 from orchestrator.drafts import Draft, read
 from orchestrator.schemas import Form
@@ -309,6 +310,14 @@ class _Compiling:
             return
         self._fault("workflow.bad_inside", f"/nodes/{place}/inside", message, node.id)
 
+    def _waits_beside(self, insides: Set[NodeId | None]) -> frozenset[NodeId]:
+        """The nodes in these containers that are answered by a link."""
+        return frozenset(
+            name
+            for name, (_, node) in self._nodes.items()
+            if node.type in WITH_LINKS and node.inside in insides
+        )
+
     def _around(self, node: Node) -> list[NodeId]:
         """The containers in which a node lies, the innermost first; of a circle as much as shows that it is one."""
         found: list[NodeId] = []
@@ -346,7 +355,12 @@ class _Compiling:
             node=node.id,
             form=Fields(conditions=marks.conditions, literal=marks.literal),
             # A loop's condition is about what its round gave.
-            scope=Scope(nodes=before, known=known, item=bool(around) or spec.type == "loop"),
+            scope=Scope(
+                nodes=before,
+                known=known,
+                item=bool(around) or spec.type == "loop",
+                waits=self._waits_beside({None, *around}),
+            ),
         )
         self._expressions += fields.expressions
         for fault in fields.faults:

@@ -8,7 +8,9 @@ from msgspec import Struct
 from contracts.errors import Failure
 from contracts.limits import EVENTS_PER_TURN
 from contracts.messages import (
+    CallWait,
     CancelRun,
+    DecideApproval,
     Look,
     Message,
     ResolveDoubt,
@@ -76,6 +78,8 @@ def actor_of(message: Message) -> str:
     match message:
         case StartRun() | CancelRun() | RetryRun() | ResolveDoubt() | SendSignal() | UnparkRun():
             return message.actor
+        case CallWait() | DecideApproval():
+            return message.actor
         case StepDone() | StepBroken() | StepInDoubt() | StepLetGo():
             return message.executor
         case Wake():
@@ -95,5 +99,7 @@ def cause_of(message: Message) -> str:
             return message.wait[:128]
         case SendSignal():
             return message.key
+        case CallWait() | DecideApproval():
+            return message.request
         case Look() | CancelRun() | RetryRun() | ResolveDoubt() | UnparkRun():
             return str(type(message).__struct_config__.tag)

@@ -72,7 +72,9 @@ def _waits(run: Run, beginning: str) -> Iterator[WaitOpened]:
 
 def cleared(run: Run, beginning: str) -> list[Decision]:
     """Nothing in there goes on: its waits are dropped, its steps cancelled."""
-    said: list[Decision] = [WaitDropped(wait=wait.wait) for wait in _waits(run, beginning)]
+    said: list[Decision] = [
+        WaitDropped(wait=wait.wait) for wait in _waits(run, beginning) if wait.kind != "escalation"
+    ]
     for path, step in run.steps.items():
         if path.startswith(beginning) and step.status not in (*DONE, "cancelled"):
             said.append(StepCancelled(step=path, node=node_of(path)))

@@ -9,13 +9,28 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol, TypeAlias
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, ValidationError, convert
 
 from contracts.codec import encode
 from contracts.errors import Failure
-from contracts.limits import DELAY_SECONDS, ITEMS, ITEMS_PER_PAGE, NodeId, PortName, SignalName
+from contracts.limits import (
+    ANSWER_BYTES,
+    DECIDERS,
+    DELAY_SECONDS,
+    DETAILS_CHARS,
+    FORM_BYTES,
+    ITEMS,
+    ITEMS_PER_PAGE,
+    QUESTION_CHARS,
+    WEBHOOK_BODY_BYTES,
+    NodeId,
+    PortName,
+    SignalName,
+)
 from contracts.payloads import Inline, Payload
 from contracts.plans import PlanNode
+from contracts.triggers import Authentication, NoAuthentication
+from contracts.waits import Approval, AwaitedCall, Deciders
 from orchestrator.merging import Unmergeable, merged
 
 
@@ -36,6 +51,20 @@ class Listening(Struct, frozen=True, kw_only=True):
     """The node is done when somebody has said this, or when the moment has come."""
 
     signal: SignalName
+    due: datetime | None = None
+
+
+class Expecting(Struct, frozen=True, kw_only=True):
+    """The node is done when its resumption address was called, or when the moment has come."""
+
+    call: AwaitedCall
+    due: datetime | None = None
+
+
+class Asking(Struct, frozen=True, kw_only=True):
+    """The node is done when somebody has decided, or when the moment has come."""
+
+    approval: Approval
     due: datetime | None = None
 
 
@@ -61,7 +90,7 @@ class Looped(Struct, frozen=True, kw_only=True):
     input: Payload
 
 
-Outcome: TypeAlias = Passed | Delayed | Listening | Answered | Fanned | Looped
+Outcome: TypeAlias = Passed | Delayed | Listening | Expecting | Asking | Answered | Fanned | Looped
 
 
 class Given(Protocol):
@@ -151,10 +180,77 @@ def _delay(config: Mapping[str, Any], given: Given, at: datetime) -> Passed | De
 
 
 def _wait_signal(config: Mapping[str, Any], _given: Given, at: datetime) -> Listening:
-    if "timeout_seconds" not in config:
-        return Listening(signal=config["signal"])
-    seconds = _duration(config["timeout_seconds"], "/timeout_seconds")
-    return Listening(signal=config["signal"], due=at + timedelta(seconds=seconds))
+    return Listening(signal=config["signal"], due=_after(config, "timeout_seconds", at))
+
+
+def _after(config: Mapping[str, Any], field: str, at: datetime) -> datetime | None:
+    """So many seconds later, where the field is there."""
+    if field not in config:
+        return None
+    return at + timedelta(seconds=_duration(config[field], f"/{field}"))
+
+
+def _wait_webhook(config: Mapping[str, Any], _given: Given, at: datetime) -> Expecting:
+    body = Inline(value=Raw(encode(config["body"]))) if "body" in config else None
+    if body is not None and len(body.value) > ANSWER_BYTES:
+        raise Unfit("/body", f"The answer to a call has at most {ANSWER_BYTES} bytes.")
+    call = AwaitedCall(
+        methods=tuple(config.get("methods", ("POST",))),
+        authentication=_authentication(config.get("authentication")),
+        body_bytes=config.get("body_bytes", WEBHOOK_BODY_BYTES),
+        status=config.get("status", 200),
+        body=body,
+    )
+    return Expecting(call=call, due=_after(config, "timeout_seconds", at))
+
+
+def _authentication(given: Any) -> Authentication:
+    """As a webhook has it; the secret stays a reference."""
+    if given is None:
+        return NoAuthentication()
+    secret = given.get("secret")
+    named = {**given, "secret": secret["$secret"]} if isinstance(secret, dict) else given
+    try:
+        return convert(named, Authentication)  # type: ignore[no-any-return]  # A union is a value here.
+    except ValidationError:
+        raise Unfit("/authentication", "This is no way to authenticate a call.") from None
+
+
+def _wait_approval(config: Mapping[str, Any], _given: Given, at: datetime) -> Asking:
+    due, escalates = _after(config, "timeout_seconds", at), _after(config, "escalate_after_seconds", at)
+    if due is not None and escalates is not None and escalates >= due:
+        raise Unfit("/escalate_after_seconds", "It would be escalated when the time to decide is over.")
+    if len(encode(config.get("form", {}))) > FORM_BYTES:
+        raise Unfit("/form", f"A form has at most {FORM_BYTES} bytes.")
+    approval = Approval(
+        question=_text(config["question"], "/question", QUESTION_CHARS),
+        details=_text(config["details"], "/details", DETAILS_CHARS) if "details" in config else "",
+        form=config.get("form", {}),
+        deciders=_deciders(config, "deciders"),
+        by_link=config.get("by_link", True),
+        escalate_to=_deciders(config, "escalate_to"),
+        escalates=escalates,
+    )
+    return Asking(approval=approval, due=due)
+
+
+def _text(value: object, field: str, most: int) -> str:
+    if not isinstance(value, str) or not value:
+        raise Unfit(field, f"This is a text; the expression gave {_kind(value)}.")
+    if len(value) > most:
+        raise Unfit(field, f"The text has {len(value)} characters; at most are {most}.")
+    return value
+
+
+def _deciders(config: Mapping[str, Any], field: str) -> Deciders:
+    given = config.get(field, [])
+    if not isinstance(given, list):
+        raise Unfit(f"/{field}", f"Those who decide are a list; the expression gave {_kind(given)}.")
+    try:
+        return convert(tuple(given), Deciders)
+    except ValidationError:
+        message = f"Each of them is `key:` or `member:` and an id; at most are {DECIDERS}."
+        raise Unfit(f"/{field}", message) from None
 
 
 def _stop(config: Mapping[str, Any], _given: Given, _at: datetime) -> Failure:
@@ -264,6 +360,8 @@ _PERFORM: Final[Mapping[str, Callable[[Mapping[str, Any], Given, datetime], Outc
     "merge": _merge,
     "delay": _delay,
     "wait.signal": _wait_signal,
+    "wait.webhook": _wait_webhook,
+    "wait.approval": _wait_approval,
     "stop": _stop,
     "noop": _pass_on,
     "map": _map,

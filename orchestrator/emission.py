@@ -57,6 +57,7 @@ class Emission:
                     scheduled_at=self._clock.now().timestamp(),
                     key_id=known.key_id,
                     trace=known.trace,
+                    plan=run.plan,
                 )
             )
             self._tasks.emit(attempt.pool, _subject(known, attempt), body)

@@ -28,11 +28,13 @@ from chassis.expressions import (
     compile_condition,
     compile_config,
 )
+from chassis.links import Place, mark
 from contracts.codec import encode
 from contracts.errors import Failure
 from contracts.limits import NodeId, StepPath
 from contracts.payloads import Inline, Payload
 from contracts.plans import Plan, PlanNode
+from orchestrator.asking import WITH_LINKS
 from orchestrator.control import Outcome, Unfit, goes_on, perform
 from orchestrator.inputs import (
     Incoming,
@@ -209,10 +211,18 @@ class Evaluation:
                     output=values.get(name, MISSING),
                     status=step.status,
                     error=msgspec.to_builtins(step.error),
+                    resume_url=self._link(run, path, name),
                 )
                 for name, step in steps.items()
             },
         )
+
+    def _link(self, run: Run, path: StepPath, name: NodeId) -> object:
+        """The mark of a node's link, where it has one."""
+        graph = self._compiled.graph
+        if graph.nodes[name].type not in WITH_LINKS:
+            return MISSING
+        return mark(Place(run.org, run.id, seen_from(graph, path, name)), run.plan)
 
     def _decodable(self, payloads: Mapping[str, Payload]) -> dict[str, Value]:
         raws = self._values.all_json(

@@ -11,14 +11,17 @@ from typing import Any, Final, TypeAlias
 from msgspec import structs
 
 from contracts.errors import Failure
-from contracts.limits import SIGNALS_REMEMBERED, Sha256, SignalKey, StepPath
+from contracts.limits import SIGNALS_REMEMBERED, Sha256, SignalKey, StepPath, WaitName
 from contracts.payloads import NULL
 from contracts.runs import (
     TERMINAL,
+    ApprovalDecided,
+    ApprovalEscalated,
     AttemptCancelled,
     AttemptDoubted,
     AttemptFailed,
     AttemptScheduled,
+    CallReceived,
     CancelRequested,
     DeadlinePassed,
     DoubtResolved,
@@ -51,7 +54,7 @@ from contracts.runs import (
 )
 from orchestrator import remembered
 from orchestrator.paths import item_of, item_path, within
-from orchestrator.state import ERROR_PORT, RUN_STATUSES, STEP_STATUSES, Items, Phase, Result, Run, Step
+from orchestrator.state import ERROR_PORT, RUN_STATUSES, STEP_STATUSES, Heard, Items, Phase, Result, Run, Step
 
 
 def evolve(run: Run, event: RunEvent, at: datetime) -> Run:
@@ -171,10 +174,29 @@ def _doubt_resolved(run: Run, event: DoubtResolved, _at: datetime) -> Changes:
 
 def _wait_ended(run: Run, event: WaitEnded, _at: datetime) -> Changes:
     wait = run.waits.get(event.wait)
-    changes: Changes = {"waits": _without(run.waits, event.wait)}
+    changes: Changes = {"waits": _without_wait(run, event.wait)}
     if wait is not None and wait.step is not None and run.step(wait.step).status == "waiting":
         changes["news"] = {**run.news, wait.step: wait}
     return changes
+
+
+def _without_wait(run: Run, name: WaitName) -> dict[WaitName, WaitOpened]:
+    """An approval's end is the end of its escalation, too."""
+    wait = run.waits.get(name)
+    if wait is None or wait.kind != "approval":
+        return _without(run.waits, name)
+    return {each: other for each, other in run.waits.items() if other.step != wait.step}
+
+
+def _wait_answered(run: Run, event: CallReceived | ApprovalDecided, _at: datetime) -> Changes:
+    if event.wait not in run.waits:
+        return {}
+    step = structs.replace(run.step(event.step), heard=Heard(by=event.by, request=event.request))
+    return {
+        "steps": {**run.steps, event.step: step},
+        "waits": _without_wait(run, event.wait),
+        "news": {**run.news, event.step: event},
+    }
 
 
 def _signal_received(run: Run, event: SignalReceived, _at: datetime) -> Changes:
@@ -351,7 +373,11 @@ def _wait_opened(run: Run, event: WaitOpened, _at: datetime) -> Changes:
 
 
 def _wait_dropped(run: Run, event: WaitDropped, _at: datetime) -> Changes:
-    return {"waits": _without(run.waits, event.wait)}
+    return {"waits": _without_wait(run, event.wait)}
+
+
+def _escalated(run: Run, event: ApprovalEscalated, _at: datetime) -> Changes:
+    return {"news": _without(run.news, event.step)} if event.step in run.news else {}
 
 
 def _responded(run: Run, event: RunResponded, _at: datetime) -> Changes:
@@ -387,6 +413,8 @@ FOLDS: Final[Mapping[type, Callable[[Run, Any, datetime], Changes]]] = {
     DoubtResolved: _doubt_resolved,
     WaitEnded: _wait_ended,
     SignalReceived: _signal_received,
+    CallReceived: _wait_answered,
+    ApprovalDecided: _wait_answered,
     CancelRequested: _cancel_requested,
     DeadlinePassed: _deadline_passed,
     RunReopened: _reopened,
@@ -404,6 +432,7 @@ FOLDS: Final[Mapping[type, Callable[[Run, Any, datetime], Changes]]] = {
     ItemFailed: _item_failed,
     ItemsKept: _items_kept,
     WaitOpened: _wait_opened,
+    ApprovalEscalated: _escalated,
     WaitDropped: _wait_dropped,
     RunResponded: _responded,
     RunStopping: _stopping,

@@ -8,7 +8,7 @@ are computed anew as well.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 import msgspec
 from msgspec import Struct
@@ -34,8 +34,19 @@ from contracts.runs import (
     StepSucceeded,
     WaitOpened,
 )
+from contracts.waits import Approval, AwaitedCall
 from orchestrator.containers import turn_wait
-from orchestrator.control import Answered, Delayed, Fanned, Listening, Looped, Outcome, Passed
+from orchestrator.control import (
+    Answered,
+    Asking,
+    Delayed,
+    Expecting,
+    Fanned,
+    Listening,
+    Looped,
+    Outcome,
+    Passed,
+)
 from orchestrator.decisions import decide
 from orchestrator.evaluate import Evaluate
 from orchestrator.evolution import evolve
@@ -90,9 +101,8 @@ class Recorded:
         if answer is not None:
             return Answered(status=answer.status, headers=answer.headers, body=answer.body)
         wait = self._said(WaitOpened, path)
-        if node.type == "wait.signal" and self._said(StepFailed, path) is None:
-            # Also where no wait stands: what was said before it would hide that it was taken out.
-            return Listening(signal=node.config["signal"], due=wait.due if wait is not None else None)
+        if node.type in _AWAITED and self._said(StepFailed, path) is None:
+            return _awaited(node, wait)
         if wait is not None and wait.due is not None:
             return Delayed(due=wait.due)
         done = self._said(StepSucceeded, path)
@@ -159,6 +169,19 @@ class Recorded:
     def _failure(self, path: StepPath) -> Failure | None:
         failed = self._said(StepFailed, path)
         return failed.error if failed is not None else None
+
+
+_AWAITED: Final = frozenset({"wait.signal", "wait.webhook", "wait.approval"})
+
+
+def _awaited(node: PlanNode, wait: WaitOpened | None) -> Outcome:
+    """Also where no wait stands: what was said before it would hide that it was taken out."""
+    due = wait.due if wait is not None else None
+    if node.type == "wait.signal":
+        return Listening(signal=node.config["signal"], due=due)
+    if node.type == "wait.webhook":
+        return Expecting(call=(wait.call if wait else None) or AwaitedCall(), due=due)
+    return Asking(approval=(wait.approval if wait else None) or Approval(question="?"), due=due)
 
 
 def state_at(org: str, run_id: str, commits: Iterable[Commit[RunEvent]], event: int | None = None) -> Run:

@@ -1,10 +1,21 @@
 """Messages that wait for an answer, and what a bunch of them asks for."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from chassis.ports import Arrival
 from contracts.codec import encode
-from contracts.messages import Answer, CancelRun, Message, ResolveDoubt, RetryRun, SendSignal, StartRun
+from contracts.messages import (
+    Answer,
+    CallWait,
+    CancelRun,
+    DecideApproval,
+    Message,
+    ResolveDoubt,
+    RetryRun,
+    SendSignal,
+    StartRun,
+)
 from orchestrator.memory import Known
 
 
@@ -63,10 +74,11 @@ def needs_all(message: Message) -> bool:
 
 def is_wished_of(letters: Sequence[Letter]) -> bool:
     """Whether something is wanted of a run that somebody saw: when the log has nothing of it, the archive has."""
-    wishes = any(
-        isinstance(letter.message, RetryRun | CancelRun | ResolveDoubt | SendSignal) for letter in letters
-    )
+    wishes = any(isinstance(letter.message, _WISHES) for letter in letters)
     return wishes and start_in(letters) is None
+
+
+_WISHES: Final = (RetryRun, CancelRun, ResolveDoubt, SendSignal, CallWait, DecideApproval)
 
 
 def is_for_the_archive(known: Known, letters: Sequence[Letter]) -> bool:

@@ -14,10 +14,13 @@ from contracts.limits import PortName, Sha256, SignalKey, StepPath
 from contracts.nodes import Repeat
 from contracts.payloads import NULL, Payload
 from contracts.runs import (
+    Actor,
+    ApprovalDecided,
     AttemptCancelled,
     AttemptDoubted,
     AttemptFailed,
     AttemptScheduled,
+    CallReceived,
     CancelRequested,
     Cause,
     DoubtResolved,
@@ -89,9 +92,23 @@ STEP_STATUSES: Final[Mapping[type, Mapping[StepStatus, StepStatus]]] = {
 """event → {status before: status after}, for the step that the event names."""
 
 News: TypeAlias = (
-    StepReported | AttemptFailed | AttemptCancelled | DoubtResolved | WaitOpened | SignalReceived
+    StepReported
+    | AttemptFailed
+    | AttemptCancelled
+    | DoubtResolved
+    | WaitOpened
+    | SignalReceived
+    | CallReceived
+    | ApprovalDecided
 )
 """What a step learnt and nobody has decided on yet: how its attempt ended, which wait of it is over, what it was told."""
+
+
+class Heard(Struct, frozen=True, kw_only=True):
+    """What ended a step's wait, so that the same is nothing new when it is said again."""
+
+    by: Actor
+    request: Sha256
 
 
 class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -110,6 +127,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     effect: Literal["none", "possible", "done"] | None = None
     """What an attempt that was under way when the run stopped did to the world."""
     detail: str = ""
+    heard: Heard | None = None
 
 
 Result: TypeAlias = Payload | Failure

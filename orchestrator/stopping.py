@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 from contracts.errors import Failure
 from contracts.limits import CANCEL_SECONDS, StepPath
 from contracts.runs import (
+    ApprovalDecided,
     AttemptFailed,
+    CallReceived,
     Decision,
     DoubtResolved,
     RunCancelled,
@@ -21,6 +23,7 @@ from contracts.runs import (
     WaitDropped,
     WaitOpened,
 )
+from orchestrator.approvals import came_of_it, to_drop
 from orchestrator.evolution import evolve
 from orchestrator.paths import node_of
 from orchestrator.state import DONE, News, Run
@@ -33,7 +36,7 @@ def stop(run: Run, order: Sequence[StepPath], at: datetime, error: Failure | Non
     """
     if error is None and run.cancel is None:
         error = _reason(run)
-    closed: list[Decision] = [WaitDropped(wait=wait) for wait in run.waits]
+    closed: list[Decision] = [WaitDropped(wait=wait) for wait in to_drop(run)]
     closed += [
         StepCancelled(step=path, node=node_of(path))
         for path in order
@@ -77,8 +80,12 @@ def _learnt(path: StepPath, news: News) -> Decision:
     match news:
         case StepReported():
             return StepSucceeded(step=path, node=node_of(path), ports=news.ports)
-        case SignalReceived():
+        case SignalReceived() | CallReceived():
             return StepSucceeded(step=path, node=node_of(path), output=news.body)
+        case ApprovalDecided():
+            return StepSucceeded(
+                step=path, node=node_of(path), ports=(news.decision,), output=came_of_it(news)
+            )
         case DoubtResolved(resolution="done"):
             return StepSucceeded(step=path, node=node_of(path))
         case AttemptFailed():

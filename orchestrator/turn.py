@@ -14,9 +14,12 @@ from contracts.limits import PortName, StepPath
 from contracts.payloads import Payload
 from contracts.plans import PlanNode
 from contracts.runs import (
+    ApprovalDecided,
+    ApprovalEscalated,
     AttemptCancelled,
     AttemptFailed,
     AttemptScheduled,
+    CallReceived,
     Decision,
     DoubtResolved,
     ItemsBegan,
@@ -32,6 +35,7 @@ from contracts.runs import (
     WaitDropped,
     WaitOpened,
 )
+from orchestrator.approvals import approval_wait, call_wait, came_of_it, escalation_wait, undecided
 from orchestrator.catalogue import ROUNDS
 from orchestrator.containers import (
     all_over,
@@ -46,7 +50,7 @@ from orchestrator.containers import (
     under_way,
     waits_its_turn,
 )
-from orchestrator.control import Answered, Delayed, Fanned, Listening, Looped, Passed
+from orchestrator.control import Answered, Asking, Delayed, Expecting, Fanned, Listening, Looped, Passed
 from orchestrator.evaluate import Evaluate
 from orchestrator.evolution import evolve
 from orchestrator.paths import (
@@ -109,13 +113,29 @@ class Turn:
                 self.say(StepCancelled(step=path, node=node.id))
             case DoubtResolved():
                 self._resolve(path, node, news)
-            case WaitOpened(kind="delay"):
-                self._pass_on(path, node, "main")
-            case WaitOpened(kind="signal"):
-                self._pass_on(path, node, "timeout")
-            case SignalReceived():
-                self.say(StepSucceeded(step=path, node=node.id, output=news.body))
             case WaitOpened():
+                self._settle_wait(path, node, news)
+            case SignalReceived() | CallReceived():
+                self.say(StepSucceeded(step=path, node=node.id, output=news.body))
+            case ApprovalDecided():
+                output = came_of_it(news)
+                self.say(StepSucceeded(step=path, node=node.id, ports=(news.decision,), output=output))
+
+    def _settle_wait(self, path: StepPath, node: PlanNode, wait: WaitOpened) -> None:
+        """Its time has come."""
+        match wait.kind:
+            case "delay":
+                self._pass_on(path, node, "main")
+            case "signal" | "call":
+                self._pass_on(path, node, "timeout")
+            case "approval" if self._stops_at(path):
+                self.say(StepCancelled(step=path, node=node.id))
+            case "approval":
+                output = undecided(wait)
+                self.say(StepSucceeded(step=path, node=node.id, ports=("timeout",), output=output))
+            case "escalation":
+                self._escalate(path)
+            case _:
                 self._attempt(path, node)
 
     def _retry_or_fail(self, path: StepPath, node: PlanNode, news: AttemptFailed) -> None:
@@ -147,6 +167,11 @@ class Turn:
             self._fail(path, node, error)
         else:
             self._attempt(path, node)
+
+    def _escalate(self, path: StepPath) -> None:
+        wait = self.run.waits[approval_wait(path)]
+        to = wait.approval.escalate_to if wait.approval else ()
+        self.say(ApprovalEscalated(wait=wait.wait, step=path, to=to))
 
     def _pass_on(self, path: StepPath, node: PlanNode, port: PortName) -> None:
         if self._stops_at(path):
@@ -228,10 +253,8 @@ class Turn:
         match self._evaluate.control(self.run, path, node, self._at):
             case Passed() as passed:
                 self.say(StepSucceeded(step=path, node=node.id, ports=passed.ports, output=passed.output))
-            case Delayed() as delayed:
-                self.say(WaitOpened(wait=f"delay:{path}", kind="delay", due=delayed.due, step=path))
-            case Listening() as listening:
-                self._listen(path, node, listening)
+            case Delayed() | Listening() | Expecting() | Asking() as awaited:
+                self._wait(path, node, awaited)
             case Answered() as answer:
                 self._respond(path, node, answer)
             case Fanned() as fanned:
@@ -254,12 +277,33 @@ class Turn:
         else:
             self.say(StepSucceeded(step=path, node=node.id, ports=pin.ports or (), output=pin.output))
 
+    def _wait(
+        self, path: StepPath, node: PlanNode, awaited: Delayed | Listening | Expecting | Asking
+    ) -> None:
+        match awaited:
+            case Delayed():
+                self.say(WaitOpened(wait=f"delay:{path}", kind="delay", due=awaited.due, step=path))
+            case Listening():
+                self._listen(path, node, awaited)
+            case Expecting():
+                wait = call_wait(path)
+                self.say(WaitOpened(wait=wait, kind="call", due=awaited.due, step=path, call=awaited.call))
+            case Asking():
+                self._ask(path, awaited)
+
     def _listen(self, path: StepPath, node: PlanNode, listening: Listening) -> None:
         wait = f"signal:{path}"
         self.say(WaitOpened(wait=wait, kind="signal", due=listening.due, step=path, signal=listening.signal))
         said = self.run.news.get(path)
         if said is not None:  # Before anything waited for it.
             self._settle(path, said)
+
+    def _ask(self, path: StepPath, asking: Asking) -> None:
+        wait, approval = approval_wait(path), asking.approval
+        self.say(WaitOpened(wait=wait, kind="approval", due=asking.due, step=path, approval=approval))
+        if approval.escalates is not None:
+            wait = escalation_wait(path)
+            self.say(WaitOpened(wait=wait, kind="escalation", due=approval.escalates, step=path))
 
     def _respond(self, path: StepPath, node: PlanNode, answer: Answered) -> None:
         """The first answer counts, for ever; a later respond node passes its body on and answers nobody."""

@@ -22,7 +22,19 @@ class WaitingFor(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that must come before the run goes on."""
 
     kind: Literal[
-        "start", "attempt", "delay", "retry", "grace", "signal", "turn", "decision", "release", "person"
+        "start",
+        "attempt",
+        "delay",
+        "retry",
+        "grace",
+        "signal",
+        "turn",
+        "call",
+        "approval",
+        "escalation",
+        "decision",
+        "release",
+        "person",
     ]
     """`decision`: a step is in doubt. `release`, `person`: the run is parked."""
     name: str
@@ -30,6 +42,8 @@ class WaitingFor(Struct, frozen=True, kw_only=True, omit_defaults=True):
     due: datetime | None = None
     signal: SignalName | None = None
     """What somebody has to say, by kind `signal`."""
+    question: str | None = None
+    """What somebody has to decide, by kind `approval`."""
 
 
 def outstanding(run: Run) -> Outstanding:
@@ -53,7 +67,14 @@ def waiting_for(run: Run) -> list[WaitingFor]:
         for path, attempt in run.attempts.items()
     ]
     found += [
-        WaitingFor(kind=wait.kind, name=name, step=wait.step, due=wait.due, signal=wait.signal)
+        WaitingFor(
+            kind=wait.kind,
+            name=name,
+            step=wait.step,
+            due=wait.due,
+            signal=wait.signal,
+            question=wait.approval.question if wait.approval else None,
+        )
         for name, wait in run.waits.items()
     ]
     found += [

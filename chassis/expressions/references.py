@@ -25,7 +25,7 @@ from chassis.expressions.tree import (
 
 Root: TypeAlias = Literal["trigger", "steps", "run", "vars", "item", "index"]
 ROOTS: Final[tuple[Root, ...]] = ("trigger", "steps", "run", "vars", "item", "index")
-STEP_FIELDS: Final = ("output", "status", "error")
+STEP_FIELDS: Final = ("output", "status", "error", "resume_url")
 TYPES: Final = frozenset(
     {"bool", "bytes", "double", "int", "list", "map", "null_type", "string", "type", "uint"}
 )
@@ -212,6 +212,8 @@ class Scope(Struct, frozen=True, kw_only=True):
     """All nodes of the workflow, for a better message."""
     item: bool = False
     """Whether the node is run once for each item of a list."""
+    waits: frozenset[str] = frozenset()
+    """The nodes that wait for an approval or a call, here or around: their addresses are known before they do."""
 
 
 _OF_ITEMS: Final = frozenset({"item", "index"})
@@ -227,7 +229,11 @@ def beyond(references: tuple[Reference, ...], scope: Scope) -> Iterator[Flaw]:
                 message=f"`{root}` is there only inside a map or a loop",
                 offset=reference.offset,
             )
-        if root == "steps" and rest[0] not in scope.nodes:
+        if root == "steps" and rest[1] == "resume_url":
+            if rest[0] not in scope.waits:
+                message = f"`{rest[0]}` is no node in reach that waits for an approval or a call"
+                yield Flaw(code="reference", message=message, offset=reference.offset)
+        elif root == "steps" and rest[0] not in scope.nodes:
             node = rest[0]
             message = (
                 f"`{node}` does not come before this node"

@@ -152,6 +152,7 @@ class Settled(Struct, frozen=True, kw_only=True):
     output: object = MISSING
     status: str | None = None
     error: object = None
+    resume_url: object = MISSING
 
 
 class Context:
@@ -224,7 +225,12 @@ def _value(given: object) -> Value:
 
 
 def _fields(settled: Settled) -> dict[str, Value]:
-    fields = {"output": settled.output, "status": settled.status or MISSING, "error": settled.error}
+    fields = {
+        "output": settled.output,
+        "status": settled.status or MISSING,
+        "error": settled.error,
+        "resume_url": settled.resume_url,
+    }
     return {name: _value(one) for name, one in fields.items() if one is not MISSING}
 
 

@@ -24,6 +24,7 @@ _BY_PATTERN = {
     r"^[a-z][a-z0-9_\[\].]*$": "fetch",
     r"^[0-9a-f]{64}$": "ab" * 32,
     r"^[a-z0-9][a-z0-9_-]{0,63}$": "big-order",
+    r"^(key|member):[A-Za-z0-9_-]{1,64}$": "key:k1",
     r"^[A-Za-z0-9-]{1,64}$": "X-Signature",
 }
 

@@ -5,11 +5,14 @@ from typing import Any
 
 from msgspec import Raw, structs
 
+from chassis.ids import digest
 from chassis.testing.scenario import Scenario
 from contracts.codec import encode
 from contracts.errors import Failure
 from contracts.messages import (
+    CallWait,
     CancelRun,
+    DecideApproval,
     Look,
     Message,
     ResolveDoubt,
@@ -209,6 +212,26 @@ def let_go(step: str, attempt: int = 1, effect: str = "none") -> StepLetGo:
 
 def signal(name: str, key: str = "once", body: Any = None) -> SendSignal:
     return SendSignal(**TO, actor="key:person", signal=name, key=key, body=value(body))
+
+
+def called(step: str, body: Any = None, **more: Any) -> CallWait:
+    fields: dict[str, Any] = {"actor": "caller", "request": digest(encode(body)), "body": value(body)}
+    return CallWait(**TO, step=step, **fields | more)
+
+
+def decide_on(
+    step: str, decision: Any = "approved", by: str = "key:person", fields: Any = None, comment: str = ""
+) -> DecideApproval:
+    said = encode([decision, fields, comment])
+    return DecideApproval(
+        **TO,
+        actor=by,
+        step=step,
+        decision=decision,
+        request=digest(said),
+        fields=value(fields or {}),
+        comment=comment,
+    )
 
 
 def wake(wait: str) -> Wake:

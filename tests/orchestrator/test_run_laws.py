@@ -13,7 +13,7 @@ from msgspec import Struct
 from chassis.testing.examples import example as an_example
 from contracts.commits import Commit
 from contracts.errors import Failure
-from contracts.messages import Message, SendSignal, StepDone, StepLetGo
+from contracts.messages import CallWait, DecideApproval, Message, SendSignal, StepDone, StepLetGo
 from contracts.plans import Plan, PlanEdge, PlanNode
 from contracts.runs import (
     TERMINAL,
@@ -23,6 +23,7 @@ from contracts.runs import (
     RunParked,
     RunReopened,
     RunStarted,
+    WaitOpened,
 )
 from orchestrator.consider import still_news
 from orchestrator.evolution import FOLDS
@@ -42,7 +43,9 @@ from tests.orchestrator.stories import (
     AsWritten,
     action,
     broken,
+    called,
     control,
+    decide_on,
     done,
     doubted,
     let_go,
@@ -63,6 +66,12 @@ CONTROLS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("wait.signal", {"signal": "paid"}, {}),
     ("wait.signal", {"signal": "paid", "timeout_seconds": 30}, {}),
     ("wait.signal", {"signal": "shipped"}, {}),
+    ("wait.webhook", {}, {}),
+    ("wait.webhook", {"timeout_seconds": 30, "body": {"ok": True}}, {}),
+    ("wait.approval", {"question": "Pay?"}, {}),
+    ("wait.approval", {"question": "Pay?", "timeout_seconds": 30, "deciders": ["key:1"]}, {}),
+    ("wait.approval", {"question": "Pay?", "timeout_seconds": 30, "escalate_after_seconds": 3}, {}),
+    ("wait.approval", {"question": "Pay?", "timeout_seconds": "soon"}, {}),
     ("stop", {"message": "No."}, {}),
     ("noop", {}, {}),
     ("respond", {"body": "hello"}, {}),
@@ -101,6 +110,9 @@ def random_plan(chance: random.Random) -> Plan:
         vars={},
         timeout_s=chance.choice([None, 45.0]),
     )
+
+
+PEOPLE = ("key:1", "key:2", "link")
 
 
 class Told(Struct):
@@ -179,7 +191,13 @@ def something(told: Told, chance: random.Random) -> Message:
     choices += [wake(name) for name in run.waits]
     choices += [signal(wait.signal, f"{chance.random()}") for wait in run.waits.values() if wait.signal]
     choices += [signal("paid", "early"), signal("shipped", "earlier")] if chance.random() < 0.2 else []
+    for wait in run.waits.values():
+        step = wait.step or ""
+        choices += [called(step, chance.random())] * 2 if wait.call else []
+        if wait.approval:
+            choices += [decide_on(step, chance.choice(["approved", "rejected"]), by) for by in PEOPLE]
     foolish: list[Message] = [CANCEL, LOOK, LOOK, RETRY, UNPARK, START, done("n0"), resolve("n1", "done")]
+    foolish += [called("n0"), decide_on("n1"), called("nowhere")]
     choices.append(chance.choice(foolish))
     if told.recorded and chance.random() < 0.3:
         choices.append(chance.choice(told.recorded))
@@ -239,6 +257,11 @@ def test_redelivery_is_harmless(seed: int) -> None:
         heard = isinstance(message, SendSignal) and told.run.active  # Said after the end it is refused.
         if isinstance(message, StepDone | StepLetGo) or message == START or heard:
             assert accept(told.run, told.graph, message, told.at) == (), f"{message} was recorded twice"
+        if isinstance(message, CallWait | DecideApproval):
+            again = accept(told.run, told.graph, message, told.at)
+            waited = {wait.step for wait in told.run.waits.values()}
+            # Asked anew in another opening, the same answer is another one.
+            assert not again or isinstance(again, Refusal) or message.step in waited
 
 
 @settings(max_examples=60, deadline=None)
@@ -286,14 +309,20 @@ def test_every_run_ends_when_everybody_does_their_part(seed: int) -> None:
         elif told.run.doubts:
             told.hear(resolve(next(iter(told.run.doubts)), "done"))
         elif waits[0].due is None:
-            assert waits[0].signal is not None
-            told.hear(signal(waits[0].signal, f"in the end {told.at} {waits[0].wait}"))
+            told.hear(what_it_waits_for(waits[0], f"in the end {told.at} {waits[0].wait}"))
         else:
             told.at = max(told.at, waits[0].due)
             told.hear(wake(waits[0].wait))
     assert told.run.status in TERMINAL
     settled = {path for path, step in told.run.steps.items() if step.status in {*DONE, "cancelled"}}
     assert settled == set(told.graph.order)
+
+
+def what_it_waits_for(wait: WaitOpened, words: str) -> Message:
+    if wait.signal is not None:
+        return signal(wait.signal, words)
+    assert wait.step is not None
+    return decide_on(wait.step, by="key:1", comment=words) if wait.approval else called(wait.step, words)
 
 
 def test_a_run_of_500_steps_is_told_and_folded_quickly_enough_to_be_told_here() -> None:
