@@ -51,15 +51,19 @@ class KeyFileUnusable(Exception):
 
 
 class MasterKey:
-    """Wraps the data keys and nothing else. `id` tells which master key wrapped a row, and nothing about the key."""
+    """Wraps the data keys. `id` tells which master key wrapped a row, and nothing about the key.
 
-    __slots__ = ("cipher", "id")
+    `links` proves resumption links; a link that was sent is no link any more when the master key is another one.
+    """
+
+    __slots__ = ("cipher", "id", "links")
 
     def __init__(self, key: Secret) -> None:
         if len(key.reveal()) != KEY_BYTES:
             raise ValueError("a master key has 32 bytes")
         self.cipher = AESGCM(_derive(key, salt=b"", info=b"automateos wrap data key").reveal())
         self.id = _derive(key, salt=b"", info=b"automateos master key id").reveal()[:8].hex()
+        self.links = _derive(key, salt=b"", info=b"automateos resumption links")
 
     @classmethod
     def from_file(cls, path: Path) -> "MasterKey":

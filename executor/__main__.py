@@ -18,6 +18,7 @@ from chassis.http import health_app, serve
 from chassis.ids import receipt
 from chassis.jetstream import jetstream
 from chassis.lifecycle import CannotStart, Stopping, companions, run_service
+from chassis.links import Links
 from chassis.postgres import pool
 from chassis.sealing import KeyFileUnusable, MasterKey
 from chassis.settings import Settings
@@ -65,6 +66,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                 effects=Effects(js.effects, clock, instance),
                 runs=js.log,
                 opening=Opening(Vault(postgres, master, clock)),
+                links=Links(settings.public_url, master.links),
                 # An output of a run that was accepted waits for room only when the engine's own part is nearly gone.
                 blobs=WhileRoom(js.blobs, lambda: js.disk.state.stops_outputs),
                 egress=egress,

@@ -12,11 +12,12 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 import structlog
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from chassis.clock import Clock
 from chassis.crash import crash
 from chassis.egress import Credential, Egress, EgressError
+from chassis.links import Links
 from chassis.ports import Blobs, Log, Proposal
 from chassis.telemetry import Histogram, Tracer, trace_id
 from contracts.codec import Malformed
@@ -35,6 +36,7 @@ from executor.errors import (
     failure,
     from_egress,
 )
+from executor.links import Linked, linked
 from executor.node import Result, SecretReference
 from executor.opening import Opening
 from executor.outputs import keep, pack
@@ -64,6 +66,7 @@ class Means(Struct, frozen=True, kw_only=True):
     effects: Effects
     runs: Log
     opening: Opening
+    links: Links
     blobs: Blobs
     egress: Egress
     relay: Relay
@@ -89,6 +92,7 @@ class Attempt:
         self.task = task
         self.unwanted = False
         self.config = b""
+        self._linked = Linked()
         self._told = False
         self._means = means
         self._stage: Literal["before", "during", "after"] = "before"
@@ -204,6 +208,10 @@ class Attempt:
     def now(self) -> datetime:
         return self._means.clock.now()
 
+    @property
+    def proofs(self) -> list[str]:
+        return self._linked.proofs
+
     @asynccontextmanager
     async def effect(self) -> AsyncIterator[None]:
         if self._promise == "no" and not await self._claim():
@@ -252,7 +260,7 @@ class Attempt:
         if brought is None:
             return self.stopped()
         try:
-            packed = pack(brought.output)
+            packed = pack(brought.output, self._linked.data)
         except StepError as error:
             return self._judged(error, took_ms, trace)
         return StepDone(
@@ -303,7 +311,10 @@ class Attempt:
     async def _configured(self, node: Installed) -> Any:
         payload = self.task.config
         written = bytes(payload.value) if isinstance(payload, Inline) else await self.fetch(payload)
-        self.config = written if node.keeps_sealed else await self._means.opening.unsealed(self.task, written)
+        self.config = written
+        if not node.keeps_sealed:
+            opened = await self._means.opening.unsealed(self.task, written)
+            self.config, self._linked = linked(opened, self.task, self._means.links)
         try:
             return node.decode(self.config)
         except Malformed as error:
@@ -329,6 +340,7 @@ class Attempt:
 
     def _judged(self, error: StepError, took_ms: int, trace: str) -> Outcome:
         told = failure(error, self.task.node)
+        told = structs.replace(told, message=self._linked.text(told.message)[:2_000])
         if self._promise == "no" and error.touched:
             return StepInDoubt(**self._address(trace), error=told)
         return StepBroken(

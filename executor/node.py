@@ -114,7 +114,12 @@ class Given(_Means, Protocol):
     """An attempt, as the executor hands it over."""
 
     config: bytes
-    """The configuration as JSON, with sealed values open."""
+    """The configuration as JSON, with sealed values open and links in place of their marks."""
+
+    @property
+    def proofs(self) -> list[str]:
+        """What must not be seen of those links."""
+        ...
 
 
 class Context(_Means, Protocol):
@@ -141,7 +146,7 @@ class Node(Protocol[C_contra]):
     """One node type.
 
     It may also have `repeat(config) -> Repeat`, when the promise about repeating depends on the configuration, and
-    `keeps_sealed = True`, when sealed values in its configuration shall stay sealed because they go into its output.
+    `keeps_sealed = True`, when sealed values and marks of links in its configuration shall stay because they go into its output.
     """
 
     @property

@@ -34,18 +34,19 @@ class Packed(Struct, frozen=True):
     binaries: tuple[Binary, ...]
 
 
-def pack(output: Any) -> Packed:
-    """Raises `TooLarge`, or `Crashed` when the output is nothing that JSON can say."""
+def pack(output: Any, shown: Callable[[bytes], bytes] = bytes) -> Packed:
+    """`shown`: what may be seen of bytes. Raises `TooLarge`, or `Crashed` when the output is nothing that JSON can say."""
     binaries: list[Binary] = []
 
     def refer(value: Any) -> Any:
         if not isinstance(value, Binary):
             raise TypeError(f"a {type(value).__name__} in the output")
-        binaries.append(value)
-        return {"blob": _blob(value)}
+        kept = Binary(shown(value.data), value.content_type)
+        binaries.append(kept)
+        return {"blob": _blob(kept)}
 
     try:
-        body = _encode(output, refer)
+        body = shown(_encode(output, refer))
     except RecursionError as error:
         raise Crashed("The node's output is nested too deeply.") from error
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:

@@ -232,6 +232,7 @@ class SpeakingNode:
         said = Said(given.task, self._journal)
         self._journal.begins(said)
         try:
+            said.hide(given.proofs)
             if given.task.key_id:
                 said.hide(await _unsealed(given))
             result = await self.node.run(config, SpeakingContext(given, said))

@@ -15,9 +15,10 @@ from msgspec import Raw
 from chassis.dispatch import Dispatch
 from chassis.egress import AllowedTarget, Egress, parse_allowed
 from chassis.ids import digest
+from chassis.links import Links
 from chassis.ports import Ambiguous, Away, NobodyThere, Proposal, Stored
 from chassis.sealing import Opener
-from chassis.secret import SecretValue
+from chassis.secret import Secret, SecretValue
 from chassis.telemetry import Tracer
 from chassis.vault import NoSuchSecret, OpenedSecret, Shredded
 from contracts.cloudevents import headers_of
@@ -39,6 +40,7 @@ from executor.service import Executor
 
 T = TypeVar("T")
 
+LINKS = Links("https://hooks.example", Secret(b"k" * 32))
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ORG, RUN, STEP = "org_default", "run-1", "call"
 
@@ -385,6 +387,7 @@ class World:
                 effects=Effects(self.ledger, clock, f"executor:test.{self._lives}"),
                 runs=self.runs,
                 opening=Opening(self.safe),
+                links=LINKS,
                 blobs=self.shelf,
                 egress=egress,
                 relay=relay,
