@@ -14,6 +14,7 @@ from chassis.expressions import Language
 from chassis.http import serve
 from chassis.jetstream import jetstream
 from chassis.lifecycle import Stopping, companions, run_service
+from chassis.links import Links
 from chassis.past import Horizon, PastRuns, PostgresRunIds
 from chassis.postgres import pool
 from chassis.rate_limit import RateLimit, redis_client
@@ -23,6 +24,7 @@ from chassis.telemetry import Metrics, notes_of, tracer_for
 from chassis.vault import Vault
 from contracts.subjects import DOMAIN
 from ingress.accept import Door
+from ingress.answering import Desk
 from ingress.app import door_keeper, ingress_app
 from ingress.directory import Directory
 from ingress.hooks import Hooks
@@ -50,13 +52,24 @@ async def main(settings: Settings, stopping: Stopping) -> None:
         )
         waiting = Waiting(js.signals, ids.receipt().replace("-", ""), settings.most_waiting)
         limit = RateLimit(redis, clock, prefix="hooks", processes=settings.ingress_processes)
+        master = MasterKey.from_file(Path(settings.master_key_file))
+        vault = Vault(postgres, master, clock)
+        desk = Desk(
+            links=Links(settings.public_url, master.links),
+            dispatch=dispatch,
+            history=js.log,
+            blobs=js.blobs,
+            keys=vault,
+            limit=limit,
+            clock=clock,
+        )
         door = Door(
             directory=directory,
             dispatch=admission,
             history=js.log,
             blobs=js.blobs,
             hooks=hooks,
-            keys=Vault(postgres, MasterKey.from_file(Path(settings.master_key_file)), clock),
+            keys=vault,
             limit=limit,
             waiting=waiting,
             clock=clock,
@@ -67,6 +80,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             past=PastRuns(PostgresRunIds(postgres), horizon).of,
         )
         show(metrics, door, hooks, limit)
+        show_answers(metrics, desk)
         show_admission(metrics, admission, waiting, backlog)
 
         async def unready() -> list[str]:
@@ -85,6 +99,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             beside.create_task(work)
         app = ingress_app(
             door=door,
+            desk=desk,
             admission=admission,
             ready=unready,
             metrics=metrics,
@@ -128,6 +143,15 @@ def show(metrics: Metrics, door: Door, hooks: Hooks, limit: RateLimit) -> None:
         "ingress_limits_without_redis_total",
         "Decisions about a rate made without Redis.",
         lambda: limit.fallbacks,
+    )
+
+
+def show_answers(metrics: Metrics, desk: Desk) -> None:
+    metrics.counters(
+        "ingress_answers_total",
+        "Requests under resumption links by what became of them.",
+        "result",
+        lambda: {"accepted": desk.answered, "refused": desk.refused},
     )
 
 

@@ -1,4 +1,4 @@
-"""The hot route as a plain ASGI callable: `/hooks/{token}`, and what operators look at.
+"""The hot route as a plain ASGI callable: `/hooks/{token}`; `/resume/{link}`, and what operators look at.
 
 A framework costs twenty times as much per request as this function; here that is the whole budget.
 """
@@ -14,8 +14,11 @@ from chassis.edge.connections import TurnAway
 from chassis.edge.guard import Guard, header
 from chassis.edge.problems import Problem
 from chassis.http import App, Ready, Receive, Scope, Send, health_answer, lifespan, send_whole
+from chassis.links import PATH as RESUME
 from chassis.telemetry import Metrics, Tracer
+from contracts.limits import WEBHOOK_BODY_BYTES
 from ingress.accept import Door
+from ingress.answering import Desk
 from ingress.deliveries import Request
 from ingress.replies import Reply
 
@@ -27,6 +30,7 @@ ANSWER_HEADERS: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-contr
 def ingress_app(  # noqa: PLR0913  # The composition root names every part once.
     *,
     door: Door,
+    desk: Desk,
     admission: Admission,
     ready: Ready,
     metrics: Metrics,
@@ -45,6 +49,9 @@ def ingress_app(  # noqa: PLR0913  # The composition root names every part once.
         if path.startswith(PREFIX):
             admission.check()
             await _send(send, await _hook(door, admission, clock, scope, receive))
+            return
+        if path.startswith(RESUME):
+            await _send(send, await _answer(desk, admission, clock, scope, receive))
             return
         inside = _inside(scope["state"]["address"])
         answer = await health_answer(path, ready, metrics, notes) if inside else None
@@ -73,17 +80,28 @@ async def _hook(door: Door, admission: Admission, clock: Clock, scope: Scope, re
     admitted = door.admit(scope["path"][len(PREFIX) :], scope["method"], address)
     length = (header(scope, b"content-length") or "").encode("latin-1")
     with admission.holding(size_of(length, admitted.body_bytes)):
-        request = Request(
-            method=scope["method"],
-            headers=_headers(scope["headers"]),
-            raw_headers=scope["headers"],
-            query=scope["query_string"].decode("latin-1"),
-            body=await read_body(receive, length or None, admitted.body_bytes),
-            address=address,
-            received_at=clock.now().isoformat(),
-            trace=scope["state"]["trace"],
-        )
-        return await door.take(admitted, request)
+        return await door.take(admitted, await _request(scope, receive, clock, admitted.body_bytes))
+
+
+async def _answer(desk: Desk, admission: Admission, clock: Clock, scope: Scope, receive: Receive) -> Reply:
+    place = desk.admit(scope["path"][len(RESUME) :])
+    length = (header(scope, b"content-length") or "").encode("latin-1")
+    with admission.holding(size_of(length, WEBHOOK_BODY_BYTES)):
+        return await desk.take(place, await _request(scope, receive, clock, WEBHOOK_BODY_BYTES))
+
+
+async def _request(scope: Scope, receive: Receive, clock: Clock, most: int) -> Request:
+    length = (header(scope, b"content-length") or "").encode("latin-1")
+    return Request(
+        method=scope["method"],
+        headers=_headers(scope["headers"]),
+        raw_headers=scope["headers"],
+        query=scope["query_string"].decode("latin-1"),
+        body=await read_body(receive, length or None, most),
+        address=scope["state"]["address"],
+        received_at=clock.now().isoformat(),
+        trace=scope["state"]["trace"],
+    )
 
 
 def _headers(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
