@@ -138,6 +138,8 @@ STEPS: Final = Table(
     _int("items_total", null=True),
     _int("items_done", null=True),
     _int("items_failed", null=True),
+    _text("asks", null=True),
+    _time("asked", null=True),
     schema="read",
 )
 

@@ -30,6 +30,7 @@ _COMMANDS: Final = (
     ("demo", "demo:demo", "Send a signed webhook three times and watch the one run it causes."),
     ("doctor", "doctor:doctor", "Look whether this machine and the stack on it are well."),
     ("runs", "runs:app", "List runs, read their histories, replay and verify them."),
+    ("approvals", "approvals:app", "What runs ask people, and deciding it."),
     ("replay", "replay:replay", "Decide the installation's own past again with this release."),
     ("verify", "verify:verify", "Find what was changed, removed, put in or moved since it was stored."),
     ("events", "events:app", "What programs outside may subscribe to."),

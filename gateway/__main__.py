@@ -29,6 +29,8 @@ from chassis.vault import Vault
 from contracts.subjects import DOMAIN, HOOKS, RUNS
 from gateway.apis.store import Apis
 from gateway.app import Parts, framework, gateway_app
+from gateway.approvals.queries import ApprovalQueries
+from gateway.approvals.store import Approvals
 from gateway.authentication import still_valid
 from gateway.cases.store import Cases
 from gateway.cases.trying import Trying
@@ -223,6 +225,8 @@ def gateway_of(  # What the world offers.
         runs=runs,
         run_queries=run_queries,
         reading=Reading(places, runs),
+        approvals=Approvals(runs, histories, clock),
+        approval_queries=ApprovalQueries(postgres),
         histories=histories,
         inspector=RemoteInspector(js.signals, js.blobs),
         logs=logs,

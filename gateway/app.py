@@ -16,6 +16,9 @@ from chassis.telemetry import Metrics, Tracer
 from gateway import docs
 from gateway.apis.routes import ROUTES as API_ROUTES
 from gateway.apis.store import Apis
+from gateway.approvals.queries import ApprovalQueries
+from gateway.approvals.routes import ROUTES as APPROVAL_ROUTES
+from gateway.approvals.store import Approvals
 from gateway.authentication import Authentication, FindKey, Limits, WholeBody, permitted
 from gateway.callers import Caller
 from gateway.cases.routes import ROUTES as CASE_ROUTES
@@ -58,6 +61,7 @@ ROUTES: Final[list[ControllerRouterHandler]] = [
     *CASE_ROUTES,
     *TRIGGER_ROUTES,
     *RUN_ROUTES,
+    *APPROVAL_ROUTES,
     *LOG_ROUTES,
     *NODE_ROUTES,
     *API_ROUTES,
@@ -82,6 +86,8 @@ class Parts(Struct, frozen=True, kw_only=True):
     runs: Runs
     run_queries: RunQueries
     reading: Reading
+    approvals: Approvals
+    approval_queries: ApprovalQueries
     histories: Histories
     inspector: Inspector
     logs: Logs

@@ -58,6 +58,8 @@ _ROUTES: Final[Mapping[str, Mapping[tuple[str, str], str]]] = {
         ("POST", "/runs/{run_id}/retry"): "runs:write",
         ("POST", "/runs/{run_id}/resolve"): "runs:write",
         ("POST", "/runs/{run_id}/signals"): "runs:write",
+        ("GET", "/approvals"): "approvals:read",
+        ("POST", "/approvals/{run_id}/decide"): "approvals:decide",
         ("GET", "/logs"): "runs:read",
         ("GET", "/live"): "runs:read",
         ("GET", "/node-types"): "nodes:read",

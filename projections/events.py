@@ -10,8 +10,10 @@ from msgspec import Struct, structs
 from contracts import runs
 from contracts.codec import encode
 from contracts.errors import Failure
+from contracts.limits import DETAILS_CHARS, QUESTION_CHARS
 from contracts.payloads import Payload
-from projections.rows import RunRow, StepRow, UsageRow, Wait
+from contracts.waits import Approval
+from projections.rows import Asks, RunRow, StepRow, UsageRow, Wait
 from projections.sanitised import moment, optional, preview, text
 
 STILL: Final = timedelta(seconds=30)
@@ -22,6 +24,8 @@ UNFINISHED: Final = 100
 _DONE: Final = frozenset({"succeeded", "failed", "skipped", "cancelled"})
 _SETTLED: Final = runs.TERMINAL | {"stopping", "parked"}
 _waits: Final = msgspec.json.Decoder(list[Wait])
+_asks: Final = msgspec.json.Decoder(Asks)
+ASKS_CHARS: Final = 200_000
 
 
 class Scene(Struct):
@@ -248,7 +252,7 @@ def _finished(scene: Scene, path: str, node: str, status: str) -> StepRow:
     if step.scheduled is None:
         step.scheduled = scene.at
     if step.status == "waiting":  # For something that had been said before.
-        _close_wait_of(scene.run, path)
+        _close_wait_of(scene.run, step)
     _move(scene.run, step, status)
     return step
 
@@ -303,8 +307,33 @@ def _wait_opened(scene: Scene, event: runs.WaitOpened) -> None:
     )
     others = [wait for wait in _waits.decode(scene.run.waits) if wait.name != opened.name]
     _keep_waits(scene.run, [*others, opened])
-    if event.step is not None and event.kind != "grace":
-        _move(scene.run, scene.step(event.step), "waiting")
+    if event.step is None or event.kind == "escalation":
+        return
+    step = scene.step(event.step)
+    _move(scene.run, step, "waiting")
+    if event.approval is not None:
+        _ask(step, event.approval, opened)
+
+
+def _ask(step: StepRow, approval: Approval, opened: Wait) -> None:
+    asks = Asks(
+        question=text(approval.question, QUESTION_CHARS),
+        details=text(approval.details, DETAILS_CHARS),
+        form=approval.form,
+        deciders=approval.deciders,
+        by_link=approval.by_link,
+        escalate_to=approval.escalate_to,
+        due=opened.due,
+        escalates=moment(approval.escalates) if approval.escalates else None,
+    )
+    step.asks, step.asked = text(encode(asks).decode(), ASKS_CHARS), opened.since
+
+
+def _escalated(scene: Scene, event: runs.ApprovalEscalated) -> None:
+    step = scene.step(event.step)
+    if step.asks is not None:
+        asks = structs.replace(_asks.decode(step.asks), escalated=scene.at)
+        step.asks = encode(asks).decode()
 
 
 def _wait_closed(scene: Scene, event: runs.WaitEnded | runs.WaitDropped) -> None:
@@ -312,21 +341,33 @@ def _wait_closed(scene: Scene, event: runs.WaitEnded | runs.WaitDropped) -> None
     waits = _waits.decode(scene.run.waits)
     _keep_waits(scene.run, [wait for wait in waits if wait.name != name])
     for wait in waits:
-        if wait.name == name and wait.step is not None:
-            step = scene.step(wait.step)
-            if step.status == "waiting":
-                _move(scene.run, step, "pending")
+        if wait.name != name or wait.step is None or wait.kind == "escalation":
+            continue
+        step = scene.step(wait.step)
+        if wait.kind == "approval":
+            _close_wait_of(scene.run, step)
+        if step.status == "waiting":
+            _move(scene.run, step, "pending")
+
+
+def _answered(scene: Scene, event: runs.CallReceived | runs.ApprovalDecided) -> None:
+    step = scene.step(event.step)
+    _close_wait_of(scene.run, step)
+    _move(scene.run, step, "pending")
 
 
 def _signal_received(scene: Scene, event: runs.SignalReceived) -> None:
     if event.step is None:
         return  # The run keeps it for a wait to come.
-    _close_wait_of(scene.run, event.step)
-    _move(scene.run, scene.step(event.step), "pending")
+    step = scene.step(event.step)
+    _close_wait_of(scene.run, step)
+    _move(scene.run, step, "pending")
 
 
-def _close_wait_of(run: RunRow, path: str) -> None:
-    _keep_waits(run, [wait for wait in _waits.decode(run.waits) if wait.step != path])
+def _close_wait_of(run: RunRow, step: StepRow) -> None:
+    """With an approval ends its escalation."""
+    _keep_waits(run, [wait for wait in _waits.decode(run.waits) if wait.step != step.path])
+    step.asks = step.asked = None
 
 
 def _keep_waits(run: RunRow, waits: list[Wait]) -> None:
@@ -345,6 +386,8 @@ EFFECTS: Final[dict[type, _Effect]] = {
     runs.DoubtResolved: _resolved,
     runs.WaitEnded: _wait_closed,
     runs.SignalReceived: _signal_received,
+    runs.CallReceived: _answered,
+    runs.ApprovalDecided: _answered,
     runs.CancelRequested: _nothing,
     runs.DeadlinePassed: _nothing,
     runs.RunReopened: _reopened,
@@ -362,6 +405,7 @@ EFFECTS: Final[dict[type, _Effect]] = {
     runs.ItemFailed: _item_failed,
     runs.ItemsKept: _nothing,
     runs.WaitOpened: _wait_opened,
+    runs.ApprovalEscalated: _escalated,
     runs.WaitDropped: _wait_closed,
     runs.RunResponded: _responded,
     runs.RunStopping: _stopping,

@@ -4,6 +4,7 @@ A row is worked on by one fold at a time, which copies what it is given before i
 """
 
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from msgspec import Struct, field
 
@@ -100,6 +101,10 @@ class StepRow(Struct, kw_only=True):
     items_done: int | None = None
     """Items that are over, failed ones too; None for a step that has none."""
     items_failed: int | None = None
+    asks: str | None = None
+    """What people are asked to decide, as JSON, while they are."""
+    asked: datetime | None = None
+    """Since when."""
 
 
 class DeliveryRow(Struct, frozen=True, kw_only=True):
@@ -164,6 +169,20 @@ class RunIdRow(Struct, frozen=True, kw_only=True):
     hash: bytes
     epoch: int
     sequence: int
+
+
+class Asks(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An open approval as it stands in `steps.asks`."""
+
+    question: str
+    details: str = ""
+    form: dict[str, Any] = {}
+    deciders: tuple[str, ...] = ()
+    by_link: bool = True
+    escalate_to: tuple[str, ...] = ()
+    due: datetime | None = None
+    escalates: datetime | None = None
+    escalated: datetime | None = None
 
 
 class Wait(Struct, frozen=True, kw_only=True):

@@ -10,10 +10,13 @@ from contracts.commits import Commit
 from contracts.errors import Failure
 from contracts.payloads import Inline, Payload
 from contracts.runs import (
+    ApprovalDecided,
+    ApprovalEscalated,
     AttemptCancelled,
     AttemptDoubted,
     AttemptFailed,
     AttemptScheduled,
+    CallReceived,
     CancelRequested,
     DeadlinePassed,
     DoubtResolved,
@@ -121,6 +124,7 @@ def _unfinished(event: RunFailed | RunCancelled) -> str:
 def _wait(event: WaitOpened) -> str:
     of = f" of {event.step}" if event.step else ""
     what = f", for {event.signal}" if event.signal else ""
+    what += f": {event.approval.question}" if event.approval else ""
     until = f" until {event.due.isoformat()}" if event.due else ""
     return f"{event.wait}, {event.kind}{of}{what}{until}"
 
@@ -148,6 +152,11 @@ _WORDS: Final[Mapping[type, Callable[[Any], str]]] = {
     SignalReceived: lambda e: (
         f"{e.signal} by {e.by}, {f'for {e.step}' if e.step else 'kept'}: {preview(e.body)}"
     ),
+    CallReceived: lambda e: f"{e.step} by {e.by}: {preview(e.body)}",
+    ApprovalDecided: lambda e: (
+        f"{e.step}, {e.decision} by {e.by}{f': {e.comment}' if e.comment else ''}; {preview(e.fields)}"
+    ),
+    ApprovalEscalated: lambda e: " to ".join([e.step, *filter(None, [", ".join(e.to)])]),
     ItemsOpened: _opened,
     ItemsPaged: lambda e: f"{e.step}: {preview(e.items)}",
     ItemsBegan: _began,

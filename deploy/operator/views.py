@@ -10,6 +10,8 @@ def _awaited(waiting: Mapping[str, Any]) -> str:
     until = f" until {waiting['due']}" if waiting.get("due") else ""
     if waiting.get("signal"):
         return f"signal {waiting['signal']}, at step {waiting['step']}{until}"
+    if waiting.get("question"):
+        return f"a decision at step {waiting['step']}{until}: {waiting['question']}"
     return f"{waiting['kind']} {waiting['name']}{until}"
 
 

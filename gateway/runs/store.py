@@ -11,7 +11,15 @@ from chassis.edge.problems import Problem, unavailable
 from chassis.ids import digest, receipt, run_id
 from chassis.ports import Blobs, Log
 from contracts.codec import Decoder, decode_commit, encode
-from contracts.messages import Answer, CancelRun, ResolveDoubt, RetryRun, SendSignal, StartRun
+from contracts.messages import (
+    Answer,
+    CancelRun,
+    DecideApproval,
+    ResolveDoubt,
+    RetryRun,
+    SendSignal,
+    StartRun,
+)
 from contracts.payloads import Payload
 from contracts.runs import Cause, Mode, RunStarted
 from contracts.subjects import RUNS
@@ -197,7 +205,7 @@ class Runs:
             opening=wanted.opening or meant.opening,
             reason=wanted.reason,
         )
-        return await self._wish(caller, message)
+        return await self.wish(caller, message)
 
     async def retry(self, caller: Caller, run: str, wanted: views.RetryRun) -> Wished:
         meant = await self._meant(caller.org, run)
@@ -209,7 +217,7 @@ class Runs:
             opening=wanted.opening or meant.opening,
             steps=wanted.steps,
         )
-        return await self._wish(caller, message)
+        return await self.wish(caller, message)
 
     async def resolve(self, caller: Caller, run: str, wanted: views.ResolveDoubt) -> Wished:
         meant = await self._meant(caller.org, run)
@@ -223,7 +231,7 @@ class Runs:
             resolution=wanted.resolution,
             output=await payload_of(bytes(wanted.output), self._blobs),
         )
-        return await self._wish(caller, message)
+        return await self.wish(caller, message)
 
     async def signal(
         self, caller: Caller, run: str, wanted: views.SendSignal, key: str | None, request: bytes
@@ -240,7 +248,7 @@ class Runs:
             request=None if key is None else digest(request),
             body=await payload_of(bytes(wanted.body), self._blobs),
         )
-        return await self._wish(caller, message)
+        return await self.wish(caller, message)
 
     async def _meant(self, org: str, run: str) -> Meant:
         """What a wish of now is about: it may be heard twice, and late, and must not mean what comes after."""
@@ -257,8 +265,8 @@ class Runs:
                     doubts[doubted.step] = doubted.attempt
         return Meant(opening, doubts)
 
-    async def _wish(
-        self, caller: Caller, message: CancelRun | RetryRun | ResolveDoubt | SendSignal
+    async def wish(
+        self, caller: Caller, message: CancelRun | RetryRun | ResolveDoubt | SendSignal | DecideApproval
     ) -> Wished:
         answer = await self._dispatch.send(message)
         if answer is QUEUED:

@@ -50,6 +50,8 @@ from contracts.subjects import run as run_subject
 from contracts.workflows import Fault
 from gateway.apis.store import Apis
 from gateway.app import Parts, framework, gateway_app
+from gateway.approvals.queries import ApprovalQueries
+from gateway.approvals.store import Approvals
 from gateway.authentication import Limits, still_valid
 from gateway.cases.store import Cases
 from gateway.cases.trying import Trying
@@ -630,6 +632,8 @@ class Office:
             runs=runs,
             run_queries=run_queries,
             reading=Reading(self.places, runs),
+            approvals=Approvals(runs, histories, self.clock),
+            approval_queries=ApprovalQueries(postgres),
             histories=histories,
             inspector=self.engine,
             logs=logs,

@@ -51,6 +51,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/runs/{run_id}/retry"): {},
     ("POST", "/runs/{run_id}/resolve"): {"step": "a", "resolution": "retry"},
     ("POST", "/runs/{run_id}/signals"): {"signal": "paid"},
+    ("POST", "/approvals/{run_id}/decide"): {"decision": "approved"},
     ("POST", "/apis"): {"name": "x", "document": API_DOCUMENT},
     ("PUT", "/vars"): {"vars": {}},
     ("POST", "/secrets"): {"name": "x", "value": {"kind": "text", "text": "x"}},

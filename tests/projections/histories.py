@@ -15,6 +15,8 @@ from contracts.commits import Commit
 from contracts.errors import Failure
 from contracts.payloads import Inline
 from contracts.runs import (
+    ApprovalDecided,
+    ApprovalEscalated,
     AttemptFailed,
     AttemptScheduled,
     Cause,
@@ -30,6 +32,7 @@ from contracts.runs import (
     WaitEnded,
     WaitOpened,
 )
+from contracts.waits import Approval
 from projections.arrived import RunKey
 from projections.models import Moved, Position, Step
 from projections.rows import CommitRow, DeliveryRow, RunIdRow, RunRow, StepRow, UsageRow
@@ -133,6 +136,23 @@ class Writer:
         self.commit(run, reported("three"), succeeded("three"), RunCompleted(output=value({"n": 3})))
 
 
+def approvals(step: str) -> list[tuple[RunEvent, ...]]:
+    """What may happen to a step that asks people."""
+    wait, other, due = f"approval:{step}", f"escalation:{step}", NOON + timedelta(minutes=1)
+    decided = ApprovalDecided(
+        wait=wait, step=step, decision="approved", by="link", on=NOON, request="ab" * 32, fields=value({})
+    )
+    return [
+        (
+            WaitOpened(wait=wait, kind="approval", step=step, approval=Approval(question="no\0 \u202e")),
+            WaitOpened(wait=other, kind="escalation", due=due, step=step),
+        ),
+        (WaitEnded(wait=other), ApprovalEscalated(wait=wait, step=step, to=())),
+        (WaitEnded(wait=wait), StepSucceeded(step=step, node="one", ports=("timeout",))),
+        (decided, StepSucceeded(step=step, node="one", ports=("approved",))),
+    ]
+
+
 def eventful(seed: int, runs: int = 5, *, garbage: bool = True) -> list[Stored]:
     """Runs side by side that fail, wait, end, are reopened, and sometimes hold what nobody can read."""
     chance = random.Random(seed)
@@ -162,6 +182,7 @@ def eventful(seed: int, runs: int = 5, *, garbage: bool = True) -> list[Stored]:
                 (WaitOpened(wait=f"signal:{step}", kind="signal", step=step, signal="paid"),),
                 (SignalReceived(signal="paid", key="k", by="key:1", step=chance.choice([step, None])),),
                 (StepSucceeded(step=step, node="one", output=value(5)),),
+                *approvals(step),
                 (RunCompleted(),),
                 (RunFailed(error=failure, step=step),),
                 (RunReopened(by="key:1", steps=(step,)),),

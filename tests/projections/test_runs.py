@@ -15,9 +15,12 @@ from chassis.testing.examples import examples
 from contracts.errors import Failure
 from contracts.payloads import Blob
 from contracts.runs import (
+    ApprovalDecided,
+    ApprovalEscalated,
     AttemptCancelled,
     AttemptDoubted,
     AttemptFailed,
+    CallReceived,
     DoubtResolved,
     RunCancelled,
     RunCompleted,
@@ -38,6 +41,7 @@ from contracts.runs import (
     WaitEnded,
     WaitOpened,
 )
+from contracts.waits import Approval, AwaitedCall
 from projections.arrived import read
 from projections.events import EFFECTS
 from projections.figures import Figures, Progress
@@ -242,6 +246,81 @@ async def test_what_was_said_before_leaves_no_wait_behind() -> None:
     went_on = StepSucceeded(step="ask", node="ask", output=value(5))
     run, steps = await told((started(), scheduled("one")), (received,), (LISTENS, went_on))
     assert (run.waits, run.next_due, steps["ask"].status) == ("[]", None, "succeeded")
+
+
+ASKS = WaitOpened(
+    wait="approval:ask",
+    kind="approval",
+    step="ask",
+    due=NOON + timedelta(hours=1),
+    approval=Approval(
+        question="Pay\0 5 €?",
+        form={"type": "object", "properties": {}},
+        deciders=("key:ada",),
+        escalate_to=("key:boss",),
+        escalates=NOON + timedelta(minutes=1),
+    ),
+)
+ESCALATES = WaitOpened(wait="escalation:ask", kind="escalation", step="ask", due=NOON + timedelta(minutes=1))
+ESCALATED = (
+    WaitEnded(wait="escalation:ask"),
+    ApprovalEscalated(wait="approval:ask", step="ask", to=("key:boss",)),
+)
+DECIDED = (
+    ApprovalDecided(
+        wait="approval:ask",
+        step="ask",
+        decision="approved",
+        by="key:ada",
+        on=NOON,
+        request="ab" * 32,
+        fields=value({}),
+    ),
+    StepSucceeded(step="ask", node="ask", ports=("approved",), output=value({"by": "key:ada"})),
+)
+
+
+async def test_an_open_approval_says_what_is_asked_of_whom_and_since_when() -> None:
+    run, steps = await told((started(), ASKS, ESCALATES))
+    ask = steps["ask"]
+    assert (run.status, ask.status, ask.asked) == ("waiting", "waiting", NOON)
+    assert run.look_at == NOON + timedelta(minutes=1, seconds=5), "a wake-up that got lost is noticed"
+    asks = json.loads(ask.asks or "")
+    assert (asks["question"], asks["deciders"], asks["due"]) == (
+        "Pay\N{REPLACEMENT CHARACTER} 5 €?",
+        ["key:ada"],
+        "2026-11-20T13:00:00Z",
+    )
+    assert "escalated" not in asks
+    run, steps = await told((started(), ASKS, ESCALATES), ESCALATED)
+    assert (run.status, steps["ask"].status, run.next_due) == ("waiting", "waiting", ASKS.due)
+    assert json.loads(steps["ask"].asks or "")["escalated"] == "2026-11-20T12:00:01Z"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        DECIDED,
+        (WaitEnded(wait="approval:ask"), StepSucceeded(step="ask", node="ask", ports=("timeout",))),
+        (WaitDropped(wait="approval:ask"), StepCancelled(step="ask", node="ask"), RunCancelled()),
+    ],
+    ids=["decided", "too-late", "cancelled"],
+)
+async def test_an_approval_that_is_over_asks_nobody(end: tuple[RunEvent, ...]) -> None:
+    for between in ((), (ESCALATED,)):
+        run, steps = await told((started(), ASKS, ESCALATES), *between, end)
+        assert (run.waits, run.next_due, steps["ask"].asks, steps["ask"].asked) == ("[]", None, None, None)
+        assert steps["ask"].status in ("succeeded", "cancelled")
+        assert run.steps_done == 1
+
+
+async def test_a_call_ends_its_wait() -> None:
+    waits = WaitOpened(wait="call:ask", kind="call", step="ask", call=AwaitedCall())
+    received = CallReceived(wait="call:ask", step="ask", request="ab" * 32, by="caller", body=value(5))
+    run, steps = await told((started(), waits))
+    assert (run.status, steps["ask"].status, steps["ask"].asks) == ("waiting", "waiting", None)
+    run, steps = await told((started(), waits), (received, StepSucceeded(step="ask", node="ask")))
+    assert (run.waits, steps["ask"].status) == ("[]", "succeeded")
 
 
 async def test_a_doubt_waits_for_a_person_and_is_not_looked_at() -> None:

@@ -92,10 +92,14 @@ create table steps (
     items_total integer,
     items_done integer,
     items_failed integer,
+    asks text,
+    asked timestamptz,
     primary key (org, run, path)
 ) with (fillfactor = 80);
+create index steps_asking on steps (org, asked, (run || '/' || path)) where asks is not null;
 comment on column steps.position is 'The number of the event that first named the step: steps are listed in this order.';
 comment on column steps.error is 'A contracts.errors.Failure as JSON.';
+comment on column steps.asks is 'What people are asked to decide, as JSON, while they are.';
 
 create table deliveries (
     org text not null,

@@ -1,0 +1,1 @@
+"""Questions that runs ask people: which are open, and deciding them."""

@@ -1,0 +1,97 @@
+"""Takes decisions: looked at here for whoever made them, decided by the run's owner."""
+
+from collections.abc import Sequence
+
+from msgspec import Raw, structs
+
+from chassis.asked import Asked, asked
+from chassis.clock import Clock
+from chassis.edge.problems import Complaint, Problem
+from chassis.forms import complaints
+from chassis.ids import digest
+from contracts.codec import decode_commit, encode
+from contracts.limits import ANSWER_BYTES
+from contracts.messages import DecideApproval
+from contracts.payloads import Inline
+from contracts.runs import WaitOpened
+from contracts.waits import Approval, may_decide
+from gateway.approvals.views import Decide, DecidedView
+from gateway.callers import Caller
+from gateway.rejected import absent
+from gateway.runs.histories import Histories
+from gateway.runs.store import Runs
+
+
+class Approvals:
+    def __init__(self, runs: Runs, histories: Histories, clock: Clock) -> None:
+        self._runs, self._histories, self._clock = runs, histories, clock
+
+    async def decide(self, caller: Caller, run: str, wanted: Decide) -> DecidedView:
+        """The first decision counts; said again by the same person it is the same answer."""
+        history = await self._history(caller.org, run)
+        step = wanted.step or _only_question(history)
+        told = asked(history, step)
+        approval = told.wait.approval if told.wait is not None else None
+        if approval is None:
+            raise absent("approval")
+        request = digest(encode([wanted.decision, wanted.fields, wanted.comment]))
+        before = DecidedView(run=run, step=step, decision=wanted.decision, status="unchanged")
+        if told.was_answered_by(caller.actor, request):
+            return before
+        self._check(caller, told, approval, wanted)
+        message = DecideApproval(
+            org=caller.org,
+            run=run,
+            trace=caller.trace,
+            actor=caller.actor,
+            step=step,
+            decision=wanted.decision,
+            request=request,
+            fields=Inline(value=Raw(encode(wanted.fields))),
+            comment=wanted.comment,
+        )
+        try:
+            wished = await self._runs.wish(caller, message)
+        except Problem:
+            # What the owner has forgotten, the history knows: it may have been this very decision.
+            if asked(await self._history(caller.org, run), step).was_answered_by(caller.actor, request):
+                return before
+            raise
+        return structs.replace(before, status=wished.status)
+
+    async def _history(self, org: str, run: str) -> Sequence[bytes]:
+        kept = [commit.body for commit in await self._histories.commits(org, run)]
+        if not kept:
+            raise absent("run")
+        return kept
+
+    def _check(self, caller: Caller, told: Asked, approval: Approval, wanted: Decide) -> None:
+        if told.standing(self._clock.now()) != "open":
+            raise Problem("wait.over")
+        if not may_decide(approval, caller.actor, escalated=told.escalated):
+            raise Problem("approval.not_yours")
+        wrong = complaints(approval.form, wanted.fields, "/fields")
+        if len(encode(wanted.fields)) > ANSWER_BYTES:
+            wrong.append(Complaint(pointer="/fields", message=f"This has at most {ANSWER_BYTES} bytes."))
+        if "\0" in wanted.comment:
+            wrong.append(Complaint(pointer="/comment", message="A NUL character."))
+        if wrong:
+            raise Problem("approval.bad_fields", errors=wrong)
+
+
+def _only_question(history: Sequence[bytes]) -> str:
+    """The step of the one approval that is open; or of the only one that ever was."""
+    asking = (
+        event.step
+        for body in history
+        for event in decode_commit(body).events
+        if isinstance(event, WaitOpened) and event.approval is not None and event.step
+    )
+    steps = list(dict.fromkeys(asking))
+    found = [step for step in steps if asked(history, step).open] or steps
+    if not found:
+        raise absent("approval")
+    if len(found) > 1:
+        message = "The run asks several questions: name the step that is meant."
+        raise Problem("malformed", errors=[Complaint(pointer="/step", message=message)])
+    return found[0]
