@@ -25,7 +25,8 @@ from contracts.limits import (
     WaitName,
 )
 from contracts.nodes import Repeat
-from contracts.runs import RunStatus, StepStatus
+from contracts.runs import Actor, RunStatus, StepStatus
+from contracts.waits import Verdict
 
 HERE: Final = Path(__file__).parent
 
@@ -41,6 +42,7 @@ Topic: TypeAlias = Literal[
     "errors and retries",
     "time",
     "signals",
+    "approvals and calls",
     "in doubt",
     "cancelling",
     "opening again",
@@ -175,6 +177,23 @@ class Saying(Happening, frozen=True, kw_only=True, tag="signal"):
     body: Raw = field(default_factory=_null)
 
 
+class Decision(Happening, frozen=True, kw_only=True, tag="decision"):
+    """Somebody decides what a step asks. The same decision of the same person is said again."""
+
+    step: StepPath
+    decision: Verdict
+    by: Actor = "key:1"
+    fields: Raw = field(default_factory=lambda: Raw(b"{}"))
+    comment: str = ""
+
+
+class Call(Happening, frozen=True, kw_only=True, tag="call"):
+    """Somebody calls the resumption address of a step. The same body makes it the same call."""
+
+    step: StepPath
+    body: Raw = field(default_factory=_null)
+
+
 class Parking(Happening, frozen=True, kw_only=True, tag="parking"):
     """The engine's own code cannot go on: it raises on what it is told, or the history needs a newer release."""
 
@@ -211,6 +230,8 @@ World: TypeAlias = (
     | Retry
     | Resolution
     | Saying
+    | Decision
+    | Call
     | Parking
     | Unparking
     | Upgrade

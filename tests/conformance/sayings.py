@@ -8,6 +8,7 @@ from contracts import errors, messages
 from contracts.codec import encode
 from contracts.messages import Message
 from contracts.payloads import Payload
+from contracts.waits import CALLER
 from orchestrator.run import Run
 from tests.conformance import case as told
 from tests.conformance.case import Happening
@@ -107,6 +108,26 @@ def _signalled(saying: told.Saying, run: Run, keep: Keep) -> Message:
     )
 
 
+def _decided(decision: told.Decision, run: Run, keep: Keep) -> Message:
+    return messages.DecideApproval(
+        org=run.org,
+        run=run.id,
+        actor=decision.by,
+        step=decision.step,
+        decision=decision.decision,
+        request=digest(encode((decision.decision, decision.fields, decision.comment))),
+        fields=keep(bytes(decision.fields)),
+        comment=decision.comment,
+    )
+
+
+def _called(call: told.Call, run: Run, keep: Keep) -> Message:
+    body = bytes(call.body)
+    return messages.CallWait(
+        org=run.org, run=run.id, actor=CALLER, step=call.step, request=digest(body), body=keep(body)
+    )
+
+
 def _unparked(_unparking: told.Unparking, run: Run, _keep: Keep) -> Message:
     return messages.UnparkRun(**_wish(run))
 
@@ -122,5 +143,7 @@ _SAID: Final[Mapping[type, Callable[[Any, Run, Keep], Message]]] = {
     told.Retry: _retried,
     told.Resolution: _resolved,
     told.Saying: _signalled,
+    told.Decision: _decided,
+    told.Call: _called,
     told.Unparking: _unparked,
 }

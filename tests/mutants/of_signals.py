@@ -128,13 +128,13 @@ STILL_WAITING: Final = Mutant(
     edits=[
         Edit(
             _EVENTS,
-            '    _close_wait_of(scene.run, event.step)\n    _move(scene.run, scene.step(event.step), "pending")\n',
-            "    return\n",
+            "        return  # The run keeps it for a wait to come.\n    step = scene.step(event.step)\n",
+            "        return  # The run keeps it for a wait to come.\n    return\n",
         ),
         Edit(
             _EVENTS,
             '    if step.status == "waiting":  # For something that had been said before.\n'
-            "        _close_wait_of(scene.run, path)\n",
+            "        _close_wait_of(scene.run, step)\n",
             "",
         ),
     ],

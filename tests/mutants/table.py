@@ -3,6 +3,7 @@
 from typing import Final
 
 from tests.mutants import (
+    of_answers,
     of_containers,
     of_contracts,
     of_decisions,
@@ -24,6 +25,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *of_decisions.MUTANTS,
     *of_containers.MUTANTS,
     *of_signals.MUTANTS,
+    *of_answers.MUTANTS,
     *of_schedules.MUTANTS,
     *of_executor.MUTANTS,
     *of_ingress.MUTANTS,

@@ -74,6 +74,17 @@ class Said(Struct, frozen=True, kw_only=True):
     """`accepted`, or `nothing`: it was known already."""
 
 
+class Answered(Struct, frozen=True, kw_only=True):
+    """A decision or a call to which a run's owner gave an answer."""
+
+    run: str
+    step: str
+    by: str
+    request: str
+    result: str
+    """`accepted`, or `nothing`: it was known already."""
+
+
 class Outage(Struct, frozen=True, kw_only=True):
     """A process died, by whatever hand."""
 
@@ -143,6 +154,7 @@ class Evidence(Struct, kw_only=True):
     """How many messages lie on each subject of EFFECTS."""
     wishes: Sequence[Wish]
     said: Sequence[Said] = ()
+    answered: Sequence[Answered] = ()
     plans: Mapping[str, Plan]
     values: Mapping[str, bytes] = {}
     """Stored values by hash, as far as anybody has looked."""

@@ -115,6 +115,9 @@ class _Told:
                 self._waits[event.wait] = event.step or event.wait.removeprefix("turn:")
             case runs.WaitEnded() | runs.WaitDropped():
                 self._waits.pop(event.wait, None)
+                kind, _, step = event.wait.partition(":")
+                if kind == "approval":
+                    self._waits.pop(f"escalation:{step}", None)
 
     # --- Steps ------------------------------------------------------------------------------------
 
@@ -158,7 +161,9 @@ class _Told:
                 self._outputs[path] = event.output or self._outputs.get(path, NULL)
             case runs.RunResponded():
                 self._outputs[path] = event.body
-        if isinstance(event, runs.StepSucceeded | runs.SignalReceived):
+        if isinstance(
+            event, runs.StepSucceeded | runs.SignalReceived | runs.CallReceived | runs.ApprovalDecided
+        ):
             # It was said: now, or before anything waited for it.
             self._waits = {wait: step for wait, step in self._waits.items() if step != path}
 

@@ -5,16 +5,28 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from chassis.dispatch import QUEUED, Dispatch
+from chassis.ids import digest
 from chassis.ports import Away, Stored
 from chassis.testing.world import World
 from contracts.codec import encode
-from contracts.messages import CancelRun, Message, ResolveDoubt, RetryRun, SendSignal, UnparkRun
+from contracts.messages import (
+    CallWait,
+    CancelRun,
+    DecideApproval,
+    Message,
+    ResolveDoubt,
+    RetryRun,
+    SendSignal,
+    UnparkRun,
+)
 from contracts.payloads import Inline, Payload, null
+from contracts.runs import WaitOpened
+from contracts.waits import CALLER, LINK, Verdict
 from orchestrator.run import Run, evolve
-from tests.promises.evidence import Decoded, Kind, Said, Wish
+from tests.promises.evidence import Answered, Decoded, Kind, Said, Wish
 from tests.simulation.outside import Outside
 from tests.simulation.workflows import SIGNALS, Story
 
@@ -52,6 +64,9 @@ class Person:
         """From now on everything that waits for a person is dealt with at every look."""
         self.wishes: list[Wish] = []
         self.said: list[Said] = []
+        self.answered: list[Answered] = []
+        self._answers: list[DecideApproval | CallWait] = []
+        """What was answered, to be said again: late, twice, by somebody else, or otherwise."""
 
     def tries_again(self, often: int) -> None:
         """Runs that have not ended well may be tried again so many more times."""
@@ -86,6 +101,9 @@ class Person:
                 continue
             if isinstance(message, SendSignal) and answer is not QUEUED and not answer.error:
                 self.said.append(Said(run=message.run, key=message.key, result=answer.result))
+            if isinstance(message, DecideApproval | CallWait) and answer is not QUEUED and not answer.error:
+                told = {name: getattr(message, name) for name in ("run", "step", "request")}
+                self.answered.append(Answered(by=message.actor, result=answer.result, **told))
             return
 
     def state_of(self, subject: str) -> Run:
@@ -117,7 +135,7 @@ class Person:
         elif eager and run.doubts:
             message = self._resolve(run)
         elif eager and run.active:
-            message = self._signal(run, version)
+            message = self._answer(run) or self._signal(run, version)
         if message is not None:
             self._done[run.id] = version
         return message
@@ -142,6 +160,53 @@ class Person:
         self._retries[run.id] += 1
         self._wish(run, "retry")
         return RetryRun(org=run.org, run=run.id, actor=PERSON, opening=run.opening)
+
+    def _answer(self, run: Run) -> Message | None:
+        """Decide, or call; now and then say again what was said, in other words or as somebody else."""
+        chance = self._world.random
+        again = [each for each in self._answers if each.run == run.id]
+        if again and not self.diligent and chance.random() < 0.3:
+            return self._said_again(chance.choice(again))
+        asking = [wait for wait in run.waits.values() if wait.kind in ("approval", "call")]
+        if not asking:
+            return None
+        answer = self._answer_to(run, chance.choice(asking))
+        self._answers.append(answer)
+        return answer
+
+    def _answer_to(self, run: Run, wait: WaitOpened) -> DecideApproval | CallWait:
+        step, chance = wait.step or "", self._world.random
+        if wait.approval is None:
+            body = encode(chance.randrange(3))
+            return CallWait(
+                org=run.org,
+                run=run.id,
+                actor=CALLER,
+                step=step,
+                request=digest(body),
+                body=Inline(value=Raw(body)),
+            )
+        asked = wait.approval.deciders or (PERSON, LINK)
+        decision: Verdict = chance.choice(("approved", "rejected"))
+        return DecideApproval(
+            org=run.org,
+            run=run.id,
+            actor=chance.choice(asked) if self.diligent else chance.choice((*asked, PERSON, "key:stranger")),
+            step=step,
+            decision=decision,
+            request=digest(decision.encode()),
+            fields=Inline(value=Raw(b"{}")),
+        )
+
+    def _said_again(self, answer: DecideApproval | CallWait) -> Message:
+        match self._world.random.choice(("same", "other", "somebody")):
+            case "other" if isinstance(answer, DecideApproval):
+                decision: Verdict = "rejected" if answer.decision == "approved" else "approved"
+                return structs.replace(answer, decision=decision, request=digest(decision.encode()))
+            case "somebody":
+                return structs.replace(answer, actor="key:other")
+            case _:
+                return answer
 
     def _signal(self, run: Run, version: int) -> Message | None:
         """Say what it waits for; now and then also what it may wait for later.

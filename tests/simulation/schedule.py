@@ -185,6 +185,7 @@ def evidence_of(installation: Installation) -> Evidence:
         claims=Counter(stored.subject for stored in installation.effects.messages),
         wishes=installation.person.wishes,
         said=installation.person.said,
+        answered=installation.person.answered,
         plans={
             plan: drawn.plan for plan, drawn in installation.plans.items() if drawn.stored and drawn.readable
         },

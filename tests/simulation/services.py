@@ -10,8 +10,10 @@ from typing import Final
 from chassis.dispatch import Dispatch
 from chassis.egress import Egress
 from chassis.expressions import Language
+from chassis.links import Links
 from chassis.past import SETTLED_SECONDS, Horizon, PastRuns
 from chassis.ports import Away
+from chassis.secret import Secret
 from chassis.telemetry import Tracer
 from chassis.testing.queues import MemoryOwnership
 from chassis.testing.stores import MemoryLog
@@ -50,6 +52,7 @@ from tests.simulation.stores import Stores
 from tests.simulation.surroundings import FewHooks, Forgetful, Program, Unlimited
 
 SLOTS: Final = 8
+LINKS: Final = Links("https://hooks.example", Secret(b"k" * 32))
 
 
 class Services(Stores):
@@ -149,6 +152,7 @@ class Services(Stores):
             effects=Effects(self.effects, self.clock, name),
             runs=self.runs,
             opening=Opening(self.vault),
+            links=LINKS,
             blobs=self.blobs,
             egress=EGRESS,
             relay=RELAY,

@@ -10,7 +10,9 @@ from msgspec import structs
 
 from chassis.egress import Egress
 from chassis.ids import digest
+from chassis.links import Links
 from chassis.ports import Away
+from chassis.secret import Secret
 from chassis.telemetry import Tracer
 from chassis.testing.examples import commit
 from chassis.testing.stores import MemoryBlobs, MemoryLog
@@ -238,6 +240,7 @@ def attempted(
             effects=Effects(effects, clock, "executor:2"),
             runs=runs,
             opening=Opening(None),  # type: ignore[arg-type]  # Nothing is sealed here.
+            links=Links("", Secret(b"")),
             blobs=MemoryBlobs(world),
             egress=Egress([]),
             relay=Relay("127.0.0.1", 25, "a@b"),

@@ -119,7 +119,10 @@ def story(seed: int) -> Story:
             at = chance.random() * 3
             deliveries.append(Delivery(trigger=drawn.trigger, key="forged", at=at, forged=True))
     return Story(
-        workflows=workflows,
+        workflows=[
+            structs.replace(drawn, plan=_with_questions(random.Random(f"{seed}/{drawn.trigger}"), drawn.plan))
+            for drawn in workflows
+        ],
         deliveries=deliveries,
         cancels=chance.choice((0, 0, 0, 0.1, 0.3)),
         retries=chance.choice((0, 1, 2)),
@@ -305,6 +308,47 @@ _MAKE: Final[dict[str, Callable[[random.Random, str, int], PlanNode]]] = {
     "long_map": _control("map", {"items": list(range(230)), "at_once": 200}),
     "loop": _control("loop", {"until": 1}, {"until": 2}, {"until": 3}, {"until": 4, "most_rounds": 2}),
 }
+
+
+_QUESTIONS: Final = (
+    ("wait.webhook", {}),
+    ("wait.webhook", {"timeout_seconds": 3}),
+    ("wait.approval", {"question": "Well?"}),
+    ("wait.approval", {"question": "Well?", "timeout_seconds": 3}),
+    ("wait.approval", {"question": "Well?", "deciders": ["key:person"], "by_link": False}),
+    ("wait.approval", {"question": "Well?", "escalate_after_seconds": 1, "timeout_seconds": 4}),
+    (
+        "wait.approval",
+        {
+            "question": "Well?",
+            "deciders": ["key:boss"],
+            "escalate_after_seconds": 2,
+            "escalate_to": ["key:person"],
+        },
+    ),
+)
+
+
+def _with_questions(chance: random.Random, plan: Plan) -> Plan:
+    """Some of what a run waits for is a person's decision or a call; by a chance of its own, so that the rest stays as it was drawn."""
+    asked: dict[str, str] = {}
+    nodes: list[PlanNode] = []
+    for node in plan.nodes:
+        if node.type not in ("wait.signal", "delay") or chance.random() < 0.6:
+            nodes.append(node)
+            continue
+        kind, config = chance.choice(_QUESTIONS)
+        asked[node.id] = (
+            chance.choice(("approved", "approved", "rejected")) if kind == "wait.approval" else "main"
+        )
+        nodes.append(control(node.id, kind, dict(config), order=node.order, inside=node.inside))
+    edges = tuple(
+        structs.replace(edge, port=asked[edge.source])
+        if edge.source in asked and edge.port == "main"
+        else edge
+        for edge in plan.edges
+    )
+    return structs.replace(plan, nodes=tuple(nodes), edges=edges)
 
 
 def _line(drawing: _Drawing) -> None:

@@ -1,0 +1,138 @@
+"""Mutants of approvals and calls: which answer counts, whose, until when, and who ever sees a link."""
+
+from typing import Final
+
+from tests.mutants.mutant import Edit, Mutant
+
+_ACCEPTANCE: Final = "orchestrator.acceptance"
+_EVOLUTION: Final = "orchestrator.evolution"
+_STORY: Final = "tests/orchestrator/test_waits.py"
+_DESK: Final = "tests/ingress/test_answering.py"
+
+LATE_BELIEVED: Final = Mutant(
+    name="an approval after its deadline is believed",
+    what="Whoever decides before the wake-up comes decides, however late it is.",
+    edits=[
+        Edit(
+            _ACCEPTANCE,
+            "    if wait is None or (wait.due is not None and at >= wait.due) or",
+            "    if wait is None or",
+        )
+    ],
+)
+SECOND_WINS: Final = Mutant(
+    name="a second decision wins",
+    what="What was decided does not end its wait, so it may be decided otherwise.",
+    edits=[
+        Edit(
+            _EVOLUTION,
+            '        "waits": _without_wait(run, event.wait),\n        "news": {**run.news, event.step: event},\n',
+            '        "news": {**run.news, event.step: event},\n',
+        )
+    ],
+)
+ANYBODY: Final = Mutant(
+    name="anybody decides",
+    what="Who was not asked is heard all the same.",
+    edits=[
+        Edit(
+            "contracts.waits",
+            "    return not approval.deciders or actor in asked\n",
+            "    return not approval.deciders or actor in (*asked, actor)\n",
+        )
+    ],
+)
+ASKED_AT_ONCE: Final = Mutant(
+    name="those who are asked later may decide at once",
+    what="An approval counts as escalated from its beginning.",
+    edits=[
+        Edit(
+            "orchestrator.approvals",
+            '    return asked and escalation_wait(wait.step or "") not in run.waits\n',
+            "    return asked\n",
+        )
+    ],
+    tests=[_STORY],
+)
+STILL_ESCALATES: Final = Mutant(
+    name="a decided approval is escalated",
+    what="The end of an approval leaves its escalation open.",
+    edits=[
+        Edit(
+            _EVOLUTION,
+            '    if wait is None or wait.kind != "approval":\n',
+            '    if wait is None or wait.kind != "nothing":\n',
+        )
+    ],
+)
+FORGETS_WHO: Final = Mutant(
+    name="the same decision again is another one",
+    what="Who did not hear the answer and says it again is refused.",
+    edits=[
+        Edit(
+            _ACCEPTANCE,
+            "    return heard is not None and (heard.by, heard.request) == (message.actor, message.request)\n",
+            "    return False\n",
+        )
+    ],
+    tests=[_STORY],
+)
+OPENED_LINK: Final = Mutant(
+    name="who opens a link has decided",
+    what="A mail program that looks at the links of a mail approves a payment.",
+    edits=[
+        Edit(
+            "ingress.answering",
+            '        if request.method == "GET":\n',
+            '        if request.method == "HEAD":\n',
+        )
+    ],
+    tests=[_DESK],
+)
+ANY_LINK: Final = Mutant(
+    name="a link needs no proof",
+    what="Whoever knows the id of a run answers its steps.",
+    edits=[
+        Edit(
+            "chassis.links",
+            "        if not hmac.compare_digest(proof, self._proof(named)):\n",
+            "        if not hmac.compare_digest(proof, proof):\n",
+        )
+    ],
+    tests=["tests/chassis/test_links.py"],
+)
+ANY_MARK: Final = Mutant(
+    name="a mark needs no proof",
+    what="Who writes a mark into a run has its links sent to them.",
+    edits=[
+        Edit(
+            "chassis.links", "        if mark(place, plan) == shown[0]:\n", "        if mark(place, plan):\n"
+        )
+    ],
+    tests=["tests/chassis/test_links.py"],
+)
+LINK_STORED: Final = Mutant(
+    name="an output shows the link",
+    what="What a call brings is stored as it is, with the link that was sent.",
+    edits=[
+        Edit(
+            "executor.attempt",
+            "            packed = pack(brought.output, self._linked.data)\n",
+            "            packed = pack(brought.output)\n",
+        )
+    ],
+    tests=["tests/executor/test_links.py"],
+)
+
+MUTANTS: Final = (
+    LATE_BELIEVED,
+    SECOND_WINS,
+    ANYBODY,
+    ASKED_AT_ONCE,
+    STILL_ESCALATES,
+    FORGETS_WHO,
+    OPENED_LINK,
+    ANY_LINK,
+    ANY_MARK,
+    LINK_STORED,
+)
