@@ -83,7 +83,7 @@ def access() -> dict[str, Access]:
             "$JS.API.STREAM.PURGE.INBOX",
         ),
         "executor": (
-            *(*_CALLS, "effect.>", "log.>", *_DEAD, *_PUT_BLOBS, *_ANNOUNCE),
+            *(*_CALLS, "effect.>", "log.>", "here.*", *_DEAD, *_PUT_BLOBS, *_ANNOUNCE),
             *_reads("RUNS", "EFFECTS", _BLOBS, _NODES),
             "$JS.API.CONSUMER.CREATE.TASKS.*.task.*.>",
             "$JS.API.CONSUMER.MSG.NEXT.TASKS.*",
@@ -104,15 +104,21 @@ def access() -> dict[str, Access]:
             *(*_CALLS, "evt.*.*.*", "svc.orchestrator.*", *_PUT_BLOBS),
             *_reads("RUNS", "DOMAIN", "HOOKS", "LOGS", _BLOBS, _NODES),
             *_follows("RUNS", "DOMAIN", _NODES),
+            # Pools: who takes what, holding one, asking an executor to leave.
+            *(_BACKLOG, f"$JS.API.CONSUMER.PAUSE.{subjects.TASKS}.*", "drain.*"),
+            # Workers outside: their durables, what they are given, and “I begin this call now” on their behalf.
+            "$JS.API.CONSUMER.CREATE.TASKS.*.task.*.*.>",
+            "$JS.API.CONSUMER.MSG.NEXT.TASKS.*",
+            *(*_acknowledges("TASKS"), "effect.>", *_reads("EFFECTS"), *_DEAD),
         ),
     }
     heard = {
         SUPERVISOR: (f"{subjects.LIVE}.>",),
         "ingress": ("reply.ingress.*.*",),
         "orchestrator": ("orch.*", "svc.orchestrator.*", "reply.orchestrator.*.here"),
-        "executor": (subjects.CANCEL_ALL,),
+        "executor": (subjects.CANCEL_ALL, "drain.*"),
         "projections": (),
-        "gateway": (f"{subjects.LIVE}.>", "reply.gateway.*.*"),
+        "gateway": (f"{subjects.LIVE}.>", "reply.gateway.*.*", subjects.HERE_ALL, subjects.CANCEL_ALL),
     }
     return {
         name: Access(

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from contracts.messages import ScheduleLook, Wake
 from contracts.payloads import Blob
+from contracts.streams import Consumer
 
 
 class Away(Exception):
@@ -216,6 +217,41 @@ class TaskSource(Protocol):
     @property
     def connected_since(self) -> float:
         """Unix seconds of the last (re)connect: what was scheduled before may have been done meanwhile."""
+        ...
+
+
+class Given(Struct, frozen=True, kw_only=True):
+    """A task that was given to somebody, until it is acknowledged or the lease runs out."""
+
+    body: bytes
+    name: str
+    """Names this very delivery, to any process."""
+    times: int
+    """How often the task was given, this time included, as far as the server remembers."""
+
+
+class Handing(Protocol):
+    """The side of TASKS from which workers outside are given theirs."""
+
+    async def fetch(self, consumer: Consumer, most: int, seconds: float) -> list[Given]:
+        """So many tasks at most; waits so long for the first one. Who is cancelled has taken nothing. Raises `Away`."""
+        ...
+
+    @property
+    def connected_since(self) -> float:
+        """Unix seconds of the last (re)connect: what was scheduled before may have been done meanwhile."""
+        ...
+
+    def keep(self, name: str) -> None:
+        """Extend the lease. What is said while the connection is down is lost: the task comes again."""
+        ...
+
+    def done(self, name: str) -> None:
+        """Acknowledge: the outcome is stored."""
+        ...
+
+    def give_back(self, name: str, delay: float = 0.0) -> None:
+        """Let another have it, after a pause in seconds."""
         ...
 
 

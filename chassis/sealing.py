@@ -27,7 +27,7 @@ from chassis.secret import Secret
 from contracts.codec import decode_json
 from contracts.limits import JSON_DEPTH
 
-Purpose: TypeAlias = Literal["vault.secret", "run.value"]
+Purpose: TypeAlias = Literal["vault.secret", "run.value", "worker.lease"]
 Why: TypeAlias = Literal["malformed", "unknown key", "not authentic", "too deep"]
 
 KEY_BYTES: Final = 32

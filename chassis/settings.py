@@ -52,6 +52,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename=lambda name: PREFIX + n
     orchestrator_port: Port = 8402
     executor_port: Port = 8403
     projections_port: Port = 8404
+    grpc_port: Port = 0
+    """Where the gateway offers the worker API over gRPC, besides HTTPS; 0: nowhere."""
     public_url: str = "http://127.0.0.1:8400"
     """The address under which the world reaches ingress; webhook URLs begin with it."""
     tls_certificate_file: str = ""
@@ -72,7 +74,9 @@ class Settings(Struct, frozen=True, kw_only=True, rename=lambda name: PREFIX + n
     pools: str = "default"
     """The pools this executor takes tasks from, separated by commas."""
     pool_capacity: Annotated[int, Meta(ge=1, le=10_000)] = 256
-    """Attempts at once per executor."""
+    """Attempts at once per executor and pool."""
+    pool_labels: str = ""
+    """What `automateos pools list` tells of this executor: `zone=a,gpu=l4`."""
     egress_allow: str = ""
     """Private targets that workflows may reach: `10.0.0.0/8:443,127.0.0.1/32:8080`. Empty: none. Without a port those of the web are meant (80, 443, 8000-8999); a database or a Redis needs its port named, as a public one does on other ports than the usual."""
     smtp_host: str = "127.0.0.1"

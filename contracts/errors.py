@@ -67,6 +67,10 @@ _ROWS: Final = (
     ErrorCode(
         "schedule.unusable", 422, "The schedule cannot be kept: a field, a date or the time zone is wrong."
     ),
+    # Workers outside
+    ErrorCode("worker.bad_types", 422, "The pool cannot offer these node types; each reason has its place."),
+    ErrorCode("worker.not_announced", 409, "The pool's workers have announced no node types yet."),
+    ErrorCode("worker.failed", 502, "The worker outside said that the attempt failed."),
     # Compiling a workflow
     ErrorCode("workflow.limit", 422, "More nodes, edges or bytes than a workflow may have."),
     ErrorCode("workflow.no_nodes", 422, "A workflow needs at least one node."),

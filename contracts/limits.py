@@ -136,6 +136,35 @@ EARLY_CALLS: Final = 200
 """Held at once."""
 HEARTBEAT_SECONDS: Final = 0.6
 LEASE_SECONDS: Final = 3.0
+POOL_LABELS: Final = 16
+"""Labels of one executor."""
+EXECUTORS_SHOWN: Final = 1_000
+"""Executors that are told about, those that were seen last."""
+
+# --- Workers outside --------------------------------------------------------------------------
+WORKER_POOLS: Final = 50
+"""Pools of workers of one org."""
+WORKER_TYPES: Final = 100
+"""Node types of one of them."""
+WORKER_FORM_BYTES: Final = 64 * KIB
+"""The JSON Schema of one type's configuration."""
+WORKER_FORM_PARTS: Final = 500
+WORKER_FORM_DEPTH: Final = 8
+WORKER_LEASE_SECONDS: Final = 30.0
+"""A task is a worker's for so long after it was given or kept."""
+WORKER_WAIT_SECONDS: Final = 30.0
+WORKER_MOST: Final = 32
+"""Tasks of one answer."""
+WORKER_LEASES: Final = 100
+"""Kept by one call."""
+WORKER_LEASE_CHARS: Final = 4_096
+WORKER_INPUT_BYTES: Final = 8 * MIB
+"""The configurations in one answer."""
+WORKER_POLLS: Final = 64
+"""Calls of one token that wait for work."""
+WORKER_POLLS_IN_ALL: Final = 2_000
+"""And those of all tokens at one gateway."""
+WORKER_CALLS_PER_MINUTE: Final = 6_000
 RESPONSE_BYTES: Final = 32 * MIB
 DECOMPRESSION_RATIO: Final = 100
 REDIRECTS: Final = 5

@@ -10,6 +10,7 @@ from contracts.cases import Outline, Trial
 from contracts.errors import Failure
 from contracts.limits import (
     BUNDLE_MESSAGES,
+    WORKER_POOLS,
     AttemptNumber,
     Count,
     HttpStatus,
@@ -27,7 +28,7 @@ from contracts.limits import (
     WaitName,
 )
 from contracts.nodes import Repeat
-from contracts.payloads import Payload, null
+from contracts.payloads import Blob, Payload, null
 from contracts.runs import Actor, Cause, Mode, Parent
 from contracts.waits import Verdict
 
@@ -285,6 +286,8 @@ class CompileRequest(Struct, frozen=True, kw_only=True):
     """The org's own node types that the workflow names."""
     trial: Trial | None = None
     """Only so much of it, to be tried out."""
+    workers: Annotated[tuple[Blob, ...], Meta(max_length=WORKER_POOLS)] = ()
+    """Those of its workers: a `WorkerTypes` of each pool that the workflow names a type of."""
 
 
 class CompileAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct
 
 from contracts import subjects
-from contracts.limits import FIRES_KEPT, LEASE_SECONDS, MIB, PARTITIONS
+from contracts.limits import FIRES_KEPT, LEASE_SECONDS, MIB, PARTITIONS, WORKER_LEASE_SECONDS
 
 _SECOND: Final = 1_000_000_000
 _DAY: Final = 24 * 3600 * _SECOND
@@ -124,7 +124,7 @@ STREAMS: Final = (
         name=subjects.EFFECTS,
         subjects=("effect.*.*.*.*",),
         what="“I begin this call now”, for effects that must not be repeated blindly.",
-        writer="executor",
+        writer="executor, gateway",
         config={"retention": "limits", "discard": "new", "max_bytes": -1, "allow_direct": True},
     ),
     Stream(
@@ -204,6 +204,16 @@ def pool_consumer(pool: str) -> Consumer:
         name=subjects.pool_durable(pool),
         filter=subjects.task_filter(pool),
         config={"ack_wait": int(LEASE_SECONDS * _SECOND), "max_ack_pending": 10_000},
+    )
+
+
+def worker_consumer(org: str, pool: str) -> Consumer:
+    """The durable from which an org's workers outside are given the tasks of one pool."""
+    return Consumer(
+        stream=subjects.TASKS,
+        name=subjects.worker_durable(org, pool),
+        filter=subjects.worker_filter(org, pool),
+        config={"ack_wait": int(WORKER_LEASE_SECONDS * _SECOND), "max_ack_pending": 10_000},
     )
 
 

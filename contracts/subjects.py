@@ -84,6 +84,19 @@ def cancel(org: str, run_id: str) -> str:
 CANCEL_ALL = "cancel.>"
 
 
+def here(pool: str) -> str:
+    """Core NATS, to whoever wants to know: an executor of this pool is there."""
+    return f"here.{pool}"
+
+
+HERE_ALL = "here.*"
+
+
+def drain(executor: str) -> str:
+    """Core NATS, to one executor: take nothing more, and leave when you are done."""
+    return f"drain.{executor}"
+
+
 def schedule(org: str, trigger: str) -> str:
     """What became of a schedule's planned times."""
     return f"sched.{org}.{trigger}"
@@ -122,6 +135,16 @@ def owner(number: int) -> str:
 
 def pool_durable(pool: str) -> str:
     return f"exec-{pool}"
+
+
+def worker_filter(org: str, pool: str) -> str:
+    """What workers outside are given: tasks of their pool and of their org."""
+    return f"task.{pool}.{org}.>"
+
+
+def worker_durable(org: str, pool: str) -> str:
+    """Of one org and one pool alone: `~` stands in no name, so no two pairs share one."""
+    return f"work-{org}~{pool}"
 
 
 def mark(name: str) -> str:

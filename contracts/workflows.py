@@ -23,6 +23,7 @@ from contracts.limits import (
     Text,
 )
 from contracts.payloads import Payload
+from contracts.workers import OrgWorkersAnnounced
 
 OnError: TypeAlias = Literal["fail", "continue"]
 """`fail`: so does what is around the node. `continue`: what follows begins all the same, and is given the error."""
@@ -163,7 +164,7 @@ class OrgCreated(Struct, frozen=True, kw_only=True, tag_field="type", tag="org.c
     name: Name
 
 
-OrgEvent: TypeAlias = OrgCreated | OrgVarsSet | OrgApiImported | OrgApiRemoved
+OrgEvent: TypeAlias = OrgCreated | OrgVarsSet | OrgApiImported | OrgApiRemoved | OrgWorkersAnnounced
 
 
 class SecretStored(Struct, frozen=True, kw_only=True, tag_field="type", tag="secret.stored"):

@@ -39,6 +39,8 @@ _COMMANDS: Final = (
     ("nodes", "nodes:app", "Node types, and importing those of an API from its OpenAPI document."),
     ("secrets", "secrets:app", "Sealed secrets: what goes in is never shown again."),
     ("keys", "keys:app", "API keys."),
+    ("pools", "pools:app", "Pools of executors, and of workers outside."),
+    ("executor", "executor:executor", "Run one more executor beside the stack that runs here."),
     ("dead-letters", "dead_letters:app", "Messages that no code could handle."),
     ("projections", "projections:app", "Make the read models anew from the log."),
     ("init", "init:app", "The one-shot steps of compose.yaml."),

@@ -25,12 +25,14 @@ from chassis.settings import Settings
 from chassis.telemetry import Metrics, notes_of, tracer_for
 from chassis.vault import Vault
 from contracts.limits import PoolName
+from contracts.pools import WORKERS, Labels
 from executor.attempt import Means
 from executor.catalogue import Announcing
 from executor.effects import Effects
 from executor.figures import show
 from executor.journal import Journal
 from executor.opening import Opening
+from executor.presence import Presence
 from executor.registry import registry
 from executor.relay import Relay
 from executor.sandbox.sandbox import Sandbox
@@ -45,8 +47,9 @@ _GIVING_BACK_SECONDS: Final = 1.0
 async def main(settings: Settings, stopping: Stopping) -> None:
     """Make attempts until told to stop; then finish what is under way and give back the rest."""
     clock, metrics = SystemClock(), Metrics("executor")
-    instance = f"executor:{receipt()}"
-    pools, master = pools_of(settings), master_key(settings)
+    name = receipt()
+    instance = f"executor:{name}"
+    pools, labels, master = pools_of(settings), labels_of(settings), master_key(settings)
     async with (
         egress_of(settings) as egress,
         jetstream(settings, "executor", clock) as js,
@@ -86,13 +89,14 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             )
             specs = [spec for spec in found.announced if spec.pool in pools]
             announcing = Announcing(js.catalogue, specs)
+            presence = Presence(js.signals, executor, name, labels)
             show(metrics, executor, found, journal)
 
             async def unready() -> list[str]:
                 reasons = [] if announcing.done else ["The node types are not announced yet."]
                 return [*reasons, *js.unready()]
 
-            for work in (js.run(), dispatch.run(), announcing.run(), journal.run()):
+            for work in (js.run(), dispatch.run(), announcing.run(), journal.run(), presence.run()):
                 beside.create_task(work)
             async with asyncio.TaskGroup() as group:
                 server = await serve(
@@ -110,9 +114,26 @@ def pools_of(settings: Settings) -> tuple[str, ...]:
     """The pools that this process serves. Raises `CannotStart` on a name that is none."""
     names = tuple(filter(None, (name.strip() for name in settings.pools.split(","))))
     try:
-        return msgspec.convert(names, tuple[PoolName, ...])
+        pools = msgspec.convert(names, tuple[PoolName, ...])
     except msgspec.ValidationError as error:
         raise CannotStart(f"AUTOMATEOS_POOLS: {settings.pools!r} is not a list of pools") from error
+    for name in pools:
+        if name.startswith(WORKERS):
+            raise CannotStart(
+                f"AUTOMATEOS_POOLS: {name!r} is a pool of workers outside; no executor serves it"
+            )
+    return pools
+
+
+def labels_of(settings: Settings) -> Labels:
+    """What this executor is called by those who look at its pools. Raises `CannotStart` on labels that are none."""
+    pairs = [pair.partition("=") for pair in settings.pool_labels.split(",") if pair.strip()]
+    try:
+        return msgspec.convert({name.strip(): value.strip() for name, _, value in pairs}, Labels)
+    except msgspec.ValidationError as error:
+        raise CannotStart(
+            f"AUTOMATEOS_POOL_LABELS: {settings.pool_labels!r} is not a list such as zone=a,gpu=l4"
+        ) from error
 
 
 def master_key(settings: Settings) -> MasterKey:

@@ -19,6 +19,7 @@ from chassis.crash import crash
 from chassis.egress import Credential, Egress, EgressError
 from chassis.links import Links
 from chassis.ports import Blobs, Log, Proposal
+from chassis.standing import standing_of
 from chassis.telemetry import Histogram, Tracer, trace_id
 from contracts.codec import Malformed
 from contracts.messages import Outcome, StepBroken, StepDone, StepInDoubt, StepLetGo, Task
@@ -44,7 +45,6 @@ from executor.patience import insist
 from executor.registry import Installed, Registry
 from executor.relay import Relay
 from executor.sandbox.sandbox import Sandbox
-from executor.standing import standing_of
 
 log = structlog.get_logger()
 

@@ -1,16 +1,9 @@
-"""What an executor holds: room in its pools, leases on tasks, and the names of attempts that nobody wants."""
+"""What an executor holds: room in its pools, and leases on tasks."""
 
 import asyncio
-from collections import OrderedDict
-from typing import Final, TypeAlias
 
 from chassis.ports import TaskDelivery, TaskSource
 from executor.attempt import Attempt
-
-UNWANTED_MOST: Final = 20_000
-
-AttemptId: TypeAlias = tuple[str, str, str, int]
-"""Org, run, step, attempt."""
 
 
 class Pool:
@@ -19,11 +12,11 @@ class Pool:
     def __init__(self, source: TaskSource, capacity: int) -> None:
         self.source = source
         self.busy = 0
-        self._capacity = capacity
+        self.capacity = capacity
         self._freed = asyncio.Event()
 
     def room(self) -> int:
-        return self._capacity - self.busy
+        return self.capacity - self.busy
 
     def free(self) -> None:
         self.busy -= 1
@@ -57,20 +50,3 @@ class Lease:
     def give_back(self, delay: float = 0.0) -> None:
         for delivery in self.deliveries:
             delivery.give_back(delay)
-
-
-class Unwanted:
-    """Attempts that were cancelled before their task came. What was forgotten for lack of room is looked up instead."""
-
-    def __init__(self, most: int = UNWANTED_MOST) -> None:
-        self._most = most
-        self._names: OrderedDict[AttemptId, float] = OrderedDict()
-        self.forgot_until = 0.0
-
-    def add(self, name: AttemptId, now: float) -> None:
-        self._names[name] = now
-        if len(self._names) > self._most:
-            self.forgot_until = self._names.popitem(last=False)[1]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names

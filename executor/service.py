@@ -3,12 +3,13 @@
 Rules that hold here:
   * a lease is kept from the moment a task is fetched until its outcome was accepted; only then is it acknowledged;
   * never more attempts at once than there is room for, pool by pool;
-  * redelivery is harmless: what may be done already is looked up in the history first.
+  * redelivery is harmless: what may be done already is looked up in the history first;
+  * whoever drains takes nothing more and gives nothing back: it leaves when the last attempt has ended by itself.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -18,12 +19,13 @@ from chassis.clock import Clock
 from chassis.crash import crash
 from chassis.dispatch import Dispatch
 from chassis.ports import Letters, Signals, TaskDelivery, TaskSource
+from chassis.unwanted import AttemptId, Unwanted
 from contracts.codec import Decoder, Malformed
 from contracts.limits import HEARTBEAT_SECONDS, Id, OrgId
 from contracts.messages import CancelAttempts, Look, Outcome, Task
 from contracts.subjects import CANCEL_ALL, NOBODY, TASKS, dead_letter
 from executor.attempt import Attempt, Means
-from executor.leases import AttemptId, Lease, Pool, Unwanted
+from executor.leases import Lease, Pool
 from executor.patience import insist
 
 STUBBORN_SECONDS: Final = 0.6
@@ -81,22 +83,58 @@ class Executor:
         self._idle = asyncio.Event()
         self._idle.set()
         self._tasks = asyncio.TaskGroup()
+        self._leaving = asyncio.Event()
         self.counts: Counter[str] = Counter()
 
     @property
     def under_way(self) -> int:
         return len(self._leases)
 
+    @property
+    def draining(self) -> bool:
+        """It takes nothing more."""
+        return self._leaving.is_set()
+
+    def shares(self) -> Iterator[tuple[str, int, int]]:
+        """Of each pool: its name, how many attempts are made at once, how many are under way."""
+        for name, pool in self._pools.items():
+            yield name, pool.capacity, pool.busy
+
+    def drain(self) -> None:
+        """Take nothing more, and leave when what is under way has ended. Safe to say twice."""
+        self._leaving.set()
+
     async def serve(self, asked: Asked) -> None:
-        """Work until asked to stop; then finish what is under way, and give back what does not end in time."""
+        """Work until asked to stop; then finish what is under way, and give back what does not end in time.
+
+        Returns also after `drain`, without giving anything back.
+        """
         async with self._signals.listen(CANCEL_ALL, self._heard), self._tasks:
             heartbeats = self._tasks.create_task(self._heartbeats())
             pumps = [self._tasks.create_task(self._pump(pool)) for pool in self._pools.values()]
-            await asked.wait()
+            stopping = self._tasks.create_task(self._until_asked(asked))
+            await self._leaving.wait()
             for pump in pumps:
                 pump.cancel()
+            await self._ended(pumps)
+            finishing = self._tasks.create_task(self._finish())
+            await asyncio.wait((stopping, finishing), return_when=asyncio.FIRST_COMPLETED)
+            finishing.cancel()
+            stopping.cancel()
             await self._drain()
             heartbeats.cancel()
+
+    async def _until_asked(self, asked: Asked) -> None:
+        await asked.wait()
+        self._leaving.set()
+
+    async def _ended(self, pumps: Sequence[asyncio.Task[None]]) -> None:
+        """From here on nothing is taken: what one of them had in its hands is a lease now, or given back."""
+        if pumps:
+            await asyncio.wait(pumps)
+
+    async def _finish(self) -> None:
+        await self._idle.wait()
 
     # --- Tasks --------------------------------------------------------------------------------
 

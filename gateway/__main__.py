@@ -24,14 +24,14 @@ from chassis.postgres import Pool, pool
 from chassis.rate_limit import RateLimit, redis_client
 from chassis.sealing import KeyFileUnusable, MasterKey
 from chassis.settings import Settings
-from chassis.telemetry import Metrics, notes_of, tracer_for
+from chassis.telemetry import Metrics, Tracer, notes_of, tracer_for
 from chassis.vault import Vault
 from contracts.subjects import DOMAIN, HOOKS, RUNS
 from gateway.apis.store import Apis
 from gateway.app import Parts, framework, gateway_app
 from gateway.approvals.queries import ApprovalQueries
 from gateway.approvals.store import Approvals
-from gateway.authentication import still_valid
+from gateway.authentication import Callers, still_valid
 from gateway.cases.store import Cases
 from gateway.cases.trying import Trying
 from gateway.directory import Directory
@@ -44,6 +44,8 @@ from gateway.logs.live import LogStreams
 from gateway.logs.reading import Logs, StoredLogs
 from gateway.logs.search import LogSearch
 from gateway.places import Places, PostgresPositions
+from gateway.pools.store import Pools
+from gateway.pools.watch import Watch
 from gateway.release import RELEASE
 from gateway.runs.histories import StoredHistories
 from gateway.runs.inspection import RemoteInspector
@@ -56,6 +58,10 @@ from gateway.triggers.looks import Looks
 from gateway.triggers.queries import TriggerQueries
 from gateway.triggers.redelivery import Redelivery
 from gateway.triggers.store import Triggers
+from gateway.workers.claims import Claims
+from gateway.workers.desk import Desk, Means
+from gateway.workers.leases import Leases
+from gateway.workers.types import Types
 from gateway.workflows.compiling import RemoteCompiler
 from gateway.workflows.queries import WorkflowQueries
 from gateway.workflows.store import Workflows
@@ -69,6 +75,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     binding: Binding
     tail: Tail
     dispatch: Dispatch
+    watch: Watch
     parts: Parts
 
 
@@ -104,22 +111,27 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                 gateway.places.run(),
                 gateway.binding.run(),
                 gateway.tail.run(),
+                gateway.watch.run(),
+                gateway.parts.desk.run(),
                 limit.run(),
             ):
                 beside.create_task(work)
             routes: Any = framework(RELEASE)
+            callers = Callers(vault.find_key, limit)
             app = gateway_app(
                 routes,
                 gateway.parts,
-                find_key=vault.find_key,
+                callers=callers,
                 ready=unready,
                 notes=notes_of(settings),
                 metrics=metrics,
                 tracer=tracer,
-                limit=limit,
                 trusted_proxies=settings.trusted_proxies,
             )
-            async with asyncio.TaskGroup() as group:
+            async with (
+                worker_calls(gateway.parts, callers, tracer, settings),
+                asyncio.TaskGroup() as group,
+            ):
                 server = await serve(
                     app,
                     settings.host,
@@ -131,7 +143,29 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                 )
                 await stopping.wait()
                 gateway.tail.close()
+                gateway.parts.desk.close()
                 server.should_exit = True
+
+
+@asynccontextmanager
+async def worker_calls(
+    parts: Parts, callers: Callers, tracer: Tracer, settings: Settings
+) -> AsyncIterator[None]:
+    """The worker API over gRPC, where it has a port; else nothing of it is even imported."""
+    if not settings.grpc_port:
+        yield
+        return
+    from gateway.workers.rpc import Calls, serving
+
+    calls = Calls(parts.desk, parts.worker_types, callers, tracer)
+    async with serving(
+        calls,
+        settings.host,
+        settings.grpc_port,
+        tls=tls_of(settings),
+        drain_seconds=settings.drain_seconds,
+    ):
+        yield
 
 
 @asynccontextmanager
@@ -190,9 +224,11 @@ def gateway_of(  # What the world offers.
         still_valid(vault.find_key),
     )
     logs = Logs(StoredLogs(js.connection, clock))
+    watch = Watch(js.signals, clock)
+    worker_types = Types(domain, directory, js.blobs, places)
     blobs, compiler = (
         WhileRoom(js.blobs, lambda: js.disk.state.stops_uploads),
-        RemoteCompiler(js.signals, apis),
+        RemoteCompiler(js.signals, apis, worker_types),
     )
     redelivery = Redelivery(
         triggers=triggers,
@@ -211,6 +247,21 @@ def gateway_of(  # What the world offers.
         redelivery=redelivery,
         blobs=blobs,
         clock=clock,
+    )
+    desk = Desk(
+        Means(
+            handing=js.handing,
+            leases=Leases(vault),
+            claims=Claims(js.effects),
+            types=worker_types,
+            runs=js.log,
+            # An output of a run that was accepted waits for room only when the engine's own part is nearly gone.
+            blobs=WhileRoom(js.blobs, lambda: js.disk.state.stops_outputs),
+            dispatch=dispatch,
+            letters=js.letters,
+            signals=js.signals,
+            clock=clock,
+        )
     )
     parts = Parts(
         domain=domain,
@@ -237,9 +288,18 @@ def gateway_of(  # What the world offers.
         keys=Keys(vault, domain, places, clock),
         catalogue=js.catalogue,
         apis=apis,
+        pools=Pools(js.connection, watch, js.signals),
+        desk=desk,
+        worker_types=worker_types,
     )
     return Gateway(
-        directory=directory, places=places, binding=binding, tail=tail, dispatch=dispatch, parts=parts
+        directory=directory,
+        places=places,
+        binding=binding,
+        tail=tail,
+        dispatch=dispatch,
+        watch=watch,
+        parts=parts,
     )
 
 
@@ -269,6 +329,16 @@ def show(metrics: Metrics, gateway: Gateway, limit: RateLimit) -> None:
         "gateway_triggers_rebound_total",
         "Triggers that were bound behind a publisher that died.",
         lambda: gateway.binding.repaired,
+    )
+    desk = gateway.parts.desk
+    metrics.gauge(
+        "gateway_workers_waiting", "Calls of workers outside that wait for work.", lambda: desk.waiting
+    )
+    metrics.counters(
+        "gateway_worker_tasks_total",
+        "Tasks of workers outside, by what became of them.",
+        "what",
+        lambda: dict(desk.counts),
     )
     metrics.counter(
         "gateway_limits_without_redis_total",

@@ -19,7 +19,7 @@ from gateway.apis.store import Apis
 from gateway.approvals.queries import ApprovalQueries
 from gateway.approvals.routes import ROUTES as APPROVAL_ROUTES
 from gateway.approvals.store import Approvals
-from gateway.authentication import Authentication, FindKey, Limits, WholeBody, permitted
+from gateway.authentication import Authentication, Callers, WholeBody, permitted
 from gateway.callers import Caller
 from gateway.cases.routes import ROUTES as CASE_ROUTES
 from gateway.cases.store import Cases
@@ -39,6 +39,8 @@ from gateway.openapi import document, operations
 from gateway.orgs.routes import ROUTES as ORG_ROUTES
 from gateway.permissions import API
 from gateway.places import HEADER, Places
+from gateway.pools.routes import ROUTES as POOL_ROUTES
+from gateway.pools.store import Pools
 from gateway.problems import HANDLERS
 from gateway.runs.histories import Histories
 from gateway.runs.inspection import Inspector
@@ -52,6 +54,9 @@ from gateway.triggers.queries import TriggerQueries
 from gateway.triggers.redelivery import Redelivery
 from gateway.triggers.routes import ROUTES as TRIGGER_ROUTES
 from gateway.triggers.store import Triggers
+from gateway.workers.desk import Desk
+from gateway.workers.routes import ROUTES as WORKER_ROUTES
+from gateway.workers.types import Types
 from gateway.workflows.queries import WorkflowQueries
 from gateway.workflows.routes import ROUTES as WORKFLOW_ROUTES
 from gateway.workflows.store import Workflows
@@ -65,6 +70,8 @@ ROUTES: Final[list[ControllerRouterHandler]] = [
     *LOG_ROUTES,
     *NODE_ROUTES,
     *API_ROUTES,
+    *POOL_ROUTES,
+    *WORKER_ROUTES,
     *ORG_ROUTES,
     *SECRET_ROUTES,
     *KEY_ROUTES,
@@ -98,6 +105,9 @@ class Parts(Struct, frozen=True, kw_only=True):
     keys: Keys
     catalogue: Catalogue
     apis: Apis
+    pools: Pools
+    desk: Desk
+    worker_types: Types
 
 
 @get("/healthz", include_in_schema=False)
@@ -195,25 +205,21 @@ def gateway_app(  # noqa: PLR0913  # The composition root names every part once.
     routes: App,
     parts: Parts,
     *,
-    find_key: FindKey,
+    callers: Callers,
     ready: Ready,
     metrics: Metrics,
     tracer: Tracer,
     notes: Sequence[str] = (),
-    limit: Limits | None = None,
     trusted_proxies: int = 0,
 ) -> Guard:
     """Everything, outermost first: guard, authentication, rate limit, the body, the routes."""
     inner = WithParts(WholeBody(routes), parts, Probes(ready, metrics, notes))
-    authentication = Authentication(inner, find_key, limit)
-    guard = Guard(authentication, tracer=tracer, trusted_proxies=trusted_proxies)
+    guard = Guard(Authentication(inner, callers), tracer=tracer, trusted_proxies=trusted_proxies)
     metrics.counters("gateway_answers_total", "Answers by class of status.", "status", lambda: guard.answers)
     metrics.gauge(
         "gateway_requests_under_way", "Requests that are not answered yet.", lambda: guard.under_way
     )
-    metrics.counter(
-        "gateway_keys_refused_total", "Calls without a valid key.", lambda: authentication.refused
-    )
+    metrics.counter("gateway_keys_refused_total", "Calls without a valid key.", lambda: callers.refused)
     return guard
 
 

@@ -18,9 +18,9 @@ from chassis.edge.problems import Problem, unavailable
 from chassis.http import App, Receive, Scope, Send
 from chassis.rate_limit import RateLimit
 from chassis.vault import ApiKey, VaultAway, api_key_hash
-from contracts.limits import API_BODY_BYTES, API_CALLS_PER_MINUTE
+from contracts.limits import API_BODY_BYTES, API_CALLS_PER_MINUTE, WORKER_CALLS_PER_MINUTE
 from gateway.callers import Caller
-from gateway.permissions import PUBLIC, SCOPES, scope_of
+from gateway.permissions import PUBLIC, SCOPES, pool_in, scope_of
 from gateway.places import HEADER
 
 _BEARER: Final = "bearer "
@@ -40,23 +40,18 @@ class Limits(Protocol):
     def seconds_left(self) -> int: ...
 
 
-class Authentication:
-    """Finds out who asks; leaves the `Caller` in `scope["state"]`."""
+class Callers:
+    """Finds out who asks, whatever they ask by, and how often they do."""
 
-    def __init__(self, app: App, find_key: FindKey, limit: Limits | RateLimit | None = None) -> None:
-        self._app, self._find_key, self._limit = app, find_key, limit
+    def __init__(self, find_key: FindKey, limit: Limits | RateLimit | None = None) -> None:
+        self._find_key, self._limit = find_key, limit
         self.refused = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        path: str = scope["path"]
-        if not (_is_public(path) or (path == _METRICS and _from_this_machine(scope))):
-            caller = await self.caller_of(header(scope, b"authorization"), scope["state"]["trace"])
-            await self._count(caller)
-            scope["state"]["caller"] = structs.replace(caller, position=header(scope, _POSITION))
-        await self._app(scope, receive, send)
+    async def admit(self, authorization: str | None, trace: str = "") -> Caller:
+        """Raises `Problem` for whatever is not a valid key, and for one that asks too often."""
+        caller = await self.caller_of(authorization, trace)
+        await self._count(caller)
+        return caller
 
     async def caller_of(self, authorization: str | None, trace: str = "") -> Caller:
         """Raises `Problem` for whatever is not a valid key, always the same one."""
@@ -71,15 +66,34 @@ class Authentication:
             raise Problem("unauthenticated", headers={"www-authenticate": "Bearer"})
         # A scope that this release does not know opens nothing.
         scopes = SCOPES.intersection(key.scopes)
-        return Caller(org=key.org, key=key.id, scopes=scopes, digest=digest, trace=trace)
+        pool = pool_in(key.scopes)
+        return Caller(org=key.org, key=key.id, scopes=scopes, digest=digest, trace=trace, pool=pool)
 
     async def _count(self, caller: Caller) -> None:
-        if self._limit is not None and not await self._limit.allow(caller.key, API_CALLS_PER_MINUTE):
+        most = WORKER_CALLS_PER_MINUTE if caller.pool else API_CALLS_PER_MINUTE
+        if self._limit is not None and not await self._limit.allow(caller.key, most):
             raise Problem(
                 "rate_limited",
-                f"A key may make {API_CALLS_PER_MINUTE} calls a minute.",
+                f"A key may make {most} calls a minute.",
                 headers={"retry-after": str(self._limit.seconds_left())},
             )
+
+
+class Authentication:
+    """Leaves the `Caller` in `scope["state"]`."""
+
+    def __init__(self, app: App, callers: Callers) -> None:
+        self._app, self._callers = app, callers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path: str = scope["path"]
+        if not (_is_public(path) or (path == _METRICS and _from_this_machine(scope))):
+            caller = await self._callers.admit(header(scope, b"authorization"), scope["state"]["trace"])
+            scope["state"]["caller"] = structs.replace(caller, position=header(scope, _POSITION))
+        await self._app(scope, receive, send)
 
 
 def still_valid(find_key: FindKey) -> Callable[[Caller], Awaitable[bool]]:

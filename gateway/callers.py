@@ -13,6 +13,8 @@ class Caller(Struct, frozen=True, kw_only=True):
     """SHA-256 of the key's text: what its validity is asked by again while a stream is open."""
     trace: str = ""
     """W3C `traceparent` of the request."""
+    pool: str = ""
+    """The pool of workers outside that the key is a token of; empty: of none."""
     position: str | None = None
     """The position header: writes that the caller knows of from other processes."""
 

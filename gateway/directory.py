@@ -14,6 +14,7 @@ from msgspec import Struct, structs
 
 from chassis.ports import Reader, Stored
 from contracts.codec import Malformed, Unknown, decode_domain_commit
+from contracts.workers import OrgWorkersAnnounced
 from gateway.domain import Aggregate
 from gateway.orgs.rules import ORG, OrgState
 from gateway.triggers.rules import TRIGGER, TriggerState
@@ -65,6 +66,11 @@ class Directory:
     def vars_of(self, org: str) -> dict[str, Any]:
         state = self._known(org).org.get(org)
         return dict(state.vars) if state is not None else {}
+
+    def workers_of(self, org: str) -> Mapping[str, OrgWorkersAnnounced]:
+        """By pool what the org's workers outside announced last."""
+        state = self._known(org).org.get(org)
+        return state.workers if state is not None else {}
 
     def unbound(self) -> Iterator[tuple[str, str, str]]:
         """Every trigger (org, workflow, trigger) that does not follow what its workflow has published."""

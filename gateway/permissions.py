@@ -1,7 +1,10 @@
 """Who may do what: one table of every route and the scope it asks for. What is not in the table is refused."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Final
+
+from contracts.pools import WORKERS
 
 PUBLIC: Final = ""
 """No key is asked for."""
@@ -69,6 +72,17 @@ _ROUTES: Final[Mapping[str, Mapping[tuple[str, str], str]]] = {
         ("GET", "/apis/{api_name}"): "nodes:read",
         ("DELETE", "/apis/{api_name}"): "nodes:write",
         ("GET", "/apis/{api_name}/versions/{version}"): "nodes:read",
+        ("GET", "/pools"): "pools:read",
+        ("GET", "/pools/{pool}"): "pools:read",
+        ("POST", "/pools/{pool}/pause"): "pools:write",
+        ("POST", "/pools/{pool}/resume"): "pools:write",
+        ("POST", "/pools/{pool}/executors/{executor}/drain"): "pools:write",
+        ("POST", "/pools/{pool}/tokens"): "pools:write",
+        ("POST", "/worker/types"): "workers:serve",
+        ("POST", "/worker/poll"): "workers:serve",
+        ("POST", "/worker/keep"): "workers:serve",
+        ("POST", "/worker/begin"): "workers:serve",
+        ("POST", "/worker/report"): "workers:serve",
         ("GET", "/vars"): "vars:read",
         ("PUT", "/vars"): "vars:write",
         ("GET", "/secrets"): "secrets:read",
@@ -100,6 +114,21 @@ PERMISSIONS: Final[Mapping[tuple[str, str], str]] = {
 }
 
 SCOPES: Final = frozenset(PERMISSIONS.values()) - {PUBLIC}
+
+WORKS: Final = "workers:serve"
+"""What opens the worker API, together with the name of one pool."""
+_POOL: Final = re.compile(rf"pool:({WORKERS}[a-z0-9-]{{1,28}})")
+
+
+def pool_in(scopes: Iterable[str]) -> str:
+    """The one pool of workers that a key's scopes name; empty when they name none, or several."""
+    named = {found[1] for scope in scopes if (found := _POOL.fullmatch(scope))}
+    return named.pop() if len(named) == 1 else ""
+
+
+def token_scopes(pool: str) -> tuple[str, ...]:
+    """What a token of a pool may do: nothing but serve it."""
+    return f"pool:{pool}", WORKS
 
 
 def scope_of(method: str, path_template: str) -> str | None:

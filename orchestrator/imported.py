@@ -14,11 +14,19 @@ from contracts.apis import ApiImport, ApiType, ApiTypes
 from contracts.codec import Decoder
 from contracts.nodes import NodeSpec
 from contracts.plans import Plan, PlanNode
+from contracts.workers import WorkerTypes
 
 CALL: Final = "/call"
 GIVEN: Final = "/with"
 
 types_in: Final = Decoder[ApiTypes](ApiTypes)
+workers_in: Final = Decoder[WorkerTypes](WorkerTypes)
+
+
+def announced(pools: Iterable[WorkerTypes]) -> Mapping[str, NodeSpec]:
+    """The node types of workers outside: by type and by `type@version`, as the catalogue has its own."""
+    specs = [spec for types in pools for spec in types.specs]
+    return {name: spec for spec in specs for name in (spec.type, f"{spec.type}@{spec.version}")}
 
 
 class Imported:

@@ -26,7 +26,7 @@ from contracts.runs import RunEvent
 from contracts.subjects import COMPILE, INSPECT
 from orchestrator.compiler import compile_workflow, encoded
 from orchestrator.history import replay, state_at
-from orchestrator.imported import Imported, types_in
+from orchestrator.imported import Imported, announced, types_in, workers_in
 from orchestrator.narrowing import narrowed
 from orchestrator.run import waiting_for
 from orchestrator.sources import PLAN_TYPE, Sources
@@ -109,9 +109,10 @@ class Questions:
     async def _compile(self, body: bytes) -> CompileAnswer:
         request = _compile_request(body)
         imported = Imported([(each, types_in(await self._blobs.get(each.types))) for each in request.imports])
+        workers = announced([workers_in(await self._blobs.get(each)) for each in request.workers])
         plan = compile_workflow(
             bytes(request.definition),
-            {**await self._catalogue.specs(), **imported.specs},
+            {**await self._catalogue.specs(), **imported.specs, **workers},
             org=request.org,
             workflow=request.workflow,
             version=request.version,

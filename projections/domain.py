@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 from msgspec import Struct, field, structs
 
 from chassis.ports import Stored
-from contracts import apis, triggers, workflows
+from contracts import apis, triggers, workers, workflows
 from contracts.codec import Malformed, Unknown, decode_domain_commit, decode_envelope, encode
 from contracts.commits import DomainCommit
 from contracts.payloads import Blob
@@ -293,8 +293,10 @@ def _vars_set(scene: _Scene, event: workflows.OrgVarsSet) -> None:
     scene.row.vars, scene.row.updated = text(encode(event.vars).decode(), VARS_CHARS), scene.at
 
 
-def _org_changed(scene: _Scene, _: apis.OrgApiImported | apis.OrgApiRemoved) -> None:
-    """What an org has imported is read from the log; its row only knows when."""
+def _org_changed(
+    scene: _Scene, _: apis.OrgApiImported | apis.OrgApiRemoved | workers.OrgWorkersAnnounced
+) -> None:
+    """What an org has of its own is read from the log; its row only knows when."""
     scene.row.updated = scene.at
 
 
@@ -310,6 +312,7 @@ _EFFECTS: Final[dict[type, Callable[[_Scene, Any], None]]] = {
     workflows.OrgVarsSet: _vars_set,
     apis.OrgApiImported: _org_changed,
     apis.OrgApiRemoved: _org_changed,
+    workers.OrgWorkersAnnounced: _org_changed,
     workflows.SecretStored: _secret_stored,
     workflows.SecretDeleted: _deleted,
     workflows.KeyIssued: _issued,

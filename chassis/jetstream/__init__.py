@@ -17,6 +17,7 @@ from chassis.disk import Disk
 from chassis.jetstream.blobs import JetStreamBlobs
 from chassis.jetstream.catalogue import JetStreamCatalogue
 from chassis.jetstream.connection import Connection, connect
+from chassis.jetstream.handing import JetStreamHanding
 from chassis.jetstream.inbox import JetStreamInbox, JetStreamLetters
 from chassis.jetstream.log import BATCH_FROM, JetStreamLog
 from chassis.jetstream.ownership import JetStreamOwnership
@@ -49,6 +50,7 @@ class JetStream:
         self.inbox = JetStreamInbox(connection)
         self.letters = JetStreamLetters(connection)
         self.tasks = JetStreamTasks(connection, JetStreamLog(connection, subjects.TASKS))
+        self.handing = JetStreamHanding(connection)
         self.blobs = JetStreamBlobs(connection, clock)
         self.catalogue = JetStreamCatalogue(connection)
         self.disk = Disk(connection, settings.nats_monitor_url, lambda: connection.client.sent_bytes)

@@ -7,8 +7,11 @@ from msgspec import Struct, structs
 
 from contracts.workflows import KeyEvent, KeyIssued, KeyRevoked
 from gateway.domain import Aggregate
-from gateway.permissions import SCOPES
+from gateway.permissions import SCOPES, WORKS, pool_in
 from gateway.rejected import Rejected, absent
+
+MAKES_TOKENS: Final = "pools:write"
+"""Who may say what is done with a pool may let workers in."""
 
 
 class KeyState(Struct, frozen=True, kw_only=True):
@@ -28,7 +31,10 @@ def issue(state: KeyState, name: str, scopes: AbstractSet[str], held: AbstractSe
     """Nobody gives what they do not have: `held` are the scopes of whoever issues."""
     if state.issued:
         return []
-    unknown = sorted(scopes - SCOPES)
+    pools = {scope for scope in scopes if pool_in([scope])}
+    if pools and MAKES_TOKENS in held:
+        held = held | pools | {WORKS}
+    unknown = sorted(scopes - SCOPES - pools)
     if unknown:
         raise Rejected("malformed", f"{unknown[0][:64]!r} is not a scope.")
     excess = sorted(scopes - held)

@@ -13,6 +13,7 @@ from contracts.nodes import NodeSpec
 from gateway.apis.store import Apis
 from gateway.callers import Caller
 from gateway.rejected import absent
+from gateway.workers.types import Types
 
 
 @runtime_checkable
@@ -30,10 +31,17 @@ class NodeTypes(Struct, frozen=True, kw_only=True):
 
 @get("/node-types")
 async def list_node_types(
-    caller: NamedDependency[Caller], catalogue: NamedDependency[Catalogue], apis: NamedDependency[Apis]
+    caller: NamedDependency[Caller],
+    catalogue: NamedDependency[Catalogue],
+    apis: NamedDependency[Apis],
+    worker_types: NamedDependency[Types],
 ) -> NodeTypes:
-    """Every node type in its newest version: everybody's, and those that the org has imported."""
-    specs = {**await catalogue.specs(), **await apis.specs(caller.org)}
+    """Every node type in its newest version: everybody's, those that the org has imported, and those of its workers."""
+    specs = {
+        **await catalogue.specs(),
+        **await apis.specs(caller.org),
+        **await worker_types.specs(caller.org),
+    }
     return NodeTypes(items=[spec for name, spec in sorted(specs.items()) if "@" not in name])
 
 
@@ -42,10 +50,18 @@ async def get_node_type(
     caller: NamedDependency[Caller],
     catalogue: NamedDependency[Catalogue],
     apis: NamedDependency[Apis],
+    worker_types: NamedDependency[Types],
     node_type: FromPath[str],
 ) -> NodeSpec:
     """One node type; `type@version` names an older version."""
     own = await apis.spec(caller.org, node_type)
+    announced = (await worker_types.specs(caller.org)).get(node_type.partition("@")[0])
+    if (
+        own is None
+        and announced is not None
+        and node_type in (announced.type, f"{announced.type}@{announced.version}")
+    ):
+        own = announced
     spec = own or (await catalogue.specs()).get(node_type)
     if spec is None:
         raise absent("node type")

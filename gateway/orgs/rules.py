@@ -6,7 +6,8 @@ from typing import Any, Final
 from msgspec import Struct, field, structs
 
 from contracts.apis import OrgApiImported, OrgApiRemoved
-from contracts.limits import API_VERSIONS, APIS, APIS_BYTES, VARS
+from contracts.limits import API_VERSIONS, APIS, APIS_BYTES, VARS, WORKER_POOLS
+from contracts.workers import OrgWorkersAnnounced
 from contracts.workflows import OrgCreated, OrgEvent, OrgVarsSet
 from gateway.domain import Aggregate
 from gateway.rejected import Rejected, absent
@@ -24,6 +25,8 @@ class OrgState(Struct, frozen=True, kw_only=True):
     name: str = ""
     vars: Mapping[str, Any] = field(default_factory=dict)
     apis: Mapping[str, ApiState] = field(default_factory=dict)
+    workers: Mapping[str, OrgWorkersAnnounced] = field(default_factory=dict)
+    """By pool what its workers outside announced last."""
 
     def api(self, name: str) -> ApiState:
         """Raises `Rejected` for one that is not offered."""
@@ -46,6 +49,8 @@ def evolve(state: OrgState, event: OrgEvent) -> OrgState:
         case OrgApiRemoved():
             api = structs.replace(state.apis.get(event.name, ApiState()), removed=True)
             return structs.replace(state, apis={**state.apis, event.name: api})
+        case OrgWorkersAnnounced():
+            return structs.replace(state, workers={**state.workers, event.pool: event})
 
 
 def set_vars(state: OrgState, wanted: dict[str, Any]) -> list[OrgEvent]:
@@ -80,6 +85,20 @@ def import_api(state: OrgState, wanted: OrgApiImported) -> list[OrgEvent]:
 def remove_api(state: OrgState, name: str) -> list[OrgEvent]:
     state.api(name)
     return [OrgApiRemoved(name=name)]
+
+
+def announce_workers(state: OrgState, wanted: OrgWorkersAnnounced) -> list[OrgEvent]:
+    """From now on the pool offers these node types. A type is offered by one pool."""
+    if state.workers.get(wanted.pool) == wanted:
+        return []
+    others = [known for pool, known in state.workers.items() if pool != wanted.pool]
+    if len(others) >= WORKER_POOLS:
+        raise Rejected("conflict", f"An org has {WORKER_POOLS} pools of workers at the most.")
+    for known in others:
+        taken = sorted(set(known.kinds).intersection(wanted.kinds))
+        if taken:
+            raise Rejected("conflict", f"The pool {known.pool} offers {taken[0]} already.")
+    return [wanted]
 
 
 ORG: Final = Aggregate[OrgState, OrgEvent](name="org", new=OrgState(), evolve=evolve)

@@ -13,6 +13,7 @@ from contracts.cases import Outline, Trial
 from contracts.codec import Decoder, Malformed, encode
 from contracts.limits import KIB, WORKFLOW_BYTES
 from contracts.messages import CompileAnswer, CompileRequest
+from contracts.payloads import Blob
 from contracts.subjects import COMPILE
 from contracts.workflows import Fault
 
@@ -42,20 +43,29 @@ class Imports(Protocol):
     async def imports(self, org: str, named: Iterable[tuple[str, int | None]]) -> Sequence[ApiImport]: ...
 
 
+class Announced(Protocol):
+    """The node types of the org's workers outside."""
+
+    def named(self, org: str, kinds: Iterable[str]) -> Sequence[Blob]: ...
+
+
 class RemoteCompiler:
     """The orchestrator's compiler, by request and reply."""
 
-    def __init__(self, signals: Signals, imports: Imports) -> None:
+    def __init__(self, signals: Signals, imports: Imports, announced: Announced) -> None:
         self._signals = signals
         self._imports = imports
+        self._announced = announced
 
     async def compile(self, request: CompileRequest) -> Compiled:
         """Raises `Problem` when no orchestrator answers: nothing was published."""
         definition = bytes(request.definition)
         if len(definition) > LARGEST:
             raise Problem("too_large", f"A workflow may have {LARGEST} bytes at the most.")
-        imports = await self._imports.imports(request.org, named_types(definition))
-        request = msgspec.structs.replace(request, imports=tuple(imports))
+        named = named_types(definition)
+        imports = await self._imports.imports(request.org, named)
+        workers = self._announced.named(request.org, [kind for kind, _ in named])
+        request = msgspec.structs.replace(request, imports=tuple(imports), workers=tuple(workers))
         try:
             answer = _answer(await self._signals.request(COMPILE, encode(request), SECONDS))
             faults = msgspec.convert(answer.faults, tuple[Fault, ...])

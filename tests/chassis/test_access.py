@@ -288,7 +288,10 @@ FOREIGN = [
     ("projections", subjects.run(FIRST_ORG, "forged")),
     ("projections", subjects.domain(FIRST_ORG, "trigger", "forged")),
     ("gateway", subjects.run(FIRST_ORG, "forged")),
-    ("gateway", subjects.effect(FIRST_ORG, "r", "s", 1)),
+    ("gateway", subjects.task("ext-mine", FIRST_ORG, "r", "s", 1)),
+    ("gateway", "$JS.API.CONSUMER.CREATE.TASKS.thief"),
+    ("gateway", "$JS.API.CONSUMER.DELETE.TASKS.exec-default"),
+    ("gateway", subjects.here("default")),
     ("gateway", subjects.anchor(1)),
     ("supervisor", subjects.anchor(1)),
     *(
@@ -484,7 +487,7 @@ def test_only_one_writes_a_history() -> None:
     assert writers(subjects.run("o", "r")) == {"orchestrator", SUPERVISOR}
     assert writers(subjects.domain("o", "workflow", "w")) == {"gateway", SUPERVISOR}
     assert writers(subjects.task("p", "o", "r", "s", 1)) == {"orchestrator"}
-    assert writers(subjects.effect("o", "r", "s", 1)) == {"executor"}
+    assert writers(subjects.effect("o", "r", "s", 1)) == {"executor", "gateway"}, "for workers outside"
     assert writers(subjects.anchor(1)) == {"projections"}
     assert writers(subjects.hook("o", "t")) == {"ingress"}
     assert writers("$JS.API.STREAM.PURGE.RUNS") == {"projections", SUPERVISOR}

@@ -8,7 +8,7 @@ from chassis.lifecycle import CannotStart
 from chassis.sealing import write_key_file
 from chassis.settings import Settings
 from chassis.telemetry import Metrics
-from executor.__main__ import egress_of, master_key, pools_of
+from executor.__main__ import egress_of, labels_of, master_key, pools_of
 from executor.figures import show
 from executor.registry import Fault, Registry
 from tests.executor.fakes import World, simulated, task, until
@@ -23,6 +23,22 @@ def test_pools_are_separated_by_commas() -> None:
 def test_a_pool_that_is_no_name_is_refused(pools: str) -> None:
     with pytest.raises(CannotStart, match="AUTOMATEOS_POOLS"):
         pools_of(Settings(pools=pools))
+
+
+def test_an_executor_serves_no_pool_of_workers_outside() -> None:
+    with pytest.raises(CannotStart, match="AUTOMATEOS_POOLS"):
+        pools_of(Settings(pools="default,ext-vision"))
+
+
+def test_labels_are_pairs_separated_by_commas() -> None:
+    assert labels_of(Settings(pool_labels=" zone=a, gpu=l4,, fast=")) == {
+        "zone": "a",
+        "gpu": "l4",
+        "fast": "",
+    }
+    for labels in ("Zone=a", "=a", "a b=c", f"zone={'x' * 65}", ",".join(f"l{n}=x" for n in range(17))):
+        with pytest.raises(CannotStart, match="AUTOMATEOS_POOL_LABELS"):
+            labels_of(Settings(pool_labels=labels))
 
 
 def test_an_allow_list_that_cannot_be_read_is_refused() -> None:

@@ -7,13 +7,13 @@ import pytest
 from msgspec.structs import replace
 
 from chassis.ports import Stored
+from chassis.unwanted import Unwanted
 from contracts.codec import decode_bundle, encode
 from contracts.errors import Failure
 from contracts.messages import StepBroken, StepDone, StepLetGo
 from contracts.payloads import Blob, Inline
 from contracts.runs import AttemptFailed
 from contracts.subjects import run
-from executor.leases import Unwanted
 from executor.node import Binary, Context
 from tests.executor.fakes import ORG, RUN, START, STEP, World, scheduled, simulated, task, until
 from tests.executor.nodes import Outside, Scripted
@@ -314,6 +314,64 @@ def test_asked_to_stop_it_finishes_what_is_under_way_and_takes_nothing_new() -> 
     assert simulated(main()) == 0
     [outcome] = world.outcomes
     assert isinstance(outcome, StepDone)
+
+
+def test_who_drains_takes_nothing_more_and_ends_what_it_has_however_long_that_takes() -> None:
+    world = World(Scripted(_slow))
+
+    async def main() -> None:
+        async with world.executor(drain_seconds=2) as running:
+            [delivery] = world.source.put(task(node_type="test"))
+            await asyncio.sleep(0.5)
+            running.shell.drain()
+            running.shell.drain()
+            await asyncio.sleep(10)
+            [late] = world.source.put(task(node_type="test", attempt=2))
+            assert running.serving is not None
+            assert not running.serving.done()
+            assert running.shell.draining
+            assert list(running.shell.shares()) == [("default", 100, 1)]
+            await until(running.serving.done)
+            assert delivery.acknowledged
+            assert not delivery.given_back
+            assert not late.acknowledged
+            assert not late.given_back
+
+    simulated(main())
+    [outcome] = world.outcomes
+    assert isinstance(outcome, StepDone)
+
+
+def test_who_drains_and_is_told_to_stop_gives_back_what_does_not_end_in_time() -> None:
+    world = World(Scripted(_slow))
+
+    async def main() -> list[float]:
+        async with world.executor(drain_seconds=2) as running:
+            [delivery] = world.source.put(task(node_type="test"))
+            await asyncio.sleep(0.5)
+            running.shell.drain()
+            await asyncio.sleep(1)
+            running.stop()
+            await asyncio.sleep(2.1)
+            assert running.serving is not None
+            assert running.serving.done()
+            return delivery.given_back
+
+    assert simulated(main()) == [0.0]
+    assert not world.outcomes
+
+
+def test_who_has_nothing_leaves_at_once() -> None:
+    world = World()
+
+    async def main() -> None:
+        async with world.executor() as running:
+            running.shell.drain()
+            await asyncio.sleep(0.1)
+            assert running.serving is not None
+            assert running.serving.done()
+
+    simulated(main())
 
 
 def test_what_does_not_end_in_time_is_given_back() -> None:

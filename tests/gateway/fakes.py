@@ -25,7 +25,7 @@ from chassis.expressions import Language
 from chassis.ids import digest
 from chassis.lifecycle import companions
 from chassis.ports import Ambiguous, Away, NobodyThere, Proposal, Stored
-from chassis.sealing import MasterKey, Opener, Place, Sealer, new_data_key, new_salt
+from chassis.sealing import DataKey, MasterKey, Opener, Place, Sealer, new_data_key, new_salt
 from chassis.secret import Secret, SecretValue, host_pattern
 from chassis.telemetry import Metrics, Tracer
 from chassis.vault import (
@@ -52,7 +52,7 @@ from gateway.apis.store import Apis
 from gateway.app import Parts, framework, gateway_app
 from gateway.approvals.queries import ApprovalQueries
 from gateway.approvals.store import Approvals
-from gateway.authentication import Limits, still_valid
+from gateway.authentication import Callers, Limits, still_valid
 from gateway.cases.store import Cases
 from gateway.cases.trying import Trying
 from gateway.directory import Directory
@@ -67,6 +67,8 @@ from gateway.logs.reading import Logs
 from gateway.logs.search import LogSearch
 from gateway.permissions import SCOPES
 from gateway.places import Places
+from gateway.pools.store import Pools
+from gateway.pools.watch import Watch
 from gateway.rejected import absent
 from gateway.runs.histories import Kept
 from gateway.runs.inspection import Inspected
@@ -79,9 +81,14 @@ from gateway.triggers.looks import Looks
 from gateway.triggers.queries import TriggerQueries
 from gateway.triggers.redelivery import Redelivery
 from gateway.triggers.store import Triggers
+from gateway.workers.claims import Claims
+from gateway.workers.desk import Desk, Means
+from gateway.workers.leases import Leases
+from gateway.workers.types import Types
 from gateway.workflows.compiling import Compiled
 from gateway.workflows.queries import WorkflowQueries
 from gateway.workflows.store import Workflows
+from tests.gateway.handing import MemoryDurables, MemoryHanding, MemoryLetters, MemorySignals
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -241,6 +248,7 @@ class MemoryVault:
         self._secrets: dict[tuple[str, str], tuple[SecretDescription, SecretValue]] = {}
         self._master = MasterKey(Secret(b"m" * 32))
         self._data_keys = {1: new_data_key("org_default", 1)}
+        self._keys_of: dict[str, dict[int, DataKey]] = {"org_default": self._data_keys}
         self.salts: dict[str, bytes] = defaultdict(new_salt)
 
     async def issue_key(  # As the vault has it.
@@ -335,6 +343,14 @@ class MemoryVault:
 
     async def delete_secret(self, org: str, secret_id: str) -> bool:
         return self._secrets.pop((org, secret_id), None) is not None
+
+    async def data_key(self, org: str) -> DataKey:
+        return (await self.data_keys(org))[1]
+
+    async def data_keys(self, org: str, generation: int = 0) -> dict[int, DataKey]:
+        if self.away:
+            raise VaultAway("in this test")
+        return self._keys_of.setdefault(org, {1: new_data_key(org, 1)})
 
     async def sealer(self, org: str, run: str) -> tuple[str, Sealer]:
         place = Place(org=org, object=run, field="value")
@@ -544,6 +560,8 @@ class Office:
     def __init__(self, limit: Limits | None = None) -> None:
         self.clock = HandClock()
         self.domain_log, self.runs_log, self.hooks_log = MemoryLog(), MemoryLog(), MemoryLog()
+        self.effects_log, self.handing, self.signals = MemoryLog(), MemoryHanding(), MemorySignals()
+        self.durables, self.letters = MemoryDurables(), MemoryLetters()
         self.blobs = MemoryBlobs()
         self.vault = MemoryVault(self.clock)
         self.engine = Engine(self.runs_log)
@@ -617,6 +635,22 @@ class Office:
             blobs=self.blobs,
             clock=self.clock,
         )
+        self.watch = Watch(self.signals, self.clock)
+        worker_types = Types(domain, self.directory, self.blobs, self.places)
+        self.desk = Desk(
+            Means(
+                handing=self.handing,
+                leases=Leases(self.vault),
+                claims=Claims(self.effects_log),
+                types=worker_types,
+                runs=self.runs_log,
+                blobs=self.blobs,
+                dispatch=dispatch,
+                letters=self.letters,
+                signals=self.signals,
+                clock=self.clock,
+            )
+        )
         parts = Parts(
             domain=domain,
             places=self.places,
@@ -644,8 +678,12 @@ class Office:
             keys=Keys(self.vault, domain, self.places, self.clock),
             catalogue=Catalogue(),
             apis=self.apis,
+            pools=Pools(self.durables, self.watch, self.signals),
+            desk=self.desk,
+            worker_types=worker_types,
         )
         beside = [dispatch.run, self.directory.follow, self.places.run, self.binding.run, self.tail.run]
+        beside += [self.watch.run, self.desk.run]
         return parts, beside
 
     def _app(self, limit: Limits | None) -> Guard:
@@ -655,11 +693,10 @@ class Office:
         return gateway_app(
             routes(),
             self.parts,
-            find_key=self.vault.find_key,
+            callers=Callers(self.vault.find_key, limit),
             ready=ready,
             metrics=self.metrics,
             tracer=Tracer(),
-            limit=limit,
         )
 
     async def key_for(self, org: str, scopes: Sequence[str] = tuple(SCOPES)) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,13 @@ class Asked:
         return encode({"plan": "0" * 64})
 
 
+class NoWorkers:
+    """The org has none."""
+
+    def named(self, org: str, kinds: Iterable[str]) -> list[Blob]:
+        return []
+
+
 def decode(body: bytes) -> CompileRequest:
     return msgspec.json.decode(body, type=CompileRequest)
 
@@ -235,7 +243,9 @@ def decode(body: bytes) -> CompileRequest:
 async def told(apis: Apis, *nodes: Any) -> tuple[ApiImport, ...]:
     asked = Asked()
     definition = encode({"nodes": [*nodes], "edges": []})
-    await RemoteCompiler(asked, apis).compile(request_of("org_default", "w", 1, definition, keep=False))
+    await RemoteCompiler(asked, apis, NoWorkers()).compile(
+        request_of("org_default", "w", 1, definition, keep=False)
+    )
     return asked.requests[0].imports
 
 

@@ -60,21 +60,30 @@ class Stack:
 
     async def start(self, *names: str) -> None:
         """Returns when they are ready."""
+        await self.start_without_looking(*names)
+        for name in names:
+            await self._ready(name)
+
+    async def start_without_looking(self, *names: str) -> None:
+        """Also those that speak TLS, of which nobody here asks whether they are ready."""
         for name in names:
             stopping = Stopping()
             main = MAINS[name](self.settings[name], stopping)
             self._running[name] = stopping, self._group.create_task(_run(main))
-        for name in names:
-            await self._ready(name)
 
     async def start_process(self, name: str, **environ: str) -> asyncio.subprocess.Process:
         """A service in a process of its own, ready; or dead, where `environ` says so."""
+        process = await self.start_silently(name, **environ)
+        await self._ready(name)
+        return process
+
+    async def start_silently(self, name: str, **environ: str) -> asyncio.subprocess.Process:
+        """The same, of whose readiness nobody hears: it may have a port of its own choice."""
         told = {"PATH": "", **environment_of(self.settings[name]), **environ}
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", name, env=told, stdout=asyncio.subprocess.DEVNULL
         )
         self._processes.append(process)
-        await self._ready(name)
         return process
 
     async def stop(self, *names: str) -> None:

@@ -16,6 +16,7 @@ from tests.mutants import (
     of_signals,
     of_stores,
     of_trials,
+    of_workers,
     pairs,
 )
 from tests.mutants.mutant import Mutant
@@ -34,5 +35,6 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *of_stores.MUTANTS,
     *of_trials.MUTANTS,
     *of_logs.MUTANTS,
+    *of_workers.MUTANTS,
     *pairs.MUTANTS,
 )

@@ -5,6 +5,7 @@ from typing import Literal
 import pytest
 
 from chassis.ports import Stored
+from chassis.standing import standing_of
 from contracts.codec import Malformed
 from contracts.errors import Failure
 from contracts.payloads import NULL
@@ -21,7 +22,6 @@ from contracts.runs import (
     WaitOpened,
 )
 from contracts.subjects import run
-from executor.standing import standing_of
 from tests.executor.fakes import ORG, RUN, START, STEP, MemoryLog, scheduled, simulated, task
 
 _WRONG = Failure(code="refused", message="")

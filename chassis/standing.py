@@ -4,7 +4,7 @@ Read before an attempt whose task may be an echo: after a crash of the log, fini
 """
 
 from collections.abc import Iterable
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -12,11 +12,26 @@ from chassis.ports import Log, Stored
 from contracts import runs
 from contracts.cloudevents import RUN_ENDED
 from contracts.codec import Decoder, decode_envelope
-from contracts.messages import Task
 from contracts.subjects import run
 
 Standing: TypeAlias = Literal["open", "stopping", "closed"]
 """`stopping`: the attempt is open, but its run wants no new effects."""
+
+
+class Attempted(Protocol):
+    """Names one attempt."""
+
+    @property
+    def org(self) -> str: ...
+
+    @property
+    def run(self) -> str: ...
+
+    @property
+    def step(self) -> str: ...
+
+    @property
+    def attempt(self) -> int: ...
 
 
 class Glance(Struct, frozen=True):
@@ -43,20 +58,25 @@ _ENDS_ATTEMPT: Final = _tags(
 )
 
 
-async def standing_of(task: Task, log: Log) -> Standing:
+def told_by(task: Attempted, last: Stored | None) -> Standing | None:
+    """What the newest commit of its run alone says of an attempt; None when it says nothing."""
+    if last is None or RUN_ENDED in last.headers:
+        return "closed"
+    return _fold(task, [last])
+
+
+async def standing_of(task: Attempted, log: Log) -> Standing:
     """Ask RUNS about one attempt. Raises `Away`, or `Malformed` when the history cannot be read.
 
     An attempt that the history does not know is closed: nobody waits for it.
     """
     subject = run(task.org, task.run)
     last = (await log.last([subject])).get(subject)
-    if last is None or RUN_ENDED in last.headers:
-        return "closed"
     # The newest commit alone often says it, and spares the reading of all.
-    return _fold(task, [last]) or _fold(task, await log.history(subject)) or "closed"
+    return told_by(task, last) or _fold(task, await log.history(subject)) or "closed"
 
 
-def _fold(task: Task, commits: Iterable[Stored]) -> Standing | None:
+def _fold(task: Attempted, commits: Iterable[Stored]) -> Standing | None:
     standing: Standing | None = None
     for commit in commits:
         for event in decode_envelope(commit.body).events:
@@ -64,7 +84,7 @@ def _fold(task: Task, commits: Iterable[Stored]) -> Standing | None:
     return standing
 
 
-def _after(standing: Standing | None, event: Glance, task: Task) -> Standing | None:
+def _after(standing: Standing | None, event: Glance, task: Attempted) -> Standing | None:
     if event.type in _ENDS_RUN:
         return "closed"
     if event.type in _STOPPING:

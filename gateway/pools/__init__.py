@@ -1,0 +1,1 @@
+"""Pools: who takes which tasks, what waits, and holding a pool or sending an executor home."""
