@@ -6,8 +6,8 @@ import threading
 import time
 import urllib.request
 
-API = os.environ["AUTOMATEOS_URL"] + "/api/v1/worker/"
-HEAD = {"authorization": f"Bearer {os.environ['AUTOMATEOS_TOKEN']}", "content-type": "application/json"}
+API = os.environ["WORKER_URL"] + "/api/v1/worker/"
+HEAD = {"authorization": f"Bearer {os.environ['WORKER_TOKEN']}", "content-type": "application/json"}
 FORM = {"type": "object", "properties": {"text": {"type": "string"}, "seconds": {"type": "number"}}}
 SHOUT = {"type": "work.shout", "title": "Shout", "help": "Says it in capitals.", "icon": "megaphone"}
 

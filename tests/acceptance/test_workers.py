@@ -39,7 +39,7 @@ def test_the_sample_worker_makes_a_run_of_the_installation_go_on(
     installed: Installation, tmp_path: Path, processes: list[subprocess.Popen[bytes]]
 ) -> None:
     token = installed.command("pools", "token", "ext-samples", "the test").strip()
-    told = {"AUTOMATEOS_URL": installed.gateway, "AUTOMATEOS_TOKEN": token, "PATH": os.environ["PATH"]}
+    told = {"WORKER_URL": installed.gateway, "WORKER_TOKEN": token, "PATH": os.environ["PATH"]}
     with (tmp_path / "said").open("wb") as said:
         sample = (sys.executable, str(SAMPLE))
         processes.append(subprocess.Popen(sample, env=told, stdout=said, stderr=said))
