@@ -43,6 +43,10 @@ class Pin(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """It failed, with this."""
     skipped: bool = False
     """No path led to it."""
+    waited: bool = False
+    """Of an earlier run: the node waited for the clock, a person or another program, so it is not done anew."""
+    evaluated: bool = False
+    """In a plan: what an attempt would be given is said before what came of it."""
 
 
 Pins: TypeAlias = dict[NodeId, Pin]
@@ -94,6 +98,8 @@ class Expected(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The run's output, whole. None: any."""
     steps: Annotated[dict[NodeId, Payload], Meta(max_length=NODES)] = {}
     """The outputs of single nodes, whole."""
+    sent: Annotated[dict[NodeId, Payload], Meta(max_length=NODES)] = {}
+    """The configurations with which attempts at single nodes are made, or would be, whole."""
     conditions: Annotated[tuple[Condition, ...], Meta(max_length=EXPECTATIONS)] = ()
     """In CEL, about `run` (`status`, `output`, `error`), `steps` and `trigger`: each must hold."""
 

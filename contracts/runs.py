@@ -261,6 +261,14 @@ class AttemptScheduled(Consequence, frozen=True, kw_only=True, tag="attempt.sche
     """The configuration with every expression evaluated; secret references stay references."""
 
 
+class StepPinned(Consequence, frozen=True, kw_only=True, tag="step.pinned"):
+    """In a test: an attempt would be made now, with this configuration. What came of it is said by the pin."""
+
+    step: StepPath
+    node: NodeId
+    config: Payload
+
+
 class StepSucceeded(Consequence, frozen=True, kw_only=True, tag="step.succeeded"):
     """The step's output is final, and these ports are taken.
 
@@ -439,6 +447,7 @@ Fact: TypeAlias = (
 )
 Decision: TypeAlias = (
     AttemptScheduled
+    | StepPinned
     | StepSucceeded
     | StepFailed
     | StepSkipped

@@ -45,6 +45,7 @@ from contracts.runs import (
     SignalReceived,
     StepCancelled,
     StepFailed,
+    StepPinned,
     StepReported,
     StepSkipped,
     StepSucceeded,
@@ -343,6 +344,11 @@ def _item_done(run: Run, event: ItemDone, _at: datetime) -> Changes:
     return _item_over(run, event, event.output or leaf or NULL)
 
 
+def _pinned(_run: Run, _event: StepPinned, _at: datetime) -> Changes:
+    """Only for whoever wants to know what would have been sent."""
+    return {}
+
+
 def _item_failed(run: Run, event: ItemFailed, _at: datetime) -> Changes:
     return _item_over(run, event, event.error)
 
@@ -429,6 +435,7 @@ FOLDS: Final[Mapping[type, Callable[[Run, Any, datetime], Changes]]] = {
     ItemsPaged: _items_paged,
     ItemsBegan: _items_began,
     ItemDone: _item_done,
+    StepPinned: _pinned,
     ItemFailed: _item_failed,
     ItemsKept: _items_kept,
     WaitOpened: _wait_opened,

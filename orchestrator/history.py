@@ -31,6 +31,7 @@ from contracts.runs import (
     RunEvent,
     RunResponded,
     StepFailed,
+    StepPinned,
     StepSucceeded,
     WaitOpened,
 )
@@ -91,7 +92,7 @@ class Recorded:
         self._decisions = decisions
 
     def config(self, _run: Run, path: StepPath, _node: PlanNode) -> Payload | Failure:
-        scheduled = self._said(AttemptScheduled, path)
+        scheduled = self._said(AttemptScheduled, path) or self._said(StepPinned, path)
         return scheduled.config if scheduled is not None else self._failure(path) or NULL
 
     def control(self, _run: Run, path: StepPath, node: PlanNode, _at: datetime) -> Outcome | Failure:

@@ -7,7 +7,7 @@ A node is needed when something that runs follows from it or reads it; what come
 a workflow is needed as a whole.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -130,14 +130,22 @@ class _Narrowing:
 
     def _pins(self, runs: set[NodeId]) -> dict[NodeId, Pin]:
         """What stands for which node. The node that a part is named by always runs."""
-        stands: Callable[[NodeId], bool] = (
-            self._touches if self._part == "whole" else lambda name: name not in runs
-        )
         pins = {
-            name: pin for name, pin in self._given.recorded.items() if name in self._before and stands(name)
+            name: self._as_it_is(name, pin)
+            for name, pin in self._given.recorded.items()
+            if name in self._before and self._is_recorded(name, pin, runs)
         }
         pins |= {name: pin for name, pin in self._given.pins.items() if name != self._node}
         return {**self._by_input(pins), **pins}
+
+    def _is_recorded(self, name: NodeId, pin: Pin, runs: set[NodeId]) -> bool:
+        """Whether what was recorded stands for the node: of the whole, for what acts or waits for the world."""
+        return pin.waited or self._touches(name) if self._part == "whole" else name not in runs
+
+    def _as_it_is(self, name: NodeId, pin: Pin) -> Pin:
+        """What would be sent is told too, where all that it is made of is there."""
+        acts = self._graph.nodes[name].place == "executor" and not pin.skipped
+        return structs.replace(pin, evaluated=acts and self._part == "whole")
 
     def _touches(self, name: NodeId) -> bool:
         """Whether an executor does it, or something inside of it."""
@@ -186,6 +194,9 @@ class _Narrowing:
 
     def _pinned(self, node: PlanNode, pin: Pin) -> PlanNode:
         """What is left of a node that is not done. No executor is asked, by this release or by one that knows no pins."""
+        pin = structs.replace(pin, ports=self._ports(node, pin))
+        if pin.evaluated:
+            return structs.replace(node, place="orchestrator", pin=pin)
         return structs.replace(
             node,
             place="orchestrator",
@@ -195,7 +206,7 @@ class _Narrowing:
             secrets=(),
             reads=Reads(),
             contains=False,
-            pin=structs.replace(pin, ports=self._ports(node, pin)),
+            pin=pin,
         )
 
     def _ports(self, node: PlanNode, pin: Pin) -> tuple[PortName, ...]:

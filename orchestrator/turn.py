@@ -29,6 +29,7 @@ from contracts.runs import (
     SignalReceived,
     StepCancelled,
     StepFailed,
+    StepPinned,
     StepReported,
     StepSkipped,
     StepSucceeded,
@@ -270,6 +271,12 @@ class Turn:
 
     def _take_pin(self, path: StepPath, node: PlanNode, pin: Pin) -> None:
         """In a test: what came of the node was said beforehand."""
+        config = self._evaluate.config(self.run, path, node) if pin.evaluated else None
+        if isinstance(config, Failure):
+            self._fail(path, node, config)
+            return
+        if config is not None:
+            self.say(StepPinned(step=path, node=node.id, config=config))
         if pin.skipped:
             self.say(StepSkipped(step=path, node=node.id))
         elif pin.error is not None:

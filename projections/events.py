@@ -394,6 +394,7 @@ EFFECTS: Final[dict[type, _Effect]] = {
     runs.RunParked: _parked,
     runs.RunUnparked: _unparked,
     runs.AttemptScheduled: _attempt_scheduled,
+    runs.StepPinned: _nothing,
     runs.StepSucceeded: _succeeded,
     runs.StepFailed: _step_failed,
     runs.StepSkipped: _skipped,

@@ -23,7 +23,7 @@ from contracts.codec import encode
 from contracts.limits import JSON_DEPTH, KIB, PREFETCH_BYTES
 from contracts.payloads import Blob, Payload
 from contracts.workflows import Fault
-from gateway.cases.outcomes import Outcome
+from gateway.cases.outcomes import Outcome, StepOutcome
 from gateway.cases.values import JSON, shown
 from gateway.cases.views import Difference
 from gateway.payloads import bytes_of
@@ -67,18 +67,32 @@ class Judging:
             async for each in self._compared("/output", None, expected.output, outcome.output):
                 yield each
         for name, value in expected.steps.items():
-            step = outcome.steps.get(name)
-            if step is None or step.status != "succeeded":
-                status = "was not reached" if step is None else f"is {step.status}"
-                yield Difference(
-                    expectation=f"/steps/{name}",
-                    message=f"{name} {status}.",
-                    step=name,
-                    expected=_clipped(shown(value)),
-                )
-                continue
-            async for each in self._compared(f"/steps/{name}", name, value, step.output):
+            step = outcome.steps.get(name, StepOutcome())
+            async for each in self._of_step(f"/steps/{name}", name, value, step.given()):
                 yield each
+        for name, value in expected.sent.items():
+            step = outcome.steps.get(name, StepOutcome())
+            async for each in self._of_step(f"/sent/{name}", name, value, step.sent):
+                yield each
+        async for each in self._refutations(expected):
+            yield each
+
+    async def _of_step(
+        self, expectation: str, name: str, expected: Payload, got: Payload | None
+    ) -> AsyncIterator[Difference]:
+        if got is not None:
+            async for each in self._compared(expectation, name, expected, got):
+                yield each
+            return
+        status = self._outcome.steps.get(name, StepOutcome()).status
+        yield Difference(
+            expectation=expectation,
+            message=f"{name} is {status}: there is nothing to compare.",
+            step=name,
+            expected=_clipped(shown(expected)),
+        )
+
+    async def _refutations(self, expected: Expected) -> AsyncIterator[Difference]:
         for number, source in enumerate(expected.conditions):
             message = await self._refuted(source, number)
             if message:
@@ -109,6 +123,7 @@ class Judging:
             return
         pointer, wanted, came = found
         whose = "The run's output" if step is None else f"The output of {step}"
+        whose = f"What {step} is given" if expectation.startswith("/sent/") else whose
         yield Difference(
             expectation=expectation,
             message=f"{whose} is another one{f' at {pointer}' if pointer else ''}.",

@@ -13,6 +13,7 @@ from contracts.limits import PortName
 from contracts.payloads import NULL, Payload
 from contracts.runs import (
     TERMINAL,
+    AttemptScheduled,
     DoubtResolved,
     RunCancelled,
     RunCompleted,
@@ -23,10 +24,12 @@ from contracts.runs import (
     RunStarted,
     StepCancelled,
     StepFailed,
+    StepPinned,
     StepReported,
     StepSkipped,
     StepStatus,
     StepSucceeded,
+    WaitOpened,
 )
 from gateway.rejected import Rejected, absent
 from gateway.runs.histories import Kept
@@ -39,16 +42,22 @@ class StepOutcome(Struct, frozen=True, kw_only=True):
     ports: tuple[PortName, ...] = ()
     output: Payload = NULL
     error: Failure | None = None
-    acted: bool = False
-    """An executor did it, or a person says what came of that."""
+    sent: Payload | None = None
+    """With which configuration the last attempt was made, or would have been."""
+    waited: bool = False
+    """For the clock, a person or another program."""
+
+    def given(self) -> Payload | None:
+        """What the node gave to those behind it."""
+        return self.output if self.status == "succeeded" else None
 
     def pin(self) -> Pin | None:
         """What stands for the node in another run; None: nobody knows."""
         match self.status:
             case "succeeded":
-                return Pin(output=self.output, ports=self.ports)
+                return Pin(output=self.output, ports=self.ports, waited=self.waited)
             case "failed" if self.error is not None:
-                return Pin(error=self.error)
+                return Pin(error=self.error, waited=self.waited)
             case "skipped":
                 return Pin(skipped=True)
         return None
@@ -95,8 +104,9 @@ def outcome_of(commits: Sequence[Kept]) -> Outcome:
 
 def _folded(outcome: Outcome, steps: dict[str, StepOutcome], event: RunEvent) -> Outcome:
     change = _STEPS.get(type(event))
-    path = getattr(event, "step", None)
-    if change is not None and path is not None and "[" not in path:
+    path, inner, _ = str(getattr(event, "step", None) or "").partition("[")
+    # Of what lies in a map it is only told whether anything there has waited: the map is one node.
+    if path and change is not None and (not inner or isinstance(event, WaitOpened)):
         steps[path] = structs.replace(steps.get(path, StepOutcome()), **change(event))
     match event:
         case RunCompleted():
@@ -116,9 +126,14 @@ def _succeeded(event: StepSucceeded) -> dict[str, Any]:
     return {"status": "succeeded", "ports": event.ports, "error": None, **told}
 
 
+_OWN_WAITS: Final = frozenset({"retry", "grace", "turn"})
+"""In which nobody is waited for."""
 _STEPS: Final[Mapping[type, Callable[[Any], dict[str, Any]]]] = {
-    StepReported: lambda event: {"output": event.output, "acted": True},
-    DoubtResolved: lambda event: {"output": event.output, "acted": True},
+    AttemptScheduled: lambda event: {"sent": event.config},
+    StepPinned: lambda event: {"sent": event.config},
+    WaitOpened: lambda event: {} if event.kind in _OWN_WAITS else {"waited": True},
+    StepReported: lambda event: {"output": event.output},
+    DoubtResolved: lambda event: {"output": event.output},
     RunResponded: lambda event: {"output": event.body},
     StepSucceeded: _succeeded,
     StepFailed: lambda event: {"status": "failed", "error": event.error},

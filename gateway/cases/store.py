@@ -10,6 +10,7 @@ from chassis.expressions import Language
 from chassis.ports import Blobs
 from contracts.cases import Case, CaseName, Ending, Expected, Selection
 from contracts.codec import Decoder, encode
+from contracts.payloads import Payload
 from contracts.subjects import DOMAIN
 from gateway.callers import Caller
 from gateway.cases import values
@@ -141,19 +142,29 @@ class Cases:
     async def _came(self, outcome: Outcome, wanted: RecordCase) -> Expected:
         """What came of the run is what is expected: its end, and what was decided in it. What acted is pinned anyway."""
         whole, tested = wanted.selection == Selection(), wanted.selection.node
+        done = {name: step for name, step in outcome.steps.items() if step.status == "succeeded"}
         steps = {
-            name: await values.unsealed(step.output, self._blobs)
-            for name, step in outcome.steps.items()
-            if step.status == "succeeded" and (name == tested or (whole and not step.acted))
+            name: step.output
+            for name, step in done.items()
+            if name == tested or (whole and step.sent is None and not step.waited)
         }
+        sent = {name: step.sent for name, step in outcome.steps.items() if whole and step.sent is not None}
         return Expected(
             status=_ENDINGS.get(outcome.status, "completed") if whole else "completed",
             output=await values.unsealed(outcome.output, self._blobs)
             if whole and outcome.status == "completed"
             else None,
-            steps=steps,
+            steps=await self._lasting(steps, wanted.from_run),
+            sent=await self._lasting(sent, wanted.from_run),
             conditions=wanted.conditions,
         )
+
+    async def _lasting(self, found: Mapping[str, Payload], run: str) -> dict[str, Payload]:
+        """Without what is sealed, and without values that name the run: those are others in each run."""
+        kept = {name: await values.unsealed(value, self._blobs) for name, value in found.items()}
+        return {
+            name: value for name, value in kept.items() if not await values.names(value, run, self._blobs)
+        }
 
     async def _existing(self, org: str, workflow_id: str) -> WorkflowState:
         state = await self._domain.load(WORKFLOW, org, workflow_id)

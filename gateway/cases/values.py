@@ -48,6 +48,7 @@ async def expected_of(given: GivenExpected, blobs: Blobs) -> Expected:
         status=given.status,
         output=await payload_of(bytes(given.output), blobs) if bytes(given.output) else None,
         steps={name: await payload_of(bytes(value), blobs) for name, value in given.steps.items()},
+        sent={name: await payload_of(bytes(value), blobs) for name, value in given.sent.items()},
         conditions=given.conditions,
     )
 
@@ -91,6 +92,13 @@ async def unsealed_trigger(payload: Payload, blobs: Blobs) -> Payload:
     return await payload_of(encode(document), blobs)
 
 
+async def names(payload: Payload, run: str, blobs: Blobs) -> bool:
+    """Whether a value has a run's id in it."""
+    if isinstance(payload, Blob) and payload.content_type != JSON:
+        return False
+    return run.encode() in await bytes_of(payload, blobs)
+
+
 def shown(payload: Payload) -> Raw:
     """A value, or its reference when it lies apart."""
     return payload.value if isinstance(payload, Inline) else Raw(encode({"blob": payload}))
@@ -109,13 +117,14 @@ def shown_expected(expected: Expected) -> ShownExpected:
         output=None if expected.output is None else shown(expected.output),
         any_output=expected.output is None,
         steps={name: shown(value) for name, value in expected.steps.items()},
+        sent={name: shown(value) for name, value in expected.sent.items()},
         conditions=expected.conditions,
     )
 
 
 def checked_size(case: Case) -> Case:
     """A case that is not too large. Raises `Problem`."""
-    values = [case.trigger, *case.expected.steps.values()]
+    values = [case.trigger, *case.expected.steps.values(), *case.expected.sent.values()]
     values += [pin.output for pin in (*case.pins.values(), *case.recorded.values())]
     if case.expected.output is not None:
         values.append(case.expected.output)

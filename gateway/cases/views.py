@@ -107,6 +107,8 @@ class GivenExpected(Struct, frozen=True, kw_only=True):
     """The run's output, whole; left out, it may be any."""
     steps: Annotated[dict[NodeId, Raw], Meta(max_length=NODES)] = {}
     """The outputs of single nodes, whole."""
+    sent: Annotated[dict[NodeId, Raw], Meta(max_length=NODES)] = {}
+    """The configurations with which attempts at single nodes are made, or would be, whole."""
     conditions: Annotated[tuple[Condition, ...], Meta(max_length=EXPECTATIONS)] = ()
     """In CEL, about `run` (`status`, `output`, `error`), `steps` and `trigger`: each must hold."""
 
@@ -153,6 +155,7 @@ class ShownExpected(Struct, frozen=True, kw_only=True):
     any_output: bool
     """Nothing is expected of the output."""
     steps: dict[str, Raw]
+    sent: dict[str, Raw]
     conditions: tuple[str, ...]
 
 

@@ -283,6 +283,8 @@ class CasePin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     ports: tuple[PortName, ...] | None = None
     error: Error | None = None
     skipped: bool = False
+    waited: bool = False
+    """In an earlier run it waited for the world."""
 
 
 class Trial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -110,7 +110,9 @@ def compiled(case: Case) -> Plan | list[Fault]:
 
 def _pin(pin: told.CasePin) -> Pin:
     error = None if pin.error is None else Failure(code=pin.error.code, message=pin.error.message)
-    return Pin(output=Inline(value=pin.output), ports=pin.ports, error=error, skipped=pin.skipped)
+    return Pin(
+        output=Inline(value=pin.output), ports=pin.ports, error=error, skipped=pin.skipped, waited=pin.waited
+    )
 
 
 @cache

@@ -16,15 +16,18 @@ from contracts.limits import CASE_BYTES, CASES, INLINE_BYTES
 from contracts.messages import CompileRequest
 from contracts.payloads import Blob, Inline
 from contracts.runs import (
+    AttemptScheduled,
     Cause,
     RunCompleted,
     RunEvent,
     RunFailed,
     RunStarted,
     StepFailed,
+    StepPinned,
     StepReported,
     StepSkipped,
     StepSucceeded,
+    WaitOpened,
 )
 from contracts.subjects import run as run_subject
 from contracts.triggers import Hook
@@ -73,6 +76,17 @@ async def told(office: Office, run: str, *events: RunEvent) -> None:
 
 
 CAME: tuple[RunEvent, ...] = (
+    AttemptScheduled(
+        step="a",
+        node="a",
+        node_type="echo",
+        attempt=1,
+        key="k",
+        pool="default",
+        repeat="no",
+        timeout_s=1.0,
+        config=value({"to": "Ada"}),
+    ),
     StepReported(step="a", attempt=1, output=value({"n": 1})),
     StepSucceeded(step="a", node="a"),
     StepFailed(step="b", node="b", error=NO, handled=True),
@@ -319,6 +333,7 @@ async def test_a_run_becomes_a_case(office: Office) -> None:
         "output": {"total": 4},
         "any_output": False,
         "steps": {"d": 4},
+        "sent": {"a": {"to": "Ada"}},
         "conditions": ["run.output.total == 4"],
     }
 
@@ -440,6 +455,39 @@ async def test_every_difference_is_told_with_its_step_and_its_place(office: Offi
         ("/conditions/1", None, "", None, False),
     ]
     assert "does not hold" in found[4]["message"]
+
+
+async def test_what_would_have_been_sent_is_compared(office: Office) -> None:
+    workflow = await case_of(office, sent={"a": {"to": "Ada"}, "b": 1})
+    sent = StepPinned(step="a", node="a", config=value({"to": "Eve"}))
+    done = StepSucceeded(step="a", node="a", output=value(1))
+    first, second = (await judged(office, workflow, sent, done, RunCompleted()))["differences"]
+    assert (first["expectation"], first["pointer"], first["got"]) == ("/sent/a", "/to", "Eve")
+    assert first["message"] == "What a is given is another one at /to."
+    assert (second["expectation"], second["step"]) == ("/sent/b", "b")
+
+
+async def test_what_waited_is_pinned_and_what_names_its_run_is_not_expected(office: Office) -> None:
+    workflow = await published(office)
+    run = await started(office, workflow)
+    events: tuple[RunEvent, ...] = (
+        WaitOpened(wait="signal:ask", kind="signal", step="ask", signal="paid"),
+        StepSucceeded(step="ask", node="ask", output=value("yes")),
+        WaitOpened(wait="delay:m[0].x", kind="delay", step="m[0].x"),
+        StepSucceeded(step="m", node="m", output=value([])),
+        WaitOpened(wait="retry:r:2", kind="retry", step="r"),
+        StepSucceeded(step="r", node="r", output=value(1)),
+        StepSucceeded(step="own", node="own", output=value({"id": run})),
+        RunCompleted(output=value(None)),
+    )
+    await told(office, run, *events)
+    await recorded(office, workflow, run)
+    assert (await office.api("GET", f"/workflows/{workflow}/cases/big-order")).json["expected"]["steps"] == {
+        "r": 1
+    }
+    await office.api("POST", f"/workflows/{workflow}/cases/big-order/runs", {})
+    pins = (await given_of(office)).recorded
+    assert {name for name, pin in pins.items() if pin.waited} == {"ask", "m"}
 
 
 async def test_a_run_that_fails_says_at_which_step_and_why(office: Office) -> None:

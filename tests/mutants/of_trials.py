@@ -80,6 +80,22 @@ MUTANTS: Final = (
         _PARTS,
     ),
     _trial(
+        "what waited is waited for again",
+        "A case waits for somebody who said what he had to say long ago.",
+        _NARROWING,
+        "pin.waited or self._touches(name)",
+        "self._touches(name)",
+        _PARTS,
+    ),
+    _trial(
+        "nobody is told what would have been sent",
+        "A case passes whatever a call would be given.",
+        _TURN,
+        "if pin.evaluated else None",
+        "if pin is None else None",
+        _PARTS,
+    ),
+    _trial(
         "a test looks like a real run",
         "Nobody can leave it out of what looks after real runs.",
         "orchestrator.acceptance",

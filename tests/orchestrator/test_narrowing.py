@@ -9,7 +9,15 @@ from contracts.cases import Given, Part, Pin, Selection
 from contracts.errors import Failure
 from contracts.payloads import NULL
 from contracts.plans import Plan, PlanNode, Reads
-from contracts.runs import RunCompleted, RunEvent, RunFailed, StepFailed, StepSkipped, StepSucceeded
+from contracts.runs import (
+    RunCompleted,
+    RunEvent,
+    RunFailed,
+    StepFailed,
+    StepPinned,
+    StepSkipped,
+    StepSucceeded,
+)
 from contracts.workflows import Fault
 from orchestrator.compiler import encoded
 from orchestrator.narrowing import Narrowed, narrowed
@@ -122,7 +130,15 @@ def test_what_a_run_recorded_stands_for_what_acts_while_the_rest_is_decided_anew
         control("end", "noop"),
     )
     recorded = dict.fromkeys(("call", "choose", "each", "end", "gone"), PINNED)
-    assert sides(made(plan, recorded=recorded)) == ("", "choose end", "call each", "inner")
+    outcome = made(plan, recorded=recorded)
+    assert sides(outcome) == ("", "choose end", "call each", "inner")
+    assert [node.pin.evaluated for node in outcome.plan.nodes if node.pin] == [True, False]
+
+
+def test_what_waited_for_the_world_is_not_done_anew() -> None:
+    plan = drawn("ask>end", control("ask", "wait.signal", {"signal": "paid"}), control("end", "noop"))
+    waited = Pin(output=value("yes"), ports=("main",), waited=True)
+    assert sides(made(plan, recorded={"ask": waited, "end": PINNED})) == ("", "end", "ask", "")
 
 
 @pytest.mark.parametrize("part", ["until", "node", "from"])
@@ -218,6 +234,23 @@ def test_a_pinned_step_succeeds_at_once_and_nobody_attempts_it() -> None:
     assert isinstance(over.said[-1], RunCompleted)
     assert over.said[-1].output == value("x")
     over.then_redelivery_is_harmless()
+
+
+def test_what_would_have_been_sent_is_told_where_a_run_is_tried_again() -> None:
+    plan = drawn("a>b", action("a", config={"to": "Ada"}))
+    told = started(made(plan, recorded={"a": PINNED, "b": Pin(error=REFUSED)}).plan)
+    assert told.said[1:5] == (
+        StepPinned(step="a", node="a", config=value({"to": "Ada"})),
+        succeeded("a", {"n": 1}),
+        StepPinned(step="b", node="b", config=value({})),
+        StepFailed(step="b", node="b", error=REFUSED),
+    )
+
+
+def test_what_cannot_be_sent_fails_as_in_earnest() -> None:
+    fault = Failure(code="expression", message="No such field.")
+    told = started(made(CHAIN, recorded={"a": PINNED}).plan, a=fault)
+    assert told.state.error == fault
 
 
 def test_what_follows_takes_the_port_of_the_pin() -> None:

@@ -165,7 +165,8 @@ def _with_pins(seed: int, drawn: Drawn) -> Drawn:
     if chance.random() > PINNED:
         return drawn
     pins = {node.id: _pin(chance, node) for node in drawn.plan.nodes if chance.random() < 0.4}
-    made = narrowed(drawn.plan, Selection(), Given(pins=pins))
+    recorded = {node.id: _pin(chance, node) for node in drawn.plan.nodes} if chance.random() < 0.3 else {}
+    made = narrowed(drawn.plan, Selection(), Given(pins=pins, recorded=recorded))
     assert isinstance(made, Narrowed), made
     return structs.replace(drawn, plan=made.plan)
 
