@@ -94,6 +94,8 @@ def access() -> dict[str, Access]:
         ),
         "projections": (
             *(*_CALLS, "anchor.*", *_DEAD, *_PUT_BLOBS, *_MARK),
+            # What a trigger that follows events did not start.
+            "hook.*.*",
             *_reads("RUNS", "DOMAIN", "ANCHORS", "INBOX", _BLOBS, _NODES, _MARKS),
             *_follows("RUNS", "DOMAIN", "SCHEDULES", "HOOKS", "DLQ", "LOGS"),
             *_looks("EFFECTS"),

@@ -26,6 +26,9 @@ POINTS: Final = (
     "schedule.after_start",
     "schedule.after_wake",
     "project.after_batch",
+    "follow.before_start",
+    "follow.after_start",
+    "follow.before_position",
     "archive.after_purge",
 )
 """Every place, in the order in which a run comes by."""

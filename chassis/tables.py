@@ -235,6 +235,7 @@ TRIGGERS: Final = Table(
     _long("sequence"),
     _text("kind"),
     _text("schedule", null=True),
+    _text("occasion", null=True),
     schema="read",
 )
 

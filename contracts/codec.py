@@ -122,6 +122,11 @@ _KNOWN: Final = {"run": _tags(RunEvent), "schedule": _tags(ScheduleEvent)} | {
     name: _tags(union) for name, (union, _) in _DOMAIN.items()
 }
 
+FOLLOWED: Final = frozenset(
+    tag for aggregate, tags in _KNOWN.items() if aggregate != "schedule" for tag in tags
+)
+"""The types of events that stand in RUNS and DOMAIN, which a trigger may follow."""
+
 
 def is_current(event: Any) -> bool:
     """Whether an event has the newest version of its shape."""

@@ -71,6 +71,8 @@ _ROWS: Final = (
     ErrorCode("worker.bad_types", 422, "The pool cannot offer these node types; each reason has its place."),
     ErrorCode("worker.not_announced", 409, "The pool's workers have announced no node types yet."),
     ErrorCode("worker.failed", 502, "The worker outside said that the attempt failed."),
+    # What else starts runs
+    ErrorCode("trigger.unusable", 422, "The trigger cannot work: a type of events or its filter is wrong."),
     # Compiling a workflow
     ErrorCode("workflow.limit", 422, "More nodes, edges or bytes than a workflow may have."),
     ErrorCode("workflow.no_nodes", 422, "A workflow needs at least one node."),

@@ -211,6 +211,23 @@ HOOK_RECORD_BYTES: Final = 128 * KIB
 WEBHOOKS_PER_MINUTE: Final = 6_000
 API_CALLS_PER_MINUTE: Final = 600
 REPLAY_SECONDS: Final = 300
+EVENT_TRIGGERS: Final = 100
+"""Triggers of one org that follow its events."""
+EVENT_TYPES: Final = 20
+"""Types of events that one trigger names."""
+WATCHED_WORKFLOWS: Final = 50
+"""Workflows that one trigger names."""
+CAUSES_DEEP: Final = 16
+"""Runs behind each other, each started by what the one before did."""
+CAUSES_ALIKE: Final = 3
+"""Runs of one workflow among those, where what happens in the org starts them."""
+FORM_TEXT_CHARS: Final = 10_000
+FORM_BODY_BYTES: Final = 256 * KIB
+CHAT_CHARS: Final = 32_000
+"""Of one message."""
+CHAT_BODY_BYTES: Final = 256 * KIB
+FORM_SECONDS: Final = 24 * 3600
+"""A page that was opened longer ago is filled in again."""
 
 # --- Schedules --------------------------------------------------------------------------------
 CRON_CHARS: Final = 200

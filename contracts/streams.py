@@ -146,7 +146,7 @@ STREAMS: Final = (
         subjects=("hook.*.*",),
         # Synced: what comes after a crash must not take the numbers of what projections have read.
         what="Deliveries that started no run.",
-        writer="ingress",
+        writer="ingress, projections",
         config={
             "retention": "limits",
             "discard": "old",

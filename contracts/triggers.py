@@ -4,10 +4,15 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct, field
 
+from contracts.forms import Questions
 from contracts.limits import (
+    CEL_SOURCE_BYTES,
+    CHAT_CHARS,
     DEDUPE_KEY_BYTES,
+    EVENT_TYPES,
     RESPOND_SECONDS,
     UPLOAD_BODY_BYTES,
+    WATCHED_WORKFLOWS,
     WEBHOOK_BODY_BYTES,
     WEBHOOKS_PER_MINUTE,
     Count,
@@ -108,6 +113,82 @@ class Webhook(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """JSON pointers into the body whose values are sealed before anything is stored; `*` stands for every item."""
 
 
+# --- What else starts runs, besides an address and the clock ------------------------------------
+
+Filter: TypeAlias = Annotated[str, Meta(max_length=CEL_SOURCE_BYTES)]
+"""A CEL expression over `trigger` that says yes or no; empty: always yes."""
+Outcome: TypeAlias = Literal["completed", "failed", "cancelled"]
+
+
+class RunEnd(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="run_end"):
+    """Another run has ended."""
+
+    workflows: Annotated[tuple[Id, ...], Meta(max_length=WATCHED_WORKFLOWS)] = ()
+    """Whose runs; empty: those of every workflow but the trigger's own."""
+    outcomes: Annotated[tuple[Outcome, ...], Meta(min_length=1, max_length=3)] = (
+        "completed",
+        "failed",
+        "cancelled",
+    )
+    filter: Filter = ""
+
+
+class Happening(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="event"):
+    """Something of one of these types was recorded in the org."""
+
+    types: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^[a-z]+\.[a-z-]+$", max_length=64)], ...],
+        Meta(min_length=1, max_length=EVENT_TYPES),
+    ]
+    """As the log has them: `step.failed`, `workflow.version-published`."""
+    filter: Filter = ""
+
+
+class Form(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="form"):
+    """Somebody has filled in a page that we show."""
+
+    title: Name
+    description: Annotated[str, Meta(max_length=5_000)] = ""
+    questions: Questions
+    """A JSON Schema; each property is a field."""
+    button: Annotated[str, Meta(min_length=1, max_length=60)] = "Send"
+    thanks: Annotated[str, Meta(min_length=1, max_length=2_000)] = "Thank you. It has arrived."
+    lang: Annotated[str, Meta(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})?$")] = "en"
+    """In which language its texts are."""
+    per_minute: Annotated[int, Meta(ge=1, le=100_000)] = 600
+    """Answers, from everywhere."""
+    per_address: Annotated[int, Meta(ge=1, le=10_000)] = 10
+    """Answers a minute, from one address."""
+    seconds: Annotated[float, Meta(ge=0, le=60)] = 2.0
+    """Whoever is faster than that has not read the page."""
+
+
+class Chat(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="chat"):
+    """Somebody has said something, and waits for what is answered."""
+
+    respond_timeout_s: Annotated[float, Meta(gt=0, le=RESPOND_SECONDS)] = 60.0
+    message_chars: Annotated[int, Meta(ge=1, le=CHAT_CHARS)] = 8_000
+    per_minute: Annotated[int, Meta(ge=1, le=1_000_000)] = 600
+
+
+class ChatMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is sent to a chat's address, and what its run sees as `trigger.body`."""
+
+    session: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
+    """Whose talk it is; the same for every message of it. Chosen by whoever sends, and hard to guess."""
+    message: Annotated[str, Meta(min_length=1, max_length=CHAT_CHARS)]
+    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,128}$")] | None = None
+    """The same message sent again has the same id: it starts one run, and has one answer."""
+
+
+Occasion: TypeAlias = RunEnd | Happening | Form | Chat
+Follows: TypeAlias = RunEnd | Happening
+"""Those that are found in the log."""
+
+
+# --- The life of a trigger ----------------------------------------------------------------------
+
+
 class _TriggerFact(Struct, frozen=True, kw_only=True, tag_field="type"):
     schema_version: SchemaVersion = 1
 
@@ -141,6 +222,63 @@ class ScheduleChanged(_TriggerFact, frozen=True, kw_only=True, tag="trigger.sche
     schedule: Schedule
 
 
+class OccasionCreated(_TriggerFact, frozen=True, kw_only=True):
+    """Something else than an address or the clock starts runs of this workflow. Each kind has a tag of its own."""
+
+    name: Name
+    workflow: Id
+    on: Occasion
+
+
+class OccasionChanged(_TriggerFact, frozen=True, kw_only=True):
+    name: Name
+    on: Occasion
+
+
+class RunEndCreated(OccasionCreated, frozen=True, kw_only=True, tag="trigger.run-end-created"):
+    """The end of other runs starts runs of this workflow."""
+
+    on: RunEnd
+
+
+class RunEndChanged(OccasionChanged, frozen=True, kw_only=True, tag="trigger.run-end-changed"):
+    on: RunEnd
+
+
+class EventCreated(OccasionCreated, frozen=True, kw_only=True, tag="trigger.event-created"):
+    """What is recorded in the org starts runs of this workflow."""
+
+    on: Happening
+
+
+class EventChanged(OccasionChanged, frozen=True, kw_only=True, tag="trigger.event-changed"):
+    on: Happening
+
+
+class FormCreated(OccasionCreated, frozen=True, kw_only=True, tag="trigger.form-created"):
+    """A page exists that starts runs of this workflow."""
+
+    on: Form
+    token: Sha256
+    test_token: Sha256
+
+
+class FormChanged(OccasionChanged, frozen=True, kw_only=True, tag="trigger.form-changed"):
+    on: Form
+
+
+class ChatCreated(OccasionCreated, frozen=True, kw_only=True, tag="trigger.chat-created"):
+    """An address exists to which people talk."""
+
+    on: Chat
+    token: Sha256
+    test_token: Sha256
+
+
+class ChatChanged(OccasionChanged, frozen=True, kw_only=True, tag="trigger.chat-changed"):
+    on: Chat
+
+
 class TokenRotated(_TriggerFact, frozen=True, kw_only=True, tag="trigger.token-rotated"):
     token: Sha256
     test_token: Sha256
@@ -170,6 +308,14 @@ TriggerEvent: TypeAlias = (
     | TriggerChanged
     | ScheduleCreated
     | ScheduleChanged
+    | RunEndCreated
+    | RunEndChanged
+    | EventCreated
+    | EventChanged
+    | FormCreated
+    | FormChanged
+    | ChatCreated
+    | ChatChanged
     | TokenRotated
     | TriggerBound
     | TriggerEnabled

@@ -57,7 +57,9 @@ from gateway.triggers.binding import Binding
 from gateway.triggers.looks import Looks
 from gateway.triggers.queries import TriggerQueries
 from gateway.triggers.redelivery import Redelivery
+from gateway.triggers.retroactive import Retroactive
 from gateway.triggers.store import Triggers
+from gateway.triggers.trials import Trials
 from gateway.workers.claims import Claims
 from gateway.workers.desk import Desk, Means
 from gateway.workers.leases import Leases
@@ -273,6 +275,22 @@ def gateway_of(  # What the world offers.
         triggers=triggers,
         trigger_queries=trigger_queries,
         redelivery=redelivery,
+        retroactive=Retroactive(
+            triggers=triggers,
+            queries=trigger_queries,
+            redelivery=redelivery,
+            runs=runs,
+            blobs=js.blobs,
+            language=Language(kept=16),
+        ),
+        trials=Trials(
+            triggers=triggers,
+            redelivery=redelivery,
+            runs=runs,
+            blobs=js.blobs,
+            language=Language(kept=16),
+            clock=clock,
+        ),
         runs=runs,
         run_queries=run_queries,
         reading=Reading(places, runs),

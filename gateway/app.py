@@ -52,8 +52,10 @@ from gateway.secrets.routes import ROUTES as SECRET_ROUTES
 from gateway.secrets.store import Secrets
 from gateway.triggers.queries import TriggerQueries
 from gateway.triggers.redelivery import Redelivery
+from gateway.triggers.retroactive import Retroactive
 from gateway.triggers.routes import ROUTES as TRIGGER_ROUTES
 from gateway.triggers.store import Triggers
+from gateway.triggers.trials import Trials
 from gateway.workers.desk import Desk
 from gateway.workers.routes import ROUTES as WORKER_ROUTES
 from gateway.workers.types import Types
@@ -90,6 +92,8 @@ class Parts(Struct, frozen=True, kw_only=True):
     triggers: Triggers
     trigger_queries: TriggerQueries
     redelivery: Redelivery
+    retroactive: Retroactive
+    trials: Trials
     runs: Runs
     run_queries: RunQueries
     reading: Reading

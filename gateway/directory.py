@@ -14,6 +14,7 @@ from msgspec import Struct, structs
 
 from chassis.ports import Reader, Stored
 from contracts.codec import Malformed, Unknown, decode_domain_commit
+from contracts.triggers import Follows
 from contracts.workers import OrgWorkersAnnounced
 from gateway.domain import Aggregate
 from gateway.orgs.rules import ORG, OrgState
@@ -62,6 +63,10 @@ class Directory:
             for id_, trigger in self._known(org).trigger.items()
             if trigger.exists and trigger.workflow == workflow_id
         ]
+
+    def followers_in(self, org: str) -> int:
+        """How many triggers of an org follow its events."""
+        return sum(each.exists and isinstance(each.on, Follows) for each in self._known(org).trigger.values())
 
     def vars_of(self, org: str) -> dict[str, Any]:
         state = self._known(org).org.get(org)

@@ -47,6 +47,8 @@ _ROUTES: Final[Mapping[str, Mapping[tuple[str, str], str]]] = {
         ("GET", "/triggers/{trigger_id}/deliveries"): "triggers:read",
         ("GET", "/triggers/{trigger_id}/samples"): "triggers:read",
         ("POST", "/triggers/{trigger_id}/deliveries/{receipt}/redeliver"): "runs:write",
+        ("POST", "/triggers/{trigger_id}/test"): "tests:write",
+        ("POST", "/triggers/{trigger_id}/run-again"): "runs:write",
         ("GET", "/runs"): "runs:read",
         ("POST", "/runs"): "runs:write",
         ("GET", "/runs/{run_id}"): "runs:read",

@@ -27,6 +27,7 @@ from ingress.accept import Door
 from ingress.answering import Desk
 from ingress.app import door_keeper, ingress_app
 from ingress.directory import Directory
+from ingress.forms import Forms
 from ingress.hooks import Hooks
 from ingress.waiting import Waiting
 
@@ -79,8 +80,24 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             language=Language(),
             past=PastRuns(PostgresRunIds(postgres), horizon).of,
         )
+        forms = Forms(
+            directory=directory,
+            door=door,
+            hooks=hooks,
+            blobs=js.blobs,
+            limit=limit,
+            clock=clock,
+            receipts=ids.receipt,
+            disk_is_full=lambda: js.disk.state.stops_starts,
+        )
         show(metrics, door, hooks, limit)
         show_answers(metrics, desk)
+        metrics.counters(
+            "ingress_forms_total",
+            "What was sent to forms, by what became of it.",
+            "result",
+            lambda: forms.answers,
+        )
         show_admission(metrics, admission, waiting, backlog)
 
         async def unready() -> list[str]:
@@ -100,6 +117,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
         app = ingress_app(
             door=door,
             desk=desk,
+            forms=forms,
             admission=admission,
             ready=unready,
             metrics=metrics,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Literal, Protocol, TypeAlias
 
 import structlog
-from msgspec import Struct, structs
+from msgspec import Raw, Struct, structs
 
 from chassis.admission import Sender
 from chassis.clock import Clock
@@ -22,7 +22,7 @@ from chassis.ports import Away, Blobs, Log
 from chassis.rate_limit import RateLimit
 from chassis.sealing import Sealer
 from chassis.vault import NoSuchSecret, OpenedSecret, VaultAway
-from contracts.codec import Malformed
+from contracts.codec import Decoder, Malformed
 from contracts.limits import DEDUPE_KEY_BYTES, INLINE_BYTES
 from contracts.messages import Answer, Responded, StartRun
 from contracts.payloads import Payload
@@ -30,6 +30,8 @@ from contracts.runs import Cause
 from contracts.subjects import NOBODY
 from contracts.subjects import run as run_subject
 from contracts.triggers import (
+    Chat,
+    ChatMessage,
     ExpressionKey,
     HeaderKey,
     HeaderToken,
@@ -54,6 +56,7 @@ log = structlog.get_logger()
 HookResult: TypeAlias = Literal["duplicate", "refused", "unmatched", "captured"]
 RETRY_SECONDS: Final = 5
 NO_WEBHOOK: Final = "There is no webhook at this address."
+_message = Decoder[ChatMessage](ChatMessage)
 
 
 class Keys(Protocol):
@@ -130,7 +133,7 @@ class Door:
         if not self._directory.complete.is_set():
             raise away("Ingress is starting.")
         found = self._directory.find(digest(token.encode()))
-        if found is None:
+        if found is None or found[0].form is not None:
             self._hooks.keep(self._head(receipt, method, address, "unmatched", "unknown address"))
             raise self._no("not_found", NO_WEBHOOK)
         trigger, test = found
@@ -199,7 +202,7 @@ class Door:
         """Which run this delivery stands for: derived from its key, or from its receipt when it has none."""
         trigger = admitted.trigger
         body = parse(request.body, request.headers.get("content-type", ""))
-        key = self._key(trigger, request, body)
+        key = self._key(trigger, request, body) if trigger.chat is None else message_key(trigger.chat, body)
         if key is not None and len(key.encode()) > DEDUPE_KEY_BYTES:
             raise Malformed(f"The dedupe key is longer than {DEDUPE_KEY_BYTES} bytes.")
         source = f"key:{key}" if key is not None else f"receipt:{admitted.receipt}"
@@ -256,10 +259,10 @@ class Door:
             key_id=key_id,
         )
         if trigger.webhook.mode == "accept":
-            return self._accepted(admitted, request, await self._say(start, named))
+            return self._accepted(admitted, request, await self.say(start, named))
         return await self._await_answer(admitted, request, start, named)
 
-    async def _say(self, start: StartRun, named: Named) -> Answer:
+    async def say(self, start: StartRun, named: Named) -> Answer:
         """The owner's answer; through INBOX nobody told us yet whether the run was there before, so we look."""
         crash("accept.before_dispatch")
         answer = await self._dispatch.send(start)
@@ -302,7 +305,7 @@ class Door:
         """The run's own answer, within the trigger's patience; the run goes on without us."""
         hook = admitted.trigger.webhook
         with self._waiting.place() as (subject, answered):
-            answer = await self._say(structs.replace(start, reply=subject), named)
+            answer = await self.say(structs.replace(start, reply=subject), named)
             settled = self._accepted(admitted, request, answer)
             responded = answer.responded
             if responded is None and answer.gone:
@@ -357,6 +360,16 @@ class Door:
     def _unmatched(self, receipt: str, trigger: Trigger, method: str, address: str, reason: str) -> None:
         head = self._head(receipt, method, address, "unmatched", reason)
         self._hooks.keep(structs.replace(head, org=trigger.org, trigger=trigger.id))
+
+
+def message_key(chat: Chat, body: Body) -> str | None:
+    """What names a message of a talk; None for one without an id. Raises `Malformed` for what is no message."""
+    if not isinstance(body.value, Raw):
+        raise Malformed("A message is JSON: a session and a text.")
+    said = _message(body.value)
+    if len(said.message) > chat.message_chars:
+        raise Malformed(f"A message has {chat.message_chars} characters at the most.", "/message")
+    return None if said.id is None else f"{said.session}:{said.id}"
 
 
 def away(detail: str, seconds: int = 1) -> Problem:

@@ -1,4 +1,4 @@
-"""The hot route as a plain ASGI callable: `/hooks/{token}`; `/resume/{link}`, and what operators look at.
+"""The hot route as a plain ASGI callable: `/hooks/{token}`; `/forms/{token}` and `/resume/{link}`; what operators look at.
 
 A framework costs twenty times as much per request as this function; here that is the whole budget.
 """
@@ -16,13 +16,15 @@ from chassis.edge.problems import Problem
 from chassis.http import App, Ready, Receive, Scope, Send, health_answer, lifespan, send_whole
 from chassis.links import PATH as RESUME
 from chassis.telemetry import Metrics, Tracer
-from contracts.limits import WEBHOOK_BODY_BYTES
+from contracts.limits import FORM_BODY_BYTES, WEBHOOK_BODY_BYTES
 from ingress.accept import Door
 from ingress.answering import Desk
 from ingress.deliveries import Request
+from ingress.forms import Forms
 from ingress.replies import Reply
 
 PREFIX: Final = "/hooks/"
+FORMS: Final = "/forms/"
 _TARGET: Final = PREFIX.encode()
 ANSWER_HEADERS: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 
@@ -31,6 +33,7 @@ def ingress_app(  # noqa: PLR0913  # The composition root names every part once.
     *,
     door: Door,
     desk: Desk,
+    forms: Forms,
     admission: Admission,
     ready: Ready,
     metrics: Metrics,
@@ -50,13 +53,18 @@ def ingress_app(  # noqa: PLR0913  # The composition root names every part once.
             admission.check()
             await _send(send, await _hook(door, admission, clock, scope, receive))
             return
+        if path.startswith(FORMS):
+            if scope["method"] == "POST":
+                admission.check()
+            await _send(send, await _form(forms, admission, clock, scope, receive))
+            return
         if path.startswith(RESUME):
             await _send(send, await _answer(desk, admission, clock, scope, receive))
             return
         inside = _inside(scope["state"]["address"])
         answer = await health_answer(path, ready, metrics, notes) if inside else None
         if answer is None:
-            raise Problem("not_found", "Webhooks live under /hooks/.")
+            raise Problem("not_found", "Webhooks live under /hooks/, forms under /forms/.")
         await send_whole(send, *answer)
 
     inner: App = serve
@@ -81,6 +89,15 @@ async def _hook(door: Door, admission: Admission, clock: Clock, scope: Scope, re
     length = (header(scope, b"content-length") or "").encode("latin-1")
     with admission.holding(size_of(length, admitted.body_bytes)):
         return await door.take(admitted, await _request(scope, receive, clock, admitted.body_bytes))
+
+
+async def _form(forms: Forms, admission: Admission, clock: Clock, scope: Scope, receive: Receive) -> Reply:
+    opened = forms.open(scope["path"][len(FORMS) :], scope["method"])
+    if scope["method"] == "GET":
+        return forms.show(opened)
+    length = (header(scope, b"content-length") or "").encode("latin-1")
+    with admission.holding(size_of(length, FORM_BODY_BYTES)):
+        return await forms.take(opened, await _request(scope, receive, clock, FORM_BODY_BYTES))
 
 
 async def _answer(desk: Desk, admission: Admission, clock: Clock, scope: Scope, receive: Receive) -> Reply:

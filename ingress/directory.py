@@ -11,9 +11,14 @@ from msgspec import Struct, structs
 
 from chassis.ports import Reader, Stored
 from contracts.codec import Malformed, Unknown, decode_domain_commit
+from contracts.limits import CHAT_BODY_BYTES
 from contracts.triggers import (
-    ScheduleChanged,
-    ScheduleCreated,
+    Chat,
+    ChatChanged,
+    ChatCreated,
+    Form,
+    FormChanged,
+    FormCreated,
     TokenRotated,
     TriggerBound,
     TriggerChanged,
@@ -42,26 +47,52 @@ class Trigger(Struct, frozen=True, kw_only=True):
     plan: str = ""
     """Empty until the workflow is published."""
     enabled: bool = True
+    form: Form | None = None
+    """None: what comes to the address is a delivery."""
+    chat: Chat | None = None
+    """What is delivered is somebody's message."""
 
 
 def evolve(trigger: Trigger | None, event: TriggerEvent, org: str, trigger_id: str) -> Trigger | None:
     """The trigger after one more fact; None when it is gone (or was never made)."""
-    if isinstance(event, TriggerCreated):
-        return Trigger(
+    if isinstance(event, TriggerCreated | FormCreated | ChatCreated):
+        made = Trigger(
             org=org,
             id=trigger_id,
             workflow=event.workflow,
-            webhook=event.webhook,
+            webhook=event.webhook if isinstance(event, TriggerCreated) else Webhook(),
             token=event.token,
             test_token=event.test_token,
         )
-    if trigger is None:
-        return None
+        match event:
+            case FormCreated():
+                return structs.replace(made, form=event.on)
+            case ChatCreated():
+                return _talks(made, event.on)
+            case _:
+                return made
+    return None if trigger is None else _changed(trigger, event)
+
+
+def _talks(trigger: Trigger, chat: Chat) -> Trigger:
+    """A chat's address takes messages as any other takes deliveries, and waits for what its run answers."""
+    webhook = Webhook(
+        mode="respond",
+        respond_timeout_s=chat.respond_timeout_s,
+        per_minute=chat.per_minute,
+        body_bytes=CHAT_BODY_BYTES,
+    )
+    return structs.replace(trigger, chat=chat, webhook=webhook)
+
+
+def _changed(trigger: Trigger, event: TriggerEvent) -> Trigger | None:
     match event:
-        case ScheduleCreated() | ScheduleChanged():
-            return trigger  # The clock's, and no address.
         case TriggerChanged():
             return structs.replace(trigger, webhook=event.webhook)
+        case FormChanged():
+            return structs.replace(trigger, form=event.on)
+        case ChatChanged():
+            return _talks(trigger, event.on)
         case TokenRotated():
             return structs.replace(trigger, token=event.token, test_token=event.test_token)
         case TriggerBound():
@@ -72,6 +103,8 @@ def evolve(trigger: Trigger | None, event: TriggerEvent, org: str, trigger_id: s
             return structs.replace(trigger, enabled=False)
         case TriggerDeleted():
             return None
+        case _:
+            return trigger  # What has no address is not here.
 
 
 class Directory:

@@ -8,6 +8,8 @@ from msgspec import Struct, structs
 from contracts.commits import DomainCommit
 from contracts.schedules import Schedule
 from contracts.triggers import (
+    OccasionChanged,
+    OccasionCreated,
     ScheduleChanged,
     ScheduleCreated,
     TokenRotated,
@@ -73,6 +75,6 @@ def _evolve(timetable: Timetable, event: TriggerEvent) -> Timetable:
             return structs.replace(timetable, enabled=True)
         case TriggerDisabled() | TriggerDeleted():
             return structs.replace(timetable, enabled=False)
-        case TriggerCreated() | TriggerChanged() | TokenRotated():
+        case TriggerCreated() | TriggerChanged() | OccasionCreated() | OccasionChanged() | TokenRotated():
             return timetable
     assert_never(event)

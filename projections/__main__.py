@@ -2,14 +2,17 @@
 
 import asyncio
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from chassis.archive import HistoryDropped, commits_of
 from chassis.clock import Clock, SystemClock
 from chassis.dispatch import Dispatch
+from chassis.expressions import Language
 from chassis.http import health_app, serving
 from chassis.jetstream import JetStream, jetstream
 from chassis.jetstream.log import JetStreamLog
@@ -20,7 +23,7 @@ from chassis.sealing import KeyFileUnusable, SigningKey
 from chassis.settings import Settings
 from chassis.telemetry import Metrics, notes_of
 from contracts.messages import Said
-from contracts.subjects import ANCHORS, DLQ, DOMAIN, HOOKS, LOGS, RUNS, SCHEDULES
+from contracts.subjects import ANCHORS, DLQ, DOMAIN, HOOKS, LOGS, RUNS
 from projections.anchors import Anchors, PostgresHeads
 from projections.archiver import Archiver, Tombstones
 from projections.collector import Collector
@@ -28,9 +31,11 @@ from projections.dead_letters import DeadLetterTable
 from projections.deliveries import DeliveryTable
 from projections.domain_tables import DomainTables
 from projections.figures import Figures, Progress, expose
+from projections.following import Following, Means, WhileWanted
 from projections.guard import check
 from projections.log_records import LogRecords, LogRetention, LossyReader
-from projections.models import Moved, PostgresRuns
+from projections.models import Moved, PostgresPositions, PostgresRuns
+from projections.origins import Origins
 from projections.pending import pending
 from projections.projector import Projection
 from projections.reference_tables import ReferenceTables
@@ -40,6 +45,7 @@ from projections.service import Line, Parts, Watch, reasons, serve
 from projections.shelf import PostgresShelf
 from projections.stragglers import OverdueSchedules, PostgresStragglers
 from projections.streams import JetStreamStreams, StreamFacts
+from projections.subscriptions import Subscriptions
 from projections.sweeper import Straggler, Stragglers, Sweeper, look_at_run, look_at_schedule
 from projections.taking_up import take_up
 
@@ -58,7 +64,14 @@ async def main(settings: Settings, stopping: Stopping) -> None:
         jetstream(settings, "projections", clock) as js,
         pool(settings, most=CONNECTIONS, statement_seconds=LONG_SECONDS, by_index=True) as postgres,
     ):
-        lines = _lines(js, postgres, figures, clock)
+        starter = Starter(js, postgres, clock)
+        lines = [*_lines(js, postgres, figures, clock), *starter.lines()]
+        metrics.counters(
+            "projections_event_triggers_total",
+            "What became of events that triggers follow, by kind; `filter_failed`, `loops` and `refused` are told to the trigger.",
+            "kind",
+            lambda: dict(starter.counts),
+        )
         expose(metrics, figures, [line.progress for line in lines], clock)
 
         async def unready() -> list[str]:
@@ -75,13 +88,13 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                 lines=lines,
                 epochs={name: each.epoch for name, each in facts.items()},
                 watch=Watch(streams, facts, lines),
-                sweeper=_sweeper(js, PostgresStragglers(postgres), clock, figures, _of(lines, RUNS)),
+                sweeper=_sweeper(js, PostgresStragglers(postgres), clock, figures, _of(lines, "runs")),
                 schedule_sweeper=_sweeper(
                     js,
                     OverdueSchedules(postgres),
                     clock,
                     figures,
-                    _of(lines, DOMAIN, SCHEDULES),
+                    _of(lines, "domain", "schedules"),
                     look_at_schedule,
                 ),
                 archiver=Archiver(
@@ -93,11 +106,13 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                     log_days=settings.retention_days,
                     archive_days=settings.archive_days,
                     tombstones=Tombstones(marks=js.marks, most=settings.tombstones),
+                    followed=PostgresPositions(postgres, "triggers", RUNS).position,
                 ),
                 anchors=Anchors(
                     PostgresHeads(postgres), JetStreamLog(js.connection, ANCHORS), key, clock, figures
                 ),
                 collector=collector(js, postgres, streams, clock, figures),
+                starter=starter,
                 log_retention=LogRetention(postgres, streams, figures),
             )
             await serve(parts, clock, stopping)
@@ -143,8 +158,53 @@ def _sweeper(
     return Sweeper(stragglers, Dispatch(js.signals, js.inbox), clock, figures, lag, look)
 
 
-def _of(lines: Sequence[Line], *streams: str) -> list[Progress]:
-    return [line.progress for line in lines if line.progress.stream in streams]
+def _of(lines: Sequence[Line], *names: str) -> list[Progress]:
+    return [line.progress for line in lines if line.progress.name in names]
+
+
+class Starter:
+    """Starts the runs of triggers that follow events."""
+
+    def __init__(self, js: JetStream, postgres: Pool, clock: Clock) -> None:
+        self._js, self._postgres, self._clock = js, postgres, clock
+        self._dispatch = Dispatch(js.signals, js.inbox)
+        self._subscriptions = Subscriptions(js.reader(DOMAIN))
+        self.counts: defaultdict[str, int] = defaultdict(int)
+
+    async def run(self) -> None:
+        """Know who wants what and how full the disk is, and carry what is said: for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._subscriptions.follow())
+            group.create_task(self._dispatch.run())
+            group.create_task(self._js.disk.run())
+
+    def lines(self) -> list[Line]:
+        js = self._js
+        means = Means(
+            subscriptions=self._subscriptions,
+            origins=Origins(js.log, self._history),
+            sender=self._dispatch,
+            blobs=js.blobs,
+            letters=js.letters,
+            language=Language(),
+            clock=self._clock,
+            is_full=lambda: js.disk.state.stops_starts,
+            counts=self.counts,
+        )
+        return [
+            Line(
+                projection=Following(name, stream, means, PostgresPositions(self._postgres, name, stream)),
+                reader=WhileWanted(js.reader(stream), self._subscriptions, self._clock),
+                progress=Progress(name=name, stream=stream),
+            )
+            for name, stream in (("triggers", RUNS), ("domain_triggers", DOMAIN))
+        ]
+
+    async def _history(self, org: str, run: str) -> list[bytes]:
+        try:
+            return await commits_of(self._postgres, self._js.log, org, run)
+        except HistoryDropped:
+            return []
 
 
 def collector(

@@ -1,7 +1,7 @@
 """Lets histories leave: first the log, for the archive; long after, the archive.
 
-Rules that hold here: a history leaves the log only when the archive has every byte of it on disk and its last commit is
-still the log's last; that last commit stays as the tombstone that refuses a second start. Tombstones leave too: without
+Rules that hold here: a history leaves the log only when the archive has every byte of it on disk, its last commit is
+still the log's last, and whoever starts runs for its events has read it; that last commit stays as the tombstone that refuses a second start. Tombstones leave too: without
 a dedupe key a day after the run's end, with one past the horizon, and then the archive's list of ids refuses the start
 (`chassis.past` says why nothing slips through). Whatever is killed half-way is done again.
 """
@@ -22,7 +22,9 @@ from chassis.past import MARKED_SECONDS, SETTLED_SECONDS
 from chassis.ports import Away, Log, Proposal, Stored
 from chassis.tasks import side_by_side
 from contracts import subjects
+from contracts.limits import MAX_INTEGER
 from projections.figures import Figures
+from projections.models import Position
 from projections.shelf import EndedRun, Shelf
 from projections.streams import Streams
 
@@ -61,12 +63,16 @@ class Archiver:
         log_days: Days,
         archive_days: Days,
         tombstones: Tombstones | None = None,
+        followed: Callable[[], Awaitable[Position]] | None = None,
     ) -> None:
-        """Without `tombstones` every last commit stays."""
+        """Without `tombstones` every last commit stays.
+
+        `followed`: up to where the events of RUNS have started the runs that triggers want for them.
+        """
         self._shelf, self._streams, self._runs = shelf, streams, runs
         self._clock, self._figures = clock, figures
         self._log_days, self._archive_days = log_days, archive_days
-        self._tombstones = tombstones
+        self._tombstones, self._followed = tombstones, followed
         self._marked_since: float | None = None
 
     async def run(self) -> None:
@@ -114,7 +120,14 @@ class Archiver:
 
         # Read before the runs are looked at: a run that is reopened meanwhile keeps the claims of its new attempts.
         claims = (await self._streams.facts(subjects.EFFECTS)).last
-        await self._each(runs, partial(self._purge_one, claims), done)
+        await self._each(runs, partial(self._purge_one, claims, await self._read_through()), done)
+
+    async def _read_through(self) -> int:
+        """The last sequence whose events have started what they start."""
+        if self._followed is None:
+            return MAX_INTEGER
+        position = await self._followed()
+        return position.sequence if position.epoch == self._runs.epoch else 0
 
     async def _on_disk(
         self, seen: Sequence[EndedRun], ask: Callable[[], Awaitable[Sequence[EndedRun]]]
@@ -151,10 +164,10 @@ class Archiver:
         if failed is not None:
             raise failed
 
-    async def _purge_one(self, claims: int, run: EndedRun, last: Stored | None) -> bool:
+    async def _purge_one(self, claims: int, through: int, run: EndedRun, last: Stored | None) -> bool:
         """Whether the run has left. It stays when its history went on after what the archive calls its end."""
         if last is not None:
-            if not _is_end_of(run, last):
+            if not _is_end_of(run, last) or last.sequence > through:
                 return False
             await self._streams.purge(subjects.RUNS, last.subject, before=last.sequence)
         await self._streams.purge(subjects.EFFECTS, _effects_of(run), before=claims + 1)

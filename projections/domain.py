@@ -254,6 +254,21 @@ def _schedule_changed(scene: _Scene, event: triggers.ScheduleCreated | triggers.
     scene.row.updated = scene.at
 
 
+def _occasion_created(scene: _Scene, event: triggers.OccasionCreated) -> None:
+    scene.row.kind, scene.row.workflow = str(event.on.__struct_config__.tag), event.workflow
+    _occasion_changed(scene, event)
+
+
+def _address_created(scene: _Scene, event: triggers.FormCreated | triggers.ChatCreated) -> None:
+    scene.row.token, scene.row.test_token = event.token, event.test_token
+    _occasion_created(scene, event)
+
+
+def _occasion_changed(scene: _Scene, event: triggers.OccasionCreated | triggers.OccasionChanged) -> None:
+    scene.row.name, scene.row.occasion = text(event.name), text(encode(event.on).decode(), VARS_CHARS)
+    scene.row.updated = scene.at
+
+
 def _rotated(scene: _Scene, event: triggers.TokenRotated) -> None:
     scene.row.token, scene.row.test_token, scene.row.updated = event.token, event.test_token, scene.at
 
@@ -321,6 +336,14 @@ _EFFECTS: Final[dict[type, Callable[[_Scene, Any], None]]] = {
     triggers.TriggerChanged: _trigger_changed,
     triggers.ScheduleCreated: _schedule_created,
     triggers.ScheduleChanged: _schedule_changed,
+    triggers.RunEndCreated: _occasion_created,
+    triggers.RunEndChanged: _occasion_changed,
+    triggers.EventCreated: _occasion_created,
+    triggers.EventChanged: _occasion_changed,
+    triggers.FormCreated: _address_created,
+    triggers.FormChanged: _occasion_changed,
+    triggers.ChatCreated: _address_created,
+    triggers.ChatChanged: _occasion_changed,
     triggers.TokenRotated: _rotated,
     triggers.TriggerBound: _bound,
     triggers.TriggerEnabled: _enabled,

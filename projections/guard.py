@@ -43,6 +43,9 @@ FOLLOWED: Final = (
     # The newest commits of each schedule: what is counted of it begins anew with them.
     Followed("schedules", SCHEDULES, truth=False),
     Followed("logs", LOGS, truth=False),
+    # What is read again starts nothing again: the runs' ids follow from the events.
+    Followed("triggers", RUNS, truth=False),
+    Followed("domain_triggers", DOMAIN, truth=False),
 )
 
 

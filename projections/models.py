@@ -100,6 +100,11 @@ class PostgresPositions:
             raise Moved("the position is gone")
         return Position(**row)
 
+    async def advance(self, step: Step) -> None:
+        """Move it alone, in a transaction of its own."""
+        async with writing(self._pool) as connection:
+            await self.move(connection, step)
+
     async def move(self, connection: Connection, step: Step) -> None:
         """The first statement of every transaction: it also keeps a second projector out until the end of this one."""
         before = step.before

@@ -14,7 +14,7 @@ from projections.references import Reference, names
 _REACHED: Final = """
 select count(*) from read.positions p
 join unnest($1::text[], $2::bigint[], $3::bigint[]) as wanted(stream, epoch, sequence) using (stream)
-where (p.epoch, p.sequence) >= (wanted.epoch, wanted.sequence)
+where (p.epoch, p.sequence) >= (wanted.epoch, wanted.sequence) and p.projection in ('runs', 'domain')
 """
 # A body that names nothing stays where it is; its place alone is told.
 _COMMITS: Final = {

@@ -256,6 +256,7 @@ class TriggerRow(Struct, kw_only=True):
     sequence: int = 0
     kind: str = "webhook"
     schedule: str | None = None
+    occasion: str | None = None
 
 
 class ScheduleRow(Struct, kw_only=True):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 from msgspec import Struct
@@ -79,6 +79,12 @@ def reasons(lines: Sequence[Line], clock: Clock) -> list[str]:
     return told
 
 
+class Part(Protocol):
+    async def run(self) -> None:
+        """For ever."""
+        ...
+
+
 class Parts(Struct, frozen=True, kw_only=True):
     """Everything that runs in this service."""
 
@@ -90,6 +96,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     archiver: Archiver
     anchors: Anchors
     collector: Collector
+    starter: Part
     log_retention: LogRetention
 
 
@@ -107,6 +114,7 @@ async def serve(parts: Parts, clock: Clock, stopping: Stopping) -> None:
             parts.archiver,
             parts.anchors,
             parts.collector,
+            parts.starter,
             parts.log_retention,
         ):
             tasks.create_task(part.run())

@@ -258,6 +258,16 @@ class JetStreamLog:
             newest |= {message.subject: message for message in messages}
         return newest
 
+    async def first(self, subjects: Sequence[str]) -> dict[str, Stored]:
+        """The oldest message of each subject that has one."""
+        await self._ready()
+        found: dict[str, Stored] = {}
+        for start in range(0, len(subjects), _PAGE):
+            asked = [{"seq": 1, "next_by_subj": subject} for subject in subjects[start : start + _PAGE]]
+            messages = await self._messages(asked)
+            found |= {message.subject: message for message in messages if message is not None}
+        return found
+
     async def _pages(self, subject: str, after: int) -> AsyncIterator[Stored]:
         more = True
         while more:

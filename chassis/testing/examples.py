@@ -26,6 +26,10 @@ _BY_PATTERN = {
     r"^[a-z0-9][a-z0-9_-]{0,63}$": "big-order",
     r"^(key|member):[A-Za-z0-9_-]{1,64}$": "key:k1",
     r"^[A-Za-z0-9-]{1,64}$": "X-Signature",
+    r"^[a-z]+\.[a-z-]+$": "run.failed",
+    r"^[A-Za-z][A-Za-z0-9_]{0,63}$": "email",
+    r"^[A-Za-z0-9_-]{1,128}$": "s-1",
+    r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})?$": "en",
 }
 
 

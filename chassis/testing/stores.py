@@ -81,6 +81,11 @@ class MemoryLog:
             lambda: {subject: found[-1] for subject in subjects if (found := self._by_subject.get(subject))}
         )
 
+    async def first(self, subjects: Sequence[str]) -> dict[str, Stored]:
+        return await self._world.operation(
+            lambda: {subject: found[0] for subject in subjects if (found := self._by_subject.get(subject))}
+        )
+
     async def read(self, after: int, most: int = 2_000) -> AsyncIterator[Sequence[Stored]]:
         """The `Reader` of this stream."""
         while True:

@@ -51,6 +51,10 @@ class Binding:
                 return
             bound = workflow.plan
 
+    def followers_in(self, org: str) -> int:
+        """How many triggers of an org follow its events."""
+        return self._directory.followers_in(org)
+
     async def remove(self, cause: Cause, workflow_id: str, place: Place | None = None) -> None:
         """Delete the workflow's triggers."""
         if place is not None:

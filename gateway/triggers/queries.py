@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Raw
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 
 from chassis.postgres import Pool
 from chassis.tables import DELIVERIES, SCHEDULES, TRIGGERS
 from contracts.limits import SAMPLES
-from gateway.pages import Page, cursor_of, fetch, newest_first
+from gateway.pages import Page, cursor_of, fetch, newest_first, parse_cursor
 from gateway.rejected import absent
-from gateway.triggers.views import DeliveryView, Fires, TriggerView
+from gateway.triggers.views import DeliveryView, Fires, RunAgain, TriggerView
 
 _T = TRIGGERS.c
 _D = DELIVERIES.c
@@ -65,6 +65,19 @@ class TriggerQueries:
             raise absent("delivery")
         return rows[0]
 
+    async def past(self, org: str, trigger_id: str, wanted: RunAgain) -> Sequence[Any]:
+        """The receipts and times of what was delivered in a span, the oldest first, and one row more than is asked for."""
+        query = select(_D.receipt, _D.time).where(
+            _D.org == org,
+            _D.trigger == trigger_id,
+            _D.time >= wanted.since,
+            _D.time < wanted.until,
+            _D.result.in_(wanted.results),
+        )
+        if wanted.cursor is not None:
+            query = query.where(tuple_(_D.time, _D.receipt) > tuple_(*parse_cursor(wanted.cursor)))
+        return await fetch(self._pool, org, query.order_by(_D.time, _D.receipt).limit(wanted.limit + 1))
+
     async def captured(self, org: str, trigger_id: str) -> Sequence[Any]:
         """The rows of the newest captured samples, the newest first."""
         query = select(DELIVERIES).where(_D.org == org, _D.trigger == trigger_id, _D.result == "captured")
@@ -86,6 +99,7 @@ def _view(row: Any) -> TriggerView:
         kind=row["kind"],
         webhook=Raw(row["webhook"].encode()) if row["kind"] == "webhook" else None,
         schedule=None if row["schedule"] is None else Raw(row["schedule"].encode()),
+        on=None if row["occasion"] is None else Raw(row["occasion"].encode()),
         fires=_fires(row),
         enabled=row["enabled"],
         bound_version=row["version"],

@@ -17,7 +17,9 @@ from gateway.runs.routes import told
 from gateway.runs.views import StartedRun
 from gateway.triggers.queries import TriggerQueries
 from gateway.triggers.redelivery import Redelivery
+from gateway.triggers.retroactive import Retroactive
 from gateway.triggers.store import Triggers
+from gateway.triggers.trials import Trials
 from gateway.triggers.views import (
     Address,
     ChangedTrigger,
@@ -27,8 +29,12 @@ from gateway.triggers.views import (
     CreateTrigger,
     DeliveryView,
     PreviewSchedule,
+    RanAgain,
     RotatedSecret,
     RotateTriggerSecret,
+    RunAgain,
+    TestedTrigger,
+    TestTrigger,
     TriggerView,
 )
 
@@ -175,6 +181,32 @@ async def redeliver(
     return told(started, started.status)
 
 
+@post("/triggers/{trigger_id:str}/test", status_code=200)
+async def test_trigger(
+    caller: NamedDependency[Caller],
+    places: NamedDependency[Places],
+    trials: NamedDependency[Trials],
+    trigger_id: FromPath[str],
+    data: JSONBody[TestTrigger],
+) -> TestedTrigger:
+    """Start it once in test mode, with a sample or a recorded delivery; or hear why it would start nothing."""
+    await places.caught_up(caller, RUNS)
+    return await trials.attempt(caller, trigger_id, data)
+
+
+@post("/triggers/{trigger_id:str}/run-again", status_code=200)
+async def run_again(
+    caller: NamedDependency[Caller],
+    places: NamedDependency[Places],
+    retroactive: NamedDependency[Retroactive],
+    trigger_id: FromPath[str],
+    data: JSONBody[RunAgain],
+) -> RanAgain:
+    """Past deliveries through the version that is published now, or another workflow: count them, then run them."""
+    await places.caught_up(caller, RUNS)
+    return await retroactive.page(caller, trigger_id, data)
+
+
 ROUTES: Final[list[ControllerRouterHandler]] = [
     list_triggers,
     create_trigger,
@@ -189,4 +221,6 @@ ROUTES: Final[list[ControllerRouterHandler]] = [
     rotate_trigger_secret,
     list_deliveries,
     redeliver,
+    test_trigger,
+    run_again,
 ]

@@ -1,12 +1,28 @@
 """What may happen to a trigger."""
 
-from typing import Final, TypeAlias, assert_never
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias, assert_never
 
 from msgspec import Struct, structs
 
 from contracts.limits import Id, Name, Sha256
 from contracts.schedules import Schedule
 from contracts.triggers import (
+    Chat,
+    ChatChanged,
+    ChatCreated,
+    EventChanged,
+    EventCreated,
+    Form,
+    FormChanged,
+    FormCreated,
+    Happening,
+    Occasion,
+    OccasionChanged,
+    OccasionCreated,
+    RunEnd,
+    RunEndChanged,
+    RunEndCreated,
     ScheduleChanged,
     ScheduleCreated,
     TokenRotated,
@@ -31,13 +47,21 @@ class TriggerState(Struct, frozen=True, kw_only=True):
     workflow: str = ""
     webhook: Webhook = Webhook()
     schedule: Schedule | None = None
-    """None: it is an address."""
+    """None: it is no schedule."""
+    on: Occasion | None = None
+    """None: it is an address or a schedule."""
     token: str = ""
     test_token: str = ""
     enabled: bool = False
     version: int = 0
     plan: str = ""
     """Empty: its workflow was never published."""
+
+    @property
+    def kind(self) -> str:
+        if self.on is not None:
+            return str(self.on.__struct_config__.tag)
+        return "webhook" if self.schedule is None else "schedule"
 
 
 class Create(Struct, frozen=True, kw_only=True):
@@ -62,6 +86,20 @@ class CreateSchedule(Struct, frozen=True, kw_only=True):
 class ChangeSchedule(Struct, frozen=True, kw_only=True):
     name: Name
     schedule: Schedule
+
+
+class CreateOccasion(Struct, frozen=True, kw_only=True):
+    name: Name
+    workflow: Id
+    on: Occasion
+    token: str = ""
+    """The hashes of an address' tokens, where it has one."""
+    test_token: str = ""
+
+
+class ChangeOccasion(Struct, frozen=True, kw_only=True):
+    name: Name
+    on: Occasion
 
 
 class RotateToken(Struct, frozen=True, kw_only=True):
@@ -89,34 +127,53 @@ class Delete(Struct, frozen=True, kw_only=True):
 
 
 Command: TypeAlias = (
-    Create | Change | CreateSchedule | ChangeSchedule | RotateToken | Bind | Enable | Disable | Delete
+    Create
+    | Change
+    | CreateSchedule
+    | ChangeSchedule
+    | CreateOccasion
+    | ChangeOccasion
+    | RotateToken
+    | Bind
+    | Enable
+    | Disable
+    | Delete
 )
+
+_CREATED: Final[Mapping[type[Occasion], Any]] = {
+    RunEnd: RunEndCreated,
+    Happening: EventCreated,
+    Form: FormCreated,
+    Chat: ChatCreated,
+}
+_CHANGED: Final[Mapping[type[Occasion], Any]] = {
+    RunEnd: RunEndChanged,
+    Happening: EventChanged,
+    Form: FormChanged,
+    Chat: ChatChanged,
+}
+_NAMES: Final[Mapping[str, str]] = {
+    "webhook": "an address",
+    "schedule": "a schedule",
+    "run_end": "one of other runs' ends",
+    "event": "one of events",
+    "form": "a form",
+    "chat": "a chat",
+}
+ADDRESSES: Final = frozenset({"webhook", "form", "chat"})
+"""Kinds that have an address, and a test address beside it."""
 
 
 def evolve(state: TriggerState, event: TriggerEvent) -> TriggerState:
     match event:
-        case TriggerCreated():
-            return TriggerState(
-                exists=True,
-                name=event.name,
-                workflow=event.workflow,
-                webhook=event.webhook,
-                token=event.token,
-                test_token=event.test_token,
-                enabled=True,
-            )
+        case TriggerCreated() | ScheduleCreated() | OccasionCreated():
+            return _begun(event)
         case TriggerChanged():
             return structs.replace(state, name=event.name, webhook=event.webhook)
-        case ScheduleCreated():
-            return TriggerState(
-                exists=True,
-                name=event.name,
-                workflow=event.workflow,
-                schedule=event.schedule,
-                enabled=True,
-            )
         case ScheduleChanged():
             return structs.replace(state, name=event.name, schedule=event.schedule)
+        case OccasionChanged():
+            return structs.replace(state, name=event.name, on=event.on)
         case TokenRotated():
             return structs.replace(state, token=event.token, test_token=event.test_token)
         case TriggerBound():
@@ -130,19 +187,33 @@ def evolve(state: TriggerState, event: TriggerEvent) -> TriggerState:
     assert_never(event)
 
 
+def _begun(event: TriggerCreated | ScheduleCreated | OccasionCreated) -> TriggerState:
+    state = TriggerState(exists=True, name=event.name, workflow=event.workflow, enabled=True)
+    match event:
+        case TriggerCreated():
+            return structs.replace(
+                state, webhook=event.webhook, token=event.token, test_token=event.test_token
+            )
+        case ScheduleCreated():
+            return structs.replace(state, schedule=event.schedule)
+        case FormCreated() | ChatCreated():
+            return structs.replace(state, on=event.on, token=event.token, test_token=event.test_token)
+        case _:
+            return structs.replace(state, on=event.on)
+
+
 def decide(state: TriggerState, command: Command) -> list[TriggerEvent]:
     """Raises `Rejected`. Asking for what is already so changes nothing."""
-    if isinstance(command, Create):
-        return [] if state.workflow else [TriggerCreated(**structs.asdict(command))]
-    if isinstance(command, CreateSchedule):
-        return [] if state.workflow else [ScheduleCreated(**structs.asdict(command))]
+    if isinstance(command, Create | CreateSchedule | CreateOccasion):
+        return [] if state.workflow else [_made(command)]
     if not state.exists:
         raise absent("trigger")
     match command:
-        case Change() | ChangeSchedule():
+        case Change() | ChangeSchedule() | ChangeOccasion():
             return _change(state, command)
         case RotateToken():
-            _is_address(state)
+            if state.kind not in ADDRESSES:
+                raise Rejected("conflict", "The trigger has no address.")
             return [TokenRotated(token=command.token, test_token=command.test_token)]
         case Bind():
             bound = (state.version, state.plan) == (command.version, command.plan)
@@ -156,20 +227,41 @@ def decide(state: TriggerState, command: Command) -> list[TriggerEvent]:
     assert_never(command)
 
 
-def _change(state: TriggerState, command: Change | ChangeSchedule) -> list[TriggerEvent]:
-    if isinstance(command, Change):
-        _is_address(state)
-        same = (state.name, state.webhook) == (command.name, command.webhook)
-        return [] if same else [TriggerChanged(name=command.name, webhook=command.webhook)]
-    if state.schedule is None:
-        raise Rejected("conflict", "The trigger is an address and no schedule.")
-    same = (state.name, state.schedule) == (command.name, command.schedule)
-    return [] if same else [ScheduleChanged(name=command.name, schedule=command.schedule)]
+def _made(command: Create | CreateSchedule | CreateOccasion) -> TriggerEvent:
+    said = structs.asdict(command)
+    match command:
+        case Create():
+            return TriggerCreated(**said)
+        case CreateSchedule():
+            return ScheduleCreated(**said)
+        case CreateOccasion():
+            if not command.token:
+                del said["token"], said["test_token"]
+            made: TriggerEvent = _CREATED[type(command.on)](**said)
+            return made
 
 
-def _is_address(state: TriggerState) -> None:
-    if state.schedule is not None:
-        raise Rejected("conflict", "The trigger is a schedule and no address.")
+def _change(state: TriggerState, command: Change | ChangeSchedule | ChangeOccasion) -> list[TriggerEvent]:
+    match command:
+        case Change():
+            is_kind(state, "webhook")
+            same = (state.name, state.webhook) == (command.name, command.webhook)
+            return [] if same else [TriggerChanged(name=command.name, webhook=command.webhook)]
+        case ChangeSchedule():
+            is_kind(state, "schedule")
+            same = (state.name, state.schedule) == (command.name, command.schedule)
+            return [] if same else [ScheduleChanged(name=command.name, schedule=command.schedule)]
+        case ChangeOccasion():
+            is_kind(state, str(command.on.__struct_config__.tag))
+            same = (state.name, state.on) == (command.name, command.on)
+            return [] if same else [_CHANGED[type(command.on)](**structs.asdict(command))]
+    assert_never(command)
+
+
+def is_kind(state: TriggerState, wanted: str) -> None:
+    """Raises `Rejected` where a trigger is of another kind: it stays of the kind that it was made."""
+    if state.kind != wanted:
+        raise Rejected("conflict", f"The trigger is {_NAMES[state.kind]} and not {_NAMES[wanted]}.")
 
 
 TRIGGER: Final = Aggregate[TriggerState, TriggerEvent](name="trigger", new=TriggerState(), evolve=evolve)

@@ -3,7 +3,7 @@
 import secrets
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from chassis.clock import Clock
 from chassis.expressions import Language
@@ -11,9 +11,10 @@ from chassis.ids import digest, receipt
 from chassis.sealing import BadPointer, parse_pointer
 from chassis.secret import SecretValue
 from chassis.vault import NoSuchSecret
+from contracts.limits import EVENT_TRIGGERS
 from contracts.schedules import Schedule
 from contracts.subjects import DOMAIN
-from contracts.triggers import Webhook
+from contracts.triggers import Chat, Follows, Form, Occasion, RunEnd, Webhook
 from gateway.callers import Caller
 from gateway.domain import Cause, Changed, Domain, cause_of
 from gateway.places import Places
@@ -24,7 +25,8 @@ from gateway.triggers.binding import Binding
 from gateway.triggers.dedupe import checked
 from gateway.triggers.generated import GENERATE, generate, secret_of, with_secret
 from gateway.triggers.looks import Looks
-from gateway.triggers.rules import TRIGGER, TriggerState
+from gateway.triggers.occasions import checked as checked_occasion
+from gateway.triggers.rules import TRIGGER, TriggerState, is_kind
 from gateway.triggers.schedules import checked as checked_schedule
 from gateway.triggers.schedules import coming
 from gateway.triggers.views import (
@@ -79,8 +81,12 @@ class Triggers:
     async def create(self, caller: Caller, wanted: CreateTrigger) -> CreatedTrigger:
         if not (await self._domain.load(WORKFLOW, caller.org, wanted.workflow)).exists:
             raise absent("workflow")
+        if sum(each is not None for each in (wanted.webhook, wanted.schedule, wanted.on)) > 1:
+            raise Rejected("malformed", "A trigger has one of `webhook`, `schedule` and `on`.")
         if wanted.schedule is not None:
             return await self._create_schedule(caller, wanted, wanted.schedule)
+        if wanted.on is not None:
+            return await self._create_occasion(caller, wanted, wanted.on)
         cause, trigger_id, tokens = cause_of(caller), receipt(), Tokens.new()
         webhook, secret = await self._settled(cause, trigger_id, wanted.webhook or Webhook())
         command = rules.Create(name=wanted.name, workflow=wanted.workflow, webhook=webhook, **tokens.hashes())
@@ -98,15 +104,39 @@ class Triggers:
     async def _create_schedule(
         self, caller: Caller, wanted: CreateTrigger, schedule: Schedule
     ) -> CreatedTrigger:
-        if wanted.webhook is not None:
-            raise Rejected("malformed", "A trigger is an address or a schedule, not both.")
         settled = checked_schedule(schedule, self._clock.now())
-        cause, trigger_id = cause_of(caller), receipt()
         command = rules.CreateSchedule(name=wanted.name, workflow=wanted.workflow, schedule=settled)
+        return await self._created(cause_of(caller), receipt(), command)
+
+    async def _create_occasion(self, caller: Caller, wanted: CreateTrigger, on: Occasion) -> CreatedTrigger:
+        if isinstance(on, Follows) and self._binding.followers_in(caller.org) >= EVENT_TRIGGERS:
+            raise Rejected(
+                "conflict", f"An org has {EVENT_TRIGGERS} triggers that follow events at the most."
+            )
+        await self._usable(caller.org, on)
+        tokens = Tokens.new() if isinstance(on, Form | Chat) else None
+        hashes = tokens.hashes() if tokens is not None else {}
+        command = rules.CreateOccasion(name=wanted.name, workflow=wanted.workflow, on=on, **hashes)
+        created = await self._created(cause_of(caller), receipt(), command)
+        under = "forms" if isinstance(on, Form) else "hooks"
+        address = self._address(tokens, under) if tokens is not None else None
+        return structs.replace(created, address=address)
+
+    async def _created(
+        self, cause: Cause, trigger_id: str, command: rules.CreateSchedule | rules.CreateOccasion
+    ) -> CreatedTrigger:
+        """It exists, and follows what its workflow has published."""
         await self._change(cause, trigger_id, command)
-        await self._binding.bind(cause, wanted.workflow, trigger_id)
-        state = await self._domain.load(TRIGGER, caller.org, trigger_id)
+        await self._binding.bind(cause, command.workflow, trigger_id)
+        state = await self._domain.load(TRIGGER, cause.org, trigger_id)
         return CreatedTrigger(id=trigger_id, address=None, secret=None, bound_version=state.version or None)
+
+    async def _usable(self, org: str, on: Occasion) -> None:
+        """Raises `Problem`, or `Rejected` where it names a workflow that the org does not have."""
+        checked_occasion(on, self._language)
+        for workflow in on.workflows if isinstance(on, RunEnd) else ():
+            if not (await self._domain.load(WORKFLOW, org, workflow)).exists:
+                raise absent("workflow")
 
     def preview(self, wanted: PreviewSchedule) -> Coming:
         """When a schedule would fire."""
@@ -116,23 +146,26 @@ class Triggers:
     async def coming(self, org: str, trigger_id: str, count: int) -> Coming:
         """When a trigger will fire, as far as one can know today; never, while it is disabled or starts nothing."""
         state = await self._existing(org, trigger_id)
-        if state.schedule is None:
-            raise Rejected("conflict", "The trigger is an address and no schedule.")
+        is_kind(state, "schedule")
+        assert state.schedule is not None  # noqa: S101  # That is its kind.
         fires = coming(state.schedule, self._clock.now(), count) if state.enabled and state.plan else []
         return Coming(fires=tuple(fires))
 
     async def change(self, caller: Caller, trigger_id: str, wanted: ChangeTrigger) -> ChangedTrigger:
         state = await self._existing(caller.org, trigger_id)
         cause = cause_of(caller)
-        if (wanted.webhook is None) == (wanted.schedule is None):
-            raise Rejected("malformed", "Either `webhook` or `schedule` is to be named.")
+        if sum(each is not None for each in (wanted.webhook, wanted.schedule, wanted.on)) != 1:
+            raise Rejected("malformed", "One of `webhook`, `schedule` and `on` is to be named.")
+        if wanted.on is not None:
+            await self._usable(caller.org, wanted.on)
+            await self._change(cause, trigger_id, rules.ChangeOccasion(name=wanted.name, on=wanted.on))
+            return ChangedTrigger(id=trigger_id)
         if wanted.schedule is not None:
             settled = checked_schedule(wanted.schedule, self._clock.now(), state.schedule)
             await self._change(cause, trigger_id, rules.ChangeSchedule(name=wanted.name, schedule=settled))
             return ChangedTrigger(id=trigger_id)
-        assert wanted.webhook is not None  # noqa: S101  # One of the two is named.
-        if state.schedule is not None:
-            raise Rejected("conflict", "The trigger is a schedule and no address.")
+        assert wanted.webhook is not None  # noqa: S101  # One of the three is named.
+        is_kind(state, "webhook")
         webhook, secret = await self._settled(cause, trigger_id, wanted.webhook)
         await self._change(cause, trigger_id, rules.Change(name=wanted.name, webhook=webhook))
         return ChangedTrigger(id=trigger_id, secret=secret)
@@ -149,15 +182,15 @@ class Triggers:
     async def rotate_token(self, caller: Caller, trigger_id: str) -> Address:
         """New addresses; the old ones are gone at once."""
         tokens = Tokens.new()
-        await self._change(cause_of(caller), trigger_id, rules.RotateToken(**tokens.hashes()))
-        return self._address(tokens)
+        changed = await self._change(cause_of(caller), trigger_id, rules.RotateToken(**tokens.hashes()))
+        return self._address(tokens, "forms" if changed.state.kind == "form" else "hooks")
 
     async def rotate_secret(
         self, caller: Caller, trigger_id: str, value: SecretValue | None, keep_previous_s: float
     ) -> RotatedSecret:
         state = await self._existing(caller.org, trigger_id)
         secret_id = secret_of(state.webhook)
-        if secret_id is None or state.schedule is not None:
+        if secret_id is None or state.kind != "webhook":
             raise Rejected("conflict", "The trigger asks for no secret.")
         text = None
         if value is None:
@@ -210,6 +243,6 @@ class Triggers:
         await self._looks.changed(cause.org, trigger_id, changed.state)
         return changed
 
-    def _address(self, tokens: Tokens) -> Address:
-        hooks = f"{self._public_url}/hooks"
-        return Address(url=f"{hooks}/{tokens.token}", test_url=f"{hooks}/{tokens.test}")
+    def _address(self, tokens: Tokens, under: str = "hooks") -> Address:
+        base = f"{self._public_url}/{under}"
+        return Address(url=f"{base}/{tokens.token}", test_url=f"{base}/{tokens.test}")

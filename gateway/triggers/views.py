@@ -1,19 +1,19 @@
 """What the API takes and tells about triggers and their deliveries."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from chassis.secret import SecretValue
-from contracts.limits import FIRES_SHOWN, Id, Name
+from contracts.limits import FIRES_SHOWN, PAGE_ROWS, Id, Name
 from contracts.schedules import Schedule
-from contracts.triggers import Webhook
+from contracts.triggers import Filter, Occasion, Webhook
 from gateway.secrets.views import WEEK_SECONDS
 
 
 class CreateTrigger(Struct, frozen=True, kw_only=True):
-    """What starts runs of a workflow: an address, or with `schedule` the clock.
+    """What starts runs of a workflow: an address, with `schedule` the clock, with `on` what happens in the org.
 
     Where the authentication names a secret, `"secret": "generate"` makes a new one; its text is told once.
     """
@@ -22,14 +22,16 @@ class CreateTrigger(Struct, frozen=True, kw_only=True):
     workflow: Id
     webhook: Webhook | None = None
     schedule: Schedule | None = None
+    on: Occasion | None = None
 
 
 class ChangeTrigger(Struct, frozen=True, kw_only=True):
-    """The whole of its settings. The address stays; an address stays one, and a schedule one."""
+    """The whole of its settings. The address stays, and so does the kind of trigger that it is."""
 
     name: Name
     webhook: Webhook | None = None
     schedule: Schedule | None = None
+    on: Occasion | None = None
 
 
 class PreviewSchedule(Struct, frozen=True, kw_only=True):
@@ -71,7 +73,7 @@ class NewSecret(Struct, frozen=True, kw_only=True):
 class CreatedTrigger(Struct, frozen=True, kw_only=True):
     id: str
     address: Address | None
-    """Null for a schedule."""
+    """Null for what is no address."""
     secret: NewSecret | None
     bound_version: int | None
     """The published version that it starts; null: none is published yet, so the address answers 404."""
@@ -114,18 +116,80 @@ class TriggerView(Struct, frozen=True, kw_only=True):
     name: str
     workflow: str
     kind: str
-    """`webhook` or `schedule`."""
+    """`webhook`, `schedule`, `run_end`, `event`, `form` or `chat`."""
     webhook: Raw | None
-    """The settings, as `Webhook`; null for a schedule."""
+    """The settings of an address, as `Webhook`."""
     schedule: Raw | None
-    """The settings, as `Schedule`; null for an address."""
+    """The settings of a schedule, as `Schedule`."""
+    on: Raw | None
+    """The settings of any other kind."""
     fires: Fires | None
-    """Null for an address, and until the schedule's owner has looked at it."""
+    """Null for what is no schedule, and until the schedule's owner has looked at it."""
     enabled: bool
     bound_version: int | None
     created: datetime
     created_by: str
     updated: datetime
+
+
+class TestTrigger(Struct, frozen=True, kw_only=True):
+    """What a trigger is tried out with: a delivery of its own, or a sample."""
+
+    delivery: Id | None = None
+    """The receipt of a delivery, a captured one too; then nothing else is named."""
+    body: Raw = field(default_factory=lambda: Raw(b"null"))
+    headers: Annotated[dict[str, str], Meta(max_length=100)] = {}
+    query: Annotated[dict[str, str], Meta(max_length=100)] = {}
+
+
+class TestedTrigger(Struct, frozen=True, kw_only=True):
+    run: str | None
+    """Null: the trigger would have started nothing."""
+    reason: str = ""
+
+
+class RunAgain(Struct, frozen=True, kw_only=True):
+    """Past deliveries once more, through the version of a workflow that is published now."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    """Of the whole undertaking: under the same name each delivery starts one run, however often it is asked for."""
+    since: Annotated[datetime, Meta(tz=True)]
+    until: Annotated[datetime, Meta(tz=True)]
+    workflow: Id | None = None
+    """Null: the trigger's own."""
+    results: Annotated[tuple[Literal["accepted", "captured"], ...], Meta(min_length=1, max_length=2)] = (
+        "accepted",
+    )
+    filter: Filter = ""
+    """A CEL expression over `trigger`, as it was then."""
+    dry_run: bool = True
+    """Only count."""
+    limit: Annotated[int, Meta(ge=1, le=PAGE_ROWS)] = 50
+    """Deliveries that this call looks at: ask as often as you want runs to start."""
+    cursor: Annotated[str, Meta(max_length=400)] | None = None
+
+
+class Skipped(Struct, frozen=True, kw_only=True):
+    receipt: str
+    reason: str
+
+
+class RanAgain(Struct, frozen=True, kw_only=True):
+    """What became of one page."""
+
+    deliveries: int
+    """That were looked at."""
+    wanted: int
+    """Those that the filter lets through."""
+    started: int
+    known: int
+    """Those that have a run under this name already."""
+    skipped: tuple[Skipped, ...]
+    """Those that cannot be run again, and why."""
+    through: datetime | None
+    """When the last of them came."""
+    next: str | None
+    """The `cursor` of the next page; null on the last one."""
 
 
 class DeliveryView(Struct, frozen=True, kw_only=True):

@@ -489,7 +489,7 @@ def test_only_one_writes_a_history() -> None:
     assert writers(subjects.task("p", "o", "r", "s", 1)) == {"orchestrator"}
     assert writers(subjects.effect("o", "r", "s", 1)) == {"executor", "gateway"}, "for workers outside"
     assert writers(subjects.anchor(1)) == {"projections"}
-    assert writers(subjects.hook("o", "t")) == {"ingress"}
+    assert writers(subjects.hook("o", "t")) == {"ingress", "projections"}, "records, and no history"
     assert writers("$JS.API.STREAM.PURGE.RUNS") == {"projections", SUPERVISOR}
     assert writers("$JS.API.STREAM.UPDATE.RUNS") == writers("$JS.API.STREAM.CREATE.X") == {SUPERVISOR}
 

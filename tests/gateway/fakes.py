@@ -80,7 +80,9 @@ from gateway.triggers.binding import Binding
 from gateway.triggers.looks import Looks
 from gateway.triggers.queries import TriggerQueries
 from gateway.triggers.redelivery import Redelivery
+from gateway.triggers.retroactive import Retroactive
 from gateway.triggers.store import Triggers
+from gateway.triggers.trials import Trials
 from gateway.workers.claims import Claims
 from gateway.workers.desk import Desk, Means
 from gateway.workers.leases import Leases
@@ -659,6 +661,22 @@ class Office:
             triggers=triggers,
             trigger_queries=trigger_queries,
             redelivery=redelivery,
+            retroactive=Retroactive(
+                triggers=triggers,
+                queries=trigger_queries,
+                redelivery=redelivery,
+                runs=runs,
+                blobs=self.blobs,
+                language=Language(),
+            ),
+            trials=Trials(
+                triggers=triggers,
+                redelivery=redelivery,
+                runs=runs,
+                blobs=self.blobs,
+                language=Language(),
+                clock=self.clock,
+            ),
             trying=trying,
             cases=Cases(
                 domain=domain, trying=trying, places=self.places, blobs=self.blobs, language=Language()

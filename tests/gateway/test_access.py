@@ -47,6 +47,12 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PUT", "/triggers/{trigger_id}"): {"name": "x", "webhook": {}},
     ("POST", "/triggers/preview-schedule"): {"schedule": {"when": {"by": "cron", "expression": "@daily"}}},
     ("POST", "/triggers/{trigger_id}/rotate-secret"): {},
+    ("POST", "/triggers/{trigger_id}/test"): {},
+    ("POST", "/triggers/{trigger_id}/run-again"): {
+        "name": "x",
+        "since": "2026-01-01T00:00:00Z",
+        "until": "2026-01-02T00:00:00Z",
+    },
     ("POST", "/runs"): {"workflow": "{workflow_id}"},
     ("POST", "/runs/{run_id}/cancel"): {},
     ("POST", "/runs/{run_id}/retry"): {},

@@ -28,6 +28,7 @@ from contracts.triggers import Webhook
 from ingress.accept import Admitted, Door
 from ingress.deliveries import Request
 from ingress.directory import Directory, Trigger
+from ingress.forms import Forms
 from ingress.hooks import Hooks
 from ingress.waiting import Waiting
 
@@ -121,6 +122,17 @@ class Room:
             language=Language(),
             past=PastRuns(self.run_ids, Horizon(self.marks, SimulatedClock(self.world))).of,
         )
+        self.clock = SimulatedClock(self.world)
+        self.forms = Forms(
+            directory=self.directory,
+            door=self.door,
+            hooks=self.hooks,
+            blobs=self.blobs,
+            limit=self.limit,  # type: ignore[arg-type]  # As much of it as forms use.
+            clock=self.clock,
+            receipts=lambda: f"receipt-{next(numbers)}",
+            disk_is_full=lambda: self.full,
+        )
 
     def _accepted(self, start: StartRun) -> Answer:
         first = self._known.setdefault(start.run, start)
@@ -178,6 +190,30 @@ class Room:
                 method=method,
                 headers=given,
                 raw_headers=raw,
+                query="",
+                body=body,
+                address="192.0.2.7",
+                received_at="2026-11-21T12:00:00+00:00",
+            ),
+        )
+
+    # --- Forms --------------------------------------------------------------------------------
+
+    def opened(self, token: str = TOKEN) -> Any:
+        """The page of the form at this address. Raises `Problem` for a no."""
+        return self.forms.show(self.forms.open(token, "GET"))
+
+    async def filled(
+        self, body: bytes, kind: str = "application/x-www-form-urlencoded", token: str = TOKEN, **headers: str
+    ) -> Any:
+        """What somebody sends to the form."""
+        given = {"content-type": kind} | {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.forms.take(
+            self.forms.open(token, "POST"),
+            Request(
+                method="POST",
+                headers=given,
+                raw_headers=[(n.encode(), v.encode()) for n, v in given.items()],
                 query="",
                 body=body,
                 address="192.0.2.7",

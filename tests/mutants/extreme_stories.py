@@ -14,6 +14,7 @@ from contracts.triggers import HeaderKey, Webhook
 from tests.orchestrator.stories import control
 from tests.orchestrator.stories import drawn as plan_of
 from tests.simulation.clocks import Timed
+from tests.simulation.followers import drawn_followers
 from tests.simulation.installation import ORG
 from tests.simulation.workflows import Delivery, Story, story
 
@@ -59,6 +60,11 @@ def timed(seed: int) -> Story:
         deliveries=[],
         clocks=[Timed(trigger="clock0", schedule=schedule, edits=0.2)],
     )
+
+
+def followed(seed: int) -> Story:
+    """Runs that what happens in the org starts, and what happens in those, and somebody who changes what starts them."""
+    return structs.replace(sound(seed), followers=drawn_followers(seed))
 
 
 def contained(seed: int) -> Story:

@@ -23,6 +23,7 @@ from tests.promises.effects import effects_happen_as_told
 from tests.promises.evidence import Entry, Evidence, History, Violation
 from tests.promises.items import items_are_done_once_and_in_order
 from tests.promises.models import models_are_the_fold, models_say_what_the_runs_say
+from tests.promises.occasions import events_start_their_runs
 from tests.promises.signals import what_was_said_counts_once, what_was_said_is_heard
 from tests.promises.timetables import planned_times_are_kept
 
@@ -274,6 +275,7 @@ PROMISES: Final[tuple[Promise, ...]] = (
     accepted_is_never_lost,
     one_run_per_key,
     planned_times_are_kept,
+    events_start_their_runs,
     every_run_ends_or_waits,
     what_was_said_counts_once,
     what_was_said_is_heard,

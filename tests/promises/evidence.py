@@ -14,6 +14,7 @@ from contracts.commits import Commit
 from contracts.nodes import Repeat
 from contracts.plans import Plan
 from contracts.runs import RunEvent, RunStarted
+from contracts.triggers import Hook
 from orchestrator.history import state_at
 from orchestrator.run import Run
 from tests.promises.tables import Tables
@@ -172,6 +173,8 @@ class Evidence(Struct, kw_only=True):
     """DOMAIN, in its order."""
     fires: Sequence[Stored] = ()
     """SCHEDULES, in its order."""
+    hooks: Sequence[Hook] = ()
+    """Deliveries that started no run, as far as anybody has looked."""
     decoded: Decoded = field(default_factory=Decoded)
 
     def histories(self) -> list[History]:

@@ -29,12 +29,16 @@ class Installation(Services):
             self.processes.start(name, main)
         if self.story.clocks:
             self.processes.start("clock-sweeper", self._clock_sweeper)
+        if self.story.followers:
+            self.processes.start("starter", self._starter)
         if self.story.retires:
             self.processes.start("archiver", self._archiver)
         loop = self.world.loop
         loop.spawn("person", self.person.run())
         if self.story.clocks:
             loop.spawn("keeper", self.keeper.run())
+        if self.story.followers:
+            loop.spawn("editor", self.editor.run())
         self.clients = [
             loop.spawn(f"client{number}", self._client(number))
             for number, delivery in enumerate(self.story.deliveries)
@@ -49,6 +53,7 @@ class Installation(Services):
         self.code_is_broken = False
         self.person.diligent = True
         self.keeper.end()
+        self.editor.end()
 
     @property
     def comes_back(self) -> bool:
@@ -102,9 +107,11 @@ class Installation(Services):
                     self.tasks.power_cut()
                     self.inbox.power_cut()
                     self.models.disk.power_cut()
+                    self._followers_power_cut()
                 self.world.restart_servers(0.1 + 2 * self.world.measure().random())
             case "database_died":
                 self.models.disk.power_cut()
+                self._followers_power_cut()
             case "servers_clock_jumped":
                 self.inbox.clock_jumped(self.world.measure().choice((-HOUR, HOUR)))
             case "unpinned":
@@ -115,6 +122,10 @@ class Installation(Services):
                 self.poison += 1
                 self.inbox.lay(self.world.measure().randrange(8), b'{"type":"run.unheard-of"}')
         self.world.loop.call_in("", 1.0, self._second)
+
+    def _followers_power_cut(self) -> None:
+        for places in self.followed.values() if self.story.followers else ():
+            places.disk.power_cut()
 
     async def _client(self, number: int) -> None:
         delivery = self.story.deliveries[number]

@@ -16,7 +16,10 @@ from msgspec import Struct, structs
 from chassis.past import MARKED_SECONDS
 from chassis.testing.loop import TooLong, resolve
 from chassis.testing.world import START, Fault, Rates
+from contracts.codec import Decoder
 from contracts.runs import TERMINAL
+from contracts.subjects import DOMAIN, RUNS
+from contracts.triggers import Hook
 from tests.promises.checker import check, every_run_ends_or_waits
 from tests.promises.evidence import Evidence, Violation
 from tests.simulation.clocks import left_undecided
@@ -25,6 +28,7 @@ from tests.simulation.installation import Installation
 from tests.simulation.processes import HOUR
 from tests.simulation.workflows import Story, story
 
+_hook: Final = Decoder[Hook](Hook)
 STORM: Final = Rates()
 STORM_SECONDS: Final = 12.0
 STORM_STEPS: Final = 20_000
@@ -34,6 +38,8 @@ PATIENCE_STEPS: Final = 400_000
 MOST_STEPS: Final = 8_000
 MOST_STEPS_PER_SECOND: Final = 40
 """Ten times what a schedule takes: somebody does the same again and again without a pause."""
+MOST_STEPS_PER_RUN: Final = 200
+"""Where events start runs there are as many as there are events."""
 
 
 class Played(Struct, kw_only=True):
@@ -125,7 +131,8 @@ def _run(installation: Installation, violations: list[Violation]) -> None:
         violations.append(Violation("P3", f"not over after {late}"))
     except Exception as error:
         violations.append(Violation("crash", _told(error, loop.failures)))
-    if loop.steps > MOST_STEPS + MOST_STEPS_PER_SECOND * loop.time():
+    followed = MOST_STEPS_PER_RUN * len(installation.runs.ever) if installation.story.followers else 0
+    if loop.steps > MOST_STEPS + MOST_STEPS_PER_SECOND * loop.time() + followed:
         violations.append(Violation("P3", f"spun: {loop.steps} steps in {loop.time():.0f} s"))
     violations += [
         Violation("stop", f"{name} did not stop in time") for name in installation.processes.cut_off
@@ -164,7 +171,16 @@ def is_over(installation: Installation) -> bool:
         and all(row.status in TERMINAL for row in rows.values())
         and installation.processes.all_are_back
         and not left_undecided(installation.domain, installation.fires)
+        and is_followed(installation)
         and not left_in(installation)
+    )
+
+
+def is_followed(installation: Installation) -> bool:
+    """Whether everything was read that a trigger may follow."""
+    logs = ((RUNS, installation.runs), (DOMAIN, installation.domain))
+    return not installation.story.followers or all(
+        installation.followed[stream].at.sequence == len(log.messages) for stream, log in logs
     )
 
 
@@ -199,6 +215,9 @@ def evidence_of(installation: Installation) -> Evidence:
         seed=installation.world.seed,
         triggers=installation.domain.messages,
         fires=installation.fires.messages,
+        hooks=[_hook(body) for _, body, _ in installation.hooks.stored]
+        if installation.story.followers
+        else (),
         decoded=installation.decoded,
     )
 

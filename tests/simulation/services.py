@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections import defaultdict
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from chassis.telemetry import Tracer
 from chassis.testing.queues import MemoryOwnership
 from chassis.testing.stores import MemoryLog
 from chassis.testing.world import START
-from contracts.subjects import EFFECTS, RUNS
+from contracts.subjects import DOMAIN, EFFECTS, RUNS
 from executor.attempt import Means
 from executor.effects import Effects
 from executor.opening import Opening
@@ -39,8 +40,12 @@ from orchestrator.service import Orchestrator
 from orchestrator.sources import Sources
 from projections.archiver import ROUND_SECONDS, Archiver, Tombstones
 from projections.figures import Figures, Progress
+from projections.following import Following, WhileWanted
+from projections.following import Means as Starting
+from projections.origins import Origins
 from projections.projector import Projector
 from projections.run_tables import RunTables
+from projections.subscriptions import Subscriptions
 from projections.sweeper import Sweeper, look_at_schedule
 from tests.simulation.archive import (
     MemoryStragglers,
@@ -199,6 +204,32 @@ class Services(Stores):
             await stop.wait()
             sweeping.cancel()
 
+    async def _starter(self, stop: Stop) -> None:
+        subscriptions = Subscriptions(self.domain)
+        dispatch = Dispatch(self.signals, self.inbox)
+        means = Starting(
+            subscriptions=subscriptions,
+            origins=Origins(self.runs, self.archive.commits),
+            sender=dispatch,
+            blobs=self.blobs,
+            letters=self.hooks,
+            language=LANGUAGE,
+            clock=self.clock,
+            is_full=lambda: False,
+            counts=defaultdict(int),
+        )
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(subscriptions.follow()), group.create_task(dispatch.run())]
+            for stream, log in ((RUNS, self.runs), (DOMAIN, self.domain)):
+                following = Following(f"following {stream}", stream, means, self.followed[stream])
+                progress = Progress(name=following.name, stream=stream)
+                reader = WhileWanted(log, subscriptions, self.clock)
+                projector = Projector(following, reader, log.epoch, self.clock, progress)
+                running.append(group.create_task(projector.run()))
+            await stop.wait()
+            for task in running:
+                task.cancel()
+
     async def _archiver(self, stop: Stop) -> None:
         # Claims stay here: in this haste they would leave before whoever was paused has noticed that its run ended.
         archiver = self._retention(MemoryLog(self.world), tombstones=None)
@@ -235,6 +266,7 @@ class Services(Stores):
             log_days=-1.0,  # Also what ended by a clock that was ahead.
             archive_days="never",
             tombstones=tombstones,
+            followed=self.followed[RUNS].position if self.story.followers else None,
         )
 
 

@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Collection
 from typing import Final
 
+from msgspec import structs
+
 from chassis.dispatch import Dispatch
 from chassis.ids import digest
 from chassis.testing.past import MemoryRunIds
@@ -13,7 +15,7 @@ from chassis.testing.tasks import MemoryTasks
 from chassis.testing.world import START, Fault, Rates, SimulatedClock, World
 from contracts.codec import encode
 from contracts.commits import DomainCommit
-from contracts.subjects import domain
+from contracts.subjects import DOMAIN, RUNS, domain
 from contracts.triggers import TriggerBound, TriggerCreated, TriggerEvent
 from executor.registry import Registry
 from tests.promises.evidence import Decoded, Entry
@@ -24,6 +26,7 @@ from tests.simulation.archive import (
 )
 from tests.simulation.clients import Web
 from tests.simulation.clocks import Keeper
+from tests.simulation.followers import Editor, MemoryPlaces, short_plan
 from tests.simulation.models import MemoryModels
 from tests.simulation.outside import Outside, nodes
 from tests.simulation.people import Person
@@ -77,6 +80,18 @@ class Stores:
         self.keeper = Keeper(
             world, story.clocks, self.domain, Dispatch(self.signals, self.inbox), next(iter(self.plans), "")
         )
+        self.followed = {RUNS: MemoryPlaces(world), DOMAIN: MemoryPlaces(world)}
+        self.editor = Editor(world, story.followers, self.domain, self._plan_of_followers())
+
+    def _plan_of_followers(self) -> str:
+        """What events start is short, so that what it causes itself has an end soon."""
+        if not self.story.followers:
+            return ""
+        plan = short_plan()
+        name = digest(body := encode(plan))
+        self.blobs.kept[name] = body
+        self.plans[name] = structs.replace(self.story.workflows[0], plan=plan, stored=True, readable=True)
+        return name
 
     def _publish(self, drawn: Drawn) -> None:
         body = encode(drawn.plan) if drawn.readable else b'{"format":2,"nodes":{}}'

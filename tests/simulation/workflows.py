@@ -14,6 +14,7 @@ from contracts.workflows import Retry
 from orchestrator.narrowing import Narrowed, narrowed
 from tests.orchestrator.stories import REFUSED, control, value
 from tests.simulation.clocks import Timed, clocks
+from tests.simulation.followers import Follower
 from tests.simulation.outside import NODE_TYPES, Behaviour
 
 ATTEMPT_SECONDS: Final = 4.0
@@ -92,6 +93,8 @@ class Story(Struct, frozen=True, kw_only=True):
     """Histories leave the log as soon as their runs have ended, in the middle of everything."""
     clocks: Sequence[Timed] = ()
     """What the clock starts."""
+    followers: Sequence[Follower] = ()
+    """What events start; no seed draws any by itself."""
     tombstones: int | None = None
     """So many last commits stay in the log when everything is over and a day has passed; None: all."""
 

@@ -189,12 +189,14 @@ create table triggers (
     sequence bigint not null,
     kind text not null default 'webhook',
     schedule text,
+    occasion text,
     primary key (org, id)
 );
 create index triggers_by_time on triggers (org, created, id);
 create index triggers_by_workflow on triggers (org, workflow, id);
 comment on column triggers.webhook is 'A contracts.triggers.Webhook as JSON.';
 comment on column triggers.schedule is 'A contracts.schedules.Schedule as JSON; null for an address.';
+comment on column triggers.occasion is 'A contracts.triggers.Occasion as JSON; null for an address and for a schedule.';
 
 create table schedules (
     org text not null,

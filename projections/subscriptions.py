@@ -1,0 +1,208 @@
+"""Which triggers follow which events: folded from DOMAIN into memory, and followed for ever.
+
+A trigger wants what happened while it was enabled and its workflow published: its history is cut into stretches, each with
+what it followed then. So which events it wants does not depend on when they are read, or how often.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import structlog
+from msgspec import Struct, structs
+
+from chassis.ports import Away, Reader, Stored
+from contracts.codec import Malformed, Unknown, decode_domain_commit
+from contracts.commits import DomainCommit
+from contracts.triggers import (
+    Follows,
+    Happening,
+    OccasionChanged,
+    OccasionCreated,
+    RunEnd,
+    TriggerBound,
+    TriggerDeleted,
+    TriggerDisabled,
+    TriggerEnabled,
+    TriggerEvent,
+)
+from contracts.workflows import OrgVarsSet
+
+log = structlog.get_logger()
+
+ENDS: Final = {"completed": "run.completed", "failed": "run.failed", "cancelled": "run.cancelled"}
+PATIENCE_SECONDS: Final = 5.0
+
+
+class Stretch(Struct, frozen=True):
+    """From a moment on, until the next stretch begins: this is wanted, or nothing."""
+
+    since: datetime
+    on: Follows | None
+
+
+class Subscription(Struct, frozen=True, kw_only=True):
+    """A trigger that follows events."""
+
+    org: str
+    trigger: str
+    on: Follows
+    """As it was written last."""
+    workflow: str
+    enabled: bool = True
+    version: int = 0
+    plan: str = ""
+    """Empty: the workflow was never published, so there is nothing that could start."""
+    stretches: tuple[Stretch, ...] = ()
+
+    @property
+    def active(self) -> Follows | None:
+        """What starts runs now."""
+        return self.on if self.enabled and self.plan else None
+
+    def wanted(self, moment: datetime) -> Follows | None:
+        """What it followed then. Nothing is started for a trigger that is disabled or gone by now."""
+        if self.active is None:
+            return None
+        found = None
+        for stretch in self.stretches:
+            if stretch.since > moment:
+                break
+            found = stretch.on
+        return found
+
+    @property
+    def types(self) -> frozenset[str]:
+        """Every type of events that it ever wanted."""
+        return frozenset(
+            kind for stretch in self.stretches if stretch.on is not None for kind in types_of(stretch.on)
+        )
+
+
+def types_of(on: Follows) -> Sequence[str]:
+    match on:
+        case RunEnd(outcomes=outcomes):
+            return [ENDS[outcome] for outcome in outcomes]
+        case Happening(types=types):
+            return types
+
+
+def add(before: Subscription | None, commit: DomainCommit[TriggerEvent]) -> Subscription | None:
+    """The subscription after one more commit of its trigger; None for a trigger of another kind."""
+    after = before
+    for event in commit.events:
+        after = _evolve(after, event, commit.org, commit.aggregate_id)
+    if after is None:
+        return None
+    newest = after.stretches[-1] if after.stretches else None
+    if after.active == (newest.on if newest is not None else None):
+        return after
+    # The gateways' clocks differ a little: no stretch begins before the one before it.
+    since = commit.time if newest is None else max(commit.time, newest.since)
+    return structs.replace(after, stretches=(*after.stretches, Stretch(since, after.active)))
+
+
+def _evolve(before: Subscription | None, event: TriggerEvent, org: str, trigger: str) -> Subscription | None:
+    if isinstance(event, OccasionCreated) and isinstance(event.on, Follows):
+        return Subscription(org=org, trigger=trigger, on=event.on, workflow=event.workflow)
+    if before is None:
+        return None
+    match event:
+        case OccasionChanged(on=RunEnd() | Happening() as on):
+            return structs.replace(before, on=on)
+        case TriggerBound():
+            return structs.replace(before, version=event.version, plan=event.plan)
+        case TriggerEnabled():
+            return structs.replace(before, enabled=True)
+        case TriggerDisabled() | TriggerDeleted():
+            return structs.replace(before, enabled=False)
+        case _:
+            return before
+
+
+class _Org(Struct):
+    """What is known of one org."""
+
+    subscriptions: dict[str, Subscription] = {}
+    by_type: dict[str, tuple[str, ...]] = {}
+    """Triggers by the types of events that they want: nothing else is looked at when an event comes."""
+    vars: dict[str, Any] = {}
+
+
+class Subscriptions:
+    """Every trigger that follows events, and the variables of every org."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._orgs: dict[str, _Org] = {}
+        self._moved = asyncio.Condition()
+        self._sequence = 0
+
+    @property
+    def any(self) -> bool:
+        """Whether anybody wants any event now."""
+        return any(
+            each.active is not None for org in self._orgs.values() for each in org.subscriptions.values()
+        )
+
+    def types_in(self, org: str) -> Mapping[str, Sequence[str]]:
+        """Which types of events are wanted in an org, and by which triggers."""
+        known = self._orgs.get(org)
+        return known.by_type if known is not None else {}
+
+    def of(self, org: str, trigger: str) -> Subscription:
+        return self._orgs[org].subscriptions[trigger]
+
+    def vars_of(self, org: str) -> dict[str, Any]:
+        known = self._orgs.get(org)
+        return known.vars if known is not None else {}
+
+    async def follow(self) -> None:
+        """Read DOMAIN from its beginning, and go on for ever."""
+        async for batch in self._reader.read(0):
+            for stored in batch:
+                self._take(stored)
+            if batch:
+                async with self._moved:
+                    self._sequence = batch[-1].sequence
+                    self._moved.notify_all()
+
+    async def up_to_date(self) -> None:
+        """Return when all that was recorded before the call is known here. Raises `Away`."""
+        end = await self._reader.end()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS), self._moved:
+                await self._moved.wait_for(lambda: self._sequence >= end)
+        except TimeoutError:
+            raise Away(f"DOMAIN is read to {self._sequence}, and ends at {end}") from None
+
+    def _take(self, stored: Stored) -> None:
+        _, org, aggregate, id_ = stored.subject.split(".")
+        if aggregate not in ("trigger", "org"):
+            return
+        try:
+            commit = decode_domain_commit(stored.body, aggregate)
+        except (Malformed, Unknown) as error:
+            # It stays as it was: a release that can read the commit will also act on it.
+            log.error("subscription.unreadable", org=org, aggregate=aggregate, id=id_, reason=str(error))
+            return
+        if aggregate == "trigger":
+            self._take_trigger(org, id_, commit)
+            return
+        for event in commit.events:
+            if isinstance(event, OrgVarsSet):
+                self._orgs.setdefault(org, _Org()).vars = event.vars
+
+    def _take_trigger(self, org: str, id_: str, commit: DomainCommit[TriggerEvent]) -> None:
+        known = self._orgs.get(org)
+        after = add(known.subscriptions.get(id_) if known is not None else None, commit)
+        if after is None:
+            return
+        known = self._orgs.setdefault(org, _Org())
+        known.subscriptions[id_] = after
+        found: dict[str, list[str]] = {}
+        for trigger, each in known.subscriptions.items():
+            for kind in each.types if each.active is not None else ():
+                found.setdefault(kind, []).append(trigger)
+        known.by_type = {kind: tuple(triggers) for kind, triggers in found.items()}

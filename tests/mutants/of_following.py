@@ -1,0 +1,100 @@
+"""Mutants of what starts runs for events: when the position goes on, what names a run, what is told, and where a loop ends."""
+
+from typing import Final
+
+from tests.mutants.mutant import Edit, Mutant
+
+_FOLLOWING: Final = "projections.following"
+_OCCURRENCES: Final = "projections.occurrences"
+_SUBSCRIPTIONS: Final = "projections.subscriptions"
+_STAGE: Final = "by events"
+_TOLD: Final = "tests/projections/test_following.py"
+
+PASSED_BY: Final = Mutant(
+    name="events: passed by before their runs are asked for",
+    what="The position goes on first: who dies behind it leaves events without their runs.",
+    edits=[
+        Edit(
+            _FOLLOWING,
+            "        happened = [each for stored in batch for each in self._happened(stored)]\n",
+            "        happened = [each for stored in batch for each in self._happened(stored)]\n"
+            "        await self._places.advance(step)\n",
+        ),
+        Edit(
+            _FOLLOWING,
+            '        crash("follow.before_position")\n        await self._places.advance(step)\n',
+            "",
+        ),
+    ],
+    stage=_STAGE,
+)
+NAMED_BY_VERSION: Final = Mutant(
+    name="events: a run is named by the version that it follows",
+    what="An event that is read again behind a change of its trigger starts a second run.",
+    edits=[
+        Edit(
+            _OCCURRENCES,
+            "    return run_id(subscription.org, subscription.trigger, key_of(occurrence))",
+            "    return run_id(subscription.org, subscription.trigger, f'{key_of(occurrence)}:{subscription.version}')",
+        )
+    ],
+    stage=_STAGE,
+)
+ONE_FOR_A_COMMIT: Final = Mutant(
+    name="events: one run for all events of a commit",
+    what="Two events that were recorded together have one name, so the second has no run.",
+    edits=[
+        Edit(
+            _OCCURRENCES,
+            "id=event_id(aggregate, id_, commit.version, place)",
+            "id=event_id(aggregate, id_, commit.version, 0)",
+        )
+    ],
+    tests=[f"{_TOLD}::test_each_event_of_a_commit_and_each_trigger_has_its_own_run"],
+)
+SWALLOWED: Final = Mutant(
+    name="events: a filter that fails is not told",
+    what="A filter that says neither yes nor no starts nothing, and nobody hears of it.",
+    edits=[Edit(_FOLLOWING, '            return f"the filter: {failed}"', '            return ""')],
+    stage=_STAGE,
+)
+ROUND_AND_ROUND: Final = Mutant(
+    name="events: a workflow may start itself for ever",
+    what="Only the bound on depth is left: two triggers start tens of thousands of runs.",
+    edits=[Edit(_FOLLOWING, " if too_deep(cause) or goes_round(chain) else ", " if too_deep(cause) else ")],
+    tests=[f"{_TOLD}::test_a_workflow_that_starts_itself_too_often_is_stopped_and_the_loop_is_named"],
+)
+AS_IT_IS_NOW: Final = Mutant(
+    name="events: what happened before an edit is read by it",
+    what="Only the newest stretch of a trigger is kept.",
+    edits=[
+        Edit(
+            _SUBSCRIPTIONS,
+            "stretches=(*after.stretches, Stretch(since, after.active))",
+            "stretches=(Stretch(since, after.active),)",
+        )
+    ],
+    tests=[f"{_TOLD}::test_what_happened_before_an_edit_is_read_as_it_was_followed_then"],
+)
+NOT_YET_KNOWN: Final = Mutant(
+    name="events: matched before the triggers are read",
+    what="Whoever was told that a trigger exists cannot be sure that what comes next is seen by it.",
+    edits=[
+        Edit(
+            _FOLLOWING,
+            "        await self._means.subscriptions.up_to_date()\n        happened",
+            "        happened",
+        )
+    ],
+    stage=_STAGE,
+)
+
+MUTANTS: Final = (
+    PASSED_BY,
+    NAMED_BY_VERSION,
+    ONE_FOR_A_COMMIT,
+    SWALLOWED,
+    ROUND_AND_ROUND,
+    AS_IT_IS_NOW,
+    NOT_YET_KNOWN,
+)
