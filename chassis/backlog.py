@@ -1,7 +1,7 @@
 """How many attempts wait for an executor: the sign that more is taken in than goes out.
 
 A pool from which nobody takes anything is an outage and no overload: what is meant for it lies safely on disk, and must not
-keep the other pools from working.
+keep the other pools from working. Nor is it our overload when workers outside are slow: they are one org's own.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import structlog
 from msgspec import Struct
 
 from chassis.ports import Away
-from contracts.subjects import TASKS
+from contracts.subjects import TASKS, WORKER_DURABLES
 
 _LOOK_SECONDS: Final = 0.25
 STILL_SECONDS: Final = 5.0
@@ -61,7 +61,8 @@ class Backlog:
         except (Away, msgspec.ValidationError) as error:
             log.warning("backlog.unknown", reason=str(error))
             return self.waiting
-        self.waiting = sum(pool.num_pending for pool in pools if self._moves(pool, now))
+        ours = [pool for pool in pools if not pool.name.startswith(WORKER_DURABLES)]
+        self.waiting = sum(pool.num_pending for pool in ours if self._moves(pool, now))
         return self.waiting
 
     def _moves(self, pool: _Pool, now: float) -> bool:

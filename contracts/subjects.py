@@ -142,9 +142,13 @@ def worker_filter(org: str, pool: str) -> str:
     return f"task.{pool}.{org}.>"
 
 
+WORKER_DURABLES = "work-"
+"""How the names of the durables of pools of workers outside begin."""
+
+
 def worker_durable(org: str, pool: str) -> str:
     """Of one org and one pool alone: `~` stands in no name, so no two pairs share one."""
-    return f"work-{org}~{pool}"
+    return f"{WORKER_DURABLES}{org}~{pool}"
 
 
 def mark(name: str) -> str:

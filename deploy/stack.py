@@ -59,6 +59,8 @@ def wanted_ports(settings: Settings, services: Sequence[Service] = SERVICES) -> 
         Wanted(setting=f"{service.name}_port", host=settings.host, port=service.port(settings))
         for service in services
     ]
+    if settings.grpc_port:
+        wanted.append(Wanted(setting="grpc_port", host=settings.host, port=settings.grpc_port))
     if settings.smtp_host == SINK_HOST:
         wanted.append(Wanted(setting="smtp_port", host=SINK_HOST, port=settings.smtp_port))
     return wanted

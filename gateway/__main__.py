@@ -306,7 +306,7 @@ def gateway_of(  # What the world offers.
         keys=Keys(vault, domain, places, clock),
         catalogue=js.catalogue,
         apis=apis,
-        pools=Pools(js.connection, watch, js.signals),
+        pools=Pools(js.connection, watch, js.signals, desk.asked_at),
         desk=desk,
         worker_types=worker_types,
     )

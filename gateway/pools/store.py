@@ -4,7 +4,7 @@ Where a pool's tasks wait, and whether they are held, JetStream knows: a pool is
 paused durable. Nothing of it is written down a second time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -57,20 +57,23 @@ class _Durables(Struct, frozen=True):
 
 
 class Pools:
-    def __init__(self, api: Api, watch: Watch, signals: Signals) -> None:
-        self._api, self._watch, self._signals = api, watch, signals
+    def __init__(
+        self, api: Api, watch: Watch, signals: Signals, asked_at: Mapping[tuple[str, str], float]
+    ) -> None:
+        """`asked_at`: when a worker of each org and pool asked for work last."""
+        self._api, self._watch, self._signals, self._asked_at = api, watch, signals, asked_at
 
     async def list(self, org: str) -> list[PoolView]:
         """Everybody's pools, and those of the org's workers."""
         durables = {each.pool: each for each in await self._durables() if belongs(each, org)}
         names = sorted(durables.keys() | self._watch.pools())
-        return [self._view(name, durables.get(name)) for name in names]
+        return [self._view(org, name, durables.get(name)) for name in names]
 
     async def get(self, org: str, name: str) -> PoolView:
         durable = await self._durable(org, name)
         if durable is None and not self._watch.of(name):
             raise absent("pool")
-        return self._view(name, durable)
+        return self._view(org, name, durable)
 
     async def pause(self, org: str, name: str) -> PoolView:
         """Hold what waits, until somebody lets it go on. Safe to repeat."""
@@ -96,7 +99,7 @@ class Pools:
         answer = await self._api.api(f"CONSUMER.PAUSE.{TASKS}.{durable.name}", request)
         if "error" in answer:
             raise absent("pool")
-        return self._view(name, msgspec.structs.replace(durable, paused=bool(answer.get("paused"))))
+        return self._view(org, name, msgspec.structs.replace(durable, paused=bool(answer.get("paused"))))
 
     async def _durable(self, org: str, name: str) -> Durable | None:
         found = (each for each in await self._durables() if each.pool == name and belongs(each, org))
@@ -112,9 +115,10 @@ class Pools:
                 break
         return found.values()
 
-    def _view(self, name: str, durable: Durable | None) -> PoolView:
+    def _view(self, org: str, name: str, durable: Durable | None) -> PoolView:
         seen = self._watch.of(name)
         here = [each.said for each in seen if not self._watch.is_lost(each)]
+        asked_at = self._asked_at.get((org, name))
         return PoolView(
             name=name,
             paused=durable is not None and durable.paused,
@@ -122,6 +126,7 @@ class Pools:
             under_way=durable.num_ack_pending if durable else 0,
             capacity=sum(said.capacity for said in here if not said.draining),
             executors=sorted(map(self._executor, seen), key=lambda each: each.id),
+            last_asked=None if asked_at is None else datetime.fromtimestamp(asked_at, UTC),
         )
 
     def _executor(self, seen: Seen) -> ExecutorView:

@@ -32,6 +32,8 @@ class PoolView(Struct, frozen=True, kw_only=True):
     """Of the executors that are there and do not drain."""
     executors: list[ExecutorView]
     """Of a pool of workers outside: none, they hold their tasks by lease."""
+    last_asked: datetime | None
+    """When a worker outside asked this gateway for work last; null for executors, and when none has since it started."""
 
 
 class PoolList(Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from contracts.limits import BODIES_BYTES
 from contracts.messages import Answer, StartRun
 from contracts.payloads import NULL
 from contracts.runs import Cause
+from contracts.subjects import worker_durable
 
 START = StartRun(
     org="org_default",
@@ -235,6 +236,11 @@ async def test_a_pool_from_which_nobody_takes_counts_no_more() -> None:
     assert await looked(backlog, STILL_SECONDS) == 5
     tasks.pools["abandoned"] = (399, 2)
     assert await looked(backlog, STILL_SECONDS + 1) == 404
+
+
+async def test_an_orgs_slow_workers_outside_keep_nobody_else_from_starting() -> None:
+    tasks = Tasks(**{"exec-default": (3, 1), worker_durable("org_default", "ext-slow"): (100_000, 1)})
+    assert await looked(Backlog(tasks), 0.0) == 3
 
 
 async def test_while_nobody_tells_the_last_backlog_stands() -> None:

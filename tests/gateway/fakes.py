@@ -696,7 +696,7 @@ class Office:
             keys=Keys(self.vault, domain, self.places, self.clock),
             catalogue=Catalogue(),
             apis=self.apis,
-            pools=Pools(self.durables, self.watch, self.signals),
+            pools=Pools(self.durables, self.watch, self.signals, self.desk.asked_at),
             desk=self.desk,
             worker_types=worker_types,
         )

@@ -9,6 +9,7 @@ from contracts.streams import pool_consumer, worker_consumer
 from contracts.subjects import drain, here
 from gateway.permissions import SCOPES
 from tests.gateway.fakes import Office
+from tests.gateway.test_workers_api import POOL, outside
 
 
 def said(office: Office, executor: str = "e-1", pool: str = "default", **more: Any) -> None:
@@ -85,6 +86,13 @@ async def test_an_org_sees_the_pools_of_its_own_workers_only(office: Office) -> 
     assert (await office.api("GET", "/pools/ext-theirs")).status == 404
     assert (await office.api("POST", "/pools/ext-theirs/pause")).status == 404
     assert not office.durables.durables[worker_consumer("other", "ext-theirs").name].get("paused")
+
+
+async def test_a_pool_of_workers_tells_when_one_asked_last(office: Office) -> None:
+    office.durables.add(worker_consumer("org_default", POOL))
+    assert (await office.api("GET", f"/pools/{POOL}")).json["last_asked"] is None
+    await (await outside(office)).poll(wait_s=0)
+    assert (await office.api("GET", f"/pools/{POOL}")).json["last_asked"] == "2026-11-21T12:00:00Z"
 
 
 async def test_looking_needs_one_scope_and_holding_another(office: Office) -> None:
