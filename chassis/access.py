@@ -81,6 +81,8 @@ def access() -> dict[str, Access]:
             *(f"$JS.API.CONSUMER.{verb}.INBOX.*" for verb in ("MSG.NEXT", "INFO", "RESET", "UNPIN")),
             *_acknowledges("INBOX"),
             "$JS.API.STREAM.PURGE.INBOX",
+            # Tasks of attempts that were let go in a pool that nobody serves.
+            "$JS.API.STREAM.PURGE.TASKS",
         ),
         "executor": (
             *(*_CALLS, "effect.>", "log.>", "here.*", *_DEAD, *_PUT_BLOBS, *_ANNOUNCE),

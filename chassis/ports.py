@@ -187,6 +187,10 @@ class Tasks(Protocol):
         """Which of these tasks still lie in TASKS: unread, or leased to an executor."""
         ...
 
+    async def forget(self, subjects: Sequence[str]) -> None:
+        """Take these tasks out: nobody waits for their attempts. Raises `Away`; safe to repeat."""
+        ...
+
 
 class TaskDelivery(Protocol):
     """One task, leased to this executor until it is acknowledged or the lease runs out."""

@@ -3,14 +3,15 @@
 All of it can be derived from the state, so losing it loses nothing: it is emitted again when somebody looks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+import structlog
 from msgspec import structs
 
 from chassis.clock import Clock
-from chassis.ports import Inbox, Ownership, Signals, Tasks
+from chassis.ports import Away, Inbox, Ownership, Signals, Tasks
 from contracts.codec import encode
 from contracts.messages import CancelAttempts, Task, Wake
 from contracts.runs import AttemptScheduled, WaitOpened
@@ -19,6 +20,8 @@ from orchestrator.letters import Letter
 from orchestrator.memory import Known
 from orchestrator.run import outstanding
 from orchestrator.sources import Programs
+
+log = structlog.get_logger()
 
 ON_ITS_WAY: Final = timedelta(milliseconds=50)
 """A wake-up that came too early was under way for so long."""
@@ -77,6 +80,22 @@ class Emission:
         message = CancelAttempts(org=run.org, run=run.id, attempts=attempts)
         self.tell(message)
         return message
+
+    def asked_for(self, known: Known) -> set[str]:
+        """The subjects of the tasks that ask for the run's open attempts."""
+        return {_subject(known, attempt) for attempt in outstanding(known.run).attempts}
+
+    async def forget(self, subjects: Collection[str]) -> None:
+        """Take out the tasks of attempts that have ended: in a pool that nobody serves they would lie there for ever."""
+        try:
+            left = await self._tasks.waiting(sorted(subjects))
+            await self._tasks.forget(sorted(left))
+        except Away as away:
+            # Whoever serves the pool one day finds that their attempts are over.
+            log.warning("tasks.left", reason=str(away))
+            return
+        if left:
+            log.info("tasks.forgotten", tasks=len(left))
 
     def tell(self, message: CancelAttempts) -> None:
         """Stored nowhere: whoever is not connected at this moment does not hear it."""

@@ -1,4 +1,8 @@
-"""Has the attempts of a run end that stops, although the signal for it is stored nowhere."""
+"""Has the attempts of a run end that stops, although the signal for it is stored nowhere.
+
+Half a minute later whoever has such an attempt has let go of it. A task that still asks for one then lies in a pool that
+nobody serves, or that is held: it is taken out, because nothing else ever would.
+"""
 
 import asyncio
 from contextlib import suppress
@@ -18,6 +22,8 @@ class LettingGo:
     def __init__(self, emission: Emission) -> None:
         self._emission = emission
         self._told: dict[str, CancelAttempts] = {}
+        self._asked: dict[str, set[str]] = {}
+        """By run the tasks of all attempts that were told to end."""
         self._over = asyncio.Event()
 
     def begin(self, known: Known, tasks: asyncio.TaskGroup) -> None:
@@ -27,6 +33,7 @@ class LettingGo:
             return
         is_new = told.run not in self._told
         self._told[told.run] = told
+        self._asked.setdefault(told.run, set()).update(self._emission.asked_for(known))
         if is_new:
             tasks.create_task(self._say_again(told.run))
 
@@ -42,5 +49,6 @@ class LettingGo:
                         await self._over.wait()
                         return
                 self._emission.tell(self._told[run_id])
+            await self._emission.forget(self._asked[run_id])
         finally:
-            del self._told[run_id]
+            del self._told[run_id], self._asked[run_id]

@@ -45,6 +45,12 @@ class JetStreamTasks:
     async def waiting(self, subjects: Sequence[str]) -> set[str]:
         return set(await self._tasks.last(subjects))
 
+    async def forget(self, subjects: Sequence[str]) -> None:
+        for subject in subjects:
+            answer = await self._connection.api(f"STREAM.PURGE.{TASKS}", {"filter": subject})
+            if "error" in answer:
+                raise Away(f"{TASKS} cannot be purged: {answer['error'].get('description')}")
+
 
 class JetStreamDelivery:
     """Implements `TaskDelivery`. What is said while the connection is down is lost: the task comes again."""

@@ -92,6 +92,14 @@ class MemoryTasks:
             lambda: {subject for subject in subjects if subject in self.tasks or subject in self.ghosts}
         )
 
+    async def forget(self, subjects: Sequence[str]) -> None:
+        def gone() -> None:
+            for subject in subjects:
+                self.tasks.pop(subject, None)
+                self.ghosts.discard(subject)
+
+        await self._world.operation(gone)
+
     # --- The executors' side ------------------------------------------------------------------
 
     async def take(self, room: Callable[[], int]) -> AsyncIterator[Sequence[TaskDelivery]]:

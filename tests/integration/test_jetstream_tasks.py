@@ -114,6 +114,17 @@ async def test_what_was_acknowledged_leaves_after_a_kill_and_nothing_else(
         assert await lying(ports) == rest
 
 
+async def test_a_task_that_nobody_wants_is_taken_out_and_no_other_one(open_ports: OpenPorts) -> None:
+    async with open_ports() as ports:
+        wanted = await emitted(ports)
+        leased = await taken(ports.source("gpu"), 1, room=1)
+        gone = {task("default", 1), task("default", 2), leased[0].body.decode()}
+        await ports.tasks.forget(sorted(gone))
+        assert await lying(ports) == wanted - gone
+        await ports.tasks.forget(sorted(gone))
+        assert await lying(ports) == wanted - gone
+
+
 class Restarted:
     """A connection that is lost, and there again, between the answer to one question and the next one."""
 

@@ -430,6 +430,24 @@ def test_who_did_not_hear_that_attempts_shall_end_hears_it_again_also_after_the_
         assert (told.run, told.attempts) == ("run-1", (("a", 1),))
 
 
+def test_a_task_that_nobody_takes_leaves_when_its_run_was_cancelled_and_no_other_one_does() -> None:
+    room = Room(drawn("a"))
+
+    async def story(room: Room) -> None:
+        await room.say(room.start)
+        [ghost] = room.tasks.tasks
+        room.tasks.emit("default", another := task_subject("gpu", "org", "run-2", "a", 1), b"another's")
+        await room.say(CancelRun(**TO, actor="key:1"))
+        await asyncio.sleep(20)
+        assert ghost in room.tasks.tasks, "whoever has it may still be letting go"
+        await asyncio.sleep(15)
+        assert set(room.tasks.tasks) == {another}
+        assert room.service is not None
+        assert not room.service._letting_go._asked
+
+    room.play(story)
+
+
 def test_an_orchestrator_that_hands_over_does_not_stay_to_say_it_again() -> None:
     room = Room(drawn("a"))
 
