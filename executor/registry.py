@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 import executor.nodes
+from contracts import workers
 from contracts.apis import PREFIX
 from contracts.codec import Decoder
 from contracts.nodes import NodeSpec, Repeat
@@ -83,6 +84,8 @@ def registry(
                 raise UnusableNode(f"the node type {found.spec.type} is there already")
             if found.spec.type.startswith(f"{PREFIX}."):
                 raise UnusableNode(f"names that begin with {PREFIX}. are those of imported APIs")
+            if found.spec.type.startswith(f"{workers.PREFIX}."):
+                raise UnusableNode(f"names that begin with {workers.PREFIX}. are those of workers outside")
         except (Exception, SystemExit) as error:  # A stranger's module may raise anything.
             faults.append(Fault(plugin.name, f"{type(error).__name__}: {error}"[:500]))
         else:

@@ -88,6 +88,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "acme_empty.py").write_text("")
     (tmp_path / "acme_double.py").write_text("from executor.nodes.echo import node\n")
     (tmp_path / "acme_own.py").write_text(_PLUGIN.replace("acme.shout", "api.shop.buy"))
+    (tmp_path / "acme_outside.py").write_text(_PLUGIN.replace("acme.shout", "work.shout"))
     metadata = tmp_path / "acme-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
@@ -101,6 +102,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "empty": "acme_empty",
         "double": "acme_double",
         "own": "acme_own",
+        "outside": "acme_outside",
         "missing": "acme_gone",
         "text": "acme_nodes:_name",
     }
@@ -132,10 +134,21 @@ def test_plugins_that_cannot_be_used_are_reported_and_left_out(plugins: Path) ->
     assert {*OURS, "acme.shout"} == set(found.nodes)
     assert found.nodes["echo"].node.node is echo
     faults = {fault.plugin: fault.reason for fault in found.faults}
-    assert set(faults) == {"object", "broken", "quits", "empty", "double", "own", "missing", "text"}
+    assert set(faults) == {
+        "object",
+        "broken",
+        "quits",
+        "empty",
+        "double",
+        "own",
+        "outside",
+        "missing",
+        "text",
+    }
     assert faults["broken"] == "RuntimeError: at import"
     assert "is there already" in faults["double"]
     assert "imported APIs" in faults["own"]
+    assert "workers outside" in faults["outside"]
 
 
 def test_an_orgs_own_types_are_carried_out_by_one_node_that_nobody_is_told_of() -> None:
