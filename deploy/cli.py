@@ -36,6 +36,7 @@ _COMMANDS: Final = (
     ("events", "events:app", "What programs outside may subscribe to."),
     ("workflows", "workflows:app", "Judge a workflow file with the compiler that would run it."),
     ("test", "cases:check", "Run a workflow's test cases, for people and for CI."),
+    ("cases", "cases:app", "Test cases: list, record and remove them."),
     ("triggers", "triggers:app", "What starts runs: deliveries, trying it out, past deliveries run again."),
     ("nodes", "nodes:app", "Node types, and importing those of an API from its OpenAPI document."),
     ("secrets", "secrets:app", "Sealed secrets: what goes in is never shown again."),

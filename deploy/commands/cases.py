@@ -1,16 +1,19 @@
-"""`automateos test`: run a workflow's cases on the installation that runs here, and tell which do not come out as expected."""
+"""`automateos test` and `automateos cases`: a workflow's cases are run on the installation that runs here, and kept."""
 
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from deploy.commands.here import Asked, Json, KeyFile
+from deploy.commands.here import Asked, Json, KeyFile, table
+
+app = App(name="cases", help="The test cases of workflows: list them, record and remove them.")
+Named = Annotated[str, Parameter(help="A workflow's id, or its name where no other has the same.")]
 
 
 def check(  # noqa: PLR0913  # Each is an option of the command line.
-    workflow: Annotated[str, Parameter(help="Its id, or its name where no other has the same.")],
+    workflow: Named,
     *,
     case: Annotated[
         tuple[str, ...], Parameter(help="Run this case alone; may be said again.", negative="")
@@ -57,3 +60,57 @@ def check(  # noqa: PLR0913  # Each is an option of the command line.
     if not as_json:
         here.say(summary(told))
     return 0 if all(each.state == "passed" for each in told) else 1
+
+
+@app.command(name="list")
+def list_(workflow: Named, *, key_file: KeyFile = None, as_json: Json = False, here: Asked) -> None:
+    """List a workflow's cases."""
+    from deploy.operator.reach import api
+    from deploy.operator.testing import workflow_named
+
+    client = api(here, key_file)
+    cases = client.get(f"/workflows/{workflow_named(client, workflow)['id']}/cases")["items"]
+    if as_json:
+        for case in cases:
+            here.tell(case)
+        return
+    rows = [(case["name"], str(case["revision"]), case["from_run"] or "") for case in cases]
+    for line in table(rows, ("CASE", "REVISION", "RECORDED FROM")):
+        here.say(line)
+
+
+@app.command
+def record(  # noqa: PLR0913  # Each is an option of the command line.
+    workflow: Named,
+    name: Annotated[str, Parameter(help="What the case is to be called.")],
+    *,
+    from_run: Annotated[str, Parameter(help="The run, which has ended.")],
+    condition: Annotated[
+        tuple[str, ...], Parameter(help="A CEL condition that must hold; may be said again.", negative="")
+    ] = (),
+    key_file: KeyFile = None,
+    as_json: Json = False,
+    here: Asked,
+) -> None:
+    """Make a case of a run: what started it, what came of its nodes, and how it ended. Sealed values are left out."""
+    from deploy.operator.reach import api
+    from deploy.operator.testing import workflow_named
+
+    client = api(here, key_file)
+    wish = {"name": name, "from_run": from_run, "conditions": condition}
+    kept = client.post(f"/workflows/{workflow_named(client, workflow)['id']}/cases", wish)
+    if as_json:
+        here.tell(kept)
+    else:
+        here.say(f"{kept['name']} is kept as revision {kept['revision']}")
+
+
+@app.command
+def remove(workflow: Named, name: str, *, key_file: KeyFile = None, here: Asked) -> None:
+    """Remove a case. What was kept of it stays in the workflow's history."""
+    from deploy.operator.reach import api
+    from deploy.operator.testing import case_path, workflow_named
+
+    client = api(here, key_file)
+    client.delete(case_path(workflow_named(client, workflow)["id"], name))
+    here.say(f"{name} is removed")

@@ -94,13 +94,13 @@ def judged(  # noqa: PLR0913  # How it is done.
             pause(wait)
 
 
-def _case(workflow: str, name: str) -> str:
+def case_path(workflow: str, name: str) -> str:
     return f"/workflows/{workflow}/cases/{quote(name, safe='')}"
 
 
 def _begun(client: Api, workflow: str, name: str, version: int | None, now: float) -> _UnderWay | Told:
     try:
-        started = client.post(f"{_case(workflow, name)}/runs", {"version": version})
+        started = client.post(f"{case_path(workflow, name)}/runs", {"version": version})
     except Refused as refused:
         return Told(case=name, state="error", message=str(refused))
     return _UnderWay(name, started["run"], now)
@@ -109,7 +109,7 @@ def _begun(client: Api, workflow: str, name: str, version: int | None, now: floa
 def _looked_at(client: Api, workflow: str, each: _UnderWay, late: bool) -> Told | None:  # noqa: FBT001  # One caller.
     """What came of it; None while it goes on. One that is late is stopped."""
     try:
-        verdict = client.get(f"{_case(workflow, each.case)}/runs/{each.run}")
+        verdict = client.get(f"{case_path(workflow, each.case)}/runs/{each.run}")
         if verdict["state"] == "running" and late:
             client.post(f"/runs/{each.run}/cancel", {"reason": "the test did not end in time"})
     except Refused as refused:

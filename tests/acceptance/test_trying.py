@@ -141,8 +141,12 @@ def test_from_a_captured_sample_to_a_case_that_ci_runs(
         time.sleep(0.05)
     run = json.loads(sent[2])["run"]
     assert until_status(installed, run, "completed", "failed")["status"] == "completed"
-    wish = {"name": "three", "from_run": run, "conditions": ["steps.total.output.sum == 15"]}
-    assert installed.call("POST", f"/workflows/{workflow}/cases", wish)["revision"] == 1
+    holds = "steps.total.output.sum == 15"
+    said = installed.command(
+        "cases", "record", "priced orders", "three", "--from-run", run, "--condition", holds
+    )
+    assert said == "three is kept as revision 1\n"
+    assert run in installed.command("cases", "list", workflow)
     case = installed.call("GET", f"/workflows/{workflow}/cases/three")
     assert CARD not in json.dumps(case)
     assert case["trigger"]["body"] == {"count": 3, "card": "(sealed)"}
@@ -163,3 +167,5 @@ def test_from_a_captured_sample_to_a_case_that_ci_runs(
     assert "/sum" in str(failure.text)
     assert installed.command("test", workflow, "--version", "1").splitlines()[-1] == "1 passed"
     assert Shop.calls == calls
+    installed.command("cases", "remove", workflow, "three")
+    assert installed.call("GET", f"/workflows/{workflow}/cases")["items"] == []
