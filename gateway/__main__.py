@@ -46,6 +46,7 @@ from gateway.logs.search import LogSearch
 from gateway.places import Places, PostgresPositions
 from gateway.pools.store import Pools
 from gateway.pools.watch import Watch
+from gateway.ports.store import Ports
 from gateway.release import RELEASE
 from gateway.runs.histories import StoredHistories
 from gateway.runs.inspection import RemoteInspector
@@ -296,6 +297,7 @@ def gateway_of(  # What the world offers.
         reading=Reading(places, runs),
         approvals=Approvals(runs, histories, clock),
         approval_queries=ApprovalQueries(postgres),
+        ports=Ports(WorkflowQueries(postgres), run_queries, histories, js.blobs),
         histories=histories,
         inspector=RemoteInspector(js.signals, js.blobs),
         logs=logs,

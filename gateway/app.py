@@ -41,6 +41,8 @@ from gateway.permissions import API
 from gateway.places import HEADER, Places
 from gateway.pools.routes import ROUTES as POOL_ROUTES
 from gateway.pools.store import Pools
+from gateway.ports.routes import ROUTES as PORT_ROUTES
+from gateway.ports.store import Ports
 from gateway.problems import HANDLERS
 from gateway.runs.histories import Histories
 from gateway.runs.inspection import Inspector
@@ -69,6 +71,7 @@ ROUTES: Final[list[ControllerRouterHandler]] = [
     *TRIGGER_ROUTES,
     *RUN_ROUTES,
     *APPROVAL_ROUTES,
+    *PORT_ROUTES,
     *LOG_ROUTES,
     *NODE_ROUTES,
     *API_ROUTES,
@@ -99,6 +102,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     reading: Reading
     approvals: Approvals
     approval_queries: ApprovalQueries
+    ports: Ports
     histories: Histories
     inspector: Inspector
     logs: Logs

@@ -63,6 +63,7 @@ _ROUTES: Final[Mapping[str, Mapping[tuple[str, str], str]]] = {
         ("POST", "/runs/{run_id}/retry"): "runs:write",
         ("POST", "/runs/{run_id}/resolve"): "runs:write",
         ("POST", "/runs/{run_id}/signals"): "runs:write",
+        ("GET", "/workflows/{workflow_id}/ports"): "runs:read",
         ("GET", "/approvals"): "approvals:read",
         ("POST", "/approvals/{run_id}/decide"): "approvals:decide",
         ("GET", "/logs"): "runs:read",

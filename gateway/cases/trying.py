@@ -164,9 +164,7 @@ class Trying:
     async def _recorded(self, earlier: Outcome | None) -> Pins:
         if earlier is None:
             return {}
-        pins = earlier.pins()
-        # Without a salt of its own nothing of the run was sealed.
-        return await values.unsealed_pins(pins, self._blobs) if earlier.key_id else pins
+        return await values.unsealed_pins(earlier.pins(), self._blobs)
 
     async def _planned(self, org: str, wish: Wish, *, keep: bool) -> Planned:
         drawn, body = wish.drawn, encode(wish.given)

@@ -69,6 +69,7 @@ from gateway.permissions import SCOPES
 from gateway.places import Places
 from gateway.pools.store import Pools
 from gateway.pools.watch import Watch
+from gateway.ports.store import Ports
 from gateway.rejected import absent
 from gateway.runs.histories import Kept
 from gateway.runs.inspection import Inspected
@@ -686,6 +687,7 @@ class Office:
             reading=Reading(self.places, runs),
             approvals=Approvals(runs, histories, self.clock),
             approval_queries=ApprovalQueries(postgres),
+            ports=Ports(WorkflowQueries(postgres), run_queries, histories, self.blobs),
             histories=histories,
             inspector=self.engine,
             logs=logs,

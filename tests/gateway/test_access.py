@@ -210,6 +210,7 @@ async def everything_of(office: Office, org: str) -> dict[str, str]:
 READ_MODELS = {
     ("GET", "/workflows/{workflow_id}"),
     ("GET", "/workflows/{workflow_id}/versions"),
+    ("GET", "/workflows/{workflow_id}/ports"),
     ("GET", "/triggers/{trigger_id}"),
     ("GET", "/triggers/{trigger_id}/deliveries"),
     ("GET", "/triggers/{trigger_id}/samples"),
