@@ -128,6 +128,8 @@ ANSWER_BYTES: Final = 32 * KIB
 """What somebody says when they decide: fields and comment."""
 COMMENT_CHARS: Final = 4_000
 DECIDERS: Final = 100
+SENSITIVE: Final = 50
+"""Marked places in the output of one node."""
 ANSWERS_PER_MINUTE: Final = 60
 """Calls of one resumption address."""
 EARLY_CALL_SECONDS: Final = 5.0
@@ -283,6 +285,8 @@ SignalName: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 SignalKey: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
 """The same saying has the same key, however often it is said."""
 Actor: TypeAlias = Annotated[str, Meta(max_length=128)]
+Pointer: TypeAlias = Annotated[str, Meta(max_length=500, pattern=r"^(/([^/~]|~[01])*)*$")]
+"""A JSON pointer (RFC 6901); `*` stands for every item of a list or every member."""
 Decider: TypeAlias = Annotated[str, Meta(pattern=r"^(key|member):[A-Za-z0-9_-]{1,64}$")]
 """Who may decide: the holder of an API key, or a member of the org."""
 WaitName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=600)]

@@ -18,6 +18,7 @@ from contracts.limits import (
     NodeId,
     NodeType,
     OrgId,
+    Pointer,
     PortName,
     Seconds,
     Sha256,
@@ -252,6 +253,10 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     trace: str = ""
     plan: str = ""
     """Of the run: a resumption link is made only from a mark that was made with it."""
+    sensitive: tuple[Pointer, ...] = ()
+    """Places in the output that are sealed before it is told."""
+    seals: bool = False
+    """Whether some step of the run seals a part of its output: then the configuration may hold such a part."""
 
 
 class CancelAttempts(Struct, frozen=True, kw_only=True):

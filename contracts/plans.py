@@ -14,6 +14,7 @@ from contracts.limits import (
     Count,
     NodeId,
     NodeType,
+    Pointer,
     PoolName,
     PortName,
     SchemaVersion,
@@ -62,6 +63,8 @@ class PlanNode(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """JSON pointers of the fields that are never templates."""
     secrets: tuple[str, ...] = ()
     """JSON pointers of the fields that hold a secret reference."""
+    sensitive: tuple[Pointer, ...] = ()
+    """Places in the output that are sealed before it is told."""
     outputs: tuple[PortName, ...] = ("main",)
     reads: Reads = Reads()
     inside: Annotated[str, Meta(max_length=64)] = ""

@@ -12,10 +12,12 @@ from contracts.limits import (
     RETRIES,
     RETRY_SECONDS,
     RUN_SECONDS,
+    SENSITIVE,
     Id,
     Name,
     NodeId,
     NodeType,
+    Pointer,
     PortName,
     Positive,
     SchemaVersion,
@@ -56,6 +58,8 @@ class Node(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a failure does that no error path takes."""
     timeout_s: Annotated[float, Meta(gt=0, le=RUN_SECONDS)] | None = None
     pool: Annotated[str, Meta(max_length=32)] | None = None
+    sensitive: Annotated[tuple[Pointer, ...], Meta(max_length=SENSITIVE)] = ()
+    """Places in its output that are sealed before anything is kept of it."""
     position: tuple[float, float] | None = None
     notes: Text | None = None
 

@@ -17,6 +17,7 @@ from msgspec import Struct, field, structs
 from chassis.clock import Clock
 from chassis.crash import crash
 from chassis.egress import Credential, Egress, EgressError
+from chassis.ids import digest
 from chassis.links import Links
 from chassis.ports import Blobs, Log, Proposal
 from chassis.standing import standing_of
@@ -40,7 +41,7 @@ from executor.errors import (
 from executor.links import Linked, linked
 from executor.node import Result, SecretReference
 from executor.opening import Opening
-from executor.outputs import keep, pack
+from executor.outputs import Packed, keep, pack
 from executor.patience import insist
 from executor.registry import Installed, Registry
 from executor.relay import Relay
@@ -260,7 +261,7 @@ class Attempt:
         if brought is None:
             return self.stopped()
         try:
-            packed = pack(brought.output, self._linked.data)
+            packed = await self._sealed(pack(brought.output, self._linked.data))
         except StepError as error:
             return self._judged(error, took_ms, trace)
         return StepDone(
@@ -269,6 +270,15 @@ class Attempt:
             ports=brought.ports,
             took_ms=took_ms,
         )
+
+    async def _sealed(self, packed: Packed) -> Packed:
+        """With what is marked as sensitive sealed. A file cannot be: it would lie in the object store all the same."""
+        body = await self._means.opening.sealed(self.task, packed.body)
+        if body is not packed.body and any(
+            digest(binary.data).encode() not in body for binary in packed.binaries
+        ):
+            raise BadConfig("A file cannot be sealed with the output that names it.", field="/sensitive")
+        return Packed(body, packed.binaries)
 
     async def _run_node(self) -> Result | StepError | None:
         """What the node brought, or why it brought nothing; None when it was told to let go."""

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from chassis.egress import Credential
-from chassis.sealing import Opener, Unsealable, open_document, parse_pointer
+from chassis.sealing import Opener, Sealer, Unsealable, open_document, parse_pointer, seal_paths
 from chassis.vault import NoSuchSecret, OpenedSecret, Shredded, VaultAway
 from contracts.codec import decode_json, encode
 from contracts.messages import Task
@@ -22,6 +22,10 @@ class Secrets(Protocol):
 
     async def open(self, org: str, secret_id: str) -> OpenedSecret:
         """A secret's value, for one use in memory. Raises `NoSuchSecret`, `Unsealable` or `VaultAway`."""
+        ...
+
+    async def sealer(self, org: str, run: str) -> tuple[str, Sealer]:
+        """What seals values of a run, and the name of its salt. Raises `VaultAway`."""
         ...
 
     async def opener(self, org: str, run: str, key_id: str) -> Opener:
@@ -48,28 +52,47 @@ class Opening(Struct, frozen=True):
 
     async def unsealed(self, task: Task, config: bytes) -> bytes:
         """The configuration with its sealed values open; the same bytes when the run never sealed anything."""
-        if not task.key_id or _SEALED not in config:
+        if _SEALED not in config or not (task.key_id or task.seals):
             return config
         try:
-            opener = await insist(lambda: self.secrets.opener(task.org, task.run, task.key_id), VaultAway)
+            key_id = task.key_id or (await self._sealer(task))[0]
+            opener = await insist(lambda: self.secrets.opener(task.org, task.run, key_id), VaultAway)
             return encode(open_document(decode_json(config), opener))
         except (Shredded, Unsealable) as error:
             raise SecretMissing("A sealed value of this run cannot be opened.") from error
 
+    async def sealed(self, task: Task, output: bytes) -> bytes:
+        """The output with its marked values sealed: it is kept in no other form."""
+        if not task.sensitive:
+            return output
+        _, sealer = await self._sealer(task)
+        return encode(seal_paths(output, task.sensitive, sealer))
+
+    async def _sealer(self, task: Task) -> tuple[str, Sealer]:
+        try:
+            return await insist(lambda: self.secrets.sealer(task.org, task.run), VaultAway)
+        except Shredded as error:
+            raise SecretMissing("What this run sealed cannot be opened any more.") from error
+
+
+def marked_values(output: Any, pointers: tuple[str, ...]) -> list[Any]:
+    """What stands at these JSON pointers."""
+    found: list[Any] = []
+    for pointer in pointers:
+        places = [output]
+        for token in parse_pointer(pointer):
+            places = [item for place in places for item in _below(place, token)]
+        found += places
+    return found
+
 
 def named(config: Any, pointers: tuple[str, ...]) -> set[str]:
     """The secrets that the fields at these JSON pointers name; `*` stands for every item."""
-    found: set[str] = set()
-    for pointer in pointers:
-        places = [config]
-        for token in parse_pointer(pointer):
-            places = [item for place in places for item in _below(place, token)]
-        found.update(
-            place[_SECRET]
-            for place in places
-            if isinstance(place, dict) and isinstance(place.get(_SECRET), str)
-        )
-    return found
+    return {
+        place[_SECRET]
+        for place in marked_values(config, pointers)
+        if isinstance(place, dict) and isinstance(place.get(_SECRET), str)
+    }
 
 
 def _below(place: Any, token: str) -> list[Any]:

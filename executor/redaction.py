@@ -24,7 +24,7 @@ def texts_of(value: SecretValue) -> list[str]:
 def unsealed_texts(written: Any, opened: Any) -> list[str]:
     """What stands in a configuration where a sealed value stood."""
     if isinstance(written, dict) and _SEALED in written:
-        return list(_leaves(opened))
+        return list(leaves(opened))
     if isinstance(written, dict) and isinstance(opened, dict):
         pairs = [(item, opened.get(name)) for name, item in written.items()]
     elif isinstance(written, list) and isinstance(opened, list):
@@ -34,10 +34,11 @@ def unsealed_texts(written: Any, opened: Any) -> list[str]:
     return [text for item, other in pairs for text in unsealed_texts(item, other)]
 
 
-def _leaves(value: Any) -> Iterable[str]:
+def leaves(value: Any) -> Iterable[str]:
+    """The texts and numbers in a value."""
     if isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
-            yield from _leaves(item)
+            yield from leaves(item)
     elif value is not None and not isinstance(value, bool):
         yield str(value)
 

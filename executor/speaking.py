@@ -28,12 +28,16 @@ from executor.errors import StepError, from_egress
 from executor.journal import Journal
 from executor.lines import made, shown
 from executor.node import Context, Given, Node, Outside, Result, SecretReference
+from executor.opening import marked_values
 from executor.outgoing import Told
-from executor.redaction import Redaction, texts_of, unsealed_texts
+from executor.outputs import pack
+from executor.redaction import Redaction, leaves, texts_of, unsealed_texts
 from executor.relay import Relay
 from executor.sandbox.sandbox import Sandbox
 
 _SLOW_SECONDS: Final = 1.0
+_SHORTEST_SENSITIVE: Final = 3
+"""Of a marked value: a shorter one is found in every line."""
 _KEPT: Final = 4
 """Of an attempt's lines: for those that tell how it began and ended, and that something is missing."""
 _SHORT_BYTES: Final = 200
@@ -58,6 +62,8 @@ class Said:
         self._over = Missing(why="attempt")
         self._lost = self._lost_told = 0
         self._secrets: list[str] = []
+        self._held = bool(task.sensitive)
+        """Nothing is told before it is known what must not be."""
         self._redaction: Redaction | None = None
 
     @property
@@ -97,7 +103,16 @@ class Said:
     def unstored(self, record: LogRecord) -> None:
         self._lost += sum(line.missing is None or line.missing.why != "unstored" for line in record.lines)
 
+    def release(self, output: Any) -> None:
+        """The attempt is over, and this is what it brought: what is marked in it is in no line."""
+        if self._held and output is not None:
+            texts = [text for value in marked_values(output, self._task.sensitive) for text in leaves(value)]
+            self.hide([text for text in texts if len(text) >= _SHORTEST_SENSITIVE])
+        self._held = False
+
     def records(self) -> list[LogRecord]:
+        if self._held:
+            return []
         if not self._opened and self.took_ms >= _SLOW_SECONDS * 1000:
             self._open()
         lines, self._lines = self._lines, []
@@ -233,9 +248,10 @@ class SpeakingNode:
         self._journal.begins(said)
         try:
             said.hide(given.proofs)
-            if given.task.key_id:
+            if given.task.key_id or given.task.seals:
                 said.hide(await _unsealed(given))
             result = await self.node.run(config, SpeakingContext(given, said))
+            said.release(_plain(result.output) if given.task.sensitive else None)
             said.end("info", f"Attempt {given.task.attempt} succeeded.")
         except asyncio.CancelledError:
             said.end("warning", f"Attempt {given.task.attempt} was stopped.")
@@ -249,8 +265,17 @@ class SpeakingNode:
             said.end("error", f"Attempt {given.task.attempt} failed.", error=type(error).__name__)
             raise
         finally:
+            said.release(None)
             self._journal.ends(said)
         return result
+
+
+def _plain(output: Any) -> Any:
+    """The output as it would be told; nothing when it is none that can be."""
+    try:
+        return decode_json(pack(output).body)
+    except StepError:
+        return None
 
 
 async def _unsealed(given: Given) -> list[str]:

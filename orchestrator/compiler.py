@@ -28,6 +28,7 @@ from contracts.limits import (
 )
 from contracts.nodes import NodeSpec
 from contracts.plans import Plan, PlanEdge, PlanNode, Reads
+from contracts.pools import WORKERS
 from contracts.workflows import Edge, Fault, Node, Retry, Workflow
 from orchestrator.asking import WITH_LINKS
 from orchestrator.catalogue import AT_ONCE, SPECS
@@ -346,6 +347,10 @@ class _Compiling:
                 "A node that chooses between ports cannot go on after a failure: nobody could say by which."
             )
             self._fault("workflow.bad_config", f"/nodes/{drawn.place}/on_error", message, node.id)
+        outside = (node.pool or spec.pool).startswith(WORKERS)
+        if node.sensitive and (spec.place != "executor" or outside):
+            message = "Only what an executor of ours brings is sealed; mark it where it comes from."
+            self._fault("workflow.bad_config", f"/nodes/{drawn.place}/sensitive", message, node.id)
         known, around = frozenset(self._nodes), self._around(node)
         # In and behind a circle nobody can say what comes before; the circle itself is told.
         before = frozenset().union(*(topology.ancestors.get(name, known) for name in (node.id, *around)))
@@ -382,6 +387,7 @@ class _Compiling:
             conditions=marks.conditions,
             literal=marks.literal,
             secrets=marks.secrets,
+            sensitive=node.sensitive,
             outputs=drawn.outputs,
             reads=Reads(
                 trigger=fields.reads.trigger,

@@ -43,6 +43,7 @@ class Emission:
         """Ask for these attempts, without waiting."""
         run = known.run
         nodes = programs.graph.nodes if programs is not None else {}
+        seals = programs is not None and programs.graph.seals
         for attempt in attempts:
             body = encode(
                 Task(
@@ -61,6 +62,8 @@ class Emission:
                     key_id=known.key_id,
                     trace=known.trace,
                     plan=run.plan,
+                    sensitive=nodes[attempt.node].sensitive if attempt.node in nodes else (),
+                    seals=seals,
                 )
             )
             self._tasks.emit(attempt.pool, _subject(known, attempt), body)

@@ -28,6 +28,8 @@ class Graph(Struct, frozen=True, kw_only=True, eq=False):
     """Nodes whose failure has an error path."""
     places: dict[StepPath, Place]
     """Where the workflow's own steps stand in order."""
+    seals: bool
+    """Whether some node seals a part of its output."""
     leaves: dict[NodeId, tuple[NodeId, ...]]
     """Of each container, the nodes from which no edge leaves: their outputs are the item's, or the run's."""
 
@@ -52,6 +54,7 @@ class Graph(Struct, frozen=True, kw_only=True, eq=False):
             places={
                 node: (plan_node.order, (), node) for node, plan_node in nodes.items() if not plan_node.inside
             },
+            seals=any(node.sensitive for node in plan.nodes),
             handled=frozenset(edge.source for edge in plan.edges if edge.port == ERROR_PORT),
             leaves={
                 container: tuple(node for node in nodes if not followers[node])

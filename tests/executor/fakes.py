@@ -17,7 +17,7 @@ from chassis.egress import AllowedTarget, Egress, parse_allowed
 from chassis.ids import digest
 from chassis.links import Links
 from chassis.ports import Ambiguous, Away, NobodyThere, Proposal, Stored
-from chassis.sealing import Opener
+from chassis.sealing import SALT_BYTES, DataKey, Opener, Place, Sealer, new_data_key
 from chassis.secret import Secret, SecretValue
 from chassis.telemetry import Tracer
 from chassis.vault import NoSuchSecret, OpenedSecret, Shredded
@@ -286,6 +286,7 @@ class Safe:
     def __init__(self) -> None:
         self.secrets: dict[str, OpenedSecret] = {}
         self.openers: dict[str, Opener] = {}
+        self._data_keys: dict[str, DataKey] = {}
         self.failing: list[Exception] = []
 
     def keep(self, name: str, value: SecretValue, *hosts: str) -> None:
@@ -297,6 +298,13 @@ class Safe:
         if secret_id not in self.secrets:
             raise NoSuchSecret(secret_id)
         return self.secrets[secret_id]
+
+    async def sealer(self, org: str, run: str) -> tuple[str, Sealer]:
+        """The same salt whenever this run is asked for."""
+        key, salt = self._data_keys.setdefault(org, new_data_key(org, 1)), b"s" * SALT_BYTES
+        place = Place(org=org, object=run, field="value")
+        self.openers[f"salt_{run}"] = Opener({1: key}, salt, "run.value", place)
+        return f"salt_{run}", Sealer(key, salt, "run.value", place)
 
     async def opener(self, org: str, run: str, key_id: str) -> Opener:
         if key_id not in self.openers:

@@ -117,11 +117,27 @@ LINK_STORED: Final = Mutant(
     edits=[
         Edit(
             "executor.attempt",
-            "            packed = pack(brought.output, self._linked.data)\n",
-            "            packed = pack(brought.output)\n",
+            "            packed = await self._sealed(pack(brought.output, self._linked.data))\n",
+            "            packed = await self._sealed(pack(brought.output))\n",
         )
     ],
     tests=["tests/executor/test_links.py"],
+)
+NOT_SEALED: Final = Mutant(
+    name="a marked field is told as it is",
+    what="What the builder marked as sensitive stands in the history.",
+    edits=[Edit("executor.opening", "        if not task.sensitive:\n", "        if task.sensitive:\n")],
+    tests=["tests/executor/test_sensitive.py"],
+)
+SAID_TOO_SOON: Final = Mutant(
+    name="lines are told before it is known what is sensitive",
+    what="What a node says of a marked value is stored before its output is there.",
+    edits=[
+        Edit(
+            "executor.speaking", "        self._held = bool(task.sensitive)\n", "        self._held = False\n"
+        )
+    ],
+    tests=["tests/executor/test_sensitive.py"],
 )
 
 MUTANTS: Final = (
@@ -135,4 +151,6 @@ MUTANTS: Final = (
     ANY_LINK,
     ANY_MARK,
     LINK_STORED,
+    NOT_SEALED,
+    SAID_TOO_SOON,
 )

@@ -15,6 +15,7 @@ from contracts.nodes import NodeSpec, Port
 from contracts.plans import Plan
 from contracts.workflows import Edge, Fault, Node, Retry, Workflow
 from orchestrator.compiler import compile_workflow, encoded
+from orchestrator.readiness import Graph
 
 SAMPLES = sorted((Path(__file__).parent / "workflows").glob("*.json"))
 
@@ -356,3 +357,36 @@ def test_all_nodes_together_have_so_many_expressions_and_no_more() -> None:
     assert isinstance(faults, list)
     assert [(fault.code, fault.pointer) for fault in faults] == [("workflow.limit", "/nodes")]
     assert f"{CEL_PER_WORKFLOW + 1}" in faults[0].message
+
+
+# --- What is sensitive ------------------------------------------------------------------------
+
+
+def test_marked_places_of_an_output_stand_in_the_plan() -> None:
+    node = {"id": "a", "type": "echo", "sensitive": ["/card", "/orders/*/iban", ""]}
+    plan = plan_of({"nodes": [node]})
+    assert plan.nodes[0].sensitive == ("/card", "/orders/*/iban", "")
+    assert (Graph.of(plan).seals, Graph.of(plan_of({"nodes": [{"id": "a", "type": "echo"}]})).seals) == (
+        True,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("node", "fault"),
+    [
+        ({"type": "echo", "sensitive": ["card"]}, ("malformed", "/nodes/0/sensitive/0")),
+        ({"type": "echo", "sensitive": ["/a~2"]}, ("malformed", "/nodes/0/sensitive/0")),
+        ({"type": "echo", "sensitive": "/card"}, ("malformed", "/nodes/0/sensitive")),
+        ({"type": "echo", "sensitive": ["/a"] * 51}, ("malformed", "/nodes/0/sensitive")),
+        ({"type": "noop", "sensitive": ["/card"]}, ("workflow.bad_config", "/nodes/0/sensitive")),
+        (
+            {"type": "echo", "pool": "ext-lab", "sensitive": ["/card"]},
+            ("workflow.bad_config", "/nodes/0/sensitive"),
+        ),
+    ],
+)
+def test_a_mark_that_cannot_be_kept_is_told_by_its_place(
+    node: dict[str, Any], fault: tuple[str, str]
+) -> None:
+    assert codes({"nodes": [{"id": "a", **node}]}) == [fault]

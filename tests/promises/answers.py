@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from contracts import runs
-from contracts.waits import may_decide
+from contracts.waits import LINK, Approval
 from tests.promises.evidence import Evidence, History, Violation
 
 
@@ -71,7 +71,7 @@ class _Desk:
         if wait.due is not None and at >= wait.due:
             yield Violation("P3", f"{event.wait} was answered at {at}, and was due at {wait.due}", self._run)
         escalated = event.wait in self._escalated
-        if wait.approval and not may_decide(wait.approval, event.by, escalated=escalated):
+        if wait.approval and not _was_asked(wait.approval, event.by, escalated=escalated):
             yield Violation("P3", f"{event.by} decided {event.wait}, and was not asked", self._run)
         self._escalated.discard(event.wait)
         self.answered[event.step] = event
@@ -87,3 +87,10 @@ class _Desk:
                 )
             case runs.CallReceived() if event.ports != ("main",) or event.output != answer.body:
                 yield Violation("P3", f"{event.step} was called, and went on with something else", self._run)
+
+
+def _was_asked(approval: Approval, by: str, *, escalated: bool) -> bool:
+    if by == LINK:
+        return approval.by_link
+    asked = [*approval.deciders, *(approval.escalate_to if escalated else [])]
+    return by in asked if approval.deciders else True

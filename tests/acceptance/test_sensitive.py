@@ -1,0 +1,83 @@
+"""What is marked as sensitive, on a real installation: used where it is needed, and found nowhere."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from deploy.testing.installation import Installation
+from tests.acceptance.test_approvals import ended, kept_in, run_of
+
+CARD = "4111-2222-3333-4444"
+
+
+class _Shop(BaseHTTPRequestHandler):
+    """Tells a person's card, and hears who wants to be paid with it."""
+
+    heard: list[str]
+
+    def do_GET(self) -> None:
+        self._answer({"name": "Ada", "card": CARD})
+
+    def do_POST(self) -> None:
+        self.heard.append(self.rfile.read(int(self.headers["content-length"])).decode())
+        self._answer({"paid": True})
+
+    def _answer(self, value: Any) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Nobody reads it."""
+
+
+@contextmanager
+def shop() -> Iterator[tuple[str, list[str]]]:
+    heard: list[str] = []
+    handler = type("Shop", (_Shop,), {"heard": heard})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/", heard
+        server.shutdown()
+
+
+def test_a_marked_field_is_used_and_is_in_no_log_no_row_no_line_and_no_export(
+    installed: Installation, tmp_path: Path
+) -> None:
+    with shop() as (url, heard):
+        definition = {
+            "nodes": [
+                {"id": "ask", "type": "http.request", "config": {"url": url}, "sensitive": ["/body/card"]},
+                {
+                    "id": "pay",
+                    "type": "http.request",
+                    "config": {
+                        "method": "POST",
+                        "url": url,
+                        "body": {"card": "{{ steps.ask.output.body.card }}"},
+                    },
+                },
+            ],
+            "edges": [{"source": "ask", "target": "pay"}],
+        }
+        run = run_of(installed, definition, None)
+        assert ended(installed, run)["status"] == "completed"
+    assert [json.loads(each) for each in heard] == [{"card": CARD}]
+    exported = tmp_path / "run.json"
+    installed.command("runs", "export", run, "--out", str(exported))
+    assert CARD.encode() not in exported.read_bytes()
+    assert kept_in(installed, CARD) == []
+    assert "$sealed" in json.dumps(installed.call("GET", f"/runs/{run}/events"))
+    workflow = installed.call("GET", f"/runs/{run}")["workflow"]
+    ports = {
+        each["node"]: each["ports"] for each in installed.call("GET", f"/workflows/{workflow}/ports")["nodes"]
+    }
+    body = ports["ask"]["main"]["schema"]["properties"]["body"]
+    assert body["properties"] == {"name": {"type": "string"}, "card": {"type": "object", "x-sealed": True}}
