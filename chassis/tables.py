@@ -68,6 +68,7 @@ RUNS: Final = Table(
     _text("cause_id"),
     _text("parent_run", null=True),
     _text("parent_step", null=True),
+    _flag("parent_waits"),
     _text("dedupe", null=True),
     _text("request", null=True),
     _text("actor"),
@@ -140,6 +141,8 @@ STEPS: Final = Table(
     _int("items_failed", null=True),
     _text("asks", null=True),
     _time("asked", null=True),
+    _text("child", null=True),
+    _flag("awaits"),
     schema="read",
 )
 

@@ -71,7 +71,7 @@ class Trial(Struct, frozen=True, kw_only=True):
 
 
 class Act(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A node that an executor will really do."""
+    """A node that will really be done: by an executor, or by a run of another workflow."""
 
     node: NodeId
     type: NodeType

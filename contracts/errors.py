@@ -141,6 +141,19 @@ _ROWS: Final = (
     ErrorCode(
         "loop.exhausted", 422, "The loop's condition did not hold after as many rounds as it may have."
     ),
+    ErrorCode("child.failed", 502, "The run that the step started and waited for failed."),
+    ErrorCode("child.cancelled", 409, "The run that the step started and waited for was cancelled."),
+    ErrorCode("child.timeout", 504, "The run that the step started did not end in time."),
+    ErrorCode(
+        "child.no_workflow", 404, "The workflow that the step starts does not exist, or has been deleted."
+    ),
+    ErrorCode(
+        "child.not_published", 409, "The version of the workflow that the step starts is not published."
+    ),
+    ErrorCode("child.gone", 500, "Nothing is left of the run that the step waited for."),
+    ErrorCode(
+        "cause.too_deep", 409, "Runs have started one another too often: the workflows of the loop are named."
+    ),
     ErrorCode("signal.too_many", 409, "Too much was said to the run that nothing has waited for."),
     ErrorCode("wait.not_open", 409, "The run does not wait for this yet."),
     ErrorCode(

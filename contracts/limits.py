@@ -114,6 +114,8 @@ ATTEMPT_SECONDS_DEFAULT: Final = 15 * 60
 RUN_SECONDS: Final = 366 * 24 * 3600
 DELAY_SECONDS: Final = 366 * 24 * 3600
 CANCEL_SECONDS: Final = 2.0
+CHILDREN_CANCEL_SECONDS: Final = 6.0
+"""So long a run that stops waits for the runs that it started and waited for; each of those has its own attempts to wait for."""
 SIGNALS_KEPT: Final = 100
 """Of one run, said before anything waited for them."""
 SIGNALS_REMEMBERED: Final = 200

@@ -173,6 +173,23 @@ class DecideApproval(RunMessage, frozen=True, kw_only=True, tag="approval.decide
     comment: Text = ""
 
 
+class ChildStarted(RunMessage, frozen=True, kw_only=True, tag="child.started"):
+    """To a run: the one that its step started, and does not wait for, is there."""
+
+    step: StepPath
+    child: Id
+
+
+class ChildOver(RunMessage, frozen=True, kw_only=True, tag="child.over"):
+    """To a run: the one that its step started, and may wait for, has ended. Said again it says nothing new."""
+
+    step: StepPath
+    child: Id
+    outcome: Literal["completed", "failed", "cancelled"]
+    output: Payload = field(default_factory=null)
+    error: Failure | None = None
+
+
 class UnparkRun(RunMessage, frozen=True, kw_only=True, tag="run.unpark"):
     actor: Actor
 
@@ -192,6 +209,8 @@ Message: TypeAlias = (
     | SendSignal
     | CallWait
     | DecideApproval
+    | ChildStarted
+    | ChildOver
     | UnparkRun
 )
 

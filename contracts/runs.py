@@ -13,6 +13,7 @@ from msgspec import Meta, Struct, field
 from contracts import limits
 from contracts.errors import Failure
 from contracts.limits import (
+    CAUSES_DEEP,
     AttemptNumber,
     Count,
     HttpStatus,
@@ -43,10 +44,13 @@ StepStatus: TypeAlias = Literal[
     "pending", "scheduled", "waiting", "running", "in_doubt", "succeeded", "failed", "skipped", "cancelled"
 ]
 """`running`: a map or a loop, some of whose items are not over."""
-WaitKind: TypeAlias = Literal["delay", "retry", "grace", "signal", "turn", "call", "approval", "escalation"]
+WaitKind: TypeAlias = Literal[
+    "delay", "retry", "grace", "signal", "turn", "call", "approval", "escalation", "child", "start"
+]
 """`delay`: a delay node; `retry`: the pause before the next attempt; `grace`: cancelled attempts may still report;
 `signal`: somebody has to say something; `turn`: a container goes on in a commit of its own; `call`: a resumption
-address has to be called; `approval`: somebody has to decide; `escalation`: until then, or others are asked as well."""
+address has to be called; `approval`: somebody has to decide; `escalation`: until then, or others are asked as well;
+`child`: a run that the step started must end; `start`: a run that the step starts must be there."""
 
 Actor: TypeAlias = limits.Actor
 """Who caused a commit, as an opaque id: `trigger:…`, `key:…`, `executor:…`, `timer`, `sweeper`, `system`."""
@@ -60,13 +64,18 @@ class Cause(Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: Literal["webhook", "manual", "api", "redelivery", "schedule", "run", "event", "agent", "test"]
     id: Annotated[str, Meta(max_length=128)] = ""
     depth: Count = 0
+    """How many runs came before it in the chain."""
+    chain: Annotated[tuple[Id, ...], Meta(max_length=CAUSES_DEEP)] = ()
+    """Their workflows, the oldest first."""
 
 
-class Parent(Struct, frozen=True, kw_only=True):
-    """The step of another run that waits for this one."""
+class Parent(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The step of another run that started this one."""
 
     run: Id
     step: StepPath
+    waits: bool = True
+    """Whether the step waits for its end, so that it is told, and has it stopped when nobody waits any more."""
 
 
 class Unfinished(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -211,6 +220,23 @@ class ApprovalDecided(RunFact, frozen=True, kw_only=True, tag="approval.decided"
     comment: Text = ""
 
 
+class ChildBegan(RunFact, frozen=True, kw_only=True, tag="child.began"):
+    """A run that the step started, and does not wait for, is there."""
+
+    step: StepPath
+    child: Id
+
+
+class ChildEnded(RunFact, frozen=True, kw_only=True, tag="child.ended"):
+    """The run that the step waits for has ended."""
+
+    step: StepPath
+    child: Id
+    outcome: Literal["completed", "failed", "cancelled"]
+    output: Payload = field(default_factory=null)
+    error: Failure | None = None
+
+
 class CancelRequested(RunFact, frozen=True, kw_only=True, tag="run.cancel-requested"):
     """Somebody with the right to do so wants the run to stop."""
 
@@ -273,7 +299,7 @@ class StepSucceeded(Consequence, frozen=True, kw_only=True, tag="step.succeeded"
     """The step's output is final, and these ports are taken.
 
     `output` stands here for control nodes, which nobody reports on; an action's output stands in the
-    `step.reported` (or `doubt.resolved`) before it, once.
+    `step.reported` (or `doubt.resolved`, or `child.ended`) before it, once.
     """
 
     step: StepPath
@@ -361,6 +387,22 @@ class ItemsKept(Consequence, frozen=True, kw_only=True, tag="items.kept"):
     results: Payload
 
 
+class ChildAsked(Consequence, frozen=True, kw_only=True, tag="child.asked"):
+    """A run of this version of a workflow shall be there: its id follows from this run, the step and the attempt."""
+
+    step: StepPath
+    node: NodeId
+    attempt: AttemptNumber
+    child: Id
+    workflow: Id
+    version: Count
+    plan: Sha256
+    waits: bool = True
+    """Until it has ended; else until it is there."""
+    input: Payload
+    """What its expressions see as `trigger`."""
+
+
 class WaitOpened(Consequence, frozen=True, kw_only=True, tag="wait.opened"):
     """The run waits for something that has a name."""
 
@@ -439,6 +481,8 @@ Fact: TypeAlias = (
     | SignalReceived
     | CallReceived
     | ApprovalDecided
+    | ChildBegan
+    | ChildEnded
     | CancelRequested
     | DeadlinePassed
     | RunReopened
@@ -458,6 +502,7 @@ Decision: TypeAlias = (
     | ItemDone
     | ItemFailed
     | ItemsKept
+    | ChildAsked
     | WaitOpened
     | ApprovalEscalated
     | WaitDropped

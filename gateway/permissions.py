@@ -53,6 +53,7 @@ _ROUTES: Final[Mapping[str, Mapping[tuple[str, str], str]]] = {
         ("POST", "/runs"): "runs:write",
         ("GET", "/runs/{run_id}"): "runs:read",
         ("GET", "/runs/{run_id}/steps"): "runs:read",
+        ("GET", "/runs/{run_id}/children"): "runs:read",
         ("GET", "/runs/{run_id}/events"): "runs:read",
         ("GET", "/runs/{run_id}/state"): "runs:read",
         ("GET", "/runs/{run_id}/waiting"): "runs:read",

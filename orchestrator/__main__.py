@@ -24,6 +24,7 @@ from orchestrator.catalogue import SPECS
 from orchestrator.domain import Domain
 from orchestrator.emission import Emission
 from orchestrator.evaluation import Compiled
+from orchestrator.family import Family
 from orchestrator.judge import Judge
 from orchestrator.past import Past
 from orchestrator.questions import Questions
@@ -58,6 +59,7 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
     ):
         language = Language()
         histories, horizon = Histories(postgres, js.log), Horizon(js.marks, clock)
+        domain = Domain(js.domain)
         sources = Sources(
             log=js.log,
             blobs=js.blobs,
@@ -65,6 +67,7 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
             compile_plan=lambda plan: Compiled(plan, language),
             worker=worker,
             past=Past(PostgresRunIds(postgres), horizon, clock),
+            directory=domain,
         )
         ownership = js.ownership()
         dispatch = Dispatch(js.signals, js.inbox)
@@ -73,7 +76,7 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
         )
         schedules = Schedules(
             history=js.schedules,
-            domain=Domain(js.domain),
+            domain=domain,
             sender=dispatch,
             inbox=js.inbox,
             dead_letters=js.letters,
@@ -81,6 +84,7 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
             is_full=lambda: js.disk.state.stops_starts,
             lateness=lateness.observe,
         )
+        family = Family(dispatch)
         orchestrator = Orchestrator(
             history=js.log,
             ownership=ownership,
@@ -94,6 +98,7 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
             clock=clock,
             tracer=tracer,
             schedules=schedules,
+            family=family,
         )
         questions = Questions(
             signals=js.signals,
@@ -105,6 +110,12 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
         )
         metrics.counters(
             "orchestrator_work_total", "What was done, by kind.", "kind", lambda: dict(orchestrator.counts)
+        )
+        metrics.counters(
+            "orchestrator_children_total",
+            "What runs said to the runs that they start, by kind.",
+            "kind",
+            lambda: dict(family.counts),
         )
         metrics.counters(
             "orchestrator_schedules_total",

@@ -15,6 +15,8 @@ from contracts.limits import SIGNALS_KEPT, StepPath, WaitName
 from contracts.messages import (
     CallWait,
     CancelRun,
+    ChildOver,
+    ChildStarted,
     DecideApproval,
     Look,
     Message,
@@ -37,6 +39,8 @@ from contracts.runs import (
     AttemptFailed,
     CallReceived,
     CancelRequested,
+    ChildBegan,
+    ChildEnded,
     DeadlinePassed,
     DoubtResolved,
     Fact,
@@ -162,11 +166,36 @@ def _let_go(run: Run, _graph: Graph | None, message: StepLetGo, _at: datetime) -
     )
 
 
+# --- Children: only the one that the step asked for last, and only what it waits for -----------
+
+
+def _child_started(run: Run, _graph: Graph | None, message: ChildStarted, _at: datetime) -> Accepted:
+    asked = run.children.get(message.step)
+    if asked is None or asked.child != message.child or asked.waits:
+        return ()
+    return (ChildBegan(step=message.step, child=message.child),)
+
+
+def _child_over(run: Run, _graph: Graph | None, message: ChildOver, _at: datetime) -> Accepted:
+    asked = run.children.get(message.step)
+    if asked is None or asked.child != message.child or not asked.waits:
+        return ()
+    return (
+        ChildEnded(
+            step=message.step,
+            child=message.child,
+            outcome=message.outcome,
+            output=message.output,
+            error=message.error,
+        ),
+    )
+
+
 # --- Time -------------------------------------------------------------------------------------
 
 
 def _wake(run: Run, _graph: Graph | None, message: Wake, at: datetime) -> Accepted:
-    wait = run.waits.get(message.wait)
+    wait = run.waits.get(message.wait) if run.active else None
     if run.parked is not None or wait is None or wait.due is None or at < wait.due - EARLY:
         return ()
     return (*_too_late(run, at), WaitEnded(wait=wait.wait))
@@ -181,6 +210,10 @@ def _overdue(run: Run, at: datetime) -> Sequence[Fact]:
     late = _too_late(run, at)
     if late:
         return late
+    if (
+        not run.active
+    ):  # Of a history that has left, what is left may tell of a wait and not of what ended it.
+        return ()
     due = sorted((wait.due, wait.wait) for wait in run.waits.values() if wait.due and wait.due <= at)
     return tuple(WaitEnded(wait=name) for _, name in due)
 
@@ -357,5 +390,7 @@ _ACCEPT: Final[Mapping[type, Callable[[Run, Graph | None, Any, datetime], Accept
     SendSignal: _signal,
     CallWait: _call,
     DecideApproval: _decide,
+    ChildStarted: _child_started,
+    ChildOver: _child_over,
     UnparkRun: _unpark,
 }

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from contracts.limits import DELAY_SECONDS, ITEMS, ITEMS_AT_ONCE, WEBHOOK_BODY_BYTES
+from contracts.limits import DELAY_SECONDS, ITEMS, ITEMS_AT_ONCE, MAX_INTEGER, WEBHOOK_BODY_BYTES
 from contracts.nodes import NodeSpec, Port
 from orchestrator.asking import APPROVAL, AUTHENTICATION
 
@@ -11,6 +11,8 @@ AT_ONCE: Final = 10
 """Items of a map under way at a time, where its builder names no number."""
 ROUNDS: Final = 100
 """The most rounds of a loop, where its builder names no number."""
+STARTS_RUNS: Final = "workflow.run"
+"""The type of the node whose step is a run of another workflow."""
 _CONDITION: Final = {
     "type": "string",
     "title": "Condition",
@@ -255,6 +257,50 @@ SPECS: Final[Mapping[str, NodeSpec]] = {
                 Port(name="rejected", title="Rejected"),
                 Port(name="timeout", title="Too late"),
             ),
+        ),
+        _spec(
+            STARTS_RUNS,
+            "Run a workflow",
+            "Starts a run of another workflow and waits for its end, or goes on as soon as it has begun.",
+            "workflow",
+            {
+                "workflow": {
+                    "type": "string",
+                    "title": "Workflow",
+                    "description": "The id of the workflow.",
+                    "pattern": "^[A-Za-z0-9_-]{1,64}$",
+                    "x-expression": "none",
+                },
+                "version": {
+                    "type": "integer",
+                    "title": "Version",
+                    "description": "A version that was published; without it, the one that is published when the node is reached.",
+                    "minimum": 1,
+                    "maximum": MAX_INTEGER,
+                    "x-expression": "none",
+                },
+                "input": {
+                    "title": "Input",
+                    "description": "What the run sees as trigger.body: any value; without one, the node's input.",
+                },
+                "mode": {
+                    "enum": ["wait", "start"],
+                    "title": "Then",
+                    "description": "`wait`: goes on with what the run gives, and fails when it does not end well. `start`: goes on "
+                    "with its id, as soon as it has begun.",
+                    "default": "wait",
+                    "x-expression": "none",
+                },
+                "timeout_seconds": {
+                    "type": "number",
+                    "title": "Give up after",
+                    "description": "Seconds after which the node fails, and the run that it waits for is cancelled; without it, "
+                    "it waits for ever.",
+                    "minimum": 0,
+                    "maximum": DELAY_SECONDS,
+                },
+            },
+            required=("workflow",),
         ),
         _spec(
             "map",

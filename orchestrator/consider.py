@@ -10,6 +10,8 @@ from contracts.limits import EVENTS_PER_TURN
 from contracts.messages import (
     CallWait,
     CancelRun,
+    ChildOver,
+    ChildStarted,
     DecideApproval,
     Look,
     Message,
@@ -82,6 +84,8 @@ def actor_of(message: Message) -> str:
             return message.actor
         case StepDone() | StepBroken() | StepInDoubt() | StepLetGo():
             return message.executor
+        case ChildStarted() | ChildOver():
+            return f"run:{message.child}"
         case Wake():
             return "timer"
         case Look():
@@ -101,5 +105,7 @@ def cause_of(message: Message) -> str:
             return message.key
         case CallWait() | DecideApproval():
             return message.request
+        case ChildStarted() | ChildOver():
+            return message.child
         case Look() | CancelRun() | RetryRun() | ResolveDoubt() | UnparkRun():
             return str(type(message).__struct_config__.tag)

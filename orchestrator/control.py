@@ -23,6 +23,7 @@ from contracts.limits import (
     ITEMS_PER_PAGE,
     QUESTION_CHARS,
     WEBHOOK_BODY_BYTES,
+    Id,
     NodeId,
     PortName,
     SignalName,
@@ -90,7 +91,20 @@ class Looped(Struct, frozen=True, kw_only=True):
     input: Payload
 
 
-Outcome: TypeAlias = Passed | Delayed | Listening | Expecting | Asking | Answered | Fanned | Looped
+class Called(Struct, frozen=True, kw_only=True):
+    """A run of another workflow begins; the node is done when that run is."""
+
+    workflow: Id
+    version: int = 0
+    """0: the one that was published last, until somebody has looked which that is."""
+    plan: str = ""
+    input: Payload
+    waits: bool = True
+    """Until it has ended; else until it is there."""
+    due: datetime | None = None
+
+
+Outcome: TypeAlias = Passed | Delayed | Listening | Expecting | Asking | Answered | Fanned | Looped | Called
 
 
 class Given(Protocol):
@@ -98,6 +112,10 @@ class Given(Protocol):
 
     def payload(self) -> Payload:
         """What a node that passes on gives to the next one."""
+        ...
+
+    def json(self) -> Raw:
+        """The same as JSON text."""
         ...
 
     def members(self) -> dict[str, Raw]:
@@ -253,6 +271,28 @@ def _deciders(config: Mapping[str, Any], field: str) -> Deciders:
         raise Unfit(f"/{field}", message) from None
 
 
+class _Started(Struct, frozen=True, kw_only=True):
+    """What expressions see as `trigger` in a run that a node started."""
+
+    body: Raw
+    headers: dict[str, str] = {}
+    query: dict[str, str] = {}
+    method: str = "RUN"
+    content_type: str = "application/json"
+    received_at: str
+
+
+def _run_workflow(config: Mapping[str, Any], given: Given, at: datetime) -> Called:
+    body = Raw(encode(config["input"])) if "input" in config else given.json()
+    return Called(
+        workflow=config["workflow"],
+        version=config.get("version", 0),
+        input=Inline(value=Raw(encode(_Started(body=body, received_at=at.isoformat())))),
+        waits=config.get("mode", "wait") == "wait",
+        due=_after(config, "timeout_seconds", at),
+    )
+
+
 def _stop(config: Mapping[str, Any], _given: Given, _at: datetime) -> Failure:
     return Failure(code="stopped", message=_line(config["message"]))
 
@@ -362,6 +402,7 @@ _PERFORM: Final[Mapping[str, Callable[[Mapping[str, Any], Given, datetime], Outc
     "wait.signal": _wait_signal,
     "wait.webhook": _wait_webhook,
     "wait.approval": _wait_approval,
+    "workflow.run": _run_workflow,
     "stop": _stop,
     "noop": _pass_on,
     "map": _map,

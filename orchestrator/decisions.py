@@ -45,4 +45,4 @@ def decide(run: Run, graph: Graph | None, fact: Fact, at: datetime, evaluate: Ev
 
 def _all_done(run: Run) -> bool:
     """Nothing is under way and everything ready has begun: by the shape of a graph without circles, nothing is left."""
-    return not (run.attempts or run.waits or run.doubts)
+    return not (run.attempts or run.waits or run.doubts or run.children)

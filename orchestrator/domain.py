@@ -1,5 +1,6 @@
-"""What the gateway wrote, as far as a schedule asks for it: its trigger's timetable, and the variables of its org.
+"""What the gateway wrote, as far as owners of schedules and runs ask for it.
 
+That is a trigger's timetable, the variables of its org, and what of a workflow is published.
 Read at every look, so that what somebody was told to have changed counts at once; only what is new of it is read.
 """
 
@@ -7,12 +8,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from chassis.ports import Log
+from chassis.ports import Away, Log
 from chassis.together import Together
-from contracts.codec import decode_domain_commit
+from contracts.codec import Malformed, Unknown, decode_domain_commit
 from contracts.commits import DomainCommit
 from contracts.subjects import domain as domain_subject
 from contracts.workflows import OrgVarsSet
+from orchestrator.published import Published
+from orchestrator.published import add as publish
 from orchestrator.timetable import Timetable, add
 
 T = TypeVar("T")
@@ -36,6 +39,13 @@ class Domain:
 
     async def vars_of(self, org: str) -> dict[str, Any]:
         return await self._folded(org, "org", org, {}, _vars)
+
+    async def published(self, org: str, workflow: str) -> Published:
+        """Raises `Away`, also while only a newer release can read what was changed: it is asked again then."""
+        try:
+            return await self._folded(org, "workflow", workflow, Published(), publish)
+        except (Unknown, Malformed) as unreadable:
+            raise Away(f"workflow {workflow} cannot be read: {unreadable}") from unreadable
 
     async def _folded(
         self, org: str, aggregate: str, id_: str, new: T, fold: Callable[[T, DomainCommit[Any]], T]

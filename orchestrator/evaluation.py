@@ -35,7 +35,7 @@ from contracts.limits import NodeId, StepPath
 from contracts.payloads import Inline, Payload
 from contracts.plans import Plan, PlanNode
 from orchestrator.asking import WITH_LINKS
-from orchestrator.control import Outcome, Unfit, goes_on, perform
+from orchestrator.control import Called, Outcome, Unfit, goes_on, perform
 from orchestrator.inputs import (
     Incoming,
     NotReady,
@@ -47,6 +47,7 @@ from orchestrator.inputs import (
     page_output,
 )
 from orchestrator.paths import WHOLE, ItemPath, container_of, item_of, item_path, within
+from orchestrator.published import NOT_LOOKED, Workflows, looked_up
 from orchestrator.readiness import Graph, seen_from
 from orchestrator.state import Run
 
@@ -67,9 +68,14 @@ class Compiled:
         self._language = language
         self._nodes: dict[NodeId, _Node] = {}
 
-    def evaluator(self, values: Mapping[str, bytes | None], answers: Answers = NO_ANSWERS) -> "Evaluation":
-        """Evaluates with these stored values and these answers at hand. Made for one message."""
-        return Evaluation(self, Values(values), answers)
+    def evaluator(
+        self,
+        values: Mapping[str, bytes | None],
+        answers: Answers = NO_ANSWERS,
+        workflows: Workflows = NOT_LOOKED,
+    ) -> "Evaluation":
+        """Evaluates with these stored values, answers and published workflows at hand. Made for one message."""
+        return Evaluation(self, Values(values), answers, workflows)
 
     def node(self, node: PlanNode) -> "_Node":
         known = self._nodes.get(node.id)
@@ -111,10 +117,11 @@ def _compiled(node: PlanNode, language: Language) -> _Node:
 class Evaluation:
     """Evaluates for one message: what several nodes read is decoded once."""
 
-    def __init__(self, compiled: Compiled, values: Values, answers: Answers) -> None:
+    def __init__(self, compiled: Compiled, values: Values, answers: Answers, workflows: Workflows) -> None:
         self._compiled = compiled
         self._values = values
         self._answers = answers
+        self._workflows = workflows
         self._decoded: dict[int, tuple[Payload, Value]] = {}
 
     def config(self, run: Run, path: StepPath, node: PlanNode) -> Payload | Failure:
@@ -128,9 +135,10 @@ class Evaluation:
 
     def control(self, run: Run, path: StepPath, node: PlanNode, at: datetime) -> Outcome | Failure:
         try:
-            return perform(node, self._control_config(run, path, node), self._incoming(run, path), at)
+            outcome = perform(node, self._control_config(run, path, node), self._incoming(run, path), at)
         except _FAILURES as error:
             return _failure(error, node)
+        return looked_up(outcome, run.org, self._workflows, node) if isinstance(outcome, Called) else outcome
 
     def passed_on(self, run: Run, path: StepPath, node: PlanNode) -> Payload | Failure:
         try:

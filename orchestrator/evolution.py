@@ -23,6 +23,9 @@ from contracts.runs import (
     AttemptScheduled,
     CallReceived,
     CancelRequested,
+    ChildAsked,
+    ChildBegan,
+    ChildEnded,
     DeadlinePassed,
     DoubtResolved,
     ItemDone,
@@ -54,6 +57,7 @@ from contracts.runs import (
     WaitOpened,
 )
 from orchestrator import remembered
+from orchestrator.kinship import child_wait
 from orchestrator.paths import item_of, item_path, within
 from orchestrator.state import ERROR_PORT, RUN_STATUSES, STEP_STATUSES, Heard, Items, Phase, Result, Run, Step
 
@@ -102,6 +106,7 @@ def _to(run: Run, path: StepPath, event: RunEvent, **changes: Any) -> Changes:
         "steps": {**run.steps, path: structs.replace(step, status=status, **changes)},
         "attempts": _without(run.attempts, path),
         "doubts": _without(run.doubts, path),
+        "children": _without(run.children, path),
         "news": _without(run.news, path),
     }
 
@@ -223,6 +228,23 @@ def _remembered(run: Run) -> dict[SignalKey, Sha256 | None]:
     return _without(run.heard, next((key for key in run.heard if key not in kept), None))
 
 
+def _child_heard(run: Run, event: ChildBegan | ChildEnded, _at: datetime) -> Changes:
+    """Nothing waits for it any more; what follows is not decided yet."""
+    path = event.step
+    asked = run.children.get(path)
+    if asked is None or asked.child != event.child:
+        return {}
+    step = run.step(path)
+    if isinstance(event, ChildEnded):
+        step = structs.replace(step, output=event.output, error=event.error)
+    return {
+        "steps": {**run.steps, path: step},
+        "children": _without(run.children, path),
+        "waits": _without(run.waits, child_wait(asked)),
+        "news": {**run.news, path: event},
+    }
+
+
 def _cancel_requested(run: Run, event: CancelRequested, _at: datetime) -> Changes:
     # A person who cancels a parked run takes it up again, only to end it.
     return {"cancel": event, "parked": None} if run.active else {}
@@ -321,6 +343,9 @@ def _cancelled(run: Run, event: StepCancelled, _at: datetime) -> Changes:
         return _to(run, path, event, effect="possible", detail="No executor has said how the attempt ended.")
     if path in run.doubts:
         return _to(run, path, event, effect="possible", detail="The attempt was in doubt.")
+    if path in run.children:
+        detail = f"Run {run.children[path].child} had not ended."
+        return _to(run, path, event, effect="possible", detail=detail)
     return _to(run, path, event)
 
 
@@ -364,6 +389,13 @@ def _item_over(run: Run, event: ItemDone | ItemFailed, result: Result) -> Change
 
 def _items_kept(run: Run, event: ItemsKept, _at: datetime) -> Changes:
     return {"items": remembered.kept(run.items, event)}
+
+
+def _child_asked(run: Run, event: ChildAsked, _at: datetime) -> Changes:
+    # It may be asked for again without harm: each time it is another run.
+    fresh: Changes = {"repeat": "yes", "output": None, "error": None, "effect": None, "detail": ""}
+    changes = _to(run, event.step, event, attempt=event.attempt, **fresh)
+    return changes | {"children": {**run.children, event.step: event}} if changes else {}
 
 
 def _wait_opened(run: Run, event: WaitOpened, _at: datetime) -> Changes:
@@ -421,6 +453,8 @@ FOLDS: Final[Mapping[type, Callable[[Run, Any, datetime], Changes]]] = {
     SignalReceived: _signal_received,
     CallReceived: _wait_answered,
     ApprovalDecided: _wait_answered,
+    ChildBegan: _child_heard,
+    ChildEnded: _child_heard,
     CancelRequested: _cancel_requested,
     DeadlinePassed: _deadline_passed,
     RunReopened: _reopened,
@@ -438,6 +472,7 @@ FOLDS: Final[Mapping[type, Callable[[Run, Any, datetime], Changes]]] = {
     StepPinned: _pinned,
     ItemFailed: _item_failed,
     ItemsKept: _items_kept,
+    ChildAsked: _child_asked,
     WaitOpened: _wait_opened,
     ApprovalEscalated: _escalated,
     WaitDropped: _wait_dropped,

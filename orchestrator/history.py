@@ -20,6 +20,7 @@ from contracts.payloads import NULL, Blob, Inline, Payload
 from contracts.plans import PlanNode
 from contracts.runs import (
     AttemptScheduled,
+    ChildAsked,
     Decision,
     Fact,
     ItemDone,
@@ -36,10 +37,12 @@ from contracts.runs import (
     WaitOpened,
 )
 from contracts.waits import Approval, AwaitedCall
+from orchestrator.catalogue import STARTS_RUNS
 from orchestrator.containers import turn_wait
 from orchestrator.control import (
     Answered,
     Asking,
+    Called,
     Delayed,
     Expecting,
     Fanned,
@@ -104,6 +107,8 @@ class Recorded:
         wait = self._said(WaitOpened, path)
         if node.type in _AWAITED and self._said(StepFailed, path) is None:
             return _awaited(node, wait)
+        if node.type == STARTS_RUNS:
+            return self._failure(path) or self._called(path, wait)
         if wait is not None and wait.due is not None:
             return Delayed(due=wait.due)
         done = self._said(StepSucceeded, path)
@@ -140,6 +145,19 @@ class Recorded:
     def output(self, _run: Run) -> Payload:
         completed = (event.output for event in self._decisions if isinstance(event, RunCompleted))
         return next(completed, NULL)
+
+    def _called(self, path: StepPath, wait: WaitOpened | None) -> Called:
+        asked = self._said(ChildAsked, path)
+        if asked is None:  # It was taken out, which must be missed.
+            return Called(workflow="", input=NULL)
+        return Called(
+            workflow=asked.workflow,
+            version=asked.version,
+            plan=asked.plan,
+            input=asked.input,
+            waits=asked.waits,
+            due=wait.due if wait is not None else None,
+        )
 
     def _contained(self, path: StepPath, node: PlanNode) -> Outcome | Failure:
         opened = self._said(ItemsOpened, path)

@@ -21,7 +21,7 @@ _NULL: Final = Raw(b"null")
 
 
 class NotReady(Exception):
-    """A decision needs what is not at hand: a plan, stored values, evaluations made apart, what the archive knows.
+    """A decision needs what is not at hand: a plan, stored values, evaluations, what the archive knows or is published.
 
     Nothing was decided. Get it and ask again.
     """
@@ -33,9 +33,14 @@ class NotReady(Exception):
         values: frozenset[Blob] = frozenset(),
         jobs: Sequence[Job] = (),
         past: tuple[str, str] | None = None,
+        workflow: tuple[str, str] | None = None,
     ) -> None:
-        """`past`: the org and the run of which the archive must say whether it ended once."""
+        """`past`: the org and the run of which the archive must say whether it ended once.
+
+        `workflow`: the org and the workflow of which somebody must look what is published.
+        """
         super().__init__(plan or f"{len(values)} stored values and {len(jobs)} evaluations")
+        self.workflow = workflow
         self.past = past
         self.plan = plan
         self.values = values
@@ -129,9 +134,12 @@ class Incoming(Struct, frozen=True):
             return carried(self.run.step(sources[0]))
         return Inline(value=Raw(encode(self.by_node())))
 
+    def json(self) -> Raw:
+        return self.values.json(self.payload())
+
     def members(self) -> dict[str, Raw]:
         try:
-            return msgspec.json.decode(self.values.json(self.payload()), type=dict[str, Raw])
+            return msgspec.json.decode(self.json(), type=dict[str, Raw])
         except msgspec.ValidationError:
             raise Unfit("/keep_input", "The input is not an object, so its fields cannot be kept.") from None
 

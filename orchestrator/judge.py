@@ -170,9 +170,9 @@ class Judge:
         programs = self._programs(run, message)
         if programs is None:
             return consider(run, None, message, at, NO_PLAN)
-        return consider(
-            run, programs.graph, message, at, programs.evaluator(self._sources.values, self._sources.answers)
-        )
+        sources = self._sources
+        evaluate = programs.evaluator(sources.values, sources.answers, sources.workflows(message.run))
+        return consider(run, programs.graph, message, at, evaluate)
 
 
 def too_large(proposed: Proposed) -> bool:

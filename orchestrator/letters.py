@@ -69,6 +69,8 @@ def start_in(letters: Sequence[Letter]) -> tuple[int, StartRun] | None:
 
 def needs_all(message: Message) -> bool:
     """Whether a tombstone is not enough: to go on with a run, or to say again what it once answered."""
+    if isinstance(message, StartRun) and message.parent is not None:
+        return True  # It may have to be told how the run ended.
     return isinstance(message, RetryRun) or (isinstance(message, StartRun) and bool(message.reply))
 
 

@@ -18,6 +18,7 @@ from contracts.limits import NodeId, PortName
 from contracts.payloads import Inline
 from contracts.plans import Plan, PlanNode, Reads
 from contracts.workflows import Fault
+from orchestrator.catalogue import STARTS_RUNS
 from orchestrator.readiness import Graph
 from orchestrator.topology import examine
 
@@ -148,10 +149,8 @@ class _Narrowing:
         return structs.replace(pin, evaluated=acts and self._part == "whole")
 
     def _touches(self, name: NodeId) -> bool:
-        """Whether an executor does it, or something inside of it."""
-        return self._graph.nodes[name].place == "executor" or any(
-            map(self._touches, self._graph.inside.get(name, ()))
-        )
+        """Whether it acts, or something inside of it."""
+        return _acts(self._graph.nodes[name]) or any(map(self._touches, self._graph.inside.get(name, ())))
 
     def _by_input(self, pins: dict[NodeId, Pin]) -> dict[NodeId, Pin]:
         """The given input, as what the nodes before the one that runs gave."""
@@ -223,9 +222,14 @@ class _Narrowing:
             acts=tuple(
                 Act(node=node.id, type=node.type, repeat=node.repeat, inside=node.inside)
                 for node in nodes
-                if node.place == "executor"
+                if _acts(node)
             ),
-            decides=tuple(node.id for node in nodes if node.place != "executor" and node.pin is None),
+            decides=tuple(node.id for node in nodes if not _acts(node) and node.pin is None),
             pinned=tuple(node.id for node in nodes if node.pin is not None),
             left_out=tuple(node.id for node in self._plan.nodes if node.id not in present),
         )
+
+
+def _acts(node: PlanNode) -> bool:
+    """Whether somebody does it: an executor, or a run of another workflow."""
+    return node.pin is None and (node.place == "executor" or node.type == STARTS_RUNS)

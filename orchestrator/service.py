@@ -34,12 +34,13 @@ from contracts.messages import (
     ScheduleLook,
     StartRun,
 )
-from contracts.runs import AttemptScheduled, WaitOpened
+from contracts.runs import AttemptScheduled, Parent, WaitOpened
 from contracts.subjects import run as run_subject
 from orchestrator.answers import Replies, answer_for, fits, responded_of, without_response
 from orchestrator.commits import proposal
 from orchestrator.dead_letters import DeadLetters, refuse
 from orchestrator.emission import Emission, woken_early
+from orchestrator.family import Family
 from orchestrator.inputs import NotReady
 from orchestrator.judge import Judge, Proposed, Stumbled, too_large
 from orchestrator.letters import Envelope, Letter, is_for_the_archive, is_wished_of, needs_all, start_in
@@ -75,8 +76,9 @@ class Orchestrator:
         clock: Clock,
         tracer: Tracer | None = None,
         schedules: Schedules | None = None,
+        family: Family | None = None,
     ) -> None:
-        """`schedules`: None where nothing is started by the clock."""
+        """`schedules`: None where nothing is started by the clock. `family`: None where no run starts another one."""
         self._log = history
         self._ownership = ownership
         self._emission = emission
@@ -86,6 +88,7 @@ class Orchestrator:
         self._clock = clock
         self._tracer = tracer or Tracer()
         self._schedules = schedules
+        self._family = family
         self._memory = Memory()
         self._ready: dict[str, list[Letter]] = {}
         self._preparing: dict[str, list[Letter]] = {}
@@ -391,6 +394,8 @@ class Orchestrator:
             self._emission.attempts(known, still_open, proposed.programs)
         if known.run.phase != "running":
             self._letting_go.begin(known, self._tasks)
+        if self._family is not None:
+            self._family.after(proposed.before, known, proposed.events, self._tasks)
         opened = [event for event in proposed.events if isinstance(event, WaitOpened)]
         return [(known, wait) for wait in opened if wait in open_.waits]
 
@@ -429,6 +434,13 @@ class Orchestrator:
                 self._replies.tell(message.reply, said)
                 answer = without_response(answer)
             letter.answer(answer)
+            if isinstance(message, StartRun) and message.parent is not None and not verdict.changed:
+                self._tell_parent(known, message.parent)
+
+    def _tell_parent(self, known: Known, parent: Parent) -> None:
+        """It asks again, so it may not have heard how the run ended."""
+        if self._family is not None:
+            self._family.tell(known, parent, self._tasks)
 
     def _nothing_new(self, proposed: Proposed) -> None:
         """The state asks for no change. But a memory proves nothing: only a start that was there stays there."""
@@ -466,6 +478,8 @@ class Orchestrator:
         self._emission.attempts(known, missing, programs)
         if known.run.phase == "stopping":
             self._letting_go.begin(known, self._tasks)
+        if self._family is not None:
+            self._family.again(known, self._tasks)
         await self._emission.wakes([(known, wait) for wait in outstanding(known.run).waits])
         self.counts["emitted_again"] += len(missing)
         self._remember_emitted(known)

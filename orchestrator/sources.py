@@ -20,6 +20,7 @@ from contracts.subjects import run as run_subject
 from orchestrator.inputs import NotReady
 from orchestrator.memory import Known, fold
 from orchestrator.past import Past
+from orchestrator.published import Published, Workflows
 from orchestrator.run import Evaluate, Graph
 
 T = TypeVar("T")
@@ -46,8 +47,18 @@ class Programs(Protocol):
     @property
     def graph(self) -> Graph: ...
 
-    def evaluator(self, values: Mapping[str, bytes | None], answers: Answers) -> Evaluate:
-        """Evaluates with these stored values, and with these answers to what was evaluated apart."""
+    def evaluator(
+        self, values: Mapping[str, bytes | None], answers: Answers, workflows: Workflows
+    ) -> Evaluate:
+        """Evaluates with these stored values, these answers to what was evaluated apart, and what is published."""
+        ...
+
+
+class Directory(Protocol):
+    """Knows what is published."""
+
+    async def published(self, org: str, workflow: str) -> Published:
+        """As it is now. Raises `Away`."""
         ...
 
 
@@ -85,7 +96,7 @@ class _Kept(Generic[T]):
 class Sources:
     """Fetches, and keeps what never changes: plans and values by their hash."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # Whatever a decision may need, from wherever it comes.
         self,
         *,
         log: Log,
@@ -94,8 +105,12 @@ class Sources:
         compile_plan: Callable[[Plan], Programs],
         worker: Worker | None = None,
         past: Past | None = None,
+        directory: Directory | None = None,
     ) -> None:
-        """`past`: asked before a run begins; None where no history leaves the log whole."""
+        """`past`: asked before a run begins; None where no history leaves the log whole.
+
+        `directory`: None where no workflow is known but a run's own.
+        """
         self.blobs = blobs
         self._log = log
         self._archive = archive
@@ -106,6 +121,8 @@ class Sources:
         self._worker = worker or NoWorker()
         self._answers: _Kept[Answer] = _Kept(ANSWERS_KEPT)
         self._held: dict[str, set[str]] = defaultdict(set)
+        self._directory = directory
+        self._workflows: dict[str, dict[tuple[str, str], Published]] = {}
 
     async def load(self, org: str, run_id: str, *, whole: bool = False, wished: bool = False) -> Known:
         """The run as its history tells it. `whole`: also what only the archive has.
@@ -172,11 +189,19 @@ class Sources:
         """What evaluations apart gave, by the names of their jobs."""
         return self._answers.entries
 
+    def workflows(self, run: str) -> Workflows:
+        """What is published of the workflows that a decision about this run has asked for."""
+        return self._workflows.get(run, {})
+
     async def fetch(self, missing: NotReady, run: str = "") -> None:
         """Get what a decision needed. What was fetched for a run stays until `release`: it may need all of it at once."""
         held = self._held[run] if run else set[str]()
         if missing.past is not None and self._past is not None:
             await self._past.ask(*missing.past)
+        if missing.workflow is not None:
+            known = self._workflows.get(run, {})
+            found = await self._directory.published(*missing.workflow) if self._directory else Published()
+            self._workflows[run] = {**known, missing.workflow: found}
         if missing.plan:
             held.add(missing.plan)
             self._plans.keep(missing.plan, await self._plan(missing.plan), self._all_held())
@@ -188,7 +213,8 @@ class Sources:
             self._values.keep(blob.sha256, await self._value(blob), self._all_held())
 
     def release(self, run: str) -> None:
-        """The run was decided."""
+        """The run was decided. What is published may be another version the next time."""
+        self._workflows.pop(run, None)
         for name in self._held.pop(run, ()):
             answer = self._answers.entries.get(name)
             if isinstance(answer, Undone) and answer.passing:

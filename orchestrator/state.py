@@ -23,6 +23,9 @@ from contracts.runs import (
     CallReceived,
     CancelRequested,
     Cause,
+    ChildAsked,
+    ChildBegan,
+    ChildEnded,
     DoubtResolved,
     ItemsOpened,
     Mode,
@@ -79,8 +82,10 @@ STEP_STATUSES: Final[Mapping[type, Mapping[StepStatus, StepStatus]]] = {
     },
     AttemptDoubted: {"scheduled": "in_doubt"},
     # From `in_doubt` when the doubtful attempt turns out to have failed and is made again after a pause.
-    WaitOpened: {"pending": "waiting", "scheduled": "waiting", "in_doubt": "waiting"},
+    # From `waiting` when the run that the step waited for failed and another one begins after a pause.
+    WaitOpened: {"pending": "waiting", "scheduled": "waiting", "waiting": "waiting", "in_doubt": "waiting"},
     ItemsOpened: {"pending": "running"},
+    ChildAsked: {"waiting": "waiting"},
     StepSucceeded: _from_every("succeeded"),
     StepFailed: _from_every("failed"),
     StepSkipped: {"pending": "skipped"},
@@ -100,6 +105,8 @@ News: TypeAlias = (
     | SignalReceived
     | CallReceived
     | ApprovalDecided
+    | ChildBegan
+    | ChildEnded
 )
 """What a step learnt and nobody has decided on yet: how its attempt ended, which wait of it is over, what it was told."""
 
@@ -195,6 +202,8 @@ class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Attempts under way: scheduled, and no outcome is known."""
     doubts: dict[StepPath, int] = {}
     """Steps in doubt, and which attempt of theirs is."""
+    children: dict[StepPath, ChildAsked] = {}
+    """Runs that steps have asked for: of those that are waited for no end is known, of the others no beginning."""
     waits: dict[str, WaitOpened] = {}
     signals: tuple[SignalReceived, ...] = ()
     """Said, and nothing has waited for them yet; the oldest first."""

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from contracts.errors import Failure
-from contracts.limits import CANCEL_SECONDS, StepPath
+from contracts.limits import CANCEL_SECONDS, CHILDREN_CANCEL_SECONDS, StepPath
 from contracts.runs import (
     ApprovalDecided,
     AttemptFailed,
     CallReceived,
+    ChildBegan,
+    ChildEnded,
     Decision,
     DoubtResolved,
     RunCancelled,
@@ -25,26 +27,32 @@ from contracts.runs import (
 )
 from orchestrator.approvals import came_of_it, to_drop
 from orchestrator.evolution import evolve
+from orchestrator.kinship import failure_of, started_output
 from orchestrator.paths import node_of
 from orchestrator.state import DONE, News, Run
 
 
 def stop(run: Run, order: Sequence[StepPath], at: datetime, error: Failure | None = None) -> list[Decision]:
-    """No new step begins. It ends at once when nothing is under way; else attempts have a grace to say how they ended.
+    """No new step begins. It ends at once when nothing is under way; else there is a grace to say how it ended.
 
+    That is for attempts, and for runs that it started and waits for.
     A person's wish to cancel comes before a failure, a failure before the deadline.
     """
     if error is None and run.cancel is None:
         error = _reason(run)
-    closed: list[Decision] = [WaitDropped(wait=wait) for wait in to_drop(run)]
+    closed: list[Decision] = [
+        WaitDropped(wait=wait) for wait in to_drop(run) if run.waits[wait].step not in run.children
+    ]
     closed += [
         StepCancelled(step=path, node=node_of(path))
         for path in order
-        if path not in run.attempts and run.step(path).status not in (*DONE, "cancelled")
+        if path not in run.attempts
+        and path not in run.children
+        and run.step(path).status not in (*DONE, "cancelled")
     ]
-    if not run.attempts:
+    if not run.attempts and not run.children:
         return closed + _end(_after(run, closed, at), order, error)
-    grace = timedelta(seconds=CANCEL_SECONDS)
+    grace = timedelta(seconds=CHILDREN_CANCEL_SECONDS if run.children else CANCEL_SECONDS)
     return [
         RunStopping(outcome="cancelled" if error is None else "failed", error=error),
         *closed,
@@ -54,10 +62,11 @@ def stop(run: Run, order: Sequence[StepPath], at: datetime, error: Failure | Non
 
 def wind_down(run: Run, order: Sequence[StepPath], at: datetime) -> list[Decision]:
     """The end of a run that is stopping, once every attempt has said how it ended or the grace is over."""
-    if run.attempts and run.waits:
+    in_time = any(wait.kind == "grace" for wait in run.waits.values())
+    if in_time and (run.attempts or run.children):
         return []
     closed: list[Decision] = [
-        StepCancelled(step=path, node=node_of(path)) for path in (*run.attempts, *run.doubts)
+        StepCancelled(step=path, node=node_of(path)) for path in (*run.attempts, *run.doubts, *run.children)
     ]
     closed += [WaitDropped(wait=wait) for wait in run.waits]
     error = run.stopping.error if run.stopping else None
@@ -86,8 +95,12 @@ def _learnt(path: StepPath, news: News) -> Decision:
             return StepSucceeded(
                 step=path, node=node_of(path), ports=(news.decision,), output=came_of_it(news)
             )
-        case DoubtResolved(resolution="done"):
+        case DoubtResolved(resolution="done") | ChildEnded(outcome="completed"):
             return StepSucceeded(step=path, node=node_of(path))
+        case ChildBegan():
+            return StepSucceeded(step=path, node=node_of(path), output=started_output(news.child))
+        case ChildEnded(outcome="failed"):
+            return StepFailed(step=path, node=node_of(path), error=failure_of(news))
         case AttemptFailed():
             return StepFailed(step=path, node=node_of(path), error=news.error)
         case _:

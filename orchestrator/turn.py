@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from heapq import heappop, heappush
 
 from contracts.cases import Pin
+from contracts.causes import stopped
 from contracts.errors import Failure
 from contracts.limits import PortName, StepPath
 from contracts.payloads import Payload
@@ -20,6 +21,9 @@ from contracts.runs import (
     AttemptFailed,
     AttemptScheduled,
     CallReceived,
+    ChildAsked,
+    ChildBegan,
+    ChildEnded,
     Decision,
     DoubtResolved,
     ItemsBegan,
@@ -34,6 +38,7 @@ from contracts.runs import (
     StepSkipped,
     StepSucceeded,
     WaitDropped,
+    WaitKind,
     WaitOpened,
 )
 from orchestrator.approvals import approval_wait, call_wait, came_of_it, escalation_wait, undecided
@@ -51,9 +56,20 @@ from orchestrator.containers import (
     under_way,
     waits_its_turn,
 )
-from orchestrator.control import Answered, Asking, Delayed, Expecting, Fanned, Listening, Looped, Passed
+from orchestrator.control import (
+    Answered,
+    Asking,
+    Called,
+    Delayed,
+    Expecting,
+    Fanned,
+    Listening,
+    Looped,
+    Passed,
+)
 from orchestrator.evaluate import Evaluate
 from orchestrator.evolution import evolve
+from orchestrator.kinship import cause_of_children, child_of, child_wait, failure_of, started_output, too_late
 from orchestrator.paths import (
     WHOLE,
     ItemPath,
@@ -109,7 +125,7 @@ class Turn:
             case StepReported():
                 self.say(StepSucceeded(step=path, node=node.id, ports=news.ports))
             case AttemptFailed():
-                self._retry_or_fail(path, node, news)
+                self._retry_or_fail(path, node, news.error, news.attempt, news.retry_after_s)
             case AttemptCancelled():
                 self.say(StepCancelled(step=path, node=node.id))
             case DoubtResolved():
@@ -121,6 +137,8 @@ class Turn:
             case ApprovalDecided():
                 output = came_of_it(news)
                 self.say(StepSucceeded(step=path, node=node.id, ports=(news.decision,), output=output))
+            case ChildBegan() | ChildEnded():
+                self._hear_of_child(path, node, news)
 
     def _settle_wait(self, path: StepPath, node: PlanNode, wait: WaitOpened) -> None:
         """Its time has come."""
@@ -136,25 +154,46 @@ class Turn:
                 self.say(StepSucceeded(step=path, node=node.id, ports=("timeout",), output=output))
             case "escalation":
                 self._escalate(path)
+            case "child" | "start":
+                late = too_late(self.run.children[path].child)
+                self._retry_or_fail(path, node, late, self.run.step(path).attempt)
             case _:
-                self._attempt(path, node)
+                self._again(path, node)
 
-    def _retry_or_fail(self, path: StepPath, node: PlanNode, news: AttemptFailed) -> None:
+    def _hear_of_child(self, path: StepPath, node: PlanNode, news: ChildBegan | ChildEnded) -> None:
+        match news:
+            case ChildBegan():
+                self.say(StepSucceeded(step=path, node=node.id, output=started_output(news.child)))
+            case ChildEnded(outcome="completed"):
+                self.say(StepSucceeded(step=path, node=node.id))
+            case ChildEnded(outcome="cancelled") if self._stops_at(path):
+                self.say(StepCancelled(step=path, node=node.id))
+            case ChildEnded():
+                self._retry_or_fail(path, node, failure_of(news), self.run.step(path).attempt)
+
+    def _retry_or_fail(
+        self,
+        path: StepPath,
+        node: PlanNode,
+        error: Failure,
+        attempt: int,
+        retry_after_s: float | None = None,
+    ) -> None:
         pause = pause_before_retry(
             node.retry,
-            news.error,
-            tries=news.attempt - self.run.step(path).first + 1,
-            shift=jitter(self.run.id, path, news.attempt),
-            retry_after_s=news.retry_after_s,
+            error,
+            tries=attempt - self.run.step(path).first + 1,
+            shift=jitter(self.run.id, path, attempt),
+            retry_after_s=retry_after_s,
         )
         if pause is None:
-            self._fail(path, node, news.error)
+            self._fail(path, node, error)
         elif self._stops_at(path):
             self.say(StepCancelled(step=path, node=node.id))
         elif pause == 0:
-            self._attempt(path, node)
+            self._again(path, node)
         else:
-            wait = f"retry:{path}:{news.attempt + 1}"
+            wait = f"retry:{path}:{attempt + 1}"
             due = self._at + timedelta(seconds=pause)
             self.say(WaitOpened(wait=wait, kind="retry", due=due, step=path))
 
@@ -258,14 +297,10 @@ class Turn:
                 self._wait(path, node, awaited)
             case Answered() as answer:
                 self._respond(path, node, answer)
-            case Fanned() as fanned:
-                self.say(ItemsOpened(step=path, node=node.id, count=fanned.count))
-                for page in fanned.pages:
-                    self.say(ItemsPaged(step=path, items=page))
-                self.look_at(path)
-            case Looped() as looped:
-                self.say(ItemsOpened(step=path, node=node.id, input=looped.input))
-                self.look_at(path)
+            case Fanned() | Looped() as items:
+                self._open(path, node, items)
+            case Called() as called:
+                self._call(path, node, called)
             case Failure() as error:
                 self._fail(path, node, error)
 
@@ -297,6 +332,43 @@ class Turn:
                 self.say(WaitOpened(wait=wait, kind="call", due=awaited.due, step=path, call=awaited.call))
             case Asking():
                 self._ask(path, awaited)
+
+    def _open(self, path: StepPath, node: PlanNode, items: Fanned | Looped) -> None:
+        if isinstance(items, Looped):
+            self.say(ItemsOpened(step=path, node=node.id, input=items.input))
+        else:
+            self.say(ItemsOpened(step=path, node=node.id, count=items.count))
+            for page in items.pages:
+                self.say(ItemsPaged(step=path, items=page))
+        self.look_at(path)
+
+    def _again(self, path: StepPath, node: PlanNode) -> None:
+        """The next attempt at a step; for one that starts a run it is another run."""
+        if node.place == "orchestrator" and not self._stops_at(path):
+            self._begin(path, node)
+        else:
+            self._attempt(path, node)
+
+    def _call(self, path: StepPath, node: PlanNode, called: Called) -> None:
+        refused = stopped(cause_of_children(self.run), called.workflow)
+        if refused is not None:
+            self._fail(path, node, refused)
+            return
+        attempt = self.run.step(path).attempt + 1
+        asked = ChildAsked(
+            step=path,
+            node=node.id,
+            attempt=attempt,
+            child=child_of(self.run, path, attempt),
+            workflow=called.workflow,
+            version=called.version,
+            plan=called.plan,
+            waits=called.waits,
+            input=called.input,
+        )
+        kind: WaitKind = "child" if called.waits else "start"
+        self.say(WaitOpened(wait=child_wait(asked), kind=kind, due=called.due, step=path))
+        self.say(asked)
 
     def _listen(self, path: StepPath, node: PlanNode, listening: Listening) -> None:
         wait = f"signal:{path}"

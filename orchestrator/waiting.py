@@ -6,16 +6,17 @@ from typing import Literal
 
 from msgspec import Struct
 
-from contracts.limits import SignalName, StepPath
-from contracts.runs import AttemptScheduled, WaitOpened
+from contracts.limits import Id, SignalName, StepPath
+from contracts.runs import AttemptScheduled, ChildAsked, WaitOpened
 from orchestrator.state import Run
 
 
 class Outstanding(Struct, frozen=True, kw_only=True):
-    """What TASKS and INBOX must hold for the run now; emitted again when it may have been lost."""
+    """What TASKS and INBOX must hold for the run now, and whom it asked for; emitted again when it may have been lost."""
 
     attempts: Sequence[AttemptScheduled]
     waits: Sequence[WaitOpened]
+    children: Sequence[ChildAsked]
 
 
 class WaitingFor(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -32,11 +33,13 @@ class WaitingFor(Struct, frozen=True, kw_only=True, omit_defaults=True):
         "call",
         "approval",
         "escalation",
+        "child",
         "decision",
         "release",
         "person",
     ]
-    """`decision`: a step is in doubt. `release`, `person`: the run is parked."""
+    """`decision`: a step is in doubt. `release`, `person`: the run is parked. `start`: a run must be there, this one or
+    `run`."""
     name: str
     step: StepPath | None = None
     due: datetime | None = None
@@ -44,13 +47,19 @@ class WaitingFor(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What somebody has to say, by kind `signal`."""
     question: str | None = None
     """What somebody has to decide, by kind `approval`."""
+    run: Id | None = None
+    """The run that must end, by kind `child`."""
 
 
 def outstanding(run: Run) -> Outstanding:
     """Attempts under way and open waits. A parked run's too: what they bring is recorded and decided on later."""
     if not run.active:
-        return Outstanding(attempts=(), waits=())
-    return Outstanding(attempts=tuple(run.attempts.values()), waits=tuple(run.waits.values()))
+        return Outstanding(attempts=(), waits=(), children=())
+    return Outstanding(
+        attempts=tuple(run.attempts.values()),
+        waits=tuple(run.waits.values()),
+        children=tuple(run.children.values()),
+    )
 
 
 def waiting_for(run: Run) -> list[WaitingFor]:
@@ -74,6 +83,7 @@ def waiting_for(run: Run) -> list[WaitingFor]:
             due=wait.due,
             signal=wait.signal,
             question=wait.approval.question if wait.approval else None,
+            run=_child(run, wait.step),
         )
         for name, wait in run.waits.items()
     ]
@@ -82,3 +92,8 @@ def waiting_for(run: Run) -> list[WaitingFor]:
         for path, attempt in run.doubts.items()
     ]
     return found
+
+
+def _child(run: Run, path: StepPath | None) -> Id | None:
+    asked = run.children.get(path) if path is not None else None
+    return asked.child if asked is not None else None

@@ -18,6 +18,8 @@ from projections.sanitised import moment, optional, preview, text
 
 STILL: Final = timedelta(seconds=30)
 OVERDUE: Final = timedelta(seconds=5)
+STARTING: Final[runs.WaitKind] = "start"
+"""For this wait it is the run itself that has to see to it that something comes."""
 NAME_CHARS: Final = 640
 UNFINISHED: Final = 100
 
@@ -60,7 +62,8 @@ def _look_at(run: RunRow) -> datetime | None:
     if run.status == "parked" or run.status in runs.TERMINAL:
         return None
     moments = [_after(each, OVERDUE) for each in (run.next_due, run.deadline) if each is not None]
-    if run.steps_running or (run.waits == "[]" and not run.steps_in_doubt):
+    starts = f'"kind":"{STARTING}"' in run.waits
+    if run.steps_running or starts or (run.waits == "[]" and not run.steps_in_doubt):
         moments.append(_after(run.last_time, STILL))
     return min(moments, default=None)
 
@@ -82,6 +85,7 @@ def _started(scene: Scene, event: runs.RunStarted) -> None:
     run.cause, run.cause_id = event.cause.kind, text(event.cause.id)
     if event.parent is not None:
         run.parent_run, run.parent_step = event.parent.run, event.parent.step
+        run.parent_waits = event.parent.waits
     run.dedupe, run.request = event.dedupe, event.request
     run.input_preview, run.input_size, run.input_blob = shown.text, shown.size, shown.blob
     run.mode = event.mode
@@ -241,7 +245,7 @@ def _skipped(scene: Scene, event: runs.StepSkipped) -> None:
 
 def _step_cancelled(scene: Scene, event: runs.StepCancelled) -> None:
     step = scene.step(event.step)
-    if step.status in ("scheduled", "in_doubt"):
+    if step.status in ("scheduled", "in_doubt") or step.awaits:
         step.effect = "possible"  # Nobody has said how the attempt ended.
     _finished(scene, event.step, event.node, "cancelled")
 
@@ -253,6 +257,7 @@ def _finished(scene: Scene, path: str, node: str, status: str) -> StepRow:
         step.scheduled = scene.at
     if step.status == "waiting":  # For something that had been said before.
         _close_wait_of(scene.run, step)
+    step.awaits = False
     _move(scene.run, step, status)
     return step
 
@@ -271,6 +276,36 @@ def _move(run: RunRow, step: StepRow, status: str) -> None:
     run.steps_done += (status in _DONE) - (before in _DONE)
     run.steps_running += (status == "scheduled") - (before == "scheduled")
     run.steps_in_doubt += (status == "in_doubt") - (before == "in_doubt")
+
+
+# --- The runs that they start -------------------------------------------------------------------
+
+
+def _child_asked(scene: Scene, event: runs.ChildAsked) -> None:
+    step = scene.step(event.step)
+    step.node, step.attempt, step.child, step.awaits = event.node, event.attempt, event.child, event.waits
+    step.scheduled, step.ended, step.took_ms = scene.at, None, None
+    step.repeat, step.effect = "yes", None
+
+
+def _child_began(scene: Scene, event: runs.ChildBegan) -> None:
+    _heard_of_child(scene, event.step)
+
+
+def _child_ended(scene: Scene, event: runs.ChildEnded) -> None:
+    step = _heard_of_child(scene, event.step)
+    if event.outcome == "completed":
+        _show_output(step, event.output)
+    elif event.error is not None:
+        _blame_step(step, event.error)
+
+
+def _heard_of_child(scene: Scene, path: str) -> StepRow:
+    step = scene.step(path)
+    _close_wait_of(scene.run, step)
+    step.awaits = False
+    _move(scene.run, step, "pending")
+    return step
 
 
 # --- The items of its maps and loops ------------------------------------------------------------
@@ -344,6 +379,7 @@ def _wait_closed(scene: Scene, event: runs.WaitEnded | runs.WaitDropped) -> None
         if wait.name != name or wait.step is None or wait.kind == "escalation":
             continue
         step = scene.step(wait.step)
+        step.awaits = False
         if wait.kind == "approval":
             _close_wait_of(scene.run, step)
         if step.status == "waiting":
@@ -388,6 +424,8 @@ EFFECTS: Final[dict[type, _Effect]] = {
     runs.SignalReceived: _signal_received,
     runs.CallReceived: _answered,
     runs.ApprovalDecided: _answered,
+    runs.ChildBegan: _child_began,
+    runs.ChildEnded: _child_ended,
     runs.CancelRequested: _nothing,
     runs.DeadlinePassed: _nothing,
     runs.RunReopened: _reopened,
@@ -405,6 +443,7 @@ EFFECTS: Final[dict[type, _Effect]] = {
     runs.ItemDone: _item_done,
     runs.ItemFailed: _item_failed,
     runs.ItemsKept: _nothing,
+    runs.ChildAsked: _child_asked,
     runs.WaitOpened: _wait_opened,
     runs.ApprovalEscalated: _escalated,
     runs.WaitDropped: _wait_closed,

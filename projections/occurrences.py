@@ -144,11 +144,12 @@ def _recorded(occurrence: Occurrence) -> RecordedEvent:
 def cause_of(on: Follows, occurrence: Occurrence, origin: Origin | None) -> Cause:
     """One deeper than the run that brought it about; what people did stands at the beginning."""
     before = origin.start.cause if origin is not None else BEGINNING
+    workflow = origin.start.workflow if origin is not None else None
     if isinstance(on, RunEnd):
-        return behind(before, "run", occurrence.run or "")
+        return behind(before, "run", occurrence.run or "", workflow)
     if occurrence.run is None:
         return Cause(kind="event", id=occurrence.id)
-    return behind(before, "event", occurrence.id)
+    return behind(before, "event", occurrence.id, workflow)
 
 
 def run_for(subscription: Subscription, occurrence: Occurrence) -> str:

@@ -23,6 +23,8 @@ class RunRow(Struct, kw_only=True):
     cause_id: str = ""
     parent_run: str | None = None
     parent_step: str | None = None
+    parent_waits: bool = False
+    """Whether the parent's step waits for its end."""
     dedupe: str | None = None
     request: str | None = None
     actor: str = ""
@@ -105,6 +107,10 @@ class StepRow(Struct, kw_only=True):
     """What people are asked to decide, as JSON, while they are."""
     asked: datetime | None = None
     """Since when."""
+    child: str | None = None
+    """The run that it started last."""
+    awaits: bool = False
+    """Whether it waits for that run's end."""
 
 
 class DeliveryRow(Struct, frozen=True, kw_only=True):

@@ -8,8 +8,21 @@ from chassis.postgres import Pool, connected
 from projections.sweeper import Key, Straggler
 
 _DUE: Final = """
-select org, id, sequence from read.runs
-where ended is null and look_at < $1 and (org, id) > ($2, $3) order by org, id limit $4
+select org, id, sequence, false as unwanted from read.runs
+where ended is null and look_at < $1 and (org, id) > ($2, $3)
+union
+select p.org, p.id, p.sequence, false from read.steps s
+join read.runs p on p.org = s.org and p.id = s.run
+left join read.runs c on c.org = s.org and c.id = s.child
+where s.awaits and s.scheduled < $5 and (s.org, s.run) > ($2, $3)
+    and p.ended is null and (c.id is null or c.ended < $5)
+union
+select c.org, c.id, c.sequence, true from read.runs c
+join read.runs p on p.org = c.org and p.id = c.parent_run
+left join read.steps s on s.org = c.org and s.run = c.parent_run and s.path = c.parent_step
+where c.parent_waits and c.ended is null and c.opening = 1 and (c.org, c.id) > ($2, $3)
+    and (p.ended is not null or p.status = 'stopping' or (s.awaits and s.child = c.id) is not true)
+order by 1, 2, 4 limit $4
 """
 
 
@@ -35,12 +48,15 @@ class OverdueSchedules:
 
 
 class PostgresStragglers:
-    """`runs.look_at` says it all: the fold worked it out."""
+    """`runs.look_at` says who stands still: the fold worked it out. What is between two runs their rows tell together.
+
+    A run waits for one that is over or was never there; or nobody waits any more for one that goes on.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def due(self, at: datetime, after: Key | None, most: int) -> Sequence[Straggler]:
         async with connected(self._pool) as connection:
-            rows = await connection.fetch(_DUE, at, *(after or ("", "")), most)
+            rows = await connection.fetch(_DUE, at, *(after or ("", "")), most, at - BEHIND)
         return [Straggler(*row.values()) for row in rows]

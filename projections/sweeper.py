@@ -15,7 +15,7 @@ from msgspec import Struct
 from chassis.clock import Clock
 from chassis.ports import Away
 from chassis.tasks import side_by_side
-from contracts.messages import Answer, Look, Said, ScheduleLook
+from contracts.messages import Answer, CancelRun, Look, Said, ScheduleLook
 from projections.figures import Figures
 
 log = structlog.get_logger()
@@ -35,13 +35,15 @@ class Straggler(Struct, frozen=True):
     org: str
     run: str
     sequence: int
+    unwanted: bool = False
+    """A run that goes on, and the one that waited for it does so no longer."""
 
 
 Key: TypeAlias = tuple[str, str]
 
 
 class Stragglers(Protocol):
-    """Knows who should have moved: still for 30 s without a wait, or 5 s behind a wait or a deadline."""
+    """Knows who should have moved: still for 30 s without a wait, or 5 s behind a wait, a deadline, or another run."""
 
     async def due(self, at: datetime, after: Key | None, most: int) -> Sequence[Straggler]:
         """Runs that are due at this time, by org and id, beginning behind a key."""
@@ -59,6 +61,10 @@ class Sender(Protocol):
 
 
 def look_at_run(straggler: Straggler) -> Said:
+    if straggler.unwanted:
+        # Its first opening alone is its parent's: what a person opened again is that person's.
+        reason = "The run that waited for this one does so no longer."
+        return CancelRun(org=straggler.org, run=straggler.run, actor="sweeper", opening=1, reason=reason)
     return Look(org=straggler.org, run=straggler.run)
 
 

@@ -18,6 +18,9 @@ from contracts.runs import (
     AttemptScheduled,
     CallReceived,
     CancelRequested,
+    ChildAsked,
+    ChildBegan,
+    ChildEnded,
     DeadlinePassed,
     DoubtResolved,
     ItemDone,
@@ -130,6 +133,11 @@ def _wait(event: WaitOpened) -> str:
     return f"{event.wait}, {event.kind}{of}{what}{until}"
 
 
+def _child_ended(event: ChildEnded) -> str:
+    what = preview(event.output) if event.outcome == "completed" else _failure(event.error)
+    return f"{event.step}, run {event.child} {event.outcome}{f': {what}' if what else ''}"
+
+
 def _opened(event: ItemsOpened) -> str:
     return event.step + (" round by round" if event.count is None else f", {event.count} items")
 
@@ -164,6 +172,12 @@ _WORDS: Final[Mapping[type, Callable[[Any], str]]] = {
     ItemDone: lambda e: f"{e.step}[{e.item}]{f': {preview(e.output)}' if e.output is not None else ''}",
     ItemFailed: lambda e: f"{e.step}[{e.item}], {_failure(e.error)}",
     ItemsKept: lambda e: f"{e.step}, page {e.page}: {preview(e.results)}",
+    ChildAsked: lambda e: (
+        f"{_attempt(e)}, run {e.child} of workflow {e.workflow} version {e.version}"
+        + ("" if e.waits else ", which it does not wait for")
+    ),
+    ChildBegan: lambda e: f"{e.step}, run {e.child}",
+    ChildEnded: _child_ended,
     CancelRequested: lambda e: f"by {e.by}{f': {e.reason}' if e.reason else ''}",
     DeadlinePassed: lambda _: "",
     RunReopened: lambda e: f"by {e.by}: {', '.join(e.steps)}",

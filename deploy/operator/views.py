@@ -12,6 +12,8 @@ def _awaited(waiting: Mapping[str, Any]) -> str:
         return f"signal {waiting['signal']}, at step {waiting['step']}{until}"
     if waiting.get("question"):
         return f"a decision at step {waiting['step']}{until}: {waiting['question']}"
+    if waiting.get("run"):
+        return f"run {waiting['run']}, at step {waiting['step']}{until}"
     return f"{waiting['kind']} {waiting['name']}{until}"
 
 
@@ -27,6 +29,8 @@ def run_lines(
         f"cause     {run['cause']} {run['cause_id']}".rstrip(),
         f"started   {run['started']}",
     ]
+    if run.get("parent"):
+        lines.append(f"parent    {run['parent']['run']}, step {run['parent']['step']}")
     if run["ended"]:
         lines.append(f"ended     {run['ended']}")
     if run["error"]:

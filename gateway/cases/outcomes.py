@@ -14,6 +14,7 @@ from contracts.payloads import NULL, Payload
 from contracts.runs import (
     TERMINAL,
     AttemptScheduled,
+    ChildEnded,
     DoubtResolved,
     RunCancelled,
     RunCompleted,
@@ -134,6 +135,7 @@ _STEPS: Final[Mapping[type, Callable[[Any], dict[str, Any]]]] = {
     WaitOpened: lambda event: {} if event.kind in _OWN_WAITS else {"waited": True},
     StepReported: lambda event: {"output": event.output},
     DoubtResolved: lambda event: {"output": event.output},
+    ChildEnded: lambda event: {"output": event.output},
     RunResponded: lambda event: {"output": event.body},
     StepSucceeded: _succeeded,
     StepFailed: lambda event: {"status": "failed", "error": event.error},

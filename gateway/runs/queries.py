@@ -12,7 +12,7 @@ from contracts.runs import Mode, RunStatus
 from gateway.domain import Place
 from gateway.pages import Page, cursor_of, fetch, newest_first
 from gateway.rejected import absent
-from gateway.runs.views import Progress, RunError, RunView, StepView, Value
+from gateway.runs.views import ParentRun, Progress, RunError, RunView, StepView, Value
 
 _R = RUNS.c
 _S = STEPS.c
@@ -24,6 +24,7 @@ class RunFilter(Struct, frozen=True, kw_only=True):
     status: tuple[RunStatus, ...] = ()
     workflow: str | None = None
     trigger: str | None = None
+    parent: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     mode: Mode | None = None
@@ -41,6 +42,7 @@ class RunQueries:
             (_R.workflow, wanted.workflow),
             (_R.trigger, wanted.trigger),
             (_R.mode, wanted.mode),
+            (_R.parent_run, wanted.parent),
         ):
             if value is not None:
                 query = query.where(column == value)
@@ -56,6 +58,11 @@ class RunQueries:
 
     async def get(self, org: str, run_id: str) -> RunView:
         return _run(await self._row(org, run_id))
+
+    async def children(self, org: str, run_id: str, cursor: str | None, limit: int) -> Page[RunView]:
+        """The runs that its steps started, the newest first."""
+        await self._row(org, run_id)
+        return await self.list(org, RunFilter(parent=run_id), cursor, limit)
 
     async def place_of(self, org: str, run_id: str) -> Place:
         row = await self._row(org, run_id)
@@ -79,7 +86,9 @@ class RunQueries:
 
 
 _PLAIN = [
-    name for name in RunView.__struct_fields__ if name not in ("error", "unfinished", "input", "output")
+    name
+    for name in RunView.__struct_fields__
+    if name not in ("error", "unfinished", "input", "output", "parent")
 ]
 
 
@@ -92,8 +101,15 @@ def _run(row: Any) -> RunView:
         unfinished=_json(row["unfinished"]),
         input=Value(preview=row["input_preview"], size=row["input_size"], blob=row["input_blob"]),
         output=_output(row),
+        parent=_parent(row),
         **{name: row[name] for name in _PLAIN},
     )
+
+
+def _parent(row: Any) -> ParentRun | None:
+    if row["parent_run"] is None:
+        return None
+    return ParentRun(run=row["parent_run"], step=row["parent_step"] or "", waits=row["parent_waits"])
 
 
 def _step(row: Any) -> StepView:
@@ -111,6 +127,7 @@ def _step(row: Any) -> StepView:
         error=_json(row["error"]),
         output=_output(row),
         items=None if row["items_done"] is None else _progress(row),
+        child=row["child"],
     )
 
 

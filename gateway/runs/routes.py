@@ -81,6 +81,9 @@ async def list_runs(  # noqa: PLR0913  # Filters of a list.
     status: FromQuery[list[RunStatus] | None] = None,
     workflow: Annotated[str | None, QueryParameter(max_length=64)] = None,
     trigger: Annotated[str | None, QueryParameter(max_length=64)] = None,
+    parent: Annotated[
+        str | None, QueryParameter(max_length=64, description="Started by a step of this run.")
+    ] = None,
     since: Annotated[
         datetime | None, QueryParameter(name="from", description="Started then or later.")
     ] = None,
@@ -97,6 +100,7 @@ async def list_runs(  # noqa: PLR0913  # Filters of a list.
         status=tuple(status or ()),
         workflow=workflow,
         trigger=trigger,
+        parent=parent,
         since=moment(since, "from"),
         until=moment(until, "to"),
         mode=None if mode == "any" else mode,
@@ -143,6 +147,19 @@ async def list_steps(
     """Its steps, in the order in which its history names them."""
     after = number(cursor, "cursor")
     return await reading.of(caller, run_id, lambda org, run: run_queries.steps(org, run, after, limit))
+
+
+@get("/runs/{run_id:str}/children")
+async def list_children(
+    caller: NamedDependency[Caller],
+    reading: NamedDependency[Reading],
+    run_queries: NamedDependency[RunQueries],
+    run_id: FromPath[str],
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_ROWS,
+) -> Page[RunView]:
+    """The runs that its steps started, the newest first."""
+    return await reading.of(caller, run_id, lambda org, run: run_queries.children(org, run, cursor, limit))
 
 
 @get("/runs/{run_id:str}/events")
@@ -286,6 +303,7 @@ ROUTES: Final[list[ControllerRouterHandler]] = [
     start_run,
     get_run,
     list_steps,
+    list_children,
     list_events,
     get_state,
     get_waiting,

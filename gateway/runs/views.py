@@ -82,6 +82,15 @@ class Value(Struct, frozen=True, kw_only=True):
     """SHA-256, when the value lies in the object store."""
 
 
+class ParentRun(Struct, frozen=True, kw_only=True):
+    """The step that started a run."""
+
+    run: str
+    step: str
+    waits: bool
+    """Whether the step waits for its end."""
+
+
 class RunView(Struct, frozen=True, kw_only=True):
     id: str
     status: RunStatus
@@ -112,6 +121,8 @@ class RunView(Struct, frozen=True, kw_only=True):
     needs_release: str | None
     input: Value
     output: Value | None
+    parent: ParentRun | None = None
+    """Null for a run that no other run started."""
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -139,6 +150,8 @@ class StepView(Struct, frozen=True, kw_only=True):
     output: Value | None
     items: Progress | None = None
     """Null for a step that is neither a map nor a loop."""
+    child: str | None = None
+    """The run that the step started last."""
 
 
 class Events(Struct, frozen=True, kw_only=True):

@@ -15,9 +15,11 @@ from contracts.cases import Part
 from contracts.limits import (
     AttemptNumber,
     Count,
+    Id,
     NodeId,
     NodeType,
     PortName,
+    Positive,
     Seconds,
     SignalKey,
     SignalName,
@@ -43,6 +45,7 @@ Topic: TypeAlias = Literal[
     "time",
     "signals",
     "approvals and calls",
+    "runs of other workflows",
     "in doubt",
     "cancelling",
     "opening again",
@@ -194,6 +197,23 @@ class Call(Happening, frozen=True, kw_only=True, tag="call"):
     body: Raw = field(default_factory=_null)
 
 
+class ChildBegun(Happening, frozen=True, kw_only=True, tag="child is there"):
+    """The run that a step started, and does not wait for, is there."""
+
+    step: StepPath
+    attempt: AttemptNumber | None = None
+
+
+class ChildEnd(Happening, frozen=True, kw_only=True, tag="child ends"):
+    """The run that a step started has ended; the one of the newest attempt, where none is named."""
+
+    step: StepPath
+    attempt: AttemptNumber | None = None
+    outcome: Literal["completed", "failed", "cancelled"] = "completed"
+    output: Raw = field(default_factory=_null)
+    error: Error | None = None
+
+
 class Parking(Happening, frozen=True, kw_only=True, tag="parking"):
     """The engine's own code cannot go on: it raises on what it is told, or the history needs a newer release."""
 
@@ -232,6 +252,8 @@ World: TypeAlias = (
     | Saying
     | Decision
     | Call
+    | ChildBegun
+    | ChildEnd
     | Parking
     | Unparking
     | Upgrade
@@ -310,6 +332,10 @@ class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
     """Whether it is also played against a running installation: nothing in it needs power over time or misfortune."""
     node_types: tuple[CaseNodeType, ...] = ()
     org_vars: dict[str, Any] = {}
+    workflows: dict[Id, tuple[Positive, ...]] = {}
+    """Workflows besides this one, and which versions of them were published, in that order."""
+    came_by: tuple[Id, ...] = ()
+    """The workflows of the runs before this one, where it is not the first in its chain of causes."""
     workflow: Raw
     """As the API takes it."""
     trial: Trial | None = None

@@ -9,6 +9,7 @@ from contracts.codec import encode
 from contracts.messages import Message
 from contracts.payloads import Payload
 from contracts.waits import CALLER
+from orchestrator.kinship import child_of
 from orchestrator.run import Run
 from tests.conformance import case as told
 from tests.conformance.case import Happening
@@ -128,6 +129,28 @@ def _called(call: told.Call, run: Run, keep: Keep) -> Message:
     )
 
 
+# --- Runs of other workflows --------------------------------------------------------------------
+
+
+def _child(happening: Any, run: Run) -> dict[str, Any]:
+    step: str = happening.step
+    attempt = happening.attempt or max(run.step(step).attempt, 1)
+    return {"org": run.org, "run": run.id, "step": step, "child": child_of(run, step, attempt)}
+
+
+def _child_begun(begun: told.ChildBegun, run: Run, _keep: Keep) -> Message:
+    return messages.ChildStarted(**_child(begun, run))
+
+
+def _child_ended(end: told.ChildEnd, run: Run, keep: Keep) -> Message:
+    return messages.ChildOver(
+        **_child(end, run),
+        outcome=end.outcome,
+        output=keep(bytes(end.output)),
+        error=_error(end.error) if end.error is not None else None,
+    )
+
+
 def _unparked(_unparking: told.Unparking, run: Run, _keep: Keep) -> Message:
     return messages.UnparkRun(**_wish(run))
 
@@ -145,5 +168,7 @@ _SAID: Final[Mapping[type, Callable[[Any, Run, Keep], Message]]] = {
     told.Saying: _signalled,
     told.Decision: _decided,
     told.Call: _called,
+    told.ChildBegun: _child_begun,
+    told.ChildEnd: _child_ended,
     told.Unparking: _unparked,
 }

@@ -17,6 +17,7 @@ from chassis.ids import digest, run_id
 from chassis.testing.stores import MemoryLog
 from chassis.testing.world import World as SimulatedWorld
 from contracts.cases import Given, Pin, Selection
+from contracts.causes import behind
 from contracts.codec import encode
 from contracts.commits import Commit
 from contracts.errors import Failure
@@ -36,11 +37,13 @@ from orchestrator.judge import Judge, Proposed, too_large
 from orchestrator.letters import Envelope, Letter
 from orchestrator.memory import Known
 from orchestrator.narrowing import narrowed
+from orchestrator.published import Published
 from orchestrator.run import Graph, Run
 from orchestrator.sources import Sources
 from tests.conformance import case as told
 from tests.conformance.case import Case, Happening
 from tests.conformance.sayings import said
+from tests.orchestrator.stories import AsRecorded
 
 ORG: Final = "org"
 NOON: Final = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -79,6 +82,19 @@ class Shelf:
 
     async def get(self, blob: Blob) -> bytes:
         return self.kept[blob.sha256]
+
+
+class Directory:
+    """The workflows that a case knows besides its own."""
+
+    def __init__(self, case: Case) -> None:
+        self.workflows = AsRecorded()
+        for workflow, versions in case.workflows.items():
+            plans = {version: digest(f"{workflow}/{version}".encode()) for version in versions}
+            self.workflows[ORG, workflow] = Published(exists=True, latest=[0, *versions][-1], plans=plans)
+
+    async def published(self, org: str, workflow: str) -> Published:
+        return self.workflows[org, workflow]
 
 
 class _Nobody:
@@ -178,6 +194,7 @@ class _Stage:
             archive=nobody,
             compile_plan=lambda plan: Compiled(plan, LANGUAGE),
             worker=nobody,
+            directory=Directory(self._case),
         )
 
     async def played(self) -> Played:
@@ -313,11 +330,17 @@ class _Stage:
             version=1,
             receipt=delivery.receipt,
             trigger="trigger-1",
-            cause=Cause(kind="webhook", id="trigger-1"),
+            cause=self._cause(),
             input=Inline(value=Raw(trigger)),
             org_vars=self._case.org_vars,
             mode="live" if self._case.trial is None else "test",
         )
+
+    def _cause(self) -> Cause:
+        cause = Cause(kind="webhook", id="trigger-1")
+        for number, workflow in enumerate(self._case.came_by):
+            cause = behind(cause, "run", f"run-{number}", workflow)
+        return cause
 
     def _kept(self, output: bytes) -> Payload:
         """As whoever brings a value does it: a large one lies in the store before anybody hears of it."""

@@ -21,7 +21,7 @@ from tests.conformance.__main__ import SCHEMA, schema_text
 from tests.conformance.case import HAPPENINGS, Case, Expected, Loss, files, read, schema
 from tests.conformance.compare import differences, faults_differ, shown
 from tests.conformance.index import PAGE, page
-from tests.conformance.stage import LANGUAGE, ORG, Played, compiled, play
+from tests.conformance.stage import LANGUAGE, ORG, Directory, Played, compiled, play
 from tests.conformance.written import whole
 
 FILES = files()
@@ -75,7 +75,9 @@ def test_expressions_give_again_what_they_gave() -> None:
     for path in RUNS:
         graph = played(path).graph
         if graph is not None and not any(isinstance(each, Loss) for each in told(path).script):
-            evaluate = Compiled(graph.plan, LANGUAGE).evaluator(played(path).values, played(path).answers)
+            evaluate = Compiled(graph.plan, LANGUAGE).evaluator(
+                played(path).values, played(path).answers, Directory(told(path)).workflows
+            )
             again = replay(ORG, played(path).run.id, played(path).commits, graph, evaluate)
             assert again is None, path.stem
 

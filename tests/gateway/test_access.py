@@ -217,6 +217,7 @@ READ_MODELS = {
     ("POST", "/triggers/{trigger_id}/deliveries/{receipt}/redeliver"),
     ("GET", "/runs/{run_id}"),
     ("GET", "/runs/{run_id}/steps"),
+    ("GET", "/runs/{run_id}/children"),
 }
 """Answered from Postgres: tests/integration/test_gateway.py sweeps them."""
 

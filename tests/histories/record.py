@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     known = list(recorded(VERSION))
     names, shown = {run.name for run in known}, {trait for run in known for trait in traits(run)}
     with quiet():
-        new = [run for run in scenes() if run.name not in names]
+        new = list(scenes(names))
         shown |= {trait for run in new for trait in traits(run)}
         runs = [*new, *chosen(schedules(range(options.seeds)), shown, options.most)]
     path = write(VERSION, options.name, runs)
@@ -45,9 +45,11 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def scenes() -> Iterator[Recorded]:
+def scenes(known: Set[str]) -> Iterator[Recorded]:
+    """Those that nobody has recorded yet."""
     for number, scene in enumerate(SCENES, 1):
-        yield play(number, scene)
+        if scene.name not in known:
+            yield play(number, scene)
 
 
 def schedules(seeds: Iterable[int]) -> Iterator[Recorded]:

@@ -17,6 +17,8 @@ from tests.orchestrator.stories import (
     TO,
     TRY_AGAIN,
     broken,
+    child_over,
+    child_started,
     done,
     let_go,
     resolve,
@@ -255,6 +257,21 @@ def _said(*messages: Message | float) -> Sequence[Message | float]:
     return messages
 
 
+_CALLS: Final = flow(
+    "call>after call.error>mend forget>after none>after",
+    node(
+        "call",
+        "workflow.run",
+        {"workflow": "billing", "input": {"n": "{{ trigger.body.n }}"}, "timeout_seconds": 30},
+        retry={"attempts": 2, "first_pause_s": 1, "jitter": 0},
+    ),
+    node("forget", "workflow.run", {"workflow": "billing", "version": 1, "mode": "start"}),
+    node("none", "workflow.run", {"workflow": "nowhere"}, on_error="continue"),
+    node("after", config={"value": "{{ steps.call.output }}"}),
+    node("mend", "noop"),
+)
+"""Runs of other workflows: one that counts, one that does not, and one that cannot be."""
+
 SCENES: Final[Sequence[Scene]] = (
     Scene(name="three in a row", workflow=_LINEAR, body='{"id":41}', said=_said(done("a", output={"id": 41}), done("b", output="42"), done("c"))),
     Scene(name="a large value travels apart", workflow=_LINEAR, body='{"id":1}', said=_said(done("a", output={"id": 1, "x": "y" * 70_000}), done("b"), done("c"))),
@@ -325,5 +342,8 @@ SCENES: Final[Sequence[Scene]] = (
     Scene(name="a loop's condition that fails", workflow=_COUNTS, body='{"n":0}', said=_said(RETRY)),
     Scene(name="a loop takes turns", workflow=_LIGHT, said=_said(1)),
     Scene(name="on in spite of failures", workflow=_IN_SPITE, said=_said(broken("each[0].call"), done("each[0].must"), broken("each[1].must"), done("each[1].call"), done("after"))),
+    Scene(name="runs that are started, waited for, tried again and forgotten", workflow=_CALLS, body='{"n":7}', said=_said(child_over("call", "1", "failed", error=TRY_AGAIN), 2, child_over("call", "1"), child_over("call", "2", output={"sum": 5}), child_started("forget", "1"), done("after"))),
+    Scene(name="a run that is started and cancelled with its parent", workflow=_CALLS, body='{"n":7}', said=_said(child_started("forget", "1"), CANCEL, child_over("call", "1", "cancelled"), RETRY, 31, child_over("call", "2"), done("after"))),
+    Scene(name="a run that does not stop in time", workflow=flow("call", node("call", "workflow.run", {"workflow": "billing"})), said=_said(CANCEL, 7)),
     Scene(name="lists joined", workflow=_JOINED, said=_said(done("a", output=[{"id": 1, "of": "tea"}, {"id": 2}]), done("b", output=[{"id": 2.0, "n": 5}, {"id": "1"}]))),
 )  # fmt: skip

@@ -13,7 +13,7 @@ from chassis.testing.stores import MemoryBlobs, MemoryLetters, MemoryLog
 from chassis.testing.tasks import MemoryTasks
 from chassis.testing.world import SimulatedClock, World
 from contracts.codec import decode_answers, encode, encode_bundle
-from contracts.messages import Message
+from contracts.messages import ChildOver, ChildStarted, Message
 from contracts.payloads import Inline
 from contracts.plans import Plan
 from contracts.subjects import call, partition
@@ -25,6 +25,9 @@ from orchestrator.emission import Emission
 from orchestrator.evaluation import Compiled
 from orchestrator.history import state_at
 from orchestrator.judge import Judge
+from orchestrator.kinship import child_of
+from orchestrator.published import Published
+from orchestrator.run import Run
 from orchestrator.service import Orchestrator
 from orchestrator.sources import Sources
 from tests.histories.corpus import Recorded
@@ -52,6 +55,21 @@ class _NoArchive:
         return []
 
 
+class _Published:
+    """Two versions of `billing`, and no other workflow."""
+
+    async def published(self, _org: str, workflow: str) -> Published:
+        plans = {1: "1a" * 32, 2: "2b" * 32} if workflow == "billing" else {}
+        return Published(exists=bool(plans), latest=len(plans), plans=plans)
+
+
+def _of_run(said: Message, run: str) -> Message:
+    """The message for this run. What is said of a child names the attempt at its step, from which its id follows."""
+    if isinstance(said, ChildOver | ChildStarted):
+        said = msgspec.structs.replace(said, child=child_of(Run.new(ORG, run), said.step, int(said.child)))
+    return msgspec.structs.replace(said, run=run)
+
+
 def play(number: int, scene: Scene) -> Recorded:
     """What the history says after the scene."""
     plan = compiled(scene.workflow)
@@ -72,7 +90,7 @@ def play(number: int, scene: Scene) -> Recorded:
             if isinstance(said, float | int):
                 await asyncio.sleep(said)
                 continue
-            letter = encode_bundle([encode(msgspec.structs.replace(said, run=run))])
+            letter = encode_bundle([encode(_of_run(said, run))])
             decode_answers(await signals.request(call(partition(run)), letter, 30))
             await asyncio.sleep(0.25)
 
@@ -103,7 +121,11 @@ async def _orchestrator(
     clock = SimulatedClock(world)
     ownership = MemoryOwnership(world, inbox, signals)
     sources = Sources(
-        log=log, blobs=blobs, archive=_NoArchive(), compile_plan=lambda plan: Compiled(plan, _language)
+        log=log,
+        blobs=blobs,
+        archive=_NoArchive(),
+        compile_plan=lambda plan: Compiled(plan, _language),
+        directory=_Published(),
     )
     await Orchestrator(
         history=log,

@@ -34,6 +34,7 @@ from tests.histories.corpus import (
 from tests.histories.record import schedules
 from tests.histories.scenes import SCENES
 from tests.histories.stage import play
+from tests.orchestrator.stories import as_recorded
 from tests.simulation.schedule import quiet
 
 RELEASES = releases()
@@ -85,7 +86,8 @@ def test_a_file_that_is_there_is_not_recorded_again() -> None:
 
 def test_they_take_little_room() -> None:
     for release in RELEASES:
-        assert sum(path.stat().st_size for path in (HERE / release).iterdir()) < 800_000
+        # Each construct of the engine brings its own: what cannot be read back years later is worth more than the room.
+        assert sum(path.stat().st_size for path in (HERE / release).iterdir()) < 900_000
 
 
 # --- They are decided as they were --------------------------------------------------------------
@@ -121,7 +123,7 @@ def test_expressions_give_today_what_they_gave(release: str) -> None:
     for run in of(release):
         graph = run.graph()
         if run.expressions and graph is not None:
-            evaluate = Compiled(graph.plan, language).evaluator({})
+            evaluate = Compiled(graph.plan, language).evaluator({}, workflows=as_recorded(run.decoded()))
             assert replay(run.org, run.run, run.decoded(), graph, evaluate) is None, run.name
             evaluated += 1
     assert evaluated >= 30

@@ -224,6 +224,7 @@ async def test_an_orgs_rows_are_nobody_elses(stack: Stack) -> None:
         ("POST", f"/triggers/{made.json['id']}/deliveries/x/redeliver"),
         ("GET", f"/runs/{run}"),
         ("GET", f"/runs/{run}/steps"),
+        ("GET", f"/runs/{run}/children"),
         ("GET", f"/runs/{run}/events"),
         ("GET", f"/runs/{run}/state"),
         ("GET", f"/runs/{run}/waiting"),

@@ -20,7 +20,16 @@ from contracts.codec import encode
 from contracts.commits import DomainCommit
 from contracts.errors import Failure
 from contracts.payloads import Blob
-from contracts.runs import AttemptFailed, RunCompleted, RunFailed
+from contracts.runs import (
+    AttemptFailed,
+    Parent,
+    RunCompleted,
+    RunFailed,
+    RunReopened,
+    RunStopping,
+    StepFailed,
+    WaitEnded,
+)
 from contracts.triggers import (
     Hook,
     TokenRotated,
@@ -64,6 +73,7 @@ from tests.projections.histories import (
     Letterbox,
     Tables,
     Writer,
+    asking,
     eventful,
     reported,
     scheduled,
@@ -565,3 +575,39 @@ async def test_stragglers_are_those_whose_time_to_be_looked_at_has_come(stack: S
     due = await stragglers.due(at(40), None, 2)
     assert [each.run for each in due] == ["run0", "run1"]
     assert [each.run for each in await stragglers.due(at(40), (ORG, "run1"), 10)] == ["run2", "run4"]
+
+
+async def test_who_waits_for_a_run_in_vain_is_found_and_who_goes_on_for_nobody(stack: Stack) -> None:
+    writer = Writer()
+    parents = ("ended", "goes-on", "missing", "let-go", "stopping")
+    for number, name in enumerate(parents):
+        writer.commit(name, started(receipt=name), *asking("call", child=f"of-{name}"), after_s=number)
+    for name in (*parents, "forgotten"):
+        if name != "missing":
+            parent = Parent(run=name if name in parents else "goes-on", step="call", waits=name in parents)
+            start = structs.replace(started(receipt=f"of-{name}"), parent=parent)
+            writer.commit(f"of-{name}", start, *asking("ask", child="nobody"), after_s=6)
+    writer.commit("of-ended", RunCompleted(), after_s=7)
+    writer.commit(
+        "let-go",
+        WaitEnded(wait="child:call:1"),
+        StepFailed(step="call", node="call", error=Failure(code="no", message="No.")),
+    )
+    writer.commit("stopping", RunStopping(outcome="cancelled"), after_s=8)
+    await project(stack.runs(), writer.messages)
+    stragglers = PostgresStragglers(stack.pool)
+    due = await stragglers.due(at(20), None, 20)
+    assert {(each.run, each.unwanted) for each in due if each.unwanted} == {
+        ("of-let-go", True),
+        ("of-stopping", True),
+    }
+    looks = {each.run for each in due if not each.unwanted}
+    assert {"ended", "missing"} <= looks
+    assert not looks & {"goes-on", "let-go", "stopping", "of-ended"}
+    assert [each.run for each in await stragglers.due(at(20), (ORG, "of-let-go"), 20) if each.unwanted] == [
+        "of-stopping"
+    ]
+    writer.commit("of-let-go", RunReopened(by="key:1", steps=()))  # Whoever opened it again wants it.
+    await project(stack.runs(), writer.messages)
+    due = await stragglers.due(at(20), None, 20)
+    assert [each.run for each in due if each.unwanted] == ["of-stopping"]

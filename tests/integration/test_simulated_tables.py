@@ -29,7 +29,7 @@ from tests.simulation.schedule import STORM, lived, quiet
 from tests.simulation.workflows import story
 
 T = TypeVar("T")
-SEEDS = (3, 11, 25, 42)
+SEEDS = (3, 11, 25, 42, 894)
 MUCH_LATER = START + timedelta(days=2)
 
 

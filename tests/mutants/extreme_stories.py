@@ -1,5 +1,6 @@
 """Stories with one thing turned up: many cancellations, large answers, slow calls, runs that begin together."""
 
+import random
 from collections.abc import Sequence
 from itertools import count
 from typing import Any, Final
@@ -16,7 +17,7 @@ from tests.orchestrator.stories import drawn as plan_of
 from tests.simulation.clocks import Timed
 from tests.simulation.followers import drawn_followers
 from tests.simulation.installation import ORG
-from tests.simulation.workflows import Delivery, Story, story
+from tests.simulation.workflows import Delivery, Story, calling, story
 
 MANY: Final = 1_100
 """Items of which each says two things."""
@@ -100,6 +101,15 @@ def together(seed: int) -> Story:
     beside = [key for key in names if partition(run_id(ORG, drawn.trigger, f"key:{key}")) == 0][:8]
     deliveries = [Delivery(trigger=drawn.trigger, key=key, at=1.0) for key in beside]
     return structs.replace(told, workflows=[drawn], deliveries=deliveries)
+
+
+def kindred(seed: int) -> Story:
+    """Every workflow but the last starts runs of those behind it, and is tried again when they fail."""
+    told, chance = sound(seed), random.Random(f"{seed}/kindred")
+    last = structs.replace(told.workflows[-1], trigger="last", token="last" * 8, stored=True, readable=True)
+    last = structs.replace(last, plan=structs.replace(last.plan, workflow="last"))
+    workflows = [calling(chance, drawn, ["last"]) for drawn in told.workflows]
+    return structs.replace(told, workflows=[*workflows, last], related=True)
 
 
 def large(seed: int) -> Story:

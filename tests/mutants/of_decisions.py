@@ -240,7 +240,7 @@ NO_GRACE: Final = Mutant(
     edits=[
         Edit(
             "orchestrator.stopping",
-            "    if not run.attempts:\n        return closed",
+            "    if not run.attempts and not run.children:\n        return closed",
             "    if run.attempts or not run.attempts:\n        return closed",
         )
     ],

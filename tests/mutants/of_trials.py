@@ -75,7 +75,7 @@ MUTANTS: Final = (
         "what was recorded stands for what is decided",
         "A case passes whatever the workflow decides.",
         _NARROWING,
-        'return self._graph.nodes[name].place == "executor" or any(',
+        "return _acts(self._graph.nodes[name]) or any(",
         "return True or any(",
         _PARTS,
     ),

@@ -4,6 +4,7 @@ from typing import Final
 
 from tests.mutants import (
     of_answers,
+    of_children,
     of_containers,
     of_contracts,
     of_decisions,
@@ -26,6 +27,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *of_orchestrator.MUTANTS,
     *of_decisions.MUTANTS,
     *of_containers.MUTANTS,
+    *of_children.MUTANTS,
     *of_signals.MUTANTS,
     *of_answers.MUTANTS,
     *of_schedules.MUTANTS,

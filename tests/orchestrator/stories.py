@@ -1,5 +1,6 @@
 """Plans, messages and a machine to tell stories about runs with."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,10 +9,13 @@ from msgspec import Raw, structs
 from chassis.ids import digest
 from chassis.testing.scenario import Scenario
 from contracts.codec import encode
+from contracts.commits import Commit
 from contracts.errors import Failure
 from contracts.messages import (
     CallWait,
     CancelRun,
+    ChildOver,
+    ChildStarted,
     DecideApproval,
     Look,
     Message,
@@ -28,15 +32,18 @@ from contracts.messages import (
 )
 from contracts.payloads import Inline, Payload
 from contracts.plans import Plan, PlanEdge, PlanNode
-from contracts.runs import AttemptScheduled, Cause, RunEvent, RunStarted
+from contracts.runs import AttemptScheduled, Cause, ChildAsked, RunEvent, RunStarted
 from contracts.workflows import Retry
 from orchestrator.catalogue import SPECS
-from orchestrator.control import Outcome, perform
+from orchestrator.control import Called, Outcome, perform
 from orchestrator.inputs import Incoming, Values, item_output, map_output, page_output
+from orchestrator.published import Published
 from orchestrator.run import RULES, Graph, Run, accept, decide, evolve
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 PLAN_HASH = "ab" * 32
+CHILD_PLAN = "cd" * 32
+"""Of every workflow that a node starts."""
 PATIENT = Retry(attempts=3, first_pause_s=10, factor=2, jitter=0)
 
 
@@ -111,7 +118,10 @@ class AsWritten:
 
     def control(self, run: Run, path: str, node: PlanNode, at: datetime) -> Outcome | Failure:
         given = Incoming(self._graph, run, path, Values({}))
-        return self._broken.get(node.id) or perform(node, node.config, given, at)
+        outcome = self._broken.get(node.id) or perform(node, node.config, given, at)
+        if not isinstance(outcome, Called):
+            return outcome
+        return structs.replace(outcome, version=outcome.version or 1, plan=CHILD_PLAN)
 
     def passed_on(self, run: Run, path: str, _node: PlanNode) -> Payload | Failure:
         return Incoming(self._graph, run, path, Values({})).payload()
@@ -238,6 +248,23 @@ def wake(wait: str) -> Wake:
     return Wake(**TO, wait=wait)
 
 
+def child_started(step: str, child: str) -> ChildStarted:
+    return ChildStarted(**TO, step=step, child=child)
+
+
+def child_over(
+    step: str, child: str, outcome: str = "completed", output: Any = None, error: Failure | None = None
+) -> ChildOver:
+    return ChildOver(
+        **TO,
+        step=step,
+        child=child,
+        outcome=outcome,  # type: ignore[arg-type]  # One of three words.
+        output=value(output),
+        error=error,
+    )
+
+
 def resolve(step: str, resolution: str, output: Any = None) -> ResolveDoubt:
     return ResolveDoubt(
         **TO,
@@ -261,3 +288,22 @@ def scheduled(step: str, attempt: int = 1, config: Any = None, **more: Any) -> A
         "config": value(config or {}),
     }
     return AttemptScheduled(**fields | more)
+
+
+class AsRecorded(dict[tuple[str, str], Published]):
+    """What was published when a history was decided; what it found nowhere is nowhere."""
+
+    def __missing__(self, key: tuple[str, str]) -> Published:
+        return Published()
+
+
+def as_recorded(commits: Iterable[Commit[RunEvent]]) -> AsRecorded:
+    """Told by the runs that were started. Of several versions the last one that was asked for counts as the newest."""
+    found = AsRecorded()
+    for commit in commits:
+        for event in commit.events:
+            if isinstance(event, ChildAsked):
+                key = commit.org, event.workflow
+                plans = {**found[key].plans, event.version: event.plan}
+                found[key] = Published(exists=True, latest=event.version, plans=plans)
+    return found

@@ -80,6 +80,13 @@ def test_a_part_of_a_chain(part: Part, node: str | None, pins: str, expected: tu
     assert sides(made(CHAIN, part, node, pins=dict.fromkeys(pins.split(), PINNED))) == expected
 
 
+def test_a_node_that_starts_a_run_acts() -> None:
+    plan = drawn("a>call call>b", control("call", "workflow.run", {"workflow": "child"}))
+    assert sides(made(plan, "whole", None)) == ("a call b", "", "", "")
+    assert sides(made(plan, "whole", None, pins={"call": PINNED})) == ("a b", "", "call", "")
+    assert sides(made(plan, "whole", None, recorded={"call": PINNED, "a": PINNED})) == ("b", "", "a call", "")
+
+
 def test_edges_lead_only_between_what_is_there() -> None:
     plan = made(CHAIN, "until", "c", pins={"b": PINNED}).plan
     assert [(edge.source, edge.target) for edge in plan.edges] == [("b", "c")]

@@ -13,11 +13,21 @@ from msgspec import Struct
 from chassis.testing.examples import example as an_example
 from contracts.commits import Commit
 from contracts.errors import Failure
-from contracts.messages import CallWait, DecideApproval, Message, SendSignal, StepDone, StepLetGo
+from contracts.messages import (
+    CallWait,
+    ChildOver,
+    ChildStarted,
+    DecideApproval,
+    Message,
+    SendSignal,
+    StepDone,
+    StepLetGo,
+)
 from contracts.plans import Plan, PlanEdge, PlanNode
 from contracts.runs import (
     TERMINAL,
     AttemptScheduled,
+    ChildAsked,
     Fact,
     RunEvent,
     RunParked,
@@ -44,6 +54,8 @@ from tests.orchestrator.stories import (
     action,
     broken,
     called,
+    child_over,
+    child_started,
     control,
     decide_on,
     done,
@@ -72,6 +84,9 @@ CONTROLS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("wait.approval", {"question": "Pay?", "timeout_seconds": 30, "deciders": ["key:1"]}, {}),
     ("wait.approval", {"question": "Pay?", "timeout_seconds": 30, "escalate_after_seconds": 3}, {}),
     ("wait.approval", {"question": "Pay?", "timeout_seconds": "soon"}, {}),
+    ("workflow.run", {"workflow": "child"}, {"retry": PATIENT}),
+    ("workflow.run", {"workflow": "child", "timeout_seconds": 30}, {}),
+    ("workflow.run", {"workflow": "child", "mode": "start"}, {}),
     ("stop", {"message": "No."}, {}),
     ("noop", {}, {}),
     ("respond", {"body": "hello"}, {}),
@@ -196,12 +211,21 @@ def something(told: Told, chance: random.Random) -> Message:
         choices += [called(step, chance.random())] * 2 if wait.call else []
         if wait.approval:
             choices += [decide_on(step, chance.choice(["approved", "rejected"]), by) for by in PEOPLE]
+    for path, asked in run.children.items():
+        choices += [ended(path, asked), ended(path, asked, chance.choice(["failed", "cancelled"]))]
     foolish: list[Message] = [CANCEL, LOOK, LOOK, RETRY, UNPARK, START, done("n0"), resolve("n1", "done")]
     foolish += [called("n0"), decide_on("n1"), called("nowhere")]
     choices.append(chance.choice(foolish))
     if told.recorded and chance.random() < 0.3:
         choices.append(chance.choice(told.recorded))
     return chance.choice(choices)
+
+
+def ended(path: str, asked: ChildAsked, outcome: str = "completed") -> Message:
+    """What the step waits for: the end of its child, or that it is there."""
+    if not asked.waits:
+        return child_started(path, asked.child)
+    return child_over(path, asked.child, outcome, path, None if outcome == "completed" else TRY_AGAIN)
 
 
 def lived(seed: int, moments: int = 25) -> Told:
@@ -227,7 +251,7 @@ def assert_sound(run: Run) -> None:
         assert not run.news, "everything that was learnt was decided on"
     if run.phase in TERMINAL:
         held = outstanding(run)
-        left = [*held.attempts, *held.waits, *run.attempts, *run.waits, *run.doubts]
+        left = [*held.attempts, *held.waits, *run.attempts, *run.waits, *run.doubts, *run.children]
         assert left == [], "what ended has nothing under way"
     if run.status == "completed":
         assert all(step.status in DONE for step in run.steps.values())
@@ -255,7 +279,7 @@ def test_redelivery_is_harmless(seed: int) -> None:
         assert decide(told.run, told.graph, fact, told.at, evaluate) == [], f"{fact} was acted on twice"
     for message in told.recorded:
         heard = isinstance(message, SendSignal) and told.run.active  # Said after the end it is refused.
-        if isinstance(message, StepDone | StepLetGo) or message == START or heard:
+        if isinstance(message, StepDone | StepLetGo | ChildOver | ChildStarted) or message == START or heard:
             assert accept(told.run, told.graph, message, told.at) == (), f"{message} was recorded twice"
         if isinstance(message, CallWait | DecideApproval):
             again = accept(told.run, told.graph, message, told.at)
@@ -306,6 +330,8 @@ def test_every_run_ends_when_everybody_does_their_part(seed: int) -> None:
         if told.run.attempts:
             path, attempt = next(iter(told.run.attempts.items()))
             told.hear(done(path, attempt.attempt))
+        elif told.run.children:
+            told.hear(ended(*next(iter(told.run.children.items()))))
         elif told.run.doubts:
             told.hear(resolve(next(iter(told.run.doubts)), "done"))
         elif waits[0].due is None:

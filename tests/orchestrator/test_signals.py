@@ -24,6 +24,7 @@ from contracts.runs import (
 from orchestrator.run import outstanding, waiting_for
 from tests.orchestrator.stories import (
     CANCEL,
+    LOOK,
     NOON,
     RETRY,
     UNPARK,
@@ -33,6 +34,7 @@ from tests.orchestrator.stories import (
     drawn,
     signal,
     started,
+    story,
     value,
     wake,
 )
@@ -157,6 +159,18 @@ def test_what_nothing_had_waited_for_is_there_when_the_run_is_opened_again() -> 
     told = started(drawn("call>ask", control("ask", "wait.signal", {"signal": "paid"}))).when(signal("paid"))
     again = told.when(broken("call")).when(RETRY).when(done("call", 2))
     assert again.state.status == "completed"
+
+
+def test_of_a_history_that_has_left_nothing_is_waited_for() -> None:
+    asking = control("ask", "wait.signal", {"signal": "paid", "timeout_seconds": 0})
+    told = started(drawn("call>ask", asking)).when(signal("paid")).when(done("call"))
+    assert told.state.status == "completed"
+    tombstone = story(drawn("call>ask", asking)).given(
+        *told.said
+    )  # It does not say what had been said before.
+    assert tombstone.state.phase == "completed"
+    tombstone.later(60).when(LOOK).then_nothing()
+    tombstone.later(60).when(wake("signal:ask")).then_nothing()
 
 
 def test_two_who_wait_for_one_name_need_two_sayings() -> None:

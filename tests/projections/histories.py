@@ -20,16 +20,22 @@ from contracts.runs import (
     AttemptFailed,
     AttemptScheduled,
     Cause,
+    ChildAsked,
+    ChildBegan,
+    ChildEnded,
     RunCompleted,
     RunEvent,
     RunFailed,
     RunReopened,
     RunStarted,
     SignalReceived,
+    StepCancelled,
     StepFailed,
     StepReported,
     StepSucceeded,
+    WaitDropped,
     WaitEnded,
+    WaitKind,
     WaitOpened,
 )
 from contracts.waits import Approval
@@ -79,6 +85,23 @@ def reported(step: str, output: Any = None, attempt: int = 1) -> StepReported:
 
 def succeeded(step: str) -> StepSucceeded:
     return StepSucceeded(step=step, node=step)
+
+
+def asking(step: str, *, waits: bool = True, child: str = "child") -> tuple[WaitOpened, ChildAsked]:
+    """A step starts a run."""
+    asked = ChildAsked(
+        step=step,
+        node=step.rpartition(".")[2].partition("[")[0],
+        attempt=1,
+        child=child,
+        workflow="flow2",
+        version=1,
+        plan=PLAN,
+        waits=waits,
+        input=value({"body": 1}),
+    )
+    kind: WaitKind = "child" if waits else "start"
+    return WaitOpened(wait=f"{kind}:{step}:1", kind=kind, step=step), asked
 
 
 class Writer:
@@ -183,6 +206,10 @@ def eventful(seed: int, runs: int = 5, *, garbage: bool = True) -> list[Stored]:
                 (SignalReceived(signal="paid", key="k", by="key:1", step=chance.choice([step, None])),),
                 (StepSucceeded(step=step, node="one", output=value(5)),),
                 *approvals(step),
+                asking(step, waits=chance.random() < 0.7),
+                (ChildEnded(step=step, child="child", outcome=chance.choice(["completed", "failed"])),),
+                (ChildBegan(step=step, child="child"),),
+                (WaitDropped(wait=f"child:{step}:1"), StepCancelled(step=step, node="one")),
                 (RunCompleted(),),
                 (RunFailed(error=failure, step=step),),
                 (RunReopened(by="key:1", steps=(step,)),),

@@ -236,7 +236,7 @@ def test_the_end_of_a_run_starts_the_run_that_is_named_by_it() -> None:
         [start] = room.starts
         assert start.run == run_id("org", "t1", "event:run.r1.2.0")
         assert (start.workflow, start.version, start.plan, start.trigger) == ("flow", 3, PLAN, "t1")
-        assert start.cause == Cause(kind="run", id="r1", depth=1)
+        assert start.cause == Cause(kind="run", id="r1", depth=1, chain=("other",))
         assert (start.org_vars, start.actor) == ({"region": "eu"}, "trigger:t1")
         assert start.dedupe is not None, "the archive knows it for ever"
         given = room.given()
@@ -363,7 +363,7 @@ def test_an_event_of_a_run_starts_a_run_that_sees_it_as_the_log_has_it() -> None
         room.happened("r1", started(cause=cause), StepFailed(step="a", node="a", error=ERROR))
         await room.until_read()
         [start] = room.starts
-        assert start.cause == Cause(kind="event", id="run.r1.1.1", depth=3)
+        assert start.cause == Cause(kind="event", id="run.r1.1.1", depth=3, chain=("other",))
         body = room.given()["body"]
         assert (body["id"], body["type"]) == ("run.r1.1.1", "step.failed")
         assert (body["aggregate"], body["aggregate_id"], body["version"], body["place"]) == (

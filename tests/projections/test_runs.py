@@ -21,7 +21,10 @@ from contracts.runs import (
     AttemptDoubted,
     AttemptFailed,
     CallReceived,
+    ChildBegan,
+    ChildEnded,
     DoubtResolved,
+    Parent,
     RunCancelled,
     RunCompleted,
     RunEvent,
@@ -57,6 +60,7 @@ from tests.projections.histories import (
     Tables,
     TornTables,
     Writer,
+    asking,
     eventful,
     reported,
     scheduled,
@@ -321,6 +325,59 @@ async def test_a_call_ends_its_wait() -> None:
     assert (run.status, steps["ask"].status, steps["ask"].asks) == ("waiting", "waiting", None)
     run, steps = await told((started(), waits), (received, StepSucceeded(step="ask", node="ask")))
     assert (run.waits, steps["ask"].status) == ("[]", "succeeded")
+
+
+# --- Runs that start runs -------------------------------------------------------------------------
+
+
+async def test_a_step_shows_the_run_that_it_waits_for_until_that_has_ended() -> None:
+    run, steps = await told((started(), *asking("call")))
+    assert (run.status, run.look_at, [each["kind"] for each in json.loads(run.waits)]) == (
+        "waiting",
+        None,
+        ["child"],
+    )
+    call = steps["call"]
+    assert (call.status, call.attempt, call.child, call.awaits) == ("waiting", 1, "child", True)
+    over = ChildEnded(step="call", child="child", outcome="completed", output=value(5))
+    run, steps = await told((started(), *asking("call")), (over, succeeded("call")))
+    call = steps["call"]
+    assert (run.waits, call.status, call.output_preview, call.child) == ("[]", "succeeded", "5", "child")
+    assert not call.awaits
+    failed = ChildEnded(step="call", child="child", outcome="failed", error=Failure(code="no", message="No."))
+    run, steps = await told((started(), *asking("call")), (failed,))
+    assert (steps["call"].error_code, steps["call"].awaits, run.waits) == ("no", False, "[]")
+
+
+async def test_a_run_that_must_be_there_is_looked_after_and_one_that_must_end_is_not() -> None:
+    run, steps = await told((started(), *asking("call", waits=False)))
+    assert (run.look_at, steps["call"].awaits) == (NOON + timedelta(seconds=30), False)
+    run, steps = await told(
+        (started(), *asking("call", waits=False)),
+        (ChildBegan(step="call", child="child"), succeeded("call")),
+    )
+    assert (run.waits, steps["call"].status, steps["call"].child) == ("[]", "succeeded", "child")
+
+
+async def test_nobody_waits_any_more_when_time_is_over_or_the_run_stops() -> None:
+    _, steps = await told((started(), *asking("call")), (WaitEnded(wait="child:call:1"),))
+    assert not steps["call"].awaits
+    dropped = (StepCancelled(step="call", node="call"), WaitDropped(wait="child:call:1"))
+    run, steps = await told((started(), *asking("call")), dropped)
+    assert (steps["call"].status, steps["call"].awaits, steps["call"].effect) == (
+        "cancelled",
+        False,
+        "possible",
+    )
+    assert run.waits == "[]"
+
+
+async def test_a_run_says_who_started_it() -> None:
+    parent = Parent(run="parent", step="call", waits=False)
+    run, _ = await told((structs.replace(started(), parent=parent),))
+    assert (run.parent_run, run.parent_step, run.parent_waits) == ("parent", "call", False)
+    run, _ = await told((structs.replace(started(), parent=Parent(run="parent", step="call")),))
+    assert run.parent_waits
 
 
 async def test_a_doubt_waits_for_a_person_and_is_not_looked_at() -> None:

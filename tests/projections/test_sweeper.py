@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from chassis.ports import Away
-from contracts.messages import Answer, Look, Said, ScheduleLook
+from contracts.messages import Answer, CancelRun, Look, Said, ScheduleLook
 from projections.figures import Figures
-from projections.sweeper import PAGE, Key, Straggler, Sweeper, look_at_schedule
+from projections.sweeper import PAGE, Key, Straggler, Sweeper, look_at_run, look_at_schedule
 from tests.projections.histories import NOON, ORG
 
 
@@ -55,6 +56,13 @@ class Owners:
 
 def still(run: str, sequence: int = 1) -> Straggler:
     return Straggler(ORG, run, sequence)
+
+
+def test_a_run_that_nobody_waits_for_is_stopped_in_its_first_opening() -> None:
+    wanted, unwanted = look_at_run(still("run1")), look_at_run(structs.replace(still("run1"), unwanted=True))
+    assert wanted == Look(org=ORG, run="run1")
+    assert isinstance(unwanted, CancelRun)
+    assert (unwanted.run, unwanted.opening, unwanted.actor) == ("run1", 1, "sweeper")
 
 
 async def test_a_run_that_stands_still_is_looked_at_less_and_less_often() -> None:

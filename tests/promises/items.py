@@ -17,7 +17,13 @@ from orchestrator.catalogue import AT_ONCE, ROUNDS
 from tests.promises.evidence import Evidence, History, Violation
 from tests.promises.values import UNKNOWN, Found, Values
 
-_BEGINS: Final = (runs.AttemptScheduled, runs.ItemsOpened, runs.ItemsBegan, runs.WaitOpened)
+_BEGINS: Final = (
+    runs.AttemptScheduled,
+    runs.ItemsOpened,
+    runs.ItemsBegan,
+    runs.WaitOpened,
+    runs.ChildAsked,
+)
 _OF_ITEMS: Final = (
     runs.ItemsOpened,
     runs.ItemsPaged,
@@ -32,6 +38,9 @@ _OUTCOMES: Final = (
     runs.AttemptFailed,
     runs.AttemptCancelled,
     runs.DoubtResolved,
+)
+_ANSWERED: Final = (
+    runs.SignalReceived | runs.CallReceived | runs.ApprovalDecided | runs.ChildBegan | runs.ChildEnded
 )
 _PASS_ON: Final = frozenset({"noop", "filter", "if", "switch", "delay"})
 _SETTLES: Final = (runs.StepSucceeded, runs.StepFailed, runs.StepSkipped, runs.StepCancelled)
@@ -157,13 +166,11 @@ class _Told:
     def _gave(self, event: runs.RunEvent, path: StepPath) -> None:
         """What a step gives, and that it waits no longer for what was said."""
         match event:
-            case runs.StepReported() | runs.StepSucceeded() | runs.DoubtResolved():
+            case runs.StepReported() | runs.StepSucceeded() | runs.DoubtResolved() | runs.ChildEnded():
                 self._outputs[path] = event.output or self._outputs.get(path, NULL)
             case runs.RunResponded():
                 self._outputs[path] = event.body
-        if isinstance(
-            event, runs.StepSucceeded | runs.SignalReceived | runs.CallReceived | runs.ApprovalDecided
-        ):
+        if isinstance(event, runs.StepSucceeded | _ANSWERED):
             # It was said: now, or before anything waited for it.
             self._waits = {wait: step for wait, step in self._waits.items() if step != path}
 

@@ -7,8 +7,9 @@ from typing import Final
 from chassis.past import PastRun
 from chassis.testing.stores import MemoryLog
 from chassis.testing.world import World
-from projections.rows import RunIdRow
+from projections.rows import RunIdRow, RunRow
 from projections.shelf import EndedRun
+from projections.stragglers import BEHIND
 from projections.streams import StreamFacts
 from projections.sweeper import Key, Straggler
 from tests.promises.tables import Tables
@@ -30,14 +31,45 @@ class MemoryStragglers:
         return await self._world.operation(lambda: self._due(at, after)[:most])
 
     def _due(self, at: datetime, after: Key | None) -> list[Straggler]:
-        return [
-            Straggler(row.org, row.id, row.sequence)
-            for key, row in sorted(self._tables.runs.items())
-            if row.ended is None
-            and row.look_at is not None
-            and row.look_at < at + (self._impatience if row.steps_running else timedelta(0))
-            and (after is None or key > after)
-        ]
+        rows = [row for _, row in sorted(self._tables.runs.items()) if row.ended is None]
+        found = {Straggler(row.org, row.id, row.sequence) for row in rows if self._is_still(row, at)}
+        found |= self._who_wait_in_vain(at - BEHIND)
+        found |= {
+            Straggler(row.org, row.id, row.sequence, unwanted=True)
+            for row in rows
+            if row.parent_waits and row.opening == 1 and not self._is_awaited(row)
+        }
+        return sorted(
+            (each for each in found if after is None or (each.org, each.run) > after),
+            key=lambda each: (each.org, each.run, each.unwanted),
+        )
+
+    def _is_still(self, row: RunRow, at: datetime) -> bool:
+        impatience = self._impatience if row.steps_running else timedelta(0)
+        return row.look_at is not None and row.look_at < at + impatience
+
+    def _who_wait_in_vain(self, before: datetime) -> set[Straggler]:
+        """Runs that wait for one that is over, or was never there."""
+        found = set[Straggler]()
+        for step in self._tables.steps.values():
+            if not step.awaits or step.scheduled is None or step.scheduled >= before:
+                continue
+            parent, child = self._run(step.org, step.run), self._run(step.org, step.child)
+            in_vain = child is None or (child.ended is not None and child.ended < before)
+            if parent is not None and parent.ended is None and in_vain:
+                found.add(Straggler(parent.org, parent.id, parent.sequence))
+        return found
+
+    def _is_awaited(self, child: RunRow) -> bool:
+        parent = self._run(child.org, child.parent_run)
+        if parent is None:
+            return True  # Nobody can say: its row is not there yet.
+        step = self._tables.steps.get((child.org, parent.id, child.parent_step or ""))
+        goes_on = parent.ended is None and parent.status != "stopping"
+        return goes_on and step is not None and step.awaits and step.child == child.id
+
+    def _run(self, org: str, run: str | None) -> RunRow | None:
+        return self._tables.runs.get((org, run or ""))
 
 
 class MemoryArchive:

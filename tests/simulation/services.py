@@ -32,6 +32,7 @@ from ingress.waiting import Waiting
 from orchestrator.answers import Replies
 from orchestrator.domain import Domain
 from orchestrator.emission import Emission
+from orchestrator.family import Family
 from orchestrator.judge import Judge
 from orchestrator.past import Past
 from orchestrator.run import Graph
@@ -100,17 +101,19 @@ class Services(Stores):
     async def _orchestrator(self, stop: Stop) -> None:
         ownership = MemoryOwnership(self.world, self.inbox, self.signals)
         horizon = Horizon(self.marks, self.clock)
+        domain = Domain(self.domain)
         sources = Sources(
             log=self.runs,
             blobs=self.blobs,
             archive=self.archive,
             compile_plan=lambda plan: Program(Graph.of(plan), lambda: self.code_is_broken),
             past=Past(self.run_ids, horizon, self.clock),
+            directory=domain,
         )
         dispatch = Dispatch(self.signals, self.inbox)
         schedules = Schedules(
             history=self.fires,
-            domain=Domain(self.domain),
+            domain=domain,
             sender=dispatch,
             inbox=self.inbox,
             dead_letters=self.dead,
@@ -133,14 +136,17 @@ class Services(Stores):
             dead_letters=self.dead,
             clock=self.clock,
             schedules=schedules,
+            family=Family(dispatch),
         )
         # Small rooms: what is rare with large ones happens in every schedule.
         orchestrator._memory = Forgetful(self.world, room=2)
         sources._plans._room = sources._values._room = 1
         async with asyncio.TaskGroup() as group:
             beside = [group.create_task(horizon.run())]
+            if self.story.clocks or self.story.related:
+                beside.append(group.create_task(dispatch.run()))
             if self.story.clocks:
-                beside += [group.create_task(dispatch.run()), group.create_task(schedules.run())]
+                beside.append(group.create_task(schedules.run()))
             serving = group.create_task(orchestrator.serve())
             await stop.wait()
             await ownership.release()

@@ -17,6 +17,7 @@ from contracts.codec import encode
 from contracts.commits import DomainCommit
 from contracts.subjects import DOMAIN, RUNS, domain
 from contracts.triggers import TriggerBound, TriggerCreated, TriggerEvent
+from contracts.workflows import VersionPublished, WorkflowCreated, WorkflowEvent
 from executor.registry import Registry
 from tests.promises.evidence import Decoded, Entry
 from tests.simulation.archive import (
@@ -125,3 +126,14 @@ class Stores:
             prev_hash="",
         )
         self.domain.put(domain(ORG, "trigger", drawn.trigger), encode(commit))
+        workflow = drawn.plan.workflow
+        published = DomainCommit[WorkflowEvent](
+            **structs.asdict(commit)
+            | {
+                "aggregate": "workflow",
+                "aggregate_id": workflow,
+                "id": workflow,
+                "events": (WorkflowCreated(name=workflow), VersionPublished(version=1, plan=plan)),
+            }
+        )
+        self.domain.put(domain(ORG, "workflow", workflow), encode(published))

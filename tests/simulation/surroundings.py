@@ -13,9 +13,10 @@ from contracts.errors import Failure
 from contracts.payloads import Payload
 from contracts.plans import PlanNode
 from ingress.hooks import Hooks
-from orchestrator.control import Outcome, perform
+from orchestrator.control import Called, Outcome, perform
 from orchestrator.inputs import Incoming, Values, map_output
 from orchestrator.memory import Known, Memory
+from orchestrator.published import NOT_LOOKED, Workflows, looked_up
 from orchestrator.run import Graph, Run
 from tests.orchestrator.stories import AsWritten
 from tests.simulation.clients import SECRET
@@ -25,16 +26,22 @@ class Fetched(AsWritten):
     """Every field of a configuration is its own value; stored values are read where a node passes them on."""
 
     def __init__(
-        self, graph: Graph, values: Mapping[str, bytes | None], is_broken: Callable[[], bool] = lambda: False
+        self,
+        graph: Graph,
+        values: Mapping[str, bytes | None],
+        is_broken: Callable[[], bool] = lambda: False,
+        workflows: Workflows = NOT_LOOKED,
     ) -> None:
         super().__init__(graph)
         self._values = Values(values)
         self._is_broken = is_broken
+        self._workflows = workflows
 
     def control(self, run: Run, path: str, node: PlanNode, at: datetime) -> Outcome | Failure:
         if node.config.get("raises") and self._is_broken():
             raise RuntimeError("a defect of this release")
-        return perform(node, node.config, Incoming(self._graph, run, path, self._values), at)
+        outcome = perform(node, node.config, Incoming(self._graph, run, path, self._values), at)
+        return looked_up(outcome, run.org, self._workflows, node) if isinstance(outcome, Called) else outcome
 
     def passed_on(self, run: Run, path: str, _node: PlanNode) -> Payload | Failure:
         return Incoming(self._graph, run, path, self._values).payload()
@@ -49,8 +56,10 @@ class Program(Struct, frozen=True):
     graph: Graph
     is_broken: Callable[[], bool]
 
-    def evaluator(self, values: Mapping[str, bytes | None], _answers: object) -> Fetched:
-        return Fetched(self.graph, values, self.is_broken)
+    def evaluator(
+        self, values: Mapping[str, bytes | None], _answers: object, workflows: Workflows
+    ) -> Fetched:
+        return Fetched(self.graph, values, self.is_broken, workflows)
 
 
 class Vault:

@@ -128,7 +128,7 @@ def test_a_decision_that_needs_more_values_than_there_is_room_for_is_made() -> N
         def __init__(self) -> None:
             self.graph = Graph.of(plan)
 
-        def evaluator(self, values: Any, _answers: object) -> Fetched:
+        def evaluator(self, values: Any, *_: object) -> Fetched:
             return Fetched(self.graph, values)
 
     @told(plan)

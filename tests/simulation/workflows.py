@@ -91,6 +91,8 @@ class Story(Struct, frozen=True, kw_only=True):
     """The release has a defect until it is replaced."""
     retires: bool = False
     """Histories leave the log as soon as their runs have ended, in the middle of everything."""
+    related: bool = False
+    """Nodes of some workflows start runs of others."""
     clocks: Sequence[Timed] = ()
     """What the clock starts."""
     followers: Sequence[Follower] = ()
@@ -106,6 +108,7 @@ def story(seed: int) -> Story:
         _workflow(chance, number, broken=broken) for number in range(chance.choice((1, 1, 1, 2, 2, 3)))
     ]
     workflows = [_with_pins(seed, drawn) for drawn in workflows]
+    related = _related(seed, workflows)
     deliveries: list[Delivery] = []
     burst = chance.random() * 2 if chance.random() < 0.3 else None
     for drawn in workflows:
@@ -124,8 +127,9 @@ def story(seed: int) -> Story:
     return Story(
         workflows=[
             structs.replace(drawn, plan=_with_questions(random.Random(f"{seed}/{drawn.trigger}"), drawn.plan))
-            for drawn in workflows
+            for drawn in related or workflows
         ],
+        related=bool(related),
         deliveries=deliveries,
         cancels=chance.choice((0, 0, 0, 0.1, 0.3)),
         retries=chance.choice((0, 1, 2)),
@@ -181,6 +185,53 @@ def _pin(chance: random.Random, node: PlanNode) -> Pin:
     if what < 0.25:
         return Pin(error=REFUSED)
     return Pin(output=value(chance.choice((None, 1, {"n": 2}))), ports=(chance.choice(node.outputs),))
+
+
+RELATED: Final = 0.15
+"""The share of stories in which workflows start each other."""
+_CALLS: Final[tuple[dict[str, Any], ...]] = (
+    {},
+    {},
+    {"input": {"n": 1}},
+    {"mode": "start"},
+    {"timeout_seconds": 3},
+    {"timeout_seconds": 0},
+    {"mode": "start", "timeout_seconds": 3},
+)
+
+
+def _related(seed: int, workflows: Sequence[Drawn]) -> list[Drawn]:
+    """The same workflows, some of whose calls are runs of one behind them; none: they have nothing to do with each other.
+
+    Its chance is its own: what the other stories are does not hang on it.
+    """
+    chance = random.Random(f"{seed}/related")
+    if chance.random() >= RELATED:
+        return []
+    found = [*workflows, _workflow(chance, len(workflows), broken=False)]
+    for place in range(len(found) - 1):
+        behind = [drawn.plan.workflow for drawn in found[place + 1 :]]
+        found[place] = calling(chance, found[place], behind)
+    return found
+
+
+def calling(chance: random.Random, drawn: Drawn, behind: Sequence[str]) -> Drawn:
+    """The same workflow, and some of its calls start a run."""
+    nodes = list(drawn.plan.nodes)
+    places = [place for place, node in enumerate(nodes) if node.place == "executor"]
+    for place in chance.sample(places, min(len(places), chance.choice((1, 1, 2)))):
+        node = nodes[place]
+        workflow = "nowhere" if chance.random() < 0.05 else chance.choice(behind)
+        nodes[place] = control(
+            node.id,
+            "workflow.run",
+            {"workflow": workflow, **chance.choice(_CALLS)},
+            order=node.order,
+            inside=node.inside,
+            retry=node.retry,
+            on_error=node.on_error,
+        )
+    return structs.replace(drawn, plan=structs.replace(drawn.plan, nodes=tuple(nodes)))
 
 
 class _Drawing:

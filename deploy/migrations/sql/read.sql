@@ -13,6 +13,7 @@ create table runs (
     cause_id text not null default '',
     parent_run text,
     parent_step text,
+    parent_waits boolean not null default false,
     dedupe text,
     request text,
     actor text not null default '',
@@ -61,6 +62,8 @@ create index runs_by_time on runs (org, started, id);
 create index runs_by_workflow on runs (org, workflow, started, id);
 create index runs_open on runs (org, started, id) where ended is null;
 create index runs_due on runs (org, id) where ended is null;
+create index runs_by_parent on runs (org, parent_run, started, id) where parent_run is not null;
+create index runs_awaited on runs (org, id) where parent_waits and ended is null;
 create index runs_failed on runs (org, started, id) where status = 'failed';
 comment on column runs.events is 'How many events the history has: the number of the last one.';
 comment on column runs.head_version is 'The newest commit in the archive.';
@@ -94,9 +97,13 @@ create table steps (
     items_failed integer,
     asks text,
     asked timestamptz,
+    child text,
+    awaits boolean not null default false,
     primary key (org, run, path)
 ) with (fillfactor = 80);
 create index steps_asking on steps (org, asked, (run || '/' || path)) where asks is not null;
+create index steps_awaiting on steps (org, run) where awaits;
+comment on column steps.child is 'The run that it started last; awaits: whether it waits for that run''s end.';
 comment on column steps.position is 'The number of the event that first named the step: steps are listed in this order.';
 comment on column steps.error is 'A contracts.errors.Failure as JSON.';
 comment on column steps.asks is 'What people are asked to decide, as JSON, while they are.';

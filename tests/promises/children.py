@@ -1,0 +1,177 @@
+"""What the promises mean for runs that start runs: each child is there once, its end is heard once and as it was, and nobody
+goes on for whom nobody waits.
+
+Told by the histories of parent and child alone: nothing here asks how the orchestrator remembers children.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from contracts import runs
+from contracts.limits import CAUSES_DEEP, Id, StepPath
+from contracts.runs import RunEvent
+from tests.promises.evidence import Evidence, History, Violation
+from tests.promises.values import Values
+
+STOPPED_WITHIN: Final = 90.0
+"""A child hears that nobody waits for it any more from its parent, or from the sweeper, and has its own attempts to end."""
+_ENDS: Final = (runs.RunCompleted, runs.RunFailed, runs.RunCancelled)
+
+
+def children_are_one_with_their_parents(
+    evidence: Evidence, histories: Sequence[History]
+) -> Iterator[Violation]:
+    """A child has one parent that asked for it, and a parent believes of its end what the child's history says, once."""
+    by_run = {history.run: history for history in histories}
+    values = Values(evidence.values)
+    for history in histories:
+        for what in _born(history, by_run, values):
+            yield Violation("P2", what, history.run)
+        for what in _heard(history):
+            yield Violation("P2", what, history.run)
+        for ended in (event for event in history.events if isinstance(event, runs.ChildEnded)):
+            yield from _as_it_was(history, ended, by_run.get(ended.child), values)
+
+
+def _born(history: History, by_run: Mapping[Id, History], values: Values) -> Iterator[str]:
+    """Whether a run that has a parent was asked for by it, just so."""
+    start = history.start
+    if start is None or start.parent is None:
+        return
+    parent = by_run.get(start.parent.run)
+    asked = next((each for each in _asked(parent) if each.child == history.run), None) if parent else None
+    if parent is None or parent.start is None or asked is None:
+        yield f"no run asked for this one, which says that {start.parent.run} did"
+        return
+    told = (start.workflow, start.version, start.plan, start.parent.step, start.parent.waits)
+    same = values.same(values.read(start.input), asked.input)
+    if not same or told != (asked.workflow, asked.version, asked.plan, asked.step, asked.waits):
+        yield f"it is not what step {asked.step} of {parent.run} asked for"
+    before, cause = parent.start.cause, start.cause
+    if cause.depth != before.depth + 1 or cause.chain[-1:] != (parent.start.workflow,):
+        yield "its cause does not follow from its parent's"
+    if cause.depth > CAUSES_DEEP:
+        yield f"it is number {cause.depth} in a chain of causes"
+
+
+def _asked(history: History) -> Iterator[runs.ChildAsked]:
+    return (event for event in history.events if isinstance(event, runs.ChildAsked))
+
+
+class _Ears:
+    """What a parent waits for, and what it heard and has not gone on with, as its events say it."""
+
+    def __init__(self) -> None:
+        self._asked: set[Id] = set()
+        self.open: dict[StepPath, runs.ChildAsked] = {}
+        self._heard: dict[StepPath, RunEvent] = {}
+
+    def hear(self, event: RunEvent) -> Iterator[str]:
+        match event:
+            case runs.ChildAsked():
+                if event.child in self._asked:
+                    yield f"child {event.child} was asked for twice"
+                self._asked.add(event.child)
+                self.open[event.step] = event
+            case runs.ChildBegan() | runs.ChildEnded():
+                yield from self._heard_of(event)
+            case runs.StepSucceeded():
+                yield from self._went_on(event)
+            case runs.StepFailed() | runs.StepCancelled():
+                yield from self._gave_up(event.step)
+            case runs.WaitOpened(kind="retry", step=str() as step):
+                yield from self._gave_up(step)
+
+    def _heard_of(self, event: runs.ChildBegan | runs.ChildEnded) -> Iterator[str]:
+        known = self.open.pop(event.step, None)
+        if known is None or known.child != event.child:
+            yield f"heard of {event.child}, for which {event.step} does not wait"
+        elif known.waits != isinstance(event, runs.ChildEnded):
+            yield f"{event.step} heard of {event.child} what it does not wait for"
+        self._heard[event.step] = event
+
+    def _went_on(self, event: runs.StepSucceeded) -> Iterator[str]:
+        if event.step in self.open:
+            yield f"{event.step} went on before it heard of its child {self.open[event.step].child}"
+        said = self._heard.pop(event.step, None)
+        if isinstance(said, runs.ChildEnded) and said.outcome != "completed":
+            yield f"{event.step} succeeded, although its child {said.outcome}"
+
+    def _gave_up(self, step: StepPath) -> Iterator[str]:
+        self.open.pop(step, None)
+        said = self._heard.pop(step, None)
+        if isinstance(said, runs.ChildBegan) or getattr(said, "outcome", "") == "completed":
+            yield f"{step} did not succeed, although its child did"
+
+
+def _heard(history: History) -> Iterator[str]:
+    """Whether what a parent heard of its children is about those that it waited for, and once."""
+    ears = _Ears()
+    for event in history.events:
+        yield from ears.hear(event)
+    if ears.open and history.state.phase in runs.TERMINAL:
+        yield f"it has ended and still waits for {sorted(each.child for each in ears.open.values())}"
+
+
+def _as_it_was(
+    history: History, ended: runs.ChildEnded, child: History | None, values: Values
+) -> Iterator[Violation]:
+    """Whether the child ended like that, in one of its openings. One that was let go at once has never begun."""
+    if child is None and ended.outcome == "cancelled":
+        return
+    ends = [event for event in child.events if isinstance(event, _ENDS)] if child is not None else []
+    for end in ends:
+        match end:
+            case runs.RunCompleted() if ended.outcome == "completed":
+                if values.same(values.read(end.output), ended.output):
+                    return
+            case runs.RunFailed() if ended.outcome == "failed" and end.error == ended.error:
+                return
+            case runs.RunCancelled() if ended.outcome == "cancelled":
+                return
+    yield Violation("P4", f"believes that {ended.child} {ended.outcome}, and it never did so", history.run)
+
+
+def who_is_not_awaited_is_stopped(evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
+    """A child goes on for a while at most when its parent waits for it no longer, unless a person opened it again."""
+    by_run = {history.run: history for history in histories}
+    for history in histories:
+        for child, since in _let_go(history):
+            found = by_run.get(child)
+            if found is None:
+                continue
+            until = _first_end(found)
+            seconds = (until or evidence.now.timestamp()) - since
+            if seconds > STOPPED_WITHIN and not _is_told_to_stop(found):
+                yield Violation(
+                    "P3", f"{child} goes on, and nobody waits for it for {seconds:.0f} s", history.run
+                )
+
+
+def _let_go(history: History) -> Iterator[tuple[Id, float]]:
+    """The children that a run waited for, and did so no longer before they had ended: since when, by the log's clock."""
+    open_: dict[StepPath, Id] = {}
+    for stored, commit in zip(history.stored, history.commits, strict=True):
+        for event in commit.events:
+            match event:
+                case runs.ChildAsked(waits=True):
+                    open_[event.step] = event.child
+                case runs.ChildEnded():
+                    open_.pop(event.step, None)
+                case runs.StepFailed() | runs.StepCancelled() if event.step in open_:
+                    yield open_.pop(event.step), stored.time
+                case runs.WaitOpened(kind="retry", step=str() as step) if step in open_:
+                    yield open_.pop(step), stored.time
+
+
+def _first_end(history: History) -> float | None:
+    ends = (
+        stored.time
+        for stored, commit in zip(history.stored, history.commits, strict=True)
+        if any(isinstance(event, _ENDS) for event in commit.events)
+    )
+    return next(ends, None)
+
+
+def _is_told_to_stop(history: History) -> bool:
+    return any(isinstance(event, runs.CancelRequested) for event in history.events)
