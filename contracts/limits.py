@@ -54,6 +54,8 @@ CASES: Final = 100
 """Of one workflow."""
 CASE_BYTES: Final = 4 * MIB
 """What the values of one case take together, those in the object store too."""
+RECORDED_BYTES: Final = 32 * MIB
+"""Of a history of which a test or a case is made."""
 EXPECTATIONS: Final = 50
 """Conditions of one case."""
 SAMPLES: Final = 10

@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Raw, Struct
 
 from chassis.clock import Clock
-from chassis.edge.problems import Problem
+from chassis.edge.problems import Problem, unavailable
 from chassis.ids import digest, run_id
 from chassis.ids import receipt as new_receipt
 from chassis.ports import Blobs
@@ -175,6 +175,9 @@ class Trying:
         compiled = await self._compiler.compile(
             request_of(org, wish.workflow, drawn.version, drawn.definition, keep=keep, trial=trial)
         )
+        if compiled.plan is not None and compiled.outline is None:
+            # It would do all of it, whatever is pinned.
+            raise unavailable("The orchestrator is of a release that knows no tests.")
         if compiled.plan is None or compiled.outline is None:
             fits = not any(fault.code.startswith("test.") for fault in compiled.faults)
             code = "invalid_workflow" if fits else "test.unfit"
@@ -194,7 +197,7 @@ class Trying:
 
     async def outcome(self, org: str, workflow_id: str, run: str) -> Outcome:
         """What came of a run of the workflow. Raises `Rejected` when there is none."""
-        outcome = outcome_of(await self._histories.commits(org, run))
+        outcome = await outcome_of(await self._histories.commits(org, run))
         if outcome.started.workflow != workflow_id:
             raise Rejected("conflict", "The run is one of another workflow.")
         return outcome

@@ -33,6 +33,7 @@ from contracts.subjects import run as run_subject
 from contracts.triggers import Hook
 from contracts.workflows import Fault
 from gateway.triggers.queries import TriggerQueries
+from gateway.workflows.compiling import Compiled
 from tests.gateway.fakes import Office, commit_of
 from tests.gateway.stories import ECHO, created, published, started, triggered
 
@@ -210,6 +211,26 @@ async def test_what_the_compiler_finds_is_told_with_its_place(office: Office) ->
     reply = await office.api("POST", f"/workflows/{workflow}/tests", {})
     assert (reply.status, reply.json["code"]) == (422, "invalid_workflow")
     assert office.runs_log.messages == []
+
+
+async def test_an_orchestrator_that_knows_no_tests_starts_none(office: Office) -> None:
+    async def compile_whole(request: CompileRequest) -> Compiled:
+        return Compiled(plan="a" * 64, faults=())
+
+    workflow = await created(office)
+    office.engine.compile = compile_whole  # type: ignore[method-assign]  # One of the release before.
+    assert (await office.api("POST", f"/workflows/{workflow}/tests", {})).status == 503
+    assert office.runs_log.messages == []
+
+
+async def test_a_run_with_too_long_a_history_stands_for_nothing(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow = await published(office)
+    run = await ended(office, workflow)
+    monkeypatch.setattr("gateway.cases.outcomes.RECORDED_BYTES", 100)
+    reply = await office.api("POST", f"/workflows/{workflow}/tests", {"from_run": run})
+    assert (reply.status, reply.json["code"]) == (413, "too_large")
 
 
 async def test_the_same_key_starts_the_same_test(office: Office) -> None:

@@ -21,7 +21,10 @@ from contracts.runs import (
 from contracts.workflows import Fault
 from orchestrator.compiler import encoded
 from orchestrator.narrowing import Narrowed, narrowed
+from orchestrator.readiness import Graph
 from tests.orchestrator.stories import START, action, control, done, drawn, scheduled, started, story, value
+from tests.simulation.workflows import Drawn
+from tests.simulation.workflows import story as drawings
 
 CHAIN = drawn("a>b b>c c>d")
 PINNED = Pin(output=value({"n": 1}))
@@ -224,6 +227,47 @@ def test_a_node_that_chooses_is_pinned_with_its_choice() -> None:
     assert faults(plan, pins={"choose": PINNED}) == [("test.bad_pin", "/pins/choose/ports")]
     chosen = Pin(output=PINNED.output, ports=("false",))
     assert made(plan, pins={"choose": chosen}).plan.nodes[0].pin == chosen
+
+
+# --- Whatever is drawn ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_of_any_workflow_any_part_can_be_tried_with_what_a_run_recorded(seed: int) -> None:
+    for plan in map(compilable, drawings(seed).workflows):
+        recorded = {node.id: Pin(ports=node.outputs[:1]) for node in plan.nodes}
+        assert made(plan).plan == plan
+        for name in Graph.of(plan).order:
+            for part in ("until", "node", "from"):
+                outcome = made(plan, part, name, recorded=recorded)
+                hold(outcome, plan, part, name)
+        hold(made(plan, recorded=recorded), plan, "whole", "")
+
+
+def compilable(drawn_: Drawn) -> Plan:
+    """The plan as a compiler would have made it: without pins, and no edge crosses the border of a container."""
+    nodes = tuple(structs.replace(node, pin=None) for node in drawn_.plan.nodes)
+    inside = {node.id: node.inside for node in nodes}
+    edges = tuple(edge for edge in drawn_.plan.edges if inside[edge.source] == inside[edge.target])
+    return structs.replace(drawn_.plan, nodes=nodes, edges=edges)
+
+
+def hold(outcome: Narrowed, plan: Plan, part: str, name: str) -> None:
+    """What is so of every test: it is about its node, nothing hangs in the air, and what is before a part does not act."""
+    left = {node.id: node for node in outcome.plan.nodes}
+    assert not name or left[name].pin is None
+    for node in left.values():
+        assert not node.inside or (node.inside in left and left[node.inside].pin is None)
+        sources = {edge.source for edge in plan.edges if edge.target == node.id}
+        assert node.pin is not None or sources <= left.keys(), f"{node.id} has lost a way into it"
+    for edge in outcome.plan.edges:
+        assert {edge.source, edge.target} <= left.keys()
+    assert part != "whole" or not outcome.outline.acts
+    inner = {act.node for act in outcome.outline.acts if not act.inside}
+    assert part not in ("until", "node") or inner <= {name}
+    told = outcome.outline
+    every = [*(act.node for act in told.acts), *told.decides, *told.pinned, *told.left_out]
+    assert sorted(every) == sorted(node.id for node in plan.nodes)
 
 
 # --- What a run makes of pins -----------------------------------------------------------------------
