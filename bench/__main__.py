@@ -2,7 +2,7 @@
 
     python -m bench [row …]      QUICK=1: within 50 s.  JSON on the last line; exit 1 when counts disagree or a promise is broken.
 
-Rows: one echo http respond forty map rebuild killed overload replay; retained makes installations of its own.
+Rows: one echo http respond forty map rebuild killed overload replay; retained and fair make installations of their own.
 """
 
 import json
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from bench import overload, retained, rows
+from bench import fair, overload, retained, rows
 from bench.measure import QUICK, Bench, Disagree, has_wrk
 from bench.replay import replay_events_per_s
 from deploy.testing.installation import installation
@@ -35,8 +35,11 @@ ROWS: Final[Mapping[str, Callable[[Bench], None]]] = {
     "overload": overload.row,
 }
 IN_QUICK: Final = ("one", "echo", "http", "respond", "rebuild")
-ALONE: Final = "retained"
-"""Its figures depend on what is there already: it has an installation of its own, and is asked for by name."""
+ALONE: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
+    "retained": retained.measure,
+    "fair": fair.measure,
+}
+"""Their figures depend on what is there already: each has an installation of its own, and is asked for by name."""
 
 
 def measure(wanted: list[str]) -> dict[str, Any]:
@@ -63,14 +66,14 @@ def measure(wanted: list[str]) -> dict[str, Any]:
 
 def main() -> int:
     wanted = sys.argv[1:] or list(IN_QUICK if QUICK else ROWS)
-    if unknown := [name for name in wanted if name not in {*ROWS, ALONE}]:
-        sys.stderr.write(f"There is no row {unknown[0]}. Rows: {' '.join([*ROWS, ALONE])}\n")
+    if unknown := [name for name in wanted if name not in {*ROWS, *ALONE}]:
+        sys.stderr.write(f"There is no row {unknown[0]}. Rows: {' '.join([*ROWS, *ALONE])}\n")
         return 2
-    shared = [name for name in wanted if name != ALONE]
+    shared = [name for name in wanted if name not in ALONE]
     results: dict[str, Any] = measure(shared) if shared else {"broken": ""}
-    if ALONE in wanted:
-        told = retained.measure()
-        results["retained"] = told
+    for name in [name for name in wanted if name in ALONE]:
+        told = ALONE[name]()
+        results[name] = told
         results["broken"] = results["broken"] or told["broken"]
     if results["broken"]:
         sys.stdout.write(f"BROKEN: {results['broken']}\n")

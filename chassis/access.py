@@ -76,6 +76,9 @@ def access() -> dict[str, Access]:
             *(*_DEAD, *_PUT_BLOBS, *_ANNOUNCE),
             # What a schedule decided, and asking for the runs that it starts.
             *("sched.*.*", "orch.*"),
+            # What is paused, how many tasks of a pool lie there, and saying what is held because of it.
+            *_follows("DOMAIN"),
+            *("$JS.API.CONSUMER.INFO.TASKS.*", subjects.HELD),
             *(f"{inbox_prefix(asker)}.>" for asker in (*SERVICES, SUPERVISOR)),
             *_reads("RUNS", "DOMAIN", "SCHEDULES", "TASKS", "INBOX", _BLOBS, _NODES, _MARKS),
             *(f"$JS.API.CONSUMER.{verb}.INBOX.*" for verb in ("MSG.NEXT", "INFO", "RESET", "UNPIN")),
@@ -118,11 +121,14 @@ def access() -> dict[str, Access]:
     }
     heard = {
         SUPERVISOR: (f"{subjects.LIVE}.>",),
-        "ingress": ("reply.ingress.*.*",),
-        "orchestrator": ("orch.*", "svc.orchestrator.*", "reply.orchestrator.*.here"),
+        "ingress": ("reply.ingress.*.*", subjects.HELD),
+        "orchestrator": ("orch.*", "svc.orchestrator.*", "reply.orchestrator.*.here", subjects.HELD),
         "executor": (subjects.CANCEL_ALL, "drain.*"),
         "projections": (),
-        "gateway": (f"{subjects.LIVE}.>", "reply.gateway.*.*", subjects.HERE_ALL, subjects.CANCEL_ALL),
+        "gateway": (
+            *(f"{subjects.LIVE}.>", "reply.gateway.*.*", subjects.HELD),
+            *(subjects.HERE_ALL, subjects.CANCEL_ALL),
+        ),
     }
     return {
         name: Access(

@@ -4,7 +4,7 @@ Three things can come of an operation: it happened, it did not (`Away`, `Refusal
 Whoever gets `Ambiguous` must look before it acts again; the fakes make sure that it does.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
@@ -156,6 +156,11 @@ class Arrival(Protocol):
 class Ownership(Protocol):
     """Which partitions this process owns, and what arrives for them."""
 
+    @property
+    def owned(self) -> Collection[int]:
+        """The partitions that are ours, as far as we know."""
+        ...
+
     def arrivals(self) -> AsyncIterator[Sequence[Arrival] | int]:
         """Arrivals in bunches, as many as there are. Ends after `release`.
 
@@ -176,6 +181,14 @@ class Ownership(Protocol):
         ...
 
 
+class Lying(Struct, frozen=True):
+    """How many tasks of a pool lie in TASKS."""
+
+    unread: int
+    """No executor has had room for them yet."""
+    leased: int
+
+
 class Tasks(Protocol):
     """The orchestrator's side of TASKS."""
 
@@ -189,6 +202,10 @@ class Tasks(Protocol):
 
     async def forget(self, subjects: Sequence[str]) -> None:
         """Take these tasks out: nobody waits for their attempts. Raises `Away`; safe to repeat."""
+        ...
+
+    async def lying(self, pool: str, org: str = "") -> Lying:
+        """How many tasks of a pool lie in TASKS, whoever asked for them. `org`: whose workers outside the pool is."""
         ...
 
 

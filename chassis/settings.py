@@ -68,7 +68,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename=lambda name: PREFIX + n
     most_waiting: Annotated[int, Meta(ge=1, le=100_000)] = 2_000
     """Deliveries per ingress process that may wait for their run's own answer (mode `respond`)."""
     most_backlog: Annotated[int, Meta(ge=1, le=10_000_000)] = 5_000
-    """Attempts that may wait for an executor before starts are refused with 503."""
+    """Attempts that may wait for an executor before starts are refused with 503; and of one org, that may be held before its own are, with 429."""
 
     # How the services work
     pools: str = "default"

@@ -13,6 +13,7 @@ from msgspec import Raw
 from contracts.commits import Commit, DomainCommit, Envelope
 from contracts.limits import JSON_DEPTH
 from contracts.messages import Answer, Said
+from contracts.pauses import PauseEvent
 from contracts.runs import RunEvent
 from contracts.schedules import ScheduleCommit, ScheduleEvent
 from contracts.triggers import TriggerEvent
@@ -108,6 +109,7 @@ _DOMAIN: Final[dict[str, tuple[Any, msgspec.json.Decoder[Any]]]] = {
         ("org", OrgEvent),
         ("secret", SecretEvent),
         ("key", KeyEvent),
+        ("pauses", PauseEvent),
     )
 }
 AGGREGATES: Final = tuple(_DOMAIN)

@@ -47,6 +47,11 @@ _ROWS: Final = (
     ErrorCode("idempotency_mismatch", 422, "The same Idempotency-Key came with another body."),
     ErrorCode("invalid_workflow", 422, "The workflow has faults; each is listed with its JSON pointer."),
     ErrorCode("rate_limited", 429, "Too many requests; Retry-After says when to come again."),
+    ErrorCode(
+        "held.too_many",
+        429,
+        "So much of this org waits already that nothing more is begun; Retry-After says when to come again.",
+    ),
     ErrorCode("headers_too_large", 431, "The header section is larger than the limit."),
     ErrorCode("slow_request", 408, "The request did not arrive in time."),
     ErrorCode("internal", 500, "A defect of ours; the trace id finds it in the log."),

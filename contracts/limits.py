@@ -191,6 +191,15 @@ LOG_SEARCH_RECORDS: Final = 5_000
 """Looked at for one page of a search."""
 RESPOND_SECONDS: Final = 120
 
+# --- What is held -----------------------------------------------------------------------------
+HELD_NAMES: Final = 100_000
+"""Attempts that one orchestrator holds by name; what is beyond it, a look brings again."""
+HELD_LANES: Final = 1_000
+"""Orgs and pools whose numbers one orchestrator tells, those first that hold most."""
+PAUSES: Final = 500
+"""Of one org, at a time."""
+PRIORITIES: Final = 9
+
 # --- Code of users ----------------------------------------------------------------------------
 CODE_CHARS: Final = 100_000
 CODE_SECONDS: Final = 60.0

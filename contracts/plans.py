@@ -21,7 +21,7 @@ from contracts.limits import (
     Seconds,
 )
 from contracts.nodes import Place, Repeat
-from contracts.workflows import OnError, Retry
+from contracts.workflows import Flow, OnError, Retry
 
 Join: TypeAlias = Literal["all", "any"]
 """`all`: wait until every edge that can still be taken was taken. `any`: the first one is enough."""
@@ -88,3 +88,4 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True):
     edges: tuple[PlanEdge, ...]
     vars: dict[str, Any]
     timeout_s: Seconds | None = None
+    flow: Flow = Flow()

@@ -11,7 +11,7 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from contracts import commits, messages, nodes, plans, runs, schedules, triggers, workflows
+from contracts import commits, messages, nodes, pauses, plans, runs, schedules, triggers, workflows
 from contracts.cloudevents import DOMAIN_COMMITTED, RUN_COMMITTED, SCHEDULE_COMMITTED
 from contracts.codec import AGGREGATES
 from contracts.streams import OWNERS, STREAMS
@@ -27,6 +27,7 @@ _DOMAIN: Final = {
     "org": workflows.OrgEvent,
     "secret": workflows.SecretEvent,
     "key": workflows.KeyEvent,
+    "pauses": pauses.PauseEvent,
 }
 
 
@@ -72,6 +73,7 @@ def schemas() -> dict[str, Any]:
         messages.EffectClaim,
         messages.CancelAttempts,
         schedules.ScheduleCommit,
+        pauses.Held,
     ]
     kinds += [triggers.Hook, nodes.NodeSpec, plans.Plan, workflows.Workflow, workflows.Fault]
     _, components = msgspec.json.schema_components(

@@ -163,5 +163,10 @@ OWNER_GROUP = "owner"
 LIVE = "live"
 """Prefix of the republished RUNS subjects: at most once, for glances."""
 
+PAUSES = "evt.*.pauses.*"
+"""What is paused, of every org."""
+HELD = "held.orchestrator"
+"""Core NATS: how much each orchestrator holds."""
+
 COMPILE = "svc.orchestrator.compile"
 INSPECT = "svc.orchestrator.inspect"

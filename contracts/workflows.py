@@ -9,6 +9,7 @@ from contracts.cases import CaseName
 from contracts.limits import (
     EDGES,
     NODES,
+    PRIORITIES,
     RETRIES,
     RETRY_SECONDS,
     RUN_SECONDS,
@@ -73,6 +74,13 @@ class Edge(Struct, frozen=True, kw_only=True, omit_defaults=True):
     into: PortName = "main"
 
 
+class Flow(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How its runs share what there is with others."""
+
+    priority: Annotated[int, Meta(ge=0, le=PRIORITIES)] = 5
+    """Of those of one org that wait for the same pool, the higher goes first."""
+
+
 class Workflow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the builder saves: a directed graph without circles."""
 
@@ -80,6 +88,7 @@ class Workflow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     edges: Annotated[tuple[Edge, ...], Meta(max_length=EDGES)] = ()
     vars: dict[str, Any] = field(default_factory=dict)
     timeout_s: Annotated[float, Meta(gt=0, le=RUN_SECONDS)] | None = None
+    flow: Flow | None = None
     notes: Text | None = None
 
 

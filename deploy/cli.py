@@ -43,6 +43,7 @@ _COMMANDS: Final = (
     ("keys", "keys:app", "API keys."),
     ("pools", "pools:app", "Pools of executors, and of workers outside."),
     ("executor", "executor:executor", "Run one more executor beside the stack that runs here."),
+    ("pauses", "pauses:app", "What is paused and held; pausing a workflow, a pool, an org."),
     ("dead-letters", "dead_letters:app", "Messages that no code could handle."),
     ("projections", "projections:app", "Make the read models anew from the log."),
     ("init", "init:app", "The one-shot steps of compose.yaml."),

@@ -16,6 +16,7 @@ from chassis.dispatch import Dispatch
 from chassis.edge.connections import ConnectionCap
 from chassis.egress import BadAllowList, Egress, parse_allowed
 from chassis.expressions import Language
+from chassis.held import HeldEverywhere
 from chassis.http import serve
 from chassis.jetstream import JetStream, jetstream
 from chassis.jetstream.log import JetStreamLog
@@ -43,6 +44,7 @@ from gateway.live.tail import Tail
 from gateway.logs.live import LogStreams
 from gateway.logs.reading import Logs, StoredLogs
 from gateway.logs.search import LogSearch
+from gateway.pauses.store import OrgPauses
 from gateway.places import Places, PostgresPositions
 from gateway.pools.store import Pools
 from gateway.pools.watch import Watch
@@ -79,6 +81,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     tail: Tail
     dispatch: Dispatch
     watch: Watch
+    held: HeldEverywhere
     parts: Parts
 
 
@@ -116,6 +119,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                 gateway.tail.run(),
                 gateway.watch.run(),
                 gateway.parts.desk.run(),
+                gateway.held.follow(),
                 limit.run(),
             ):
                 beside.create_task(work)
@@ -192,6 +196,7 @@ def gateway_of(  # What the world offers.
     looks = Looks(dispatch)
     binding = Binding(domain, directory, places, looks)
     histories = StoredHistories(postgres, js.log)
+    held = HeldEverywhere(js.signals, clock)
     tail = Tail(js.reader(RUNS), js.log)
     run_queries, trigger_queries = RunQueries(postgres), TriggerQueries(postgres)
     runs = Runs(
@@ -204,6 +209,7 @@ def gateway_of(  # What the world offers.
         queries=run_queries,
         histories=histories,
         disk_is_full=lambda: js.disk.state.stops_starts,
+        crowds=lambda org: held.crowds(org, settings.most_backlog),
     )
     secrets = Secrets(vault, domain, places, egress)
     apis = Apis(domain, WhileRoom(js.blobs, lambda: js.disk.state.stops_uploads), places, egress, vault)
@@ -311,6 +317,7 @@ def gateway_of(  # What the world offers.
         pools=Pools(js.connection, watch, js.signals, desk.asked_at),
         desk=desk,
         worker_types=worker_types,
+        pauses=OrgPauses(domain, directory, places, held, clock),
     )
     return Gateway(
         directory=directory,
@@ -319,6 +326,7 @@ def gateway_of(  # What the world offers.
         tail=tail,
         dispatch=dispatch,
         watch=watch,
+        held=held,
         parts=parts,
     )
 

@@ -37,6 +37,8 @@ from gateway.nodes.routes import ROUTES as NODE_ROUTES
 from gateway.nodes.routes import Catalogue
 from gateway.openapi import document, operations
 from gateway.orgs.routes import ROUTES as ORG_ROUTES
+from gateway.pauses.routes import ROUTES as PAUSE_ROUTES
+from gateway.pauses.store import OrgPauses
 from gateway.permissions import API
 from gateway.places import HEADER, Places
 from gateway.pools.routes import ROUTES as POOL_ROUTES
@@ -78,6 +80,7 @@ ROUTES: Final[list[ControllerRouterHandler]] = [
     *POOL_ROUTES,
     *WORKER_ROUTES,
     *ORG_ROUTES,
+    *PAUSE_ROUTES,
     *SECRET_ROUTES,
     *KEY_ROUTES,
 ]
@@ -116,6 +119,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     pools: Pools
     desk: Desk
     worker_types: Types
+    pauses: OrgPauses
 
 
 @get("/healthz", include_in_schema=False)

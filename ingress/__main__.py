@@ -11,6 +11,7 @@ from chassis.clock import SystemClock
 from chassis.dispatch import Dispatch
 from chassis.edge.connections import ConnectionCap
 from chassis.expressions import Language
+from chassis.held import HeldEverywhere
 from chassis.http import serve
 from chassis.jetstream import jetstream
 from chassis.lifecycle import Stopping, companions, run_service
@@ -43,7 +44,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
     ):
         directory, horizon = Directory(js.reader(DOMAIN)), Horizon(js.marks, clock)
         dispatch, hooks = Dispatch(js.signals, js.inbox), Hooks(js.letters)
-        backlog = Backlog(js.connection)
+        backlog, held = Backlog(js.connection), HeldEverywhere(js.signals, clock)
         admission = Admission(
             dispatch,
             clock,
@@ -79,6 +80,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             uploads_stop=lambda: js.disk.state.stops_uploads,
             language=Language(),
             past=PastRuns(PostgresRunIds(postgres), horizon).of,
+            crowds=lambda org: held.crowds(org, settings.most_backlog),
         )
         forms = Forms(
             directory=directory,
@@ -112,6 +114,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             limit.run(),
             horizon.run(),
             backlog.run(),
+            held.follow(),
         ):
             beside.create_task(work)
         app = ingress_app(

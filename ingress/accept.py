@@ -104,10 +104,12 @@ class Door:
         language: Language,
         past: Callable[[str, str], Awaitable[PastRun | None]] | None = None,
         uploads_stop: Callable[[], bool] = lambda: False,
+        crowds: Callable[[str], bool] = lambda _org: False,
     ) -> None:
         """`past`: what the archive knows of a run whose history has left the log; raises `Away`.
 
         `uploads_stop`: whether the log's disk has no room for bodies that do not fit into a commit.
+        `crowds`: whether so much of an org is held that it may begin nothing more.
         """
         self._directory = directory
         self._dispatch = dispatch
@@ -122,6 +124,7 @@ class Door:
         self._disk_is_full = disk_is_full
         self._past = past
         self._uploads_stop = uploads_stop
+        self._crowds = crowds
         self._keys_by_expression = ExpressionKeys(language)
         self.accepted = 0
         self.duplicates = 0
@@ -145,6 +148,8 @@ class Door:
             allowed = ", ".join(trigger.webhook.methods)
             self._unmatched(receipt, trigger, method, address, f"{method} instead of {allowed}")
             raise self._no("method_not_allowed", f"This webhook takes {allowed}.", allow=allowed)
+        if self._crowds(trigger.org):
+            raise self._no("held.too_many", "", **{"retry-after": str(RETRY_SECONDS)})
         return Admitted(trigger=trigger, test=test, receipt=receipt, body_bytes=trigger.webhook.body_bytes)
 
     async def take(self, admitted: Admitted, request: Request) -> Reply:

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from contextlib import closing
+from typing import Final
 
 from msgspec import Struct
 
@@ -11,26 +12,33 @@ from chassis.clock import SystemClock
 from chassis.dispatch import Dispatch
 from chassis.expressions import Language
 from chassis.expressions.worker import WorkerProcess
+from chassis.held import Announcing, HeldEverywhere
 from chassis.http import health_app, serve
 from chassis.jetstream import jetstream
 from chassis.lifecycle import Stopping, companions, run_service
 from chassis.past import Horizon, PostgresRunIds
+from chassis.pauses import PausesFollowed
 from chassis.ports import Log
 from chassis.postgres import Pool, pool
 from chassis.settings import Settings
 from chassis.telemetry import Metrics, Tracer, notes_of, tracer_for
+from contracts.subjects import DOMAIN, PAUSES
 from orchestrator.answers import Replies
 from orchestrator.catalogue import SPECS
 from orchestrator.domain import Domain
 from orchestrator.emission import Emission
 from orchestrator.evaluation import Compiled
 from orchestrator.family import Family
+from orchestrator.held_back import HeldBack
 from orchestrator.judge import Judge
+from orchestrator.lanes import Lanes
 from orchestrator.past import Past
 from orchestrator.questions import Questions
 from orchestrator.schedules import Schedules
 from orchestrator.service import Orchestrator
 from orchestrator.sources import Sources
+
+PATIENCE_SECONDS: Final = 30.0
 
 
 class Histories(Struct, frozen=True):
@@ -89,7 +97,12 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
             history=js.log,
             ownership=ownership,
             emission=Emission(
-                tasks=js.tasks, inbox=js.inbox, signals=js.signals, ownership=ownership, clock=clock
+                tasks=js.tasks,
+                inbox=js.inbox,
+                signals=js.signals,
+                ownership=ownership,
+                clock=clock,
+                lanes=Lanes(),
             ),
             sources=sources,
             judge=Judge(sources),
@@ -100,6 +113,9 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
             schedules=schedules,
             family=family,
         )
+        holding = orchestrator.holding
+        pauses = PausesFollowed(js.reader(DOMAIN, PAUSES), holding.pause)
+        held = HeldEverywhere(js.signals, clock)
         questions = Questions(
             signals=js.signals,
             blobs=js.blobs,
@@ -107,31 +123,25 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
             histories=histories,
             sources=sources,
             language=language,
+            held_back=HeldBack(held, pauses, js.tasks),
         )
-        metrics.counters(
-            "orchestrator_work_total", "What was done, by kind.", "kind", lambda: dict(orchestrator.counts)
-        )
-        metrics.counters(
-            "orchestrator_children_total",
-            "What runs said to the runs that they start, by kind.",
-            "kind",
-            lambda: dict(family.counts),
-        )
-        metrics.counters(
-            "orchestrator_schedules_total",
-            "What became of planned times, by kind; `missed` is the one to be woken for.",
-            "kind",
-            lambda: dict(schedules.counts),
-        )
+        show(metrics, orchestrator, schedules, family)
 
         async def unready() -> list[str]:
-            return js.unready()
+            reasons = [] if pauses.is_complete.is_set() else ["What is paused is not read yet."]
+            return [*reasons, *js.unready()]
 
-        beside.create_task(js.run())
-        beside.create_task(questions.serve())
-        beside.create_task(dispatch.run())
-        beside.create_task(schedules.run())
-        beside.create_task(horizon.run())
+        for work in (
+            js.run(),
+            questions.serve(),
+            dispatch.run(),
+            schedules.run(),
+            horizon.run(),
+            pauses.follow(),
+            held.follow(),
+            Announcing(js.signals, js.connection.instance, holding.told).run(),
+        ):
+            beside.create_task(work)
         for spec in SPECS.values():
             await js.catalogue.announce(spec)
         async with asyncio.TaskGroup() as group:
@@ -141,11 +151,35 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
                 settings.orchestrator_port,
                 group,
             )
+            # Nothing is asked for before it is known what is paused. Who cannot know it is started again.
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await pauses.is_complete.wait()
             serving = group.create_task(orchestrator.serve())
             await stopping.wait()
             await ownership.release()
             await serving
             server.should_exit = True
+
+
+def show(metrics: Metrics, orchestrator: Orchestrator, schedules: Schedules, family: Family) -> None:
+    """Have the plain numbers read whenever somebody asks."""
+    metrics.counters(
+        "orchestrator_work_total", "What was done, by kind.", "kind", lambda: dict(orchestrator.counts)
+    )
+    metrics.counters(
+        "orchestrator_children_total",
+        "What runs said to the runs that they start, by kind.",
+        "kind",
+        lambda: dict(family.counts),
+    )
+    metrics.counters(
+        "orchestrator_schedules_total",
+        "What became of planned times, by kind; `missed` is the one to be woken for.",
+        "kind",
+        lambda: dict(schedules.counts),
+    )
+    lanes = orchestrator.holding.lanes
+    metrics.gauge("orchestrator_held_attempts", "Attempts that are held, by name.", lambda: lanes.names)
 
 
 if __name__ == "__main__":

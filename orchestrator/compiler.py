@@ -68,6 +68,7 @@ def compile_workflow(
         ),
         vars=draft.vars,
         timeout_s=draft.timeout_s,
+        flow=draft.flow,
     )
 
 

@@ -8,12 +8,15 @@ from msgspec import Struct
 
 from contracts.codec import Malformed, decode_json, depth_exceeds, encode, explain
 from contracts.limits import EDGES, JSON_DEPTH, NODES, VARS, WORKFLOW_BYTES
-from contracts.workflows import Edge, Fault, Node, Retry, Workflow
+from contracts.workflows import Edge, Fault, Flow, Node, Retry, Workflow
 
 S = TypeVar("S", bound=Struct)
 
 _INTEGERS: Final = range(-(2**63), 2**64)
 """What JSON encoders of any language agree on; a larger one would change on its way."""
+
+_GROUPS: Final[dict[str, type[Struct]]] = {"retry": Retry, "flow": Flow}
+"""Fields that have fields of their own, each of which is told when it is wrong."""
 
 _IN_RETRY: Final = re.compile(r"/nodes/\d+/retry(/|$)")
 
@@ -25,6 +28,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     edges: tuple[tuple[int, Edge], ...] = ()
     vars: dict[str, Any] = {}
     timeout_s: float | None = None
+    flow: Flow = Flow()
     broken: frozenset[str] = frozenset()
     """Ids of nodes that are there but could not be read: an edge to one of them does not dangle."""
 
@@ -92,6 +96,7 @@ class _Reading:
             edges=tuple((place, edge) for place, edge in enumerate(read_edges) if edge is not None),
             vars=rest.get("vars", {}),
             timeout_s=rest.get("timeout_s"),
+            flow=rest.get("flow") or Flow(),
             broken=frozenset(name for name in broken if isinstance(name, str)),
         )
         return draft, self.faults
@@ -125,8 +130,9 @@ class _Reading:
                 self._fault(f"{pointer}/{escaped(name)}", "There is no such field.")
         for name, field in known.items():
             place = f"{pointer}/{name}"
-            if name == "retry" and isinstance(value.get(name), dict):
-                read_fields[name] = Retry(**self._fields(Retry, value[name], place))
+            group = _GROUPS.get(name)
+            if group is not None and isinstance(value.get(name), dict):
+                read_fields[name] = group(**self._fields(group, value[name], place))
             elif name in value:
                 try:
                     read_fields[name] = msgspec.convert(value[name], field.type)

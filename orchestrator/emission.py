@@ -11,14 +11,16 @@ import structlog
 from msgspec import structs
 
 from chassis.clock import Clock
-from chassis.ports import Away, Inbox, Ownership, Signals, Tasks
-from contracts.codec import encode
-from contracts.messages import CancelAttempts, Task, Wake
+from chassis.ports import Away, Inbox, Lying, Ownership, Signals, Tasks
+from contracts.codec import encode, encode_bundle
+from contracts.limits import PRIORITIES
+from contracts.messages import CancelAttempts, Look, Task, Wake
 from contracts.runs import AttemptScheduled, WaitOpened
 from contracts.subjects import cancel, partition, task
+from orchestrator.lanes import Key, Lanes, Wanted
 from orchestrator.letters import Letter
 from orchestrator.memory import Known
-from orchestrator.run import outstanding
+from orchestrator.run import Run, outstanding
 from orchestrator.sources import Programs
 
 log = structlog.get_logger()
@@ -31,8 +33,17 @@ class Emission:
     """Sends tasks, wake-ups and cancellations."""
 
     def __init__(
-        self, *, tasks: Tasks, inbox: Inbox, signals: Signals, ownership: Ownership, clock: Clock
+        self,
+        *,
+        tasks: Tasks,
+        inbox: Inbox,
+        signals: Signals,
+        ownership: Ownership,
+        clock: Clock,
+        lanes: Lanes | None = None,
     ) -> None:
+        """`lanes`: decide which attempts are asked for at once."""
+        self.lanes = lanes or Lanes()
         self._tasks = tasks
         self._inbox = inbox
         self._signals = signals
@@ -40,7 +51,37 @@ class Emission:
         self._clock = clock
 
     def attempts(self, known: Known, attempts: Sequence[AttemptScheduled], programs: Programs | None) -> None:
-        """Ask for these attempts, without waiting."""
+        """Ask for these attempts, without waiting; those whose turn has not come are held."""
+        run, now = known.run, self._clock.seconds()
+        rank = PRIORITIES - programs.graph.plan.flow.priority if programs is not None else 0
+        admitted = [
+            attempt
+            for attempt in attempts
+            if self.lanes.admit(
+                Wanted(
+                    org=run.org,
+                    run=run.id,
+                    key=(attempt.step, attempt.attempt),
+                    pool=attempt.pool,
+                    workflow=run.workflow,
+                    rank=rank,
+                ),
+                now,
+            )
+        ]
+        self.ask(known, admitted, programs)
+
+    def settled(self, before: Run, after: Run) -> None:
+        """A commit is there: what it ended makes room for others."""
+        if before.attempts:
+            self.lanes.keep_only(after.id, _keys(after), self._clock.seconds())
+
+    def learnt(self, known: Known) -> None:
+        """A history was read: others may have ended what we have asked for."""
+        self.lanes.keep_only(known.run.id, _keys(known.run), self._clock.seconds())
+
+    def ask(self, known: Known, attempts: Sequence[AttemptScheduled], programs: Programs | None) -> None:
+        """Send the tasks of these attempts, without waiting."""
         run = known.run
         nodes = programs.graph.nodes if programs is not None else {}
         seals = programs is not None and programs.graph.seals
@@ -104,13 +145,26 @@ class Emission:
         """Stored nowhere: whoever is not connected at this moment does not hear it."""
         self._signals.publish(cancel(message.org, message.run), encode(message))
 
+    async def lying(self, pool: str, org: str = "") -> Lying:
+        """How many tasks of a pool lie there, whoever asked for them. `org`: whose alone the pool is."""
+        return await self._tasks.lying(pool, org)
+
+    async def have_looked_at(self, number: int, runs: Sequence[tuple[str, str]]) -> None:
+        """Have the owner of a partition look at these runs of it. Returns when that is on disk."""
+        looks = [encode(Look(org=org, run=run)) for org, run in runs]
+        await self._inbox.put(number, encode_bundle(looks))
+
     async def missing(self, known: Known) -> list[AttemptScheduled]:
-        """Open attempts that nobody holds a task for, once everything that was said about the run has been heard.
+        """Open attempts that nobody has a task for and that we do not hold back, once everything that was said about the run has been heard.
 
         TASKS is asked first: a task that is done has left it after its outcome came into INBOX or RUNS, so who reads
         INBOX to its end now cannot miss it. The caller must see to what was heard, and look at RUNS last.
         """
-        subjects = {_subject(known, attempt): attempt for attempt in outstanding(known.run).attempts}
+        subjects = {
+            _subject(known, attempt): attempt
+            for attempt in outstanding(known.run).attempts
+            if not self.lanes.is_held(known.run.id, (attempt.step, attempt.attempt))
+        }
         if not subjects:
             return []
         waiting = await self._tasks.waiting(list(subjects))
@@ -137,6 +191,11 @@ def woken_early(
         for wait in outstanding(known.run).waits
         if wait.wait in named and (due := wait.due) is not None
     ]
+
+
+def _keys(run: Run) -> set[Key]:
+    """The attempts that are open."""
+    return {(step, attempt.attempt) for step, attempt in run.attempts.items()} if run.active else set()
 
 
 def _subject(known: Known, attempt: AttemptScheduled) -> str:

@@ -25,6 +25,7 @@ from contracts.payloads import Inline, Payload
 from contracts.runs import RunEvent
 from contracts.subjects import COMPILE, INSPECT
 from orchestrator.compiler import compile_workflow, encoded
+from orchestrator.held_back import HeldBack
 from orchestrator.history import replay, state_at
 from orchestrator.imported import Imported, announced, types_in, workers_in
 from orchestrator.narrowing import narrowed
@@ -56,7 +57,7 @@ class Histories(Protocol):
 class Questions:
     """Answers for every orchestrator of the group."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # The composition root names every port once.
         self,
         *,
         signals: Signals,
@@ -65,13 +66,16 @@ class Questions:
         histories: Histories,
         sources: Sources,
         language: Language,
+        held_back: HeldBack | None = None,
     ) -> None:
+        """`held_back`: None where nothing is ever held."""
         self._signals = signals
         self._blobs = blobs
         self._catalogue = catalogue
         self._histories = histories
         self._sources = sources
         self._language = language
+        self._held_back = held_back
 
     async def serve(self) -> None:
         """Answer for ever, several at a time."""
@@ -153,7 +157,10 @@ class Questions:
 
     async def _told(self, request: InspectRequest, commits: Sequence[Commit[RunEvent]]) -> dict[str, Any]:
         run = state_at(request.org, request.run, commits, request.at)
-        told: dict[str, Any] = {"state": Raw(encode(run)), "waiting_for": waiting_for(run)}
+        waiting = waiting_for(run)
+        if self._held_back is not None and request.at is None:
+            waiting = await self._held_back.told(run, waiting)
+        told: dict[str, Any] = {"state": Raw(encode(run)), "waiting_for": waiting}
         if request.replay:
             programs = await self._sources.fetched_programs(run.plan) if run.plan else None
             graph = programs.graph if programs else None

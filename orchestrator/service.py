@@ -41,6 +41,7 @@ from orchestrator.commits import proposal
 from orchestrator.dead_letters import DeadLetters, refuse
 from orchestrator.emission import Emission, woken_early
 from orchestrator.family import Family
+from orchestrator.holding import Holding
 from orchestrator.inputs import NotReady
 from orchestrator.judge import Judge, Proposed, Stumbled, too_large
 from orchestrator.letters import Envelope, Letter, is_for_the_archive, is_wished_of, needs_all, start_in
@@ -100,12 +101,24 @@ class Orchestrator:
         self._generation = 0
         self._released = False
         self._letting_go = LettingGo(emission)
+        self.holding = Holding(
+            emission=emission,
+            sources=sources,
+            remembered=self._remembered,
+            history=history,
+            ownership=ownership,
+            clock=clock,
+        )
         self.counts: dict[str, int] = defaultdict(int)
         self._dead_letters = DeadLetters(dead_letters, self.counts)
+
+    def _remembered(self, run_id: str) -> Known | None:
+        return self._memory.get(run_id)
 
     async def serve(self) -> None:
         """Take arrivals until ownership is released; then finish what is under way."""
         async with asyncio.TaskGroup() as self._tasks:
+            self._tasks.create_task(self.holding.run())
             async for arrived in self._ownership.arrivals():
                 if isinstance(arrived, int):
                     self._take_over(arrived)
@@ -115,6 +128,7 @@ class Orchestrator:
                 self._kick()
             self._released = True
             self._letting_go.end()
+            self.holding.end()
             if self._schedules is not None:
                 self._schedules.release()
 
@@ -127,6 +141,7 @@ class Orchestrator:
         """
         self.counts["taken_over"] += 1
         self._memory.forget(number)
+        self.holding.taken_over(number)
 
     def _open(self, arrival: Arrival) -> None:
         messages = decode_bundle(arrival.body)
@@ -201,7 +216,9 @@ class Orchestrator:
             return
         letters = self._preparing.get(run_id, [])
         whole, wished = any(needs_all(letter.message) for letter in letters), is_wished_of(letters)
-        self._memory.keep(run_id, await self._sources.load(org, run_id, whole=whole, wished=wished))
+        known = await self._sources.load(org, run_id, whole=whole, wished=wished)
+        self._memory.keep(run_id, known)
+        self._emission.learnt(known)
         self.counts["loads"] += 1
 
     # --- The cycle ----------------------------------------------------------------------------
@@ -367,7 +384,7 @@ class Orchestrator:
             emitted = proposed.before.emitted or not proposed.before.version
             known = structs.replace(proposed.after, sequence=sequence, emitted=emitted, trace=trace)
             self._memory.keep(known.run.id, known)
-            settled.append((proposed, known))
+            settled.append((self._without_what_looks(proposed, known), known))
             waits += self._emit(proposed, known)
             waits += woken_early(known, proposed.letters, known.at)
         crash("cycle.after_emit")
@@ -375,6 +392,26 @@ class Orchestrator:
             self._tasks.create_task(self._arm_then_answer(waits, settled))
         else:
             self._answer_all(settled)
+
+    def _without_what_looks(self, proposed: Proposed, known: Known) -> Proposed:
+        """Who sent a start again, or has us look, hears of it when what was there before this commit was emitted too."""
+        told = list(zip(proposed.letters, proposed.verdicts, strict=True))
+        looks = [
+            each for each in told if isinstance(each[0].message, StartRun | Look) and not each[1].changed
+        ]
+        if known.emitted or not known.run.active or not looks:
+            return proposed
+        again = Proposed(
+            before=known,
+            after=known,
+            letters=[each[0] for each in looks],
+            verdicts=[each[1] for each in looks],
+        )
+        self._tasks.create_task(self._insist(self._emit_again, again))
+        others = [each for each in told if each not in looks]
+        return structs.replace(
+            proposed, letters=[each[0] for each in others], verdicts=[each[1] for each in others]
+        )
 
     def _lost_the_race(self, proposed: Proposed) -> None:
         """Another commit was there first: read what it says and decide anew."""
@@ -388,12 +425,14 @@ class Orchestrator:
     def _emit(self, proposed: Proposed, known: Known) -> list[tuple[Known, WaitOpened]]:
         """What the commit asks of the world, but for the wake-ups: those are waited for."""
         open_ = outstanding(known.run)
+        self._emission.settled(proposed.before.run, known.run)
         scheduled = [event for event in proposed.events if isinstance(event, AttemptScheduled)]
         if scheduled:
             still_open = [attempt for attempt in scheduled if attempt in open_.attempts]
             self._emission.attempts(known, still_open, proposed.programs)
         if known.run.phase != "running":
             self._letting_go.begin(known, self._tasks)
+        self.holding.stir()
         if self._family is not None:
             self._family.after(proposed.before, known, proposed.events, self._tasks)
         opened = [event for event in proposed.events if isinstance(event, WaitOpened)]
@@ -476,6 +515,7 @@ class Orchestrator:
             self._kick()
             return
         self._emission.attempts(known, missing, programs)
+        self.holding.stir()
         if known.run.phase == "stopping":
             self._letting_go.begin(known, self._tasks)
         if self._family is not None:

@@ -49,6 +49,8 @@ class WaitingFor(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What somebody has to decide, by kind `approval`."""
     run: Id | None = None
     """The run that must end, by kind `child`."""
+    held: str = ""
+    """Why an attempt is not asked for yet; empty: it is."""
 
 
 def outstanding(run: Run) -> Outstanding:

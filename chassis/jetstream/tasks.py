@@ -13,8 +13,8 @@ import structlog
 from chassis.jetstream.connection import Connection
 from chassis.jetstream.log import JetStreamLog
 from chassis.jetstream.wire import status
-from chassis.ports import Away, TaskDelivery
-from contracts.streams import pool_consumer
+from chassis.ports import Away, Lying, TaskDelivery
+from contracts.streams import pool_consumer, worker_consumer
 from contracts.subjects import TASKS
 
 _EXPIRES_SECONDS: Final = 5.0
@@ -26,6 +26,8 @@ _PAUSE_SECONDS: Final = 0.2
 _PURGE_SECONDS: Final = 30.0
 _PURGE_PATIENCE_SECONDS: Final = 1.0
 """Tasks that come meanwhile wait so long, and no longer: a lease is three seconds."""
+_LOOK_SECONDS: Final = 1.0
+_NO_CONSUMER: Final = 10014
 _NANO: Final = 1_000_000_000
 
 log = structlog.get_logger()
@@ -50,6 +52,18 @@ class JetStreamTasks:
             answer = await self._connection.api(f"STREAM.PURGE.{TASKS}", {"filter": subject})
             if "error" in answer:
                 raise Away(f"{TASKS} cannot be purged: {answer['error'].get('description')}")
+
+    async def lying(self, pool: str, org: str = "") -> Lying:
+        """Of a pool that nobody has ever taken from, everything that is there is unread."""
+        consumer = worker_consumer(org, pool) if org else pool_consumer(pool)
+        told = await self._connection.api(f"CONSUMER.INFO.{TASKS}.{consumer.name}", timeout=_LOOK_SECONDS)
+        if told.get("error", {}).get("err_code") == _NO_CONSUMER:
+            request = {"subjects_filter": consumer.filter}
+            there = await self._connection.api(f"STREAM.INFO.{TASKS}", request, _LOOK_SECONDS)
+            return Lying(len(there.get("state", {}).get("subjects") or ()), 0)
+        if "error" in told:
+            raise Away(f"{consumer.name}: {told['error'].get('description')}")
+        return Lying(int(told["num_pending"]), int(told["num_ack_pending"]))
 
 
 class JetStreamDelivery:

@@ -247,6 +247,10 @@ class MemoryOwnership:
         """Whether the servers hear from this process."""
         return self.life.alive and self.life.paused_until <= self._world.loop.time()
 
+    @property
+    def owned(self) -> list[int]:
+        return list(self._believed)
+
     async def arrivals(self) -> AsyncIterator[Sequence[Arrival] | int]:
         self._inbox.register(self)
         while True:

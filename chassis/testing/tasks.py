@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from chassis.ports import TaskDelivery
+from chassis.ports import Lying, TaskDelivery
 from chassis.testing.loop import Life, current
 from chassis.testing.world import SimulatedClock, World
 from contracts.limits import LEASE_SECONDS
@@ -99,6 +99,17 @@ class MemoryTasks:
                 self.ghosts.discard(subject)
 
         await self._world.operation(gone)
+
+    async def lying(self, pool: str, org: str = "") -> Lying:
+        def look() -> Lying:
+            now, there = (
+                self._world.loop.time(),
+                [task for name, task in self.tasks.items() if f"task.{pool}.{org}" in name],
+            )
+            leased = sum(task.free_at > now for task in there)
+            return Lying(len(there) - leased, leased)
+
+        return await self._world.operation(look)
 
     # --- The executors' side ------------------------------------------------------------------
 

@@ -14,7 +14,8 @@ def _awaited(waiting: Mapping[str, Any]) -> str:
         return f"a decision at step {waiting['step']}{until}: {waiting['question']}"
     if waiting.get("run"):
         return f"run {waiting['run']}, at step {waiting['step']}{until}"
-    return f"{waiting['kind']} {waiting['name']}{until}"
+    held = f" ({waiting['held']})" if waiting.get("held") else ""
+    return f"{waiting['kind']} {waiting['name']}{until}{held}"
 
 
 def run_lines(

@@ -36,6 +36,8 @@ from gateway.runs.queries import RunQueries
 from gateway.runs.views import StartedRun, Wished
 from gateway.workflows.rules import WorkflowState
 
+CROWDED_SECONDS: Final = 5
+
 
 class Input(Struct, frozen=True, kw_only=True):
     """What expressions see as `trigger` in a run that somebody started by hand."""
@@ -98,10 +100,13 @@ class Runs:
         queries: RunQueries,
         histories: Histories,
         disk_is_full: Callable[[], bool],
+        crowds: Callable[[str], bool] = lambda _org: False,
     ) -> None:
+        """`crowds`: whether so much of an org is held that it may begin nothing more."""
         self._dispatch, self._log, self._blobs = dispatch, log, blobs
         self._directory, self._places, self._clock = directory, places, clock
         self._queries, self._histories, self._disk_is_full = queries, histories, disk_is_full
+        self._crowds = crowds
 
     async def start(
         self, caller: Caller, workflow_id: str, body: Raw, key: str | None, request: bytes
@@ -137,6 +142,8 @@ class Runs:
     async def want(self, caller: Caller, wanted: Wanted) -> StartedRun:
         if self._disk_is_full():
             raise unavailable("The log's disk is nearly full; no run starts until there is room.", 5)
+        if self._crowds(caller.org):
+            raise Problem("held.too_many", headers={"retry-after": str(CROWDED_SECONDS)})
         name = f"receipt:{wanted.receipt}" if wanted.key is None else f"idempotency:{wanted.key}"
         start = StartRun(
             org=caller.org,

@@ -22,6 +22,7 @@ from chassis.edge.guard import Guard
 from chassis.edge.problems import unavailable
 from chassis.egress import Egress
 from chassis.expressions import Language
+from chassis.held import HeldEverywhere
 from chassis.ids import digest
 from chassis.lifecycle import companions
 from chassis.ports import Ambiguous, Away, NobodyThere, Proposal, Stored
@@ -65,6 +66,7 @@ from gateway.logs.live import LogStreams
 from gateway.logs.reading import Kept as KeptLogs
 from gateway.logs.reading import Logs
 from gateway.logs.search import LogSearch
+from gateway.pauses.store import OrgPauses
 from gateway.permissions import SCOPES
 from gateway.places import Places
 from gateway.pools.store import Pools
@@ -584,6 +586,7 @@ class Office:
         looks = Looks(dispatch)
         self.binding = Binding(domain, self.directory, self.places, looks)
         histories = LogHistories(self.runs_log)
+        self.held = HeldEverywhere(self.engine, self.clock)  # type: ignore[arg-type]  # Told by hand.
         self.tail = Tail(self.runs_log, self.runs_log)
         postgres: Any = NoPostgres()
         run_queries, trigger_queries = NoRunRows(postgres), TriggerQueries(postgres)
@@ -597,6 +600,7 @@ class Office:
             queries=run_queries,
             histories=histories,
             disk_is_full=lambda: self.disk_is_full,
+            crowds=lambda org: self.held.crowds(org, 5),
         )
         secrets_ = Secrets(self.vault, domain, self.places, self.egress)
         triggers = Triggers(
@@ -701,6 +705,7 @@ class Office:
             pools=Pools(self.durables, self.watch, self.signals, self.desk.asked_at),
             desk=self.desk,
             worker_types=worker_types,
+            pauses=OrgPauses(domain, self.directory, self.places, self.held, self.clock),
         )
         beside = [dispatch.run, self.directory.follow, self.places.run, self.binding.run, self.tail.run]
         beside += [self.watch.run, self.desk.run]

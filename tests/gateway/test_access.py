@@ -60,6 +60,8 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/runs/{run_id}/signals"): {"signal": "paid"},
     ("POST", "/approvals/{run_id}/decide"): {"decision": "approved"},
     ("POST", "/apis"): {"name": "x", "document": API_DOCUMENT},
+    ("POST", "/pauses/begin"): {"what": "workflow", "name": "{workflow_id}"},
+    ("POST", "/pauses/end"): {"what": "workflow", "name": "{workflow_id}"},
     ("PUT", "/vars"): {"vars": {}},
     ("POST", "/secrets"): {"name": "x", "value": {"kind": "text", "text": "x"}},
     ("PUT", "/secrets/{secret_id}"): {"name": "x", "value": {"kind": "text", "text": "x"}},

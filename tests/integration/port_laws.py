@@ -19,6 +19,7 @@ from chassis.ports import (
     Inbox,
     Letters,
     Log,
+    Lying,
     NobodyThere,
     Ownership,
     Proposal,
@@ -446,6 +447,24 @@ async def never_more_tasks_than_there_is_room(tasks: Tasks, source: TaskSource, 
     await gone(tasks, wanted)
 
 
+async def what_lies_there_is_counted(tasks: Tasks, source: TaskSource, place: str) -> None:
+    wanted = [task(place, number) for number in range(6)]
+    for subject in wanted:
+        tasks.emit("default", subject, b"x")
+    await there(tasks, wanted)
+    assert await tasks.lying("default") == Lying(unread=6, leased=0)
+    assert await tasks.lying("nobodys") == Lying(unread=0, leased=0)
+    assert await tasks.lying("ext-theirs", ORG) == Lying(unread=0, leased=0)
+    held = await taken(source, 2, room=2)
+    assert await tasks.lying("default") == Lying(unread=4, leased=2)
+    for delivery in (*held, *await taken(source, 4)):
+        delivery.done()
+    await gone(tasks, wanted)
+    async with asyncio.timeout(LONG):
+        while await tasks.lying("default") != Lying(unread=0, leased=0):
+            await asyncio.sleep(0.02)
+
+
 async def there(tasks: Tasks, wanted: Sequence[str]) -> None:
     async with asyncio.timeout(LONG):
         while await tasks.waiting(wanted) != set(wanted):
@@ -462,6 +481,7 @@ TASK_LAWS = (
     a_task_emitted_twice_is_there_once,
     a_task_comes_again_until_it_is_done,
     never_more_tasks_than_there_is_room,
+    what_lies_there_is_counted,
 )
 
 

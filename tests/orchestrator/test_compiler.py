@@ -318,6 +318,7 @@ drawings = st.fixed_dictionaries(
         "edges": st.lists(edges_like | anything, max_size=6) | anything,
         "vars": anything,
         "timeout_s": anything,
+        "flow": anything | st.fixed_dictionaries({}, optional={"priority": anything, "x": anything}),
     },
 )
 

@@ -99,6 +99,21 @@ def test_an_attempt_that_an_executor_holds_is_not_asked_for_again_though_it_ends
         assert room.events[-1] == "run.completed"
 
 
+def test_what_an_earlier_owner_never_emitted_is_emitted_also_when_a_start_comes_again_beside_something_new() -> (
+    None
+):
+    @told(drawn("a>c b>c"))
+    async def story(room: Room) -> None:
+        await room.say(room.start)
+        room.tasks.tasks.clear()
+        assert room.service is not None
+        room.service._memory.drop("run-1")
+        [outcome, again] = await room.say(done("a"), room.start)
+        assert (outcome.result, again.result) == ("accepted", "accepted")
+        assert room.events.count("step.reported") == 1
+        assert [subject.split(".")[3] for subject in room.tasks.tasks] == ["run-1"]
+
+
 def test_what_was_emitted_before_a_take_over_may_be_lost_with_the_servers_and_is_looked_for() -> None:
     @told(drawn("a"))
     async def story(room: Room) -> None:

@@ -76,6 +76,8 @@ def _see_steps(history: History, evidence: Evidence, seen: Counter[str]) -> None
 def _see_rarities(installation: Installation, evidence: Evidence, seen: Counter[str]) -> None:
     log = installation.runs
     seen["commits appended together"] += log.together
+    seen["attempts that were held"] += sum(lanes.held_ever for lanes in installation.lanes)
+    seen["pauses that began"] += installation.pauser.began
     seen["appends that lost a race"] += log.conflicts
     seen["claims refused"] += installation.effects.conflicts
     seen["histories that left the log"] += len(installation.models.purged)

@@ -39,6 +39,8 @@ class Installation(Services):
             loop.spawn("keeper", self.keeper.run())
         if self.story.followers:
             loop.spawn("editor", self.editor.run())
+        if self.story.pauses:
+            loop.spawn("pauser", self.pauser.run())
         self.clients = [
             loop.spawn(f"client{number}", self._client(number))
             for number, delivery in enumerate(self.story.deliveries)
@@ -54,6 +56,7 @@ class Installation(Services):
         self.person.diligent = True
         self.keeper.end()
         self.editor.end()
+        self.pauser.end()
 
     @property
     def comes_back(self) -> bool:

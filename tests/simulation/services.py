@@ -13,6 +13,7 @@ from chassis.egress import Egress
 from chassis.expressions import Language
 from chassis.links import Links
 from chassis.past import SETTLED_SECONDS, Horizon, PastRuns
+from chassis.pauses import PausesFollowed
 from chassis.ports import Away
 from chassis.secret import Secret
 from chassis.telemetry import Tracer
@@ -34,6 +35,7 @@ from orchestrator.domain import Domain
 from orchestrator.emission import Emission
 from orchestrator.family import Family
 from orchestrator.judge import Judge
+from orchestrator.lanes import Lanes
 from orchestrator.past import Past
 from orchestrator.run import Graph
 from orchestrator.schedules import Schedules
@@ -120,6 +122,8 @@ class Services(Stores):
             clock=self.clock,
             is_full=lambda: False,
         )
+        lanes = Lanes(first=self.story.window)
+        self.lanes.append(lanes)
         orchestrator = Orchestrator(
             history=self.runs,
             ownership=ownership,
@@ -129,6 +133,7 @@ class Services(Stores):
                 signals=self.signals,
                 ownership=ownership,
                 clock=self.clock,
+                lanes=lanes,
             ),
             sources=sources,
             judge=Judge(sources),
@@ -142,11 +147,13 @@ class Services(Stores):
         orchestrator._memory = Forgetful(self.world, room=2)
         sources._plans._room = sources._values._room = 1
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(horizon.run())]
+            pauses = PausesFollowed(self.domain, orchestrator.holding.pause)
+            beside = [group.create_task(horizon.run()), group.create_task(pauses.follow())]
             if self.story.clocks or self.story.related:
                 beside.append(group.create_task(dispatch.run()))
             if self.story.clocks:
                 beside.append(group.create_task(schedules.run()))
+            await pauses.is_complete.wait()
             serving = group.create_task(orchestrator.serve())
             await stop.wait()
             await ownership.release()

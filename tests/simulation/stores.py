@@ -19,6 +19,7 @@ from contracts.subjects import DOMAIN, RUNS, domain
 from contracts.triggers import TriggerBound, TriggerCreated, TriggerEvent
 from contracts.workflows import VersionPublished, WorkflowCreated, WorkflowEvent
 from executor.registry import Registry
+from orchestrator.lanes import Lanes
 from tests.promises.evidence import Decoded, Entry
 from tests.simulation.archive import (
     MemoryArchive,
@@ -30,6 +31,7 @@ from tests.simulation.clocks import Keeper
 from tests.simulation.followers import Editor, MemoryPlaces, short_plan
 from tests.simulation.models import MemoryModels
 from tests.simulation.outside import Outside, nodes
+from tests.simulation.pausing import Pauser
 from tests.simulation.people import Person
 from tests.simulation.processes import Processes
 from tests.simulation.surroundings import Vault
@@ -81,6 +83,10 @@ class Stores:
         self.keeper = Keeper(
             world, story.clocks, self.domain, Dispatch(self.signals, self.inbox), next(iter(self.plans), "")
         )
+        flows = [drawn.plan.workflow for drawn in story.workflows]
+        self.pauser = Pauser(world, story.pauses, self.domain, flows)
+        self.lanes: list[Lanes] = []
+        """Of every orchestrator that ever lived."""
         self.followed = {RUNS: MemoryPlaces(world), DOMAIN: MemoryPlaces(world)}
         self.editor = Editor(world, story.followers, self.domain, self._plan_of_followers())
 

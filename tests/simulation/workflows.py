@@ -97,11 +97,16 @@ class Story(Struct, frozen=True, kw_only=True):
     """What the clock starts."""
     followers: Sequence[Follower] = ()
     """What events start; no seed draws any by itself."""
+    window: int = 16
+    """So many attempts an orchestrator asks for before it knows a pool."""
+    pauses: float = 0.0
+    """How often, per look at what there is, somebody pauses some of it or takes it up again."""
     tombstones: int | None = None
     """So many last commits stay in the log when everything is over and a day has passed; None: all."""
 
 
 def story(seed: int) -> Story:
+    crowds = random.Random(f"{seed}/crowds")
     chance = random.Random(f"{seed}/story")  # Independent of the chance of the schedule itself.
     broken = chance.random() < 0.04
     workflows = [
@@ -138,6 +143,8 @@ def story(seed: int) -> Story:
         retires=chance.random() < 0.3,
         tombstones=chance.choice((None, None, None, 0, 1)),
         clocks=clocks(seed),
+        window=crowds.choice((1, 1, 2, 3, 16, 16)),
+        pauses=crowds.choice((0, 0, 0, 0, 0, 0.2, 0.5)),
     )
 
 

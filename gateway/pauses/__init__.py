@@ -1,0 +1,1 @@
+"""What an org has paused, and what is held."""
