@@ -17,8 +17,10 @@ from tests.orchestrator.stories import (
     TO,
     TRY_AGAIN,
     broken,
+    called,
     child_over,
     child_started,
+    decide_on,
     done,
     let_go,
     resolve,
@@ -252,6 +254,37 @@ _JOINED: Final = flow(
     node("places", "merge", {"output": "by_position"}),
 )
 
+_DECIDES: Final = flow(
+    "ask.approved>pay ask.rejected>tell ask.timeout>remind",
+    node(
+        "ask",
+        "wait.approval",
+        {
+            "question": "Pay {{ trigger.body.sum }} to {{ steps.ask.resume_url }}?",
+            "form": {"type": "object", "properties": {"sum": {"type": "number"}}},
+            "deciders": ["key:person", "member:bob"],
+            "escalate_after_seconds": 30,
+            "escalate_to": ["key:boss"],
+            "timeout_seconds": "{{ trigger.body.seconds }}",
+        },
+    ),
+    node("pay", config={"value": "{{ steps.ask.output.fields.sum }} by {{ steps.ask.output.by }}"}),
+    node("tell", "set", {"fields": {"why": "{{ steps.ask.output.comment }}"}}),
+    node("remind", "set", {"fields": {"late": "{{ steps.ask.output.at }}"}}),
+)
+_ASKED_EACH: Final = flow(
+    "",
+    node("each", "map", {"items": "{{ trigger.body }}"}),
+    node("ask", "wait.approval", {"question": "Pay {{ item }}?"}, inside="each"),
+)
+_CALLED: Final = flow(
+    "order>back back>take back.timeout>remind",
+    node("order", config={"value": "{{ steps.back.resume_url }}"}),
+    node("back", "wait.webhook", {"timeout_seconds": 60, "body": {"thanks": "{{ trigger.body }}"}}),
+    node("take", "set", {"fields": {"got": "{{ steps.back.output.id }}"}}),
+    node("remind", "noop"),
+)
+
 
 def _said(*messages: Message | float) -> Sequence[Message | float]:
     return messages
@@ -345,5 +378,15 @@ SCENES: Final[Sequence[Scene]] = (
     Scene(name="runs that are started, waited for, tried again and forgotten", workflow=_CALLS, body='{"n":7}', said=_said(child_over("call", "1", "failed", error=TRY_AGAIN), 2, child_over("call", "1"), child_over("call", "2", output={"sum": 5}), child_started("forget", "1"), done("after"))),
     Scene(name="a run that is started and cancelled with its parent", workflow=_CALLS, body='{"n":7}', said=_said(child_started("forget", "1"), CANCEL, child_over("call", "1", "cancelled"), RETRY, 31, child_over("call", "2"), done("after"))),
     Scene(name="a run that does not stop in time", workflow=flow("call", node("call", "workflow.run", {"workflow": "billing"})), said=_said(CANCEL, 7)),
+    Scene(name="a person approves", workflow=_DECIDES, body='{"sum":5,"seconds":60}', said=_said(decide_on("ask", fields={"sum": 4}, comment="Well."), decide_on("ask", "rejected"), done("pay"))),
+    Scene(name="a person rejects", workflow=_DECIDES, body='{"sum":5,"seconds":60}', said=_said(decide_on("ask", by="key:stranger"), decide_on("ask", "rejected", "member:bob", comment="\u202e No."))),
+    Scene(name="others decide after a while", workflow=_DECIDES, body='{"sum":5,"seconds":60}', said=_said(decide_on("ask", by="key:boss"), 35, decide_on("ask", by="key:boss"), done("pay"))),
+    Scene(name="nobody decides", workflow=_DECIDES, body='{"sum":5,"seconds":60}', said=_said(65, decide_on("ask"))),
+    Scene(name="a question that cannot be asked", workflow=_DECIDES, body='{"sum":5,"seconds":20}'),
+    Scene(name="cancelled while people are asked, and asked again", workflow=_DECIDES, body='{"sum":5,"seconds":60}', said=_said(CANCEL, RETRY, decide_on("ask"), done("pay"))),
+    Scene(name="called", workflow=_CALLED, body='{"id":7}', said=_said(called("back", {"id": 1}), done("order"), called("back", {"id": 2}), called("back", {"id": 3}))),
+    Scene(name="not called in time", workflow=_CALLED, body='{"id":7}', said=_said(done("order"), 65, called("back"))),
+    Scene(name="a large call", workflow=_CALLED, body='{"id":7}', said=_said(done("order"), called("back", {"id": 2, "x": "y" * 70_000}))),
+    Scene(name="each item is asked about", workflow=_ASKED_EACH, body="[1,2]", said=_said(decide_on("each[1].ask"), decide_on("each[0].ask", "rejected"))),
     Scene(name="lists joined", workflow=_JOINED, said=_said(done("a", output=[{"id": 1, "of": "tea"}, {"id": 2}]), done("b", output=[{"id": 2.0, "n": 5}, {"id": "1"}]))),
 )  # fmt: skip
