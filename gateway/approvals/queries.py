@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import literal_column, select
+from sqlalchemy import Select, literal_column, select
 
 from chassis.postgres import Pool
 from chassis.tables import RUNS, STEPS
@@ -12,7 +12,7 @@ from gateway.approvals.views import ApprovalView
 from gateway.pages import Page, cursor_of, fetch, newest_first
 
 _S = STEPS.c
-_ID: Final[Any] = literal_column("read.steps.run || '/' || read.steps.path")
+ID: Final[Any] = literal_column("read.steps.run || '/' || read.steps.path")
 """As the index has it."""
 
 
@@ -38,19 +38,25 @@ class ApprovalQueries:
         self, org: str, run: str | None, workflow: str | None, cursor: str | None, limit: int
     ) -> Page[ApprovalView]:
         """The newest question first."""
-        query = (
-            select(_S.run, _S.path, _S.asks, _S.asked, RUNS.c.workflow, _ID.label("id"))
-            .join(RUNS, (RUNS.c.org == _S.org) & (RUNS.c.id == _S.run))
-            .where(_S.org == org, _S.asks.is_not(None))
-        )
-        if run is not None:
-            query = query.where(_S.run == run)
-        if workflow is not None:
-            query = query.where(RUNS.c.workflow == workflow)
-        rows = await fetch(self._pool, org, newest_first(query, _S.asked, _ID, cursor, limit))
+        query = newest_first(open_of(org, run, workflow), _S.asked, ID, cursor, limit)
+        rows = await fetch(self._pool, org, query)
         last = rows[limit - 1] if len(rows) > limit else None
         following = cursor_of(last["asked"], last["id"]) if last else None
         return Page(items=[_view(row) for row in rows[:limit]], next=following)
+
+
+def open_of(org: str, run: str | None = None, workflow: str | None = None) -> Select[Any]:
+    """The open questions of an org, of one run, or of one workflow."""
+    query = (
+        select(_S.run, _S.path, _S.asks, _S.asked, RUNS.c.workflow, ID.label("id"))
+        .join(RUNS, (RUNS.c.org == _S.org) & (RUNS.c.id == _S.run))
+        .where(_S.org == org, _S.asks.is_not(None))
+    )
+    if run is not None:
+        query = query.where(_S.run == run)
+    if workflow is not None:
+        query = query.where(RUNS.c.workflow == workflow)
+    return query
 
 
 def _view(row: Any) -> ApprovalView:
