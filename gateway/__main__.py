@@ -33,6 +33,7 @@ from gateway.app import Parts, framework, gateway_app
 from gateway.approvals.queries import ApprovalQueries
 from gateway.approvals.store import Approvals
 from gateway.authentication import Callers, still_valid
+from gateway.cases.resealing import Resealing
 from gateway.cases.store import Cases
 from gateway.cases.trying import Trying
 from gateway.directory import Directory
@@ -254,6 +255,7 @@ def gateway_of(  # What the world offers.
         runs=runs,
         histories=histories,
         redelivery=redelivery,
+        resealing=Resealing(vault, blobs),
         blobs=blobs,
         clock=clock,
     )

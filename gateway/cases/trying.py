@@ -21,6 +21,7 @@ from contracts.runs import Cause
 from gateway.callers import Caller
 from gateway.cases import values
 from gateway.cases.outcomes import Outcome, outcome_of
+from gateway.cases.resealing import Moved, Resealing
 from gateway.cases.views import GivenTrigger, StartedTest, StartTest
 from gateway.domain import Domain
 from gateway.payloads import bytes_of, payload_of
@@ -68,17 +69,19 @@ class Trying:
         runs: Runs,
         histories: Histories,
         redelivery: Redelivery,
+        resealing: Resealing,
         blobs: Blobs,
         clock: Clock,
     ) -> None:
         self._domain, self._compiler, self._runs = domain, compiler, runs
-        self._histories, self._redelivery = histories, redelivery
+        self._histories, self._redelivery, self._resealing = histories, redelivery, resealing
         self._blobs, self._clock = blobs, clock
 
     async def outline(self, caller: Caller, workflow_id: str, wanted: StartTest) -> Outline:
         """What the test would do. Nothing runs."""
         earlier = await self._earlier(caller, workflow_id, wanted)
-        wish = await self._wish(caller.org, workflow_id, wanted, earlier)
+        pins = {} if earlier is None else earlier.pins()
+        wish = await self._wish(caller.org, workflow_id, wanted, pins)
         return (await self._planned(caller.org, wish, keep=False)).outline
 
     async def start(
@@ -86,12 +89,14 @@ class Trying:
     ) -> StartedTest:
         """Start the test. The same key starts the same one."""
         earlier = await self._earlier(caller, workflow_id, wanted)
-        wish = await self._wish(caller.org, workflow_id, wanted, earlier)
+        receipt, source = new_receipt(), f"test:{workflow_id}"
+        run = run_id(caller.org, source, f"receipt:{receipt}" if key is None else f"idempotency:{key}")
+        moved = Moved({})
+        if earlier is not None and wanted.from_run is not None:
+            moved = await self._resealing.moved(earlier.pins(), caller.org, wanted.from_run, run)
+        wish = await self._wish(caller.org, workflow_id, wanted, moved.pins)
         planned = await self._planned(caller.org, wish, keep=True)
-        receipt = new_receipt()
-        name = f"receipt:{receipt}" if key is None else f"idempotency:{key}"
-        source = f"test:{workflow_id}"
-        given, sealed_as = await self._trigger(caller, wanted, earlier, run_id(caller.org, source, name))
+        given, sealed_as = await self._trigger(caller, wanted, earlier, run)
         return await self._want(
             caller,
             planned,
@@ -106,7 +111,7 @@ class Trying:
                 key=key,
                 request=digest(request),
                 receipt=receipt,
-                sealed_as=sealed_as,
+                sealed_as=sealed_as or moved.key_id,
             ),
         )
 
@@ -146,7 +151,7 @@ class Trying:
             run=started.run, receipt=started.receipt, status=started.status, outline=planned.outline
         )
 
-    async def _wish(self, org: str, workflow_id: str, wanted: StartTest, earlier: Outcome | None) -> Wish:
+    async def _wish(self, org: str, workflow_id: str, wanted: StartTest, recorded: Pins) -> Wish:
         if bytes(wanted.definition):
             if not (await self._domain.load(WORKFLOW, org, workflow_id)).exists:
                 raise absent("workflow")
@@ -156,15 +161,10 @@ class Trying:
         given_input = bytes(wanted.input)
         given = Given(
             pins=await values.pins_of(wanted.pins, self._blobs),
-            recorded=await self._recorded(earlier),
+            recorded=recorded,
             input=await payload_of(given_input, self._blobs) if given_input else None,
         )
         return Wish(workflow=workflow_id, drawn=drawn, selection=wanted.selection, given=given)
-
-    async def _recorded(self, earlier: Outcome | None) -> Pins:
-        if earlier is None:
-            return {}
-        return await values.unsealed_pins(earlier.pins(), self._blobs)
 
     async def _planned(self, org: str, wish: Wish, *, keep: bool) -> Planned:
         drawn, body = wish.drawn, encode(wish.given)

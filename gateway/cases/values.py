@@ -53,14 +53,19 @@ async def expected_of(given: GivenExpected, blobs: Blobs) -> Expected:
     )
 
 
+async def may_be_sealed(payload: Payload, blobs: Blobs) -> bool:
+    """Whether something in a value may be sealed, told from its text."""
+    if isinstance(payload, Blob) and payload.content_type != JSON:
+        return False
+    data = await bytes_of(payload, blobs)
+    return b"$sealed" in data or b"\\u" in data
+
+
 async def unsealed(payload: Payload, blobs: Blobs) -> Payload:
     """The value without what is sealed in it: that could not be opened in another run, and is nobody's to keep."""
-    if isinstance(payload, Blob) and payload.content_type != JSON:
+    if not await may_be_sealed(payload, blobs):
         return payload
-    data = await bytes_of(payload, blobs)
-    if b"$sealed" not in data and b"\\u" not in data:
-        return payload
-    value = msgspec.json.decode(data)
+    value = msgspec.json.decode(await bytes_of(payload, blobs))
     kept = _without(value)
     return payload if kept == value else await payload_of(encode(kept), blobs)
 

@@ -13,6 +13,8 @@ import pytest
 
 from bench.workflows import EVERYBODY
 from deploy.testing.installation import Installation
+from tests.acceptance.test_sensitive import CARD as CARD_OF_THE_SHOP
+from tests.acceptance.test_sensitive import shop as secretive
 from tests.acceptance.test_stories import post, until_status
 
 CARD = "4111-CANARY-card"
@@ -169,3 +171,33 @@ def test_from_a_captured_sample_to_a_case_that_ci_runs(
     assert Shop.calls == calls
     installed.command("cases", "remove", workflow, "three")
     assert installed.call("GET", f"/workflows/{workflow}/cases")["items"] == []
+
+
+def test_what_an_earlier_run_sealed_is_open_in_the_calls_of_a_test_and_in_no_case(
+    installed: Installation,
+) -> None:
+    with secretive() as (url, heard):
+        drawn = {
+            "nodes": [
+                {"id": "ask", "type": "http.request", "config": {"url": url}, "sensitive": ["/body/card"]},
+                {
+                    "id": "pay",
+                    "type": "http.request",
+                    "config": {"method": "POST", "url": url, "body": "{{ steps.ask.output.body }}"},
+                },
+            ],
+            "edges": [{"source": "ask", "target": "pay"}],
+        }
+        workflow = installed.call("POST", "/workflows", {"name": "sealed", "definition": drawn})["id"]
+        first = installed.call("POST", f"/workflows/{workflow}/tests", {})["run"]
+        assert until_status(installed, first, "completed", "failed")["status"] == "completed"
+        wish = {"selection": {"part": "from", "node": "pay"}, "from_run": first}
+        second = installed.call("POST", f"/workflows/{workflow}/tests", wish)["run"]
+        assert until_status(installed, second, "completed", "failed")["status"] == "completed"
+        assert [json.loads(each)["card"] for each in heard] == [CARD_OF_THE_SHOP] * 2
+    assert CARD_OF_THE_SHOP not in json.dumps(installed.call("GET", f"/runs/{second}/events"))
+    installed.command("cases", "record", workflow, "paid", "--from-run", first)
+    case = installed.call("GET", f"/workflows/{workflow}/cases/paid")
+    assert case["expected"]["sent"]["pay"]["body"]["card"] == "(sealed)"
+    assert "$sealed" not in json.dumps(case)
+    assert installed.command("test", workflow).splitlines()[-1] == "1 passed"

@@ -54,6 +54,7 @@ from gateway.app import Parts, framework, gateway_app
 from gateway.approvals.queries import ApprovalQueries
 from gateway.approvals.store import Approvals
 from gateway.authentication import Callers, Limits, still_valid
+from gateway.cases.resealing import Resealing
 from gateway.cases.store import Cases
 from gateway.cases.trying import Trying
 from gateway.directory import Directory
@@ -639,6 +640,7 @@ class Office:
             runs=runs,
             histories=histories,
             redelivery=redelivery,
+            resealing=Resealing(self.vault, self.blobs),
             blobs=self.blobs,
             clock=self.clock,
         )

@@ -171,7 +171,7 @@ async def test_an_earlier_run_gives_what_came_of_its_nodes_and_what_started_it(o
     assert (await first_of(office, reply.json["run"])).input == (await first_of(office, run)).input
 
 
-async def test_sealed_values_of_an_earlier_run_are_sealed_anew_and_no_pin_has_them(office: Office) -> None:
+async def test_sealed_values_of_an_earlier_run_are_sealed_anew_and_no_case_has_them(office: Office) -> None:
     workflow = await published(office)
     run = await started(office, workflow)
     key_id, sealer = await office.vault.sealer(ORG, run)
@@ -182,21 +182,29 @@ async def test_sealed_values_of_an_earlier_run_are_sealed_anew_and_no_pin_has_th
     again = structs.replace(commit, events=(event,), key_id=key_id)
     office.runs_log.messages[-1] = Stored(first.subject, first.sequence, encode(again))
     passed_on: Any = sealed
-    done = StepSucceeded(step="a", node="a", output=value({"kept": passed_on["body"]["card"]}))
+    kept_by_a = {"kept": passed_on["body"]["card"], "forged": {"$sealed": "v1|1|x|y"}}
+    done = StepSucceeded(step="a", node="a", output=value(kept_by_a))
     await told(office, run, done, RunCompleted(output=value(passed_on["body"])))
     reply = await office.api("POST", f"/workflows/{workflow}/tests", {"from_run": run})
     assert reply.status == 202, reply.body
-    assert (await given_of(office)).recorded["a"].output == value({"kept": "(sealed)"})
     new = reply.json["run"]
     opener = await office.vault.opener(ORG, new, f"salt_{new}")
+    pinned: Any = json.loads(bytes((await given_of(office)).recorded["a"].output.value))  # type: ignore[union-attr]
+    assert pinned["kept"] != kept_by_a["kept"]
+    assert open_document(pinned, opener) == {"kept": "4111 CANARY", "forged": "(sealed)"}
     opened: Any = open_document(json.loads(bytes((await first_of(office, new)).input.value)), opener)  # type: ignore[union-attr]
     assert opened["body"]["card"] == "4111 CANARY"
+
+    other = {"from_run": run, "trigger": {"body": 1}}
+    started_by_hand = (await office.api("POST", f"/workflows/{workflow}/tests", other)).json["run"]
+    commits = await office.parts.histories.commits(ORG, started_by_hand)
+    assert decode_commit(commits[0].body).key_id == f"salt_{started_by_hand}"
 
     kept = await office.api("POST", f"/workflows/{workflow}/cases", {"name": "sealed", "from_run": run})
     assert kept.status == 201, kept.body
     shown = (await office.api("GET", f"/workflows/{workflow}/cases/sealed")).json
     assert shown["trigger"]["body"] == {"card": "(sealed)"}
-    assert shown["recorded"]["a"]["output"] == {"kept": "(sealed)"}
+    assert shown["recorded"]["a"]["output"] == {"kept": "(sealed)", "forged": "(sealed)"}
     assert shown["expected"]["output"] == {"card": "(sealed)"}
     assert b"$sealed" not in b"".join(message.body for message in office.domain_log.messages)
 
