@@ -84,8 +84,10 @@ class Holding:
 
     async def run(self) -> None:
         """Until `end`; then what is held is said to the next owner."""
-        while not self._ended.is_set():
+        while True:
             await self._nap()
+            if self._ended.is_set():
+                break
             try:
                 self._give_up_what_is_not_ours()
                 await self._tell_owners()

@@ -70,6 +70,7 @@ NEVER_FREED: Final = Mutant(
             '        """A history was read: others may have ended what we have asked for."""',
         ),
     ],
+    tests=[_SHELL],
 )
 NEVER_ASKED: Final = Mutant(
     name="what is held stays held",
