@@ -238,6 +238,10 @@ CAUSES_ALIKE: Final = 3
 """Runs of one workflow among those, where what happens in the org starts them."""
 FORM_TEXT_CHARS: Final = 10_000
 FORM_BODY_BYTES: Final = 256 * KIB
+POLL_ITEMS: Final = 500
+"""Of one poll."""
+POLL_BYTES: Final = 4 * MIB
+"""What one poll selects, at most."""
 CHAT_CHARS: Final = 32_000
 """Of one message."""
 CHAT_BODY_BYTES: Final = 256 * KIB

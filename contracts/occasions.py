@@ -1,11 +1,12 @@
 """What a run of a trigger that follows events is given: `trigger` in its expressions, and in the trigger's filter."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from contracts.errors import Failure
+from contracts.limits import DEDUPE_KEY_BYTES, POLL_ITEMS
 from contracts.runs import Cause
 from contracts.triggers import Outcome
 
@@ -57,10 +58,32 @@ class Told(Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = {}
     query: dict[str, str] = {}
     method: str
-    """`RUN_END` or `EVENT`."""
+    """`RUN_END`, `EVENT` or `POLL`."""
     content_type: str = "application/json"
     received_at: str
     """When it was recorded."""
+
+
+class Found(Struct, frozen=True, kw_only=True):
+    """One of what a poll has found, and what names it."""
+
+    key: Annotated[str, Meta(min_length=1, max_length=DEDUPE_KEY_BYTES)]
+    item: Raw
+
+
+class Intake(Struct, frozen=True, kw_only=True):
+    """What a run that looks gives."""
+
+    items: Annotated[list[Found], Meta(max_length=POLL_ITEMS)]
+    cursor: Raw
+
+
+class Cursor(Struct, frozen=True, kw_only=True):
+    """Up to where what was found has started its runs."""
+
+    planned: datetime
+    """Of the poll that found it: a later one is not undone by an earlier one."""
+    cursor: Raw
 
 
 def event_id(aggregate: str, aggregate_id: str, version: int, place: int) -> str:

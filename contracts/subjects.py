@@ -156,6 +156,11 @@ def mark(name: str) -> str:
     return f"$KV.{MARKS_BUCKET}.{name}"
 
 
+def cursor(org: str, trigger: str) -> str:
+    """Where the next poll of a trigger begins."""
+    return mark(f"poll-{token(f'{org}.{trigger}')}")
+
+
 HORIZON = mark("horizon")
 """There when tombstones of runs with a dedupe key may have left RUNS: from then on the archive is asked before a start."""
 

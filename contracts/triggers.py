@@ -1,6 +1,6 @@
 """What starts runs: webhook settings, the facts of a trigger's life, and deliveries that started no run."""
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Struct, field
 
@@ -181,7 +181,22 @@ class ChatMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """The same message sent again has the same id: it starts one run, and has one answer."""
 
 
-Occasion: TypeAlias = RunEnd | Happening | Form | Chat
+class Poll(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="poll"):
+    """Something new is found where we look for it again and again."""
+
+    schedule: Schedule
+    """When to look."""
+    request: dict[str, Any]
+    """The configuration of an `http.request`; its templates may read `trigger.cursor`."""
+    items: Annotated[str, Meta(min_length=1, max_length=CEL_SOURCE_BYTES)]
+    """A CEL expression over `steps.fetch.output` that gives the list of what was found."""
+    key: Annotated[str, Meta(min_length=1, max_length=CEL_SOURCE_BYTES)]
+    """A CEL expression over `entry`, one of them, that gives a text or a whole number: each key starts one run, for ever."""
+    cursor: Annotated[str, Meta(max_length=CEL_SOURCE_BYTES)] = ""
+    """A CEL expression over `steps.fetch.output` and `trigger.cursor`: where the next look begins. Empty: there is none."""
+
+
+Occasion: TypeAlias = RunEnd | Happening | Form | Chat | Poll
 Follows: TypeAlias = RunEnd | Happening
 """Those that are found in the log."""
 
@@ -279,6 +294,19 @@ class ChatChanged(OccasionChanged, frozen=True, kw_only=True, tag="trigger.chat-
     on: Chat
 
 
+class PollCreated(OccasionCreated, frozen=True, kw_only=True, tag="trigger.poll-created"):
+    """What is found somewhere starts runs of this workflow."""
+
+    on: Poll
+    plan: Sha256
+    """Of the runs that look."""
+
+
+class PollChanged(OccasionChanged, frozen=True, kw_only=True, tag="trigger.poll-changed"):
+    on: Poll
+    plan: Sha256
+
+
 class TokenRotated(_TriggerFact, frozen=True, kw_only=True, tag="trigger.token-rotated"):
     token: Sha256
     test_token: Sha256
@@ -316,6 +344,8 @@ TriggerEvent: TypeAlias = (
     | FormChanged
     | ChatCreated
     | ChatChanged
+    | PollCreated
+    | PollChanged
     | TokenRotated
     | TriggerBound
     | TriggerEnabled

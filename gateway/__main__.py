@@ -215,6 +215,11 @@ def gateway_of(  # What the world offers.
     secrets = Secrets(vault, domain, places, egress)
     apis = Apis(domain, WhileRoom(js.blobs, lambda: js.disk.state.stops_uploads), places, egress, vault)
     language = Language(kept=16)
+    worker_types = Types(domain, directory, js.blobs, places)
+    blobs, compiler = (
+        WhileRoom(js.blobs, lambda: js.disk.state.stops_uploads),
+        RemoteCompiler(js.signals, apis, worker_types),
+    )
     triggers = Triggers(
         domain=domain,
         binding=binding,
@@ -224,6 +229,7 @@ def gateway_of(  # What the world offers.
         looks=looks,
         clock=clock,
         public_url=settings.public_url,
+        compiler=compiler,
     )
 
     live = Live(
@@ -235,11 +241,6 @@ def gateway_of(  # What the world offers.
     )
     logs = Logs(StoredLogs(js.connection, clock))
     watch = Watch(js.signals, clock)
-    worker_types = Types(domain, directory, js.blobs, places)
-    blobs, compiler = (
-        WhileRoom(js.blobs, lambda: js.disk.state.stops_uploads),
-        RemoteCompiler(js.signals, apis, worker_types),
-    )
     redelivery = Redelivery(
         triggers=triggers,
         queries=trigger_queries,

@@ -25,6 +25,7 @@ from chassis.telemetry import Metrics, Tracer, notes_of, tracer_for
 from contracts.subjects import DOMAIN, PAUSES
 from orchestrator.answers import Replies
 from orchestrator.catalogue import SPECS
+from orchestrator.cursors import Cursors
 from orchestrator.domain import Domain
 from orchestrator.emission import Emission
 from orchestrator.evaluation import Compiled
@@ -91,6 +92,7 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
             clock=clock,
             is_full=lambda: js.disk.state.stops_starts,
             lateness=lateness.observe,
+            cursors=Cursors(js.marks),
         )
         family = Family(dispatch)
         orchestrator = Orchestrator(

@@ -147,9 +147,10 @@ def _fired(
         planned=planned,
         run=run_of(org, schedule, planned),
         receipt=derived("fire", org, schedule, planned.isoformat()),
-        workflow=timetable.workflow,
+        # A run that looks is nobody's but the trigger's own.
+        workflow=schedule if timetable.intake else timetable.workflow,
         version=timetable.version,
-        plan=timetable.plan,
+        plan=timetable.intake or timetable.plan,
         late_ms=max(0, round((now - planned) / timedelta(milliseconds=1))),
         made_up=made_up,
     )

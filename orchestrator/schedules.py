@@ -40,6 +40,7 @@ from contracts.schedules import (
 )
 from contracts.subjects import INBOX, dead_letter
 from orchestrator.alarms import Alarms, Key
+from orchestrator.cursors import Cursors
 from orchestrator.domain import Domain
 from orchestrator.emission import ON_ITS_WAY
 from orchestrator.fires import Fires, Known
@@ -72,18 +73,20 @@ class Sender(Protocol):
     async def send(self, message: Message) -> Answer: ...
 
 
-class Input(Struct, frozen=True, kw_only=True):
+class Input(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What expressions see as `trigger` in a run that the clock started."""
 
     body: Raw
-    headers: dict[str, str] = {}
-    query: dict[str, str] = {}
-    method: str = "SCHEDULE"
-    content_type: str = "application/json"
+    headers: dict[str, str]
+    query: dict[str, str]
+    method: str
+    content_type: str
     received_at: str
     planned: str
     """The planned time, as the wall of the schedule's zone shows it: the same whenever the run begins."""
     made_up: bool
+    cursor: Raw | None = None
+    """Of a run that looks for something: where the one before it has ended."""
 
 
 Reply: TypeAlias = Callable[[Answer], None]
@@ -116,11 +119,12 @@ class Schedules:
         clock: Clock,
         is_full: Callable[[], bool],
         lateness: Callable[[float], None] = lambda _seconds: None,
+        cursors: Cursors | None = None,
     ) -> None:
         """`is_full`: whether the log's disk has no room for new runs. `lateness`: told of every fire, in seconds."""
         self._fires, self._domain, self._sender = Fires(history, clock), domain, sender
         self._inbox, self._dead_letters, self._clock = inbox, dead_letters, clock
-        self._is_full, self._lateness = is_full, lateness
+        self._is_full, self._lateness, self._cursors = is_full, lateness, cursors
         self._wake_together = Together(self._wake_all, AT_ONCE)
         self._alarms = Alarms(clock, self._ring)
         self._waiting: dict[Key, list[_Letter]] = {}
@@ -245,10 +249,15 @@ class Schedules:
     ) -> list[ScheduleEvent]:
         """Ask for the runs; what became of each wish. Safe to repeat: the ids follow from the planned times."""
         org_vars = await self._domain.vars_of(org)
+        cursor = None
+        if timetable.intake and self._cursors is not None:
+            cursor = await self._cursors.of(org, schedule)
         told: dict[str, ScheduleEvent] = {}
 
         async def ask(fire: ScheduleFired) -> None:
-            answer = await self._sender.send(_start_of(org, schedule, fire, timetable, org_vars))
+            answer = await self._sender.send(
+                _start_of(org, schedule, fire, _given(fire, timetable, cursor), org_vars)
+            )
             if answer.result == "refused":
                 error = answer.error or Failure(code="conflict", message="The run was refused.")
                 told[fire.run] = FireRefused(planned=fire.planned, run=fire.run, error=error)
@@ -321,16 +330,24 @@ class Schedules:
                 return Answer(run=schedule, result="refused", error=error)
 
 
-def _start_of(
-    org: str, schedule: str, fire: ScheduleFired, timetable: Timetable, org_vars: dict[str, Any]
-) -> StartRun:
+def _given(fire: ScheduleFired, timetable: Timetable, cursor: Raw | None) -> Input:
     planned = fire.planned.isoformat()
-    given = Input(
+    return Input(
         body=Raw(wanted_body(timetable.schedule).encode()),
+        headers={},
+        query={},
+        method="POLL" if timetable.intake else "SCHEDULE",
+        content_type="application/json",
         received_at=planned,
         planned=planned,
         made_up=fire.made_up,
+        cursor=cursor,
     )
+
+
+def _start_of(
+    org: str, schedule: str, fire: ScheduleFired, given: Input, org_vars: dict[str, Any]
+) -> StartRun:
     return StartRun(
         org=org,
         run=fire.run,
@@ -338,7 +355,7 @@ def _start_of(
         workflow=fire.workflow,
         version=fire.version,
         receipt=fire.receipt,
-        cause=Cause(kind="schedule", id=planned),
+        cause=Cause(kind="schedule", id=given.planned),
         input=Inline(value=Raw(encode(given))),
         trigger=schedule,
         org_vars=org_vars,

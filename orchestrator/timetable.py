@@ -10,6 +10,8 @@ from contracts.schedules import Schedule
 from contracts.triggers import (
     OccasionChanged,
     OccasionCreated,
+    PollChanged,
+    PollCreated,
     ScheduleChanged,
     ScheduleCreated,
     TokenRotated,
@@ -40,6 +42,8 @@ class Timetable(Struct, frozen=True, kw_only=True):
     version: int = 0
     plan: str = ""
     """Empty: the workflow was never published, so there is nothing that could start."""
+    intake: str = ""
+    """The plan of the runs that look for something to start it with; empty for a schedule, which starts it itself."""
     stretches: tuple[Stretch, ...] = ()
     revision: int = 0
     """The version of the trigger's history."""
@@ -69,6 +73,16 @@ def _evolve(timetable: Timetable, event: TriggerEvent) -> Timetable:
             return structs.replace(timetable, schedule=event.schedule, workflow=event.workflow, enabled=True)
         case ScheduleChanged():
             return structs.replace(timetable, schedule=event.schedule)
+        case PollCreated():
+            return structs.replace(
+                timetable,
+                schedule=event.on.schedule,
+                workflow=event.workflow,
+                intake=event.plan,
+                enabled=True,
+            )
+        case PollChanged():
+            return structs.replace(timetable, schedule=event.on.schedule, intake=event.plan)
         case TriggerBound():
             return structs.replace(timetable, version=event.version, plan=event.plan)
         case TriggerEnabled():

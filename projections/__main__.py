@@ -33,6 +33,7 @@ from projections.domain_tables import DomainTables
 from projections.figures import Figures, Progress, expose
 from projections.following import Following, Means, WhileWanted
 from projections.guard import check
+from projections.intake import Intakes
 from projections.log_records import LogRecords, LogRetention, LossyReader
 from projections.models import Moved, PostgresPositions, PostgresRuns
 from projections.origins import Origins
@@ -183,6 +184,7 @@ class Starter:
         means = Means(
             subscriptions=self._subscriptions,
             origins=Origins(js.log, self._history),
+            intakes=Intakes(self._dispatch, js.blobs, js.marks, self._subscriptions),
             sender=self._dispatch,
             blobs=js.blobs,
             letters=js.letters,

@@ -344,6 +344,8 @@ _EFFECTS: Final[dict[type, Callable[[_Scene, Any], None]]] = {
     triggers.FormChanged: _occasion_changed,
     triggers.ChatCreated: _address_created,
     triggers.ChatChanged: _occasion_changed,
+    triggers.PollCreated: _occasion_created,
+    triggers.PollChanged: _occasion_changed,
     triggers.TokenRotated: _rotated,
     triggers.TriggerBound: _bound,
     triggers.TriggerEnabled: _enabled,

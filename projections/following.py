@@ -26,14 +26,14 @@ from chassis.tasks import side_by_side
 from contracts.causes import goes_round, too_deep
 from contracts.codec import Malformed, Unknown, encode
 from contracts.limits import CAUSES_ALIKE, CAUSES_DEEP, INLINE_BYTES
-from contracts.messages import Answer, StartRun
 from contracts.occasions import run_of
 from contracts.payloads import Inline, Payload
 from contracts.runs import Cause
 from contracts.subjects import hook
-from contracts.triggers import Follows, Hook
+from contracts.triggers import Hook, Poll
 from projections.arrived import Letter
 from projections.dead_letters import report
+from projections.intake import Intakes, Sender
 from projections.models import Position, Step
 from projections.occurrences import (
     Occurrence,
@@ -46,20 +46,14 @@ from projections.occurrences import (
     start_of,
 )
 from projections.origins import Origins
-from projections.subscriptions import Subscription, Subscriptions
+from projections.subscriptions import Subscription, Subscriptions, Watched
 
 log = structlog.get_logger()
 
 AT_ONCE: Final = 64
 """Runs that are asked for side by side."""
 IDLE_SECONDS: Final = 1.0
-METHODS: Final = {"run_end": "RUN_END", "event": "EVENT"}
-
-
-class Sender(Protocol):
-    """`chassis.dispatch.Dispatch`, or its like."""
-
-    async def send(self, message: StartRun) -> Answer: ...
+METHODS: Final = {"run_end": "RUN_END", "event": "EVENT", "poll": "POLL"}
 
 
 class Places(Protocol):
@@ -76,7 +70,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     """An event that a trigger follows, and what it was then."""
 
     subscription: Subscription
-    on: Follows
+    on: Watched
     occurrence: Occurrence
     origin: Origin | None
 
@@ -86,6 +80,7 @@ class Means(Struct, frozen=True, kw_only=True):
 
     subscriptions: Subscriptions
     origins: Origins
+    intakes: Intakes
     sender: Sender
     blobs: Blobs
     letters: Letters
@@ -178,7 +173,7 @@ class Following:
             if origin is None and occurrence.run is not None:
                 self._means.counts["unreadable"] += 1
                 log.error("following.no-beginning", org=occurrence.org, run=occurrence.run)
-            if is_for(on, occurrence, origin, subscription.workflow):
+            if is_for(on, occurrence, origin, subscription):
                 found.append(Wanted(subscription=subscription, on=on, occurrence=occurrence, origin=origin))
         return found
 
@@ -192,6 +187,8 @@ class Following:
 
     async def _asked(self, wanted: Wanted) -> str:
         """Ask for the run. Why it was not, in words for the trigger's owner; empty when all is well."""
+        if isinstance(wanted.on, Poll):
+            return await self._taken_in(wanted)
         means, subscription = self._means, wanted.subscription
         given = given_to(wanted.on, wanted.occurrence, wanted.origin)
         try:
@@ -216,6 +213,14 @@ class Following:
             raise Away(answer.error.message)
         means.counts["refused"] += 1
         return f"{answer.error.code}: {answer.error.message}" if answer.error else "the run was refused"
+
+    async def _taken_in(self, wanted: Wanted) -> str:
+        """What a poll has found."""
+        assert wanted.origin is not None  # noqa: S101  # `is_for` asked.
+        cause = cause_of(wanted.on, wanted.occurrence, wanted.origin)
+        reason = await self._means.intakes.serve(wanted.subscription, wanted.occurrence, wanted.origin, cause)
+        self._means.counts["polls_failed" if reason else "polls"] += 1
+        return reason
 
     async def _payload(self, given: bytes) -> Payload:
         return Inline(value=Raw(given)) if len(given) <= INLINE_BYTES else await self._means.blobs.put(given)

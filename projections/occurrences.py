@@ -13,11 +13,11 @@ from contracts.cloudevents import EVENT_TYPES
 from contracts.codec import decode_commit, decode_domain_commit, encode
 from contracts.commits import Commit, DomainCommit
 from contracts.messages import StartRun
-from contracts.occasions import EndedRun, RecordedEvent, Told, event_id
+from contracts.occasions import EndedRun, Found, RecordedEvent, Told, event_id
 from contracts.payloads import Inline, Payload
 from contracts.runs import Cause, RunCancelled, RunCompleted, RunFailed, RunStarted
-from contracts.triggers import Follows, Happening, RunEnd
-from projections.subscriptions import Subscription, types_of
+from contracts.triggers import Follows, Happening, Poll, RunEnd
+from projections.subscriptions import Subscription, Watched, types_of
 
 AnyCommit: TypeAlias = Commit[Any] | DomainCommit[Any]
 
@@ -74,17 +74,31 @@ class Origin(Struct, frozen=True, kw_only=True):
     start: RunStarted
     at: datetime
 
+    @property
+    def planned(self) -> datetime:
+        """Of a run that the clock has started: when it was to begin."""
+        return datetime.fromisoformat(self.start.cause.id)
 
-def is_for(on: Follows, occurrence: Occurrence, origin: Origin | None, own: str) -> bool:
-    """Whether this is what is followed, but for the filter. `own`: the trigger's own workflow."""
+
+def is_for(on: Watched, occurrence: Occurrence, origin: Origin | None, subscription: Subscription) -> bool:
+    """Whether this is what is followed, but for the filter."""
     if occurrence.type not in types_of(on) or (origin is not None and origin.start.mode == "test"):
         return False  # A test has nothing to say to what is in earnest.
     if isinstance(on, Happening):
         return True
     if origin is None:
         return False
+    if isinstance(on, Poll):
+        return looks(origin) and origin.start.trigger == subscription.trigger
     workflow = origin.start.workflow
-    return workflow in on.workflows if on.workflows else workflow != own
+    if on.workflows:
+        return workflow in on.workflows
+    return workflow != subscription.workflow and not looks(origin)
+
+
+def looks(origin: Origin) -> bool:
+    """Whether it is a run that looks for something to start a workflow with: it is nobody's but its trigger's own."""
+    return origin.start.trigger is not None and origin.start.workflow == origin.start.trigger
 
 
 def given_to(on: Follows, occurrence: Occurrence, origin: Origin | None) -> bytes:
@@ -141,15 +155,38 @@ def _recorded(occurrence: Occurrence) -> RecordedEvent:
     )
 
 
-def cause_of(on: Follows, occurrence: Occurrence, origin: Origin | None) -> Cause:
+def cause_of(on: Watched, occurrence: Occurrence, origin: Origin | None) -> Cause:
     """One deeper than the run that brought it about; what people did stands at the beginning."""
     before = origin.start.cause if origin is not None else BEGINNING
+    if isinstance(on, Poll):  # What looks is no workflow.
+        return behind(before, "run", occurrence.run or "")
     workflow = origin.start.workflow if origin is not None else None
     if isinstance(on, RunEnd):
         return behind(before, "run", occurrence.run or "", workflow)
     if occurrence.run is None:
         return Cause(kind="event", id=occurrence.id)
     return behind(before, "event", occurrence.id, workflow)
+
+
+def item_start(
+    subscription: Subscription, found: Found, cause: Cause, given: Payload, org_vars: dict[str, Any]
+) -> StartRun:
+    """The one run that a key may start, for ever."""
+    key = f"item:{found.key}"
+    return StartRun(
+        org=subscription.org,
+        run=run_id(subscription.org, subscription.trigger, key),
+        plan=subscription.plan,
+        workflow=subscription.workflow,
+        version=subscription.version,
+        receipt=derived("item", subscription.org, subscription.trigger, found.key),
+        cause=cause,
+        input=given,
+        trigger=subscription.trigger,
+        org_vars=org_vars,
+        dedupe=digest(key.encode()),
+        actor=f"trigger:{subscription.trigger}",
+    )
 
 
 def run_for(subscription: Subscription, occurrence: Occurrence) -> str:

@@ -214,8 +214,8 @@ class _Folding:
         return self.changes.usage[key]
 
     def _deliver(self, run: RunRow, event: RunStarted, arrived: Arrived) -> None:
-        if event.trigger is None:
-            return
+        if event.trigger is None or event.workflow == event.trigger:
+            return  # Nobody's, or a run that only looks for something to deliver.
         shown = preview(event.input)
         self.changes.deliveries[run.org, event.receipt] = DeliveryRow(
             org=run.org,

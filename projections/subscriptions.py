@@ -7,7 +7,7 @@ what it followed then. So which events it wants does not depend on when they are
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import structlog
 from msgspec import Struct, structs
@@ -16,10 +16,10 @@ from chassis.ports import Away, Reader, Stored
 from contracts.codec import Malformed, Unknown, decode_domain_commit
 from contracts.commits import DomainCommit
 from contracts.triggers import (
-    Follows,
     Happening,
     OccasionChanged,
     OccasionCreated,
+    Poll,
     RunEnd,
     TriggerBound,
     TriggerDeleted,
@@ -33,13 +33,15 @@ log = structlog.get_logger()
 
 ENDS: Final = {"completed": "run.completed", "failed": "run.failed", "cancelled": "run.cancelled"}
 PATIENCE_SECONDS: Final = 5.0
+Watched: TypeAlias = RunEnd | Happening | Poll
+"""What is started by something that stands in the log."""
 
 
 class Stretch(Struct, frozen=True):
     """From a moment on, until the next stretch begins: this is wanted, or nothing."""
 
     since: datetime
-    on: Follows | None
+    on: Watched | None
 
 
 class Subscription(Struct, frozen=True, kw_only=True):
@@ -47,7 +49,7 @@ class Subscription(Struct, frozen=True, kw_only=True):
 
     org: str
     trigger: str
-    on: Follows
+    on: Watched
     """As it was written last."""
     workflow: str
     enabled: bool = True
@@ -57,11 +59,11 @@ class Subscription(Struct, frozen=True, kw_only=True):
     stretches: tuple[Stretch, ...] = ()
 
     @property
-    def active(self) -> Follows | None:
+    def active(self) -> Watched | None:
         """What starts runs now."""
         return self.on if self.enabled and self.plan else None
 
-    def wanted(self, moment: datetime) -> Follows | None:
+    def wanted(self, moment: datetime) -> Watched | None:
         """What it followed then. Nothing is started for a trigger that is disabled or gone by now."""
         if self.active is None:
             return None
@@ -80,12 +82,14 @@ class Subscription(Struct, frozen=True, kw_only=True):
         )
 
 
-def types_of(on: Follows) -> Sequence[str]:
+def types_of(on: Watched) -> Sequence[str]:
     match on:
         case RunEnd(outcomes=outcomes):
             return [ENDS[outcome] for outcome in outcomes]
         case Happening(types=types):
             return types
+        case Poll():
+            return [*ENDS.values()]  # Of the runs that look.
 
 
 def add(before: Subscription | None, commit: DomainCommit[TriggerEvent]) -> Subscription | None:
@@ -104,12 +108,12 @@ def add(before: Subscription | None, commit: DomainCommit[TriggerEvent]) -> Subs
 
 
 def _evolve(before: Subscription | None, event: TriggerEvent, org: str, trigger: str) -> Subscription | None:
-    if isinstance(event, OccasionCreated) and isinstance(event.on, Follows):
+    if isinstance(event, OccasionCreated) and isinstance(event.on, Watched):
         return Subscription(org=org, trigger=trigger, on=event.on, workflow=event.workflow)
     if before is None:
         return None
     match event:
-        case OccasionChanged(on=RunEnd() | Happening() as on):
+        case OccasionChanged(on=RunEnd() | Happening() | Poll() as on):
             return structs.replace(before, on=on)
         case TriggerBound():
             return structs.replace(before, version=event.version, plan=event.plan)

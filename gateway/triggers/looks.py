@@ -9,6 +9,7 @@ import structlog
 
 from chassis.ports import Away
 from contracts.messages import Answer, Said, ScheduleLook
+from contracts.triggers import Poll
 from gateway.triggers.rules import TriggerState
 
 log = structlog.get_logger()
@@ -28,7 +29,7 @@ class Looks:
 
     async def changed(self, org: str, trigger_id: str, state: TriggerState) -> None:
         """Returns when the owner has decided by what is written now, or INBOX will say so."""
-        if state.schedule is None:
+        if state.schedule is None and not isinstance(state.on, Poll):
             return
         try:
             await self._sender.send(ScheduleLook(org=org, run=trigger_id))

@@ -12,7 +12,7 @@ from chassis.expressions.program import Program
 from chassis.questions import flaws as flaws_of_form
 from contracts.codec import FOLLOWED
 from contracts.occasions import EndedRun, RecordedEvent, Told
-from contracts.triggers import Chat, Follows, Form, Happening, Occasion, RunEnd
+from contracts.triggers import Chat, Follows, Form, Happening, Occasion, Poll, RunEnd
 from contracts.workflows import Fault
 
 CODE: Final = "trigger.unusable"
@@ -42,8 +42,8 @@ def _faults(on: Occasion) -> Iterator[Fault]:
         case Form(questions=questions):
             for pointer, message in flaws_of_form(questions):
                 yield Fault(code=CODE, pointer=f"/on/questions{pointer}", message=message)
-        case RunEnd() | Chat():
-            pass
+        case RunEnd() | Chat() | Poll():
+            pass  # A poll's expressions are judged by the compiler.
 
 
 def flaws_of_filter(source: str, language: Language) -> tuple[Flaw, ...]:

@@ -162,6 +162,7 @@ async def list_deliveries(  # noqa: PLR0913  # Filters of a list.
     limit: Limit = DEFAULT_ROWS,
 ) -> Page[DeliveryView]:
     """What came to its address or was fired, newest first; also duplicates, what was refused and what was missed."""
+    await places.caught_up(caller, DOMAIN)
     await places.caught_up(caller, RUNS)
     return await trigger_queries.deliveries(caller.org, trigger_id, result, cursor, limit)
 

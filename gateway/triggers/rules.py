@@ -20,6 +20,9 @@ from contracts.triggers import (
     Occasion,
     OccasionChanged,
     OccasionCreated,
+    Poll,
+    PollChanged,
+    PollCreated,
     RunEnd,
     RunEndChanged,
     RunEndCreated,
@@ -95,11 +98,14 @@ class CreateOccasion(Struct, frozen=True, kw_only=True):
     token: str = ""
     """The hashes of an address' tokens, where it has one."""
     test_token: str = ""
+    plan: str = ""
+    """Of the runs that look, where it polls."""
 
 
 class ChangeOccasion(Struct, frozen=True, kw_only=True):
     name: Name
     on: Occasion
+    plan: str = ""
 
 
 class RotateToken(Struct, frozen=True, kw_only=True):
@@ -145,12 +151,14 @@ _CREATED: Final[Mapping[type[Occasion], Any]] = {
     Happening: EventCreated,
     Form: FormCreated,
     Chat: ChatCreated,
+    Poll: PollCreated,
 }
 _CHANGED: Final[Mapping[type[Occasion], Any]] = {
     RunEnd: RunEndChanged,
     Happening: EventChanged,
     Form: FormChanged,
     Chat: ChatChanged,
+    Poll: PollChanged,
 }
 _NAMES: Final[Mapping[str, str]] = {
     "webhook": "an address",
@@ -159,6 +167,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "event": "one of events",
     "form": "a form",
     "chat": "a chat",
+    "poll": "a poll",
 }
 ADDRESSES: Final = frozenset({"webhook", "form", "chat"})
 """Kinds that have an address, and a test address beside it."""
@@ -235,9 +244,8 @@ def _made(command: Create | CreateSchedule | CreateOccasion) -> TriggerEvent:
         case CreateSchedule():
             return ScheduleCreated(**said)
         case CreateOccasion():
-            if not command.token:
-                del said["token"], said["test_token"]
-            made: TriggerEvent = _CREATED[type(command.on)](**said)
+            given = {name: value for name, value in said.items() if value}
+            made: TriggerEvent = _CREATED[type(command.on)](**given)
             return made
 
 
@@ -254,7 +262,9 @@ def _change(state: TriggerState, command: Change | ChangeSchedule | ChangeOccasi
         case ChangeOccasion():
             is_kind(state, str(command.on.__struct_config__.tag))
             same = (state.name, state.on) == (command.name, command.on)
-            return [] if same else [_CHANGED[type(command.on)](**structs.asdict(command))]
+            # A poll's plan is another one when the engine that makes it is.
+            given = {name: value for name, value in structs.asdict(command).items() if value}
+            return [] if same else [_CHANGED[type(command.on)](**given)]
     assert_never(command)
 
 

@@ -14,7 +14,7 @@ from chassis.vault import NoSuchSecret
 from contracts.limits import EVENT_TRIGGERS
 from contracts.schedules import Schedule
 from contracts.subjects import DOMAIN
-from contracts.triggers import Chat, Follows, Form, Occasion, RunEnd, Webhook
+from contracts.triggers import Chat, Follows, Form, Occasion, Poll, RunEnd, Webhook
 from gateway.callers import Caller
 from gateway.domain import Cause, Changed, Domain, cause_of
 from gateway.places import Places
@@ -26,6 +26,7 @@ from gateway.triggers.dedupe import checked
 from gateway.triggers.generated import GENERATE, generate, secret_of, with_secret
 from gateway.triggers.looks import Looks
 from gateway.triggers.occasions import checked as checked_occasion
+from gateway.triggers.polls import plan_of
 from gateway.triggers.rules import TRIGGER, TriggerState, is_kind
 from gateway.triggers.schedules import checked as checked_schedule
 from gateway.triggers.schedules import coming
@@ -40,6 +41,7 @@ from gateway.triggers.views import (
     PreviewSchedule,
     RotatedSecret,
 )
+from gateway.workflows.compiling import Compiler
 from gateway.workflows.rules import WORKFLOW
 
 TOKEN_BYTES: Final = 16
@@ -73,10 +75,11 @@ class Triggers:
         looks: Looks,
         clock: Clock,
         public_url: str,
+        compiler: Compiler,
     ) -> None:
         self._domain, self._binding, self._secrets, self._looks = domain, binding, secrets, looks
         self._places, self._language, self._public_url = places, language, public_url.rstrip("/")
-        self._clock = clock
+        self._clock, self._compiler = clock, compiler
 
     async def create(self, caller: Caller, wanted: CreateTrigger) -> CreatedTrigger:
         if not (await self._domain.load(WORKFLOW, caller.org, wanted.workflow)).exists:
@@ -113,11 +116,13 @@ class Triggers:
             raise Rejected(
                 "conflict", f"An org has {EVENT_TRIGGERS} triggers that follow events at the most."
             )
-        await self._usable(caller.org, on)
+        on = await self._usable(caller.org, on)
+        trigger_id = receipt()
+        plan = await self._intake(caller.org, trigger_id, on)
         tokens = Tokens.new() if isinstance(on, Form | Chat) else None
         hashes = tokens.hashes() if tokens is not None else {}
-        command = rules.CreateOccasion(name=wanted.name, workflow=wanted.workflow, on=on, **hashes)
-        created = await self._created(cause_of(caller), receipt(), command)
+        command = rules.CreateOccasion(name=wanted.name, workflow=wanted.workflow, on=on, plan=plan, **hashes)
+        created = await self._created(cause_of(caller), trigger_id, command)
         under = "forms" if isinstance(on, Form) else "hooks"
         address = self._address(tokens, under) if tokens is not None else None
         return structs.replace(created, address=address)
@@ -131,12 +136,20 @@ class Triggers:
         state = await self._domain.load(TRIGGER, cause.org, trigger_id)
         return CreatedTrigger(id=trigger_id, address=None, secret=None, bound_version=state.version or None)
 
-    async def _usable(self, org: str, on: Occasion) -> None:
-        """Raises `Problem`, or `Rejected` where it names a workflow that the org does not have."""
+    async def _intake(self, org: str, trigger_id: str, on: Occasion) -> str:
+        """The plan of the runs that look, where it polls."""
+        return await plan_of(self._compiler, org, trigger_id, on) if isinstance(on, Poll) else ""
+
+    async def _usable(self, org: str, on: Occasion, before: Occasion | None = None) -> Occasion:
+        """The same, settled. Raises `Problem`, or `Rejected` where it names a workflow that the org does not have."""
         checked_occasion(on, self._language)
+        if isinstance(on, Poll):
+            was = before.schedule if isinstance(before, Poll) else None
+            return structs.replace(on, schedule=checked_schedule(on.schedule, self._clock.now(), was))
         for workflow in on.workflows if isinstance(on, RunEnd) else ():
             if not (await self._domain.load(WORKFLOW, org, workflow)).exists:
                 raise absent("workflow")
+        return on
 
     def preview(self, wanted: PreviewSchedule) -> Coming:
         """When a schedule would fire."""
@@ -157,8 +170,9 @@ class Triggers:
         if sum(each is not None for each in (wanted.webhook, wanted.schedule, wanted.on)) != 1:
             raise Rejected("malformed", "One of `webhook`, `schedule` and `on` is to be named.")
         if wanted.on is not None:
-            await self._usable(caller.org, wanted.on)
-            await self._change(cause, trigger_id, rules.ChangeOccasion(name=wanted.name, on=wanted.on))
+            on = await self._usable(caller.org, wanted.on, state.on)
+            plan = await self._intake(caller.org, trigger_id, on)
+            await self._change(cause, trigger_id, rules.ChangeOccasion(name=wanted.name, on=on, plan=plan))
             return ChangedTrigger(id=trigger_id)
         if wanted.schedule is not None:
             settled = checked_schedule(wanted.schedule, self._clock.now(), state.schedule)

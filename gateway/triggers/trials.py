@@ -36,6 +36,7 @@ _METHODS: Final = {
     "event": "EVENT",
     "form": "FORM",
     "chat": "POST",
+    "poll": "POLL",
 }
 
 
@@ -89,7 +90,7 @@ class Trials:
                 version=trigger.version,
                 plan=trigger.plan,
                 source=source,
-                cause=Cause(kind="manual", id=trigger_id),
+                cause=Cause(kind="test", id=trigger_id),
                 input=given,
                 mode="test",
                 receipt=ours,

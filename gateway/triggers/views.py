@@ -116,7 +116,7 @@ class TriggerView(Struct, frozen=True, kw_only=True):
     name: str
     workflow: str
     kind: str
-    """`webhook`, `schedule`, `run_end`, `event`, `form` or `chat`."""
+    """`webhook`, `schedule`, `run_end`, `event`, `form`, `chat` or `poll`."""
     webhook: Raw | None
     """The settings of an address, as `Webhook`."""
     schedule: Raw | None

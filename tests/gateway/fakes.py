@@ -613,6 +613,7 @@ class Office:
             looks=looks,
             clock=self.clock,
             public_url="https://hooks.example.com/",
+            compiler=self.engine,
         )
         self.apis = Apis(domain, self.blobs, self.places, self.egress, self.vault)
         self.archive, self.logs = MemoryArchive(), MemoryLogs()

@@ -208,7 +208,7 @@ async def test_a_sample_starts_a_run_in_test_mode_that_is_no_delivery(bench: Ben
     reply = await bench.attempt(body={"n": 1}, headers={"x-a": "b"})
     assert reply.status == 200, reply.body
     started = await bench.started(reply.json["run"])
-    assert (started.mode, started.trigger, started.cause.kind) == ("test", None, "manual")
+    assert (started.mode, started.trigger, started.cause.kind) == ("test", None, "test")
     assert isinstance(started.input, Inline)
     assert b'"n": 1' in bytes(started.input.value)
     assert (await bench.attempt(body={"n": 1})).json["run"] != reply.json["run"]

@@ -89,6 +89,33 @@ NOT_YET_KNOWN: Final = Mutant(
     stage=_STAGE,
 )
 
+CURSOR_FIRST: Final = Mutant(
+    name="polls: the cursor moves before the items are asked for",
+    what="The next poll looks behind what has not started yet.",
+    edits=[
+        Edit(
+            "projections.intake",
+            "        refused: list[str] = []\n",
+            "        refused: list[str] = []\n        await self._move(subscription, origin, intake.cursor)\n",
+        )
+    ],
+    tests=["tests/projections/test_intake.py::test_the_cursor_stays_until_all_that_was_found_has_started"],
+)
+CURSOR_BACK: Final = Mutant(
+    name="polls: the cursor moves wherever the last poll has ended",
+    what="A poll that ends behind a later one moves the cursor back.",
+    edits=[
+        Edit(
+            "projections.intake",
+            "            if before is not None and _cursor(before.body).planned >= moved.planned:\n                return\n",
+            "",
+        )
+    ],
+    tests=[
+        "tests/projections/test_intake.py::test_a_poll_that_ends_behind_a_later_one_does_not_move_the_cursor_back"
+    ],
+)
+
 MUTANTS: Final = (
     PASSED_BY,
     NAMED_BY_VERSION,
@@ -97,4 +124,6 @@ MUTANTS: Final = (
     ROUND_AND_ROUND,
     AS_IT_IS_NOW,
     NOT_YET_KNOWN,
+    CURSOR_FIRST,
+    CURSOR_BACK,
 )

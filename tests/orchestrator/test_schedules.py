@@ -5,9 +5,11 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
+from msgspec import Raw
+
 from chassis.dispatch import Dispatch
 from chassis.ids import digest
-from chassis.ports import Away
+from chassis.ports import Away, Proposal
 from chassis.testing.queues import MemoryOwnership
 from chassis.testing.stores import MemoryLog
 from chassis.testing.world import START as BEGIN
@@ -15,13 +17,15 @@ from contracts.codec import decode_answers, decode_commit, decode_schedule_commi
 from contracts.commits import DomainCommit
 from contracts.errors import Failure
 from contracts.messages import Answer, Message, ScheduleLook, StartRun
+from contracts.occasions import Cursor
 from contracts.runs import RunStarted
 from contracts.schedules import Cron, FirePlanned, FireRefused, Schedule, ScheduleEvent, ScheduleFired
-from contracts.subjects import call, domain, partition
+from contracts.subjects import call, cursor, domain, partition
 from contracts.subjects import schedule as schedule_subject
-from contracts.triggers import ScheduleCreated, TriggerBound, TriggerDisabled
+from contracts.triggers import Poll, PollCreated, ScheduleCreated, TriggerBound, TriggerDisabled
 from contracts.workflows import OrgVarsSet
 from orchestrator.answers import Replies
+from orchestrator.cursors import Cursors
 from orchestrator.domain import Domain
 from orchestrator.emission import Emission
 from orchestrator.judge import Judge
@@ -41,6 +45,7 @@ class Clockwork(Room):
     def __init__(self) -> None:
         super().__init__(drawn("a"))
         self.domain, self.fires = MemoryLog(self.world), MemoryLog(self.world)
+        self.marks = MemoryLog(self.world)
         self.refuses: Failure | None = None
         self.away = 0
         self.full = False
@@ -96,6 +101,7 @@ class Clockwork(Room):
             dead_letters=self.dead,
             clock=self.clock,
             is_full=lambda: self.full,
+            cursors=Cursors(self.marks),
         )
         self.service = Orchestrator(
             history=self.log,
@@ -164,6 +170,25 @@ def test_a_run_gets_the_body_the_planned_time_and_the_variables_of_the_org() -> 
         assert (started.trigger, started.version, started.cause.kind) == ("s1", 3, "schedule")
         assert started.org_vars == {"region": "eu"}
         assert started.dedupe == digest(f"schedule:{started.cause.id}".encode())
+
+
+def test_a_poll_starts_runs_that_look_from_where_the_cursor_is() -> None:
+    @room
+    async def story(room: Clockwork) -> None:
+        poll = Poll(schedule=EVERY_TEN, request={"url": "https://a.example"}, items="[]", key="entry")
+        room.trigger(PollCreated(name="p", workflow="flow", on=poll, plan="cd" * 32))
+        await room.look()
+        await asyncio.sleep(11)
+        moved = Cursor(planned=BEGIN, cursor=Raw(b'{"after":7}'))
+        await room.marks.append([Proposal(cursor("org", "s1"), encode(moved), 0)])
+        await asyncio.sleep(10)
+        first, second = sorted(room.started, key=lambda started: started.cause.id)
+        assert (first.plan, first.workflow, first.trigger) == ("cd" * 32, "s1", "s1"), (
+            "nobody's but the trigger's"
+        )
+        assert b'"method":"POLL"' in bytes(first.input.value)  # type: ignore[union-attr]  # It is small.
+        assert b'"cursor":null' in bytes(first.input.value)  # type: ignore[union-attr]
+        assert b'"cursor":{"after":7}' in bytes(second.input.value)  # type: ignore[union-attr]
 
 
 def test_many_looks_at_once_fire_nothing_twice() -> None:

@@ -40,6 +40,7 @@ from contracts.triggers import (
 from contracts.workflows import OrgVarsSet, VersionPublished
 from projections.figures import Progress
 from projections.following import Following, Means, WhileWanted
+from projections.intake import Intakes
 from projections.models import Moved, Position, Step
 from projections.origins import Origins
 from projections.projector import Projector
@@ -56,6 +57,7 @@ class Room:
         self.world = World(1)
         self.clock = SimulatedClock(self.world)
         self.runs, self.domain = MemoryLog(self.world), MemoryLog(self.world)
+        self.marks = MemoryLog(self.world)
         self.blobs, self.letters = MemoryBlobs(self.world), MemoryLetters(self.world)
         self.starts: list[StartRun] = []
         self.answers: Callable[[StartRun], Answer] = lambda start: Answer(run=start.run, result="accepted")
@@ -159,6 +161,7 @@ class Room:
         means = Means(
             subscriptions=subscriptions,
             origins=Origins(self.runs, self.history),
+            intakes=Intakes(self, self.blobs, self.marks, subscriptions),
             sender=self,
             blobs=self.blobs,
             letters=self.letters,

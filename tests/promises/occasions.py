@@ -18,7 +18,7 @@ from chassis.ports import Stored
 from contracts.codec import decode_domain_commit
 from contracts.limits import CAUSES_ALIKE, CAUSES_DEEP
 from contracts.runs import Cause, RunStarted
-from contracts.triggers import Follows, RunEnd
+from contracts.triggers import Follows, Poll, RunEnd
 from projections.occurrences import Occurrence, Origin, given_to, occurrences
 from projections.subscriptions import Subscription, add
 from tests.promises.evidence import Evidence, History, Violation
@@ -146,7 +146,7 @@ def _origin(history: History) -> Origin | None:
 def _verdict(reading: Subscription, each: Occurrence, origin: Origin | None) -> str:
     """`yes`, `refused` (its filter says neither yes nor no), or empty: not wanted."""
     on = reading.wanted(each.commit.time)
-    if on is None or not _follows(on, each, origin, reading.workflow):
+    if on is None or isinstance(on, Poll) or not _follows(on, each, origin, reading.workflow):
         return ""
     try:
         return "yes" if holds(on.filter, _language(), given_to(on, each, origin)) else ""

@@ -45,6 +45,7 @@ from projections.archiver import ROUND_SECONDS, Archiver, Tombstones
 from projections.figures import Figures, Progress
 from projections.following import Following, WhileWanted
 from projections.following import Means as Starting
+from projections.intake import Intakes
 from projections.origins import Origins
 from projections.projector import Projector
 from projections.run_tables import RunTables
@@ -223,6 +224,7 @@ class Services(Stores):
         means = Starting(
             subscriptions=subscriptions,
             origins=Origins(self.runs, self.archive.commits),
+            intakes=Intakes(dispatch, self.blobs, self.marks, subscriptions),
             sender=dispatch,
             blobs=self.blobs,
             letters=self.hooks,
