@@ -2,7 +2,7 @@
 
     python -m bench [row …]      QUICK=1: within 50 s.  JSON on the last line; exit 1 when counts disagree or a promise is broken.
 
-Rows: one echo http respond forty map rebuild killed overload replay; retained and fair make installations of their own.
+Rows: one echo http respond forty map rebuild killed overload replay; retained, fair and long make installations of their own.
 """
 
 import json
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from bench import fair, overload, retained, rows
+from bench import fair, long, overload, retained, rows
 from bench.measure import QUICK, Bench, Disagree, has_wrk
 from bench.replay import replay_events_per_s
 from deploy.testing.installation import installation
@@ -38,6 +38,7 @@ IN_QUICK: Final = ("one", "echo", "http", "respond", "rebuild")
 ALONE: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "retained": retained.measure,
     "fair": fair.measure,
+    "long": long.measure,
 }
 """Their figures depend on what is there already: each has an installation of its own, and is asked for by name."""
 

@@ -89,5 +89,22 @@ def fanned(at_once: int) -> dict[str, Any]:
     return {"nodes": nodes, "edges": _row(nodes[1:])}
 
 
+def lengthy(times: int, rounds: int) -> dict[str, Any]:
+    """A loop in a loop around eight nodes that do nothing: ten events per round. Then it waits for a signal."""
+    nodes: list[dict[str, Any]] = [
+        {"id": "outer", "type": "loop", "config": {"until": f"index == {times - 1}", "most_rounds": times}},
+        {
+            "id": "inner",
+            "type": "loop",
+            "config": {"until": f"index == {rounds - 1}", "most_rounds": rounds},
+            "inside": "outer",
+        },
+        *({"id": f"idle{number}", "type": "noop", "inside": "inner"} for number in range(1, 9)),
+        {"id": "go", "type": "wait.signal", "config": {"signal": "go"}},
+    ]
+    edges = [*_row(nodes[2:-1]), {"source": "outer", "target": "go"}]
+    return {"nodes": nodes, "edges": edges}
+
+
 def _row(nodes: list[dict[str, Any]]) -> list[dict[str, str]]:
     return [{"source": before["id"], "target": after["id"]} for before, after in itertools.pairwise(nodes)]

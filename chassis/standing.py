@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from chassis.ports import Log, Stored
 from contracts import runs
-from contracts.cloudevents import RUN_ENDED
-from contracts.codec import Decoder, decode_envelope
+from contracts.cloudevents import RUN_ENDED, seam_in
+from contracts.codec import Decoder, begins_segment, decode_envelope
 from contracts.subjects import run
 
 Standing: TypeAlias = Literal["open", "stopping", "closed"]
@@ -40,6 +40,9 @@ class Glance(Struct, frozen=True):
     type: str
     step: str | None = None
     attempt: int = 0
+    attempts: dict[str, int] = {}
+    """Of a new segment's first event: what was under way before it."""
+    stopping: bool = False
 
 
 def _tags(*kinds: type[Struct]) -> frozenset[str]:
@@ -56,6 +59,7 @@ _ENDS_STEP: Final = _tags(
 _ENDS_ATTEMPT: Final = _tags(
     runs.StepReported, runs.AttemptFailed, runs.AttemptDoubted, runs.AttemptCancelled
 )
+_CONTINUED: Final = _tags(runs.RunContinued)
 
 
 def told_by(task: Attempted, last: Stored | None) -> Standing | None:
@@ -72,8 +76,19 @@ async def standing_of(task: Attempted, log: Log) -> Standing:
     """
     subject = run(task.org, task.run)
     last = (await log.last([subject])).get(subject)
-    # The newest commit alone often says it, and spares the reading of all.
-    return told_by(task, last) or _fold(task, await log.history(subject)) or "closed"
+    # The newest commit alone often says it, and spares the reading of all; a new segment says how everything stands.
+    told = told_by(task, last)
+    return told or (_fold(task, await _segment(last, log)) if last is not None else None) or "closed"
+
+
+async def _segment(last: Stored, log: Log) -> list[Stored]:
+    """The history from where its newest segment begins, or all of it where the last commit does not know."""
+    place = seam_in(last.headers, log.epoch)
+    if place:
+        segment = await log.history(last.subject, place - 1)
+        if segment and begins_segment(segment[0].body):
+            return segment
+    return await log.history(last.subject)
 
 
 def _fold(task: Attempted, commits: Iterable[Stored]) -> Standing | None:
@@ -87,6 +102,9 @@ def _fold(task: Attempted, commits: Iterable[Stored]) -> Standing | None:
 def _after(standing: Standing | None, event: Glance, task: Attempted) -> Standing | None:
     if event.type in _ENDS_RUN:
         return "closed"
+    if event.type in _CONTINUED:
+        ours = event.attempts.get(task.step) == task.attempt
+        return ("stopping" if event.stopping else "open") if ours else "closed"
     if event.type in _STOPPING:
         return "stopping" if standing == "open" else standing
     if event.step != task.step:

@@ -389,6 +389,22 @@ DOMAIN_COMMITS: Final = Table(
     schema="archive",
 )
 
+SEAMS: Final = Table(
+    "seams",
+    METADATA,
+    _text("org", key=True),
+    _text("run", key=True),
+    _long("version", key=True),
+    _date("week"),
+    _long("segment"),
+    _long("events"),
+    _long("epoch"),
+    _long("sequence"),
+    _time("time"),
+    _time("purged", null=True),
+    schema="archive",
+)
+
 RUN_IDS: Final = Table(
     "run_ids",
     METADATA,

@@ -18,6 +18,9 @@ EVENT_TYPES: Final = "ao-types"
 RUN_ENDED: Final = "Run-Ended"
 """Marks a terminal commit: the tombstone that is kept when a history moves to the archive."""
 
+RUN_SEAM: Final = "Run-Seam"
+"""Where the commit lies that begins the segment of this one: epoch and sequence, a hint for who reads on from there."""
+
 ENDING: Final = frozenset({"run.completed", "run.failed", "run.cancelled"})
 
 _SAFE: Final = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in '"%')
@@ -46,6 +49,17 @@ def headers_of(commit: Commit[Any] | DomainCommit[Any] | ScheduleCommit, trace: 
     if not ENDING.isdisjoint(types):
         headers[RUN_ENDED] = "1"
     return headers
+
+
+def seam_place(epoch: int, sequence: int) -> str:
+    """What a commit's `Run-Seam` says."""
+    return f"{epoch}-{sequence}"
+
+
+def seam_in(headers: Mapping[str, str], epoch: int) -> int:
+    """The sequence that a commit's `Run-Seam` names in this epoch of the log; 0 where it names none. Only a hint."""
+    said, _, sequence = headers.get(RUN_SEAM, "").partition("-")
+    return int(sequence) if said == str(epoch) and sequence.isdecimal() else 0
 
 
 def attribute(headers: Mapping[str, str], name: str) -> str:

@@ -14,7 +14,7 @@ from contracts.commits import Commit, DomainCommit, Envelope
 from contracts.limits import JSON_DEPTH
 from contracts.messages import Answer, Said
 from contracts.pauses import PauseEvent
-from contracts.runs import RunEvent
+from contracts.runs import RunContinued, RunEvent
 from contracts.schedules import ScheduleCommit, ScheduleEvent
 from contracts.triggers import TriggerEvent
 from contracts.upcasts import CURRENT, upcast
@@ -197,6 +197,17 @@ def _decode_old(body: bytes, aggregate: str, decoder: msgspec.json.Decoder[T]) -
         return decoder.decode(encode({**frame, "events": lifted}))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise Malformed(*explain(error)) from error
+
+
+def begins_segment(body: bytes) -> bool:
+    """Whether a commit begins with `run.continued`. Never raises: what cannot be read begins nothing."""
+    try:
+        return _stamp.decode(decode_envelope(body).events[0]).type == _CONTINUED
+    except (Malformed, IndexError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return False
+
+
+_CONTINUED: Final = str(RunContinued.__struct_config__.tag)
 
 
 def encode_bundle(messages: list[bytes]) -> bytes:

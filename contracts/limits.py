@@ -36,7 +36,9 @@ BLOB_BYTES: Final = 32 * MIB
 PREFETCH_BYTES: Final = 1 * MIB
 PAGE_BYTES: Final = 8 * MIB
 """The results of one page of a map's items: each at most inline."""
-COMMITS_PER_SEGMENT: Final = 10_000
+SEGMENT_EVENTS: Final = 4_000
+"""Of one run's history, until it goes on in a new segment that begins with the run's whole state."""
+SEGMENT_BYTES: Final = 4 * MIB
 EVENTS_PER_COMMIT: Final = 2_000
 EVENTS_PER_TURN: Final = 500
 """A container that has caused so many at once goes on in a commit of its own."""

@@ -268,6 +268,28 @@ class RunUnparked(RunFact, frozen=True, kw_only=True, tag="run.unparked"):
     by: Actor
 
 
+class RunContinued(RunFact, frozen=True, kw_only=True, tag="run.continued"):
+    """A new segment of the history begins here: who goes on with the run need not read what is before it.
+
+    Learnt from the history's length, not from the world. What it says is the fold of all events before it, and only that;
+    what was under way stands in words of its own for readers that decide nothing.
+    """
+
+    segment: Positive
+    """The number of the segment that begins: 2, 3 …"""
+    events: Positive
+    """So many stand before this one, in all segments."""
+    opening: Count
+    stopping: bool = False
+    attempts: dict[StepPath, AttemptNumber] = field(default_factory=dict)
+    """The attempts under way, by step."""
+    doubts: dict[StepPath, AttemptNumber] = field(default_factory=dict)
+    format: SchemaVersion = 1
+    """How `state` is to be read. A release that cannot goes back to the events before it."""
+    state: Payload
+    """The run as the engine remembers it."""
+
+
 # --- Consequences -----------------------------------------------------------------------------
 
 
@@ -488,6 +510,7 @@ Fact: TypeAlias = (
     | RunReopened
     | RunParked
     | RunUnparked
+    | RunContinued
 )
 Decision: TypeAlias = (
     AttemptScheduled

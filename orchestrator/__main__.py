@@ -2,12 +2,13 @@
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from typing import Final
 
 from msgspec import Struct
 
-from chassis.archive import commits_of
+from chassis.archive import Lying, Since, commits_of, pages_of
 from chassis.clock import SystemClock
 from chassis.dispatch import Dispatch
 from chassis.expressions import Language
@@ -50,6 +51,9 @@ class Histories(Struct, frozen=True):
 
     async def commits(self, org: str, run: str) -> list[bytes]:
         return await commits_of(self.postgres, self.log, org, run)
+
+    def pages(self, org: str, run: str, since: Since) -> AsyncIterator[Sequence[Lying]]:
+        return pages_of(self.postgres, self.log, org, run, since)
 
 
 async def main(settings: Settings, stopping: Stopping) -> None:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from chassis.ids import commit_id, digest
 from chassis.ports import Blobs, Proposal
-from contracts.cloudevents import headers_of
+from contracts.cloudevents import RUN_SEAM, headers_of, seam_place
 from contracts.codec import encode
 from contracts.commits import Commit
 from contracts.limits import COMMIT_BYTES, INLINE_BYTES
@@ -55,14 +55,17 @@ def seal(frame: Frame, events: Sequence[RunEvent]) -> Sealed:
     return Sealed(commit=commit, body=body, hash=digest(body))
 
 
-def proposal(sealed: Sealed, expected: int, trace: str) -> Proposal:
-    """What the log is asked to append."""
+def proposal(sealed: Sealed, expected: int, trace: str, epoch: int = 0, seam: int = 0) -> Proposal:
+    """What the log is asked to append. `seam`: the sequence in this epoch at which the commit's segment begins."""
     commit = sealed.commit
+    headers = headers_of(commit, trace)
+    if seam:
+        headers[RUN_SEAM] = seam_place(epoch, seam)
     return Proposal(
         subject=run_subject(commit.org, commit.run),
         body=sealed.body,
         expected=expected,
-        headers=headers_of(commit, trace),
+        headers=headers,
     )
 
 

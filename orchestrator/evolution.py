@@ -36,6 +36,7 @@ from contracts.runs import (
     ItemsPaged,
     RunCancelled,
     RunCompleted,
+    RunContinued,
     RunEvent,
     RunFailed,
     RunParked,
@@ -59,7 +60,18 @@ from contracts.runs import (
 from orchestrator import remembered
 from orchestrator.kinship import child_wait
 from orchestrator.paths import item_of, item_path, within
-from orchestrator.state import ERROR_PORT, RUN_STATUSES, STEP_STATUSES, Heard, Items, Phase, Result, Run, Step
+from orchestrator.state import (
+    ERROR_PORT,
+    RUN_STATUSES,
+    STEP_STATUSES,
+    Heard,
+    Items,
+    Lost,
+    Phase,
+    Result,
+    Run,
+    Step,
+)
 
 
 def evolve(run: Run, event: RunEvent, at: datetime) -> Run:
@@ -291,6 +303,11 @@ def _unparked(_run: Run, _event: RunUnparked, _at: datetime) -> Changes:
     return {"parked": None}
 
 
+def _continued(_run: Run, _event: RunContinued, _at: datetime) -> Changes:
+    """It says what is known already."""
+    return {}
+
+
 # --- Consequences -----------------------------------------------------------------------------
 
 
@@ -375,7 +392,7 @@ def _pinned(_run: Run, _event: StepPinned, _at: datetime) -> Changes:
 
 
 def _item_failed(run: Run, event: ItemFailed, _at: datetime) -> Changes:
-    return _item_over(run, event, event.error)
+    return _item_over(run, event, Lost(error=event.error))
 
 
 def _item_over(run: Run, event: ItemDone | ItemFailed, result: Result) -> Changes:
@@ -460,6 +477,7 @@ FOLDS: Final[Mapping[type, Callable[[Run, Any, datetime], Changes]]] = {
     RunReopened: _reopened,
     RunParked: _parked,
     RunUnparked: _unparked,
+    RunContinued: _continued,
     AttemptScheduled: _scheduled,
     StepSucceeded: _succeeded,
     StepFailed: _failed,

@@ -1,6 +1,6 @@
 """A run's past, looked at again: its state after any event, and whether deciding anew gives what was decided then.
 
-Facts are taken as they stand; every consequence is computed anew and compared. What expressions gave is served from the
+Facts are taken as they stand, but for what a seam says of the events before it; every consequence is computed anew and compared. What expressions gave is served from the
 record, so a replay needs the plan and nothing else, on any later release. With an evaluator of the caller's, expressions
 are computed anew as well.
 """
@@ -8,10 +8,10 @@ are computed anew as well.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from contracts.commits import Commit
 from contracts.errors import Failure
@@ -29,6 +29,7 @@ from contracts.runs import (
     ItemsOpened,
     ItemsPaged,
     RunCompleted,
+    RunContinued,
     RunEvent,
     RunResponded,
     StepFailed,
@@ -56,6 +57,7 @@ from orchestrator.evaluate import Evaluate
 from orchestrator.evolution import evolve
 from orchestrator.paths import ItemPath, container_of
 from orchestrator.readiness import Graph
+from orchestrator.segments import FORMAT, continued
 from orchestrator.state import Run
 
 D = TypeVar("D")
@@ -70,8 +72,9 @@ class Divergence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The commit in which it lies."""
     fact: Fact | None
     """What was decided on. None: the commit begins with a consequence of nothing."""
-    recorded: Decision | None = None
-    recomputed: Decision | None = None
+    recorded: Decision | RunContinued | None = None
+    """A seam: what it says is not the fold of the events before it."""
+    recomputed: Decision | RunContinued | None = None
 
 
 class _Turn(Struct, frozen=True, kw_only=True):
@@ -93,6 +96,11 @@ class Recorded:
 
     def __init__(self, decisions: Sequence[Decision]) -> None:
         self._decisions = decisions
+        # A turn holds hundreds of them, and each is asked for several times.
+        self._first: dict[tuple[Any, ...], Decision] = {}
+        for event in decisions:
+            for name in _names(event):
+                self._first.setdefault(name, event)
 
     def config(self, _run: Run, path: StepPath, _node: PlanNode) -> Payload | Failure:
         scheduled = self._said(AttemptScheduled, path) or self._said(StepPinned, path)
@@ -121,23 +129,16 @@ class Recorded:
         return (done.output if done is not None else self._failure(path)) or NULL
 
     def goes_on(self, run: Run, path: StepPath, _node: PlanNode) -> bool | Failure:
-        begun = run.items[path].begun
-        for event in self._decisions:
-            match event:
-                case ItemsBegan(step=step, first=first) if (step, first) == (path, begun):
-                    return True
-                case WaitOpened(wait=wait) if wait == turn_wait(path):
-                    return True
-        return self._failure(path) or False
+        again = (ItemsBegan, path, run.items[path].begun) in self._first
+        return again or (WaitOpened, None, turn_wait(path)) in self._first or self._failure(path) or False
 
     def came_of(self, _run: Run, item: ItemPath) -> Payload:
-        place = container_of(item)
-        done = (event for event in self._decisions if isinstance(event, ItemDone))
-        return next((each.output for each in done if (each.step, each.item) == place), None) or NULL
+        done = self._first.get((ItemDone, *container_of(item)))
+        return (done.output if isinstance(done, ItemDone) else None) or NULL
 
     def page(self, _run: Run, path: StepPath, page: int) -> Payload:
-        kept = (event for event in self._decisions if isinstance(event, ItemsKept))
-        return next((each.results for each in kept if (each.step, each.page) == (path, page)), NULL)
+        kept = self._first.get((ItemsKept, path, page))
+        return kept.results if isinstance(kept, ItemsKept) else NULL
 
     def gathered(self, run: Run, path: StepPath, node: PlanNode) -> Payload | Failure:
         return self.passed_on(run, path, node)
@@ -178,16 +179,29 @@ class Recorded:
         return Fanned(count=opened.count, pages=(*pages, *(NULL,) * missing))
 
     def _said(self, kind: type[D], path: StepPath) -> D | None:
-        found = (
-            event
-            for event in self._decisions
-            if isinstance(event, kind) and getattr(event, "step", None) == path
-        )
-        return next(found, None)
+        found = self._first.get((kind, path))
+        return found if isinstance(found, kind) else None
 
     def _failure(self, path: StepPath) -> Failure | None:
         failed = self._said(StepFailed, path)
         return failed.error if failed is not None else None
+
+
+def _names(event: Decision) -> Iterator[tuple[Any, ...]]:
+    """By what a decision is asked for: its kind and its step, and which item, page or wait of it."""
+    kind = type(event)
+    yield kind, getattr(event, "step", None)
+    match event:
+        case ItemsBegan():
+            yield kind, event.step, event.first
+        case ItemDone():
+            yield kind, event.step, event.item
+        case ItemsKept():
+            yield kind, event.step, event.page
+        case WaitOpened():
+            yield kind, None, event.wait
+        case _:
+            pass
 
 
 _AWAITED: Final = frozenset({"wait.signal", "wait.webhook", "wait.approval"})
@@ -203,10 +217,21 @@ def _awaited(node: PlanNode, wait: WaitOpened | None) -> Outcome:
     return Asking(approval=(wait.approval if wait else None) or Approval(question="?"), due=due)
 
 
-def state_at(org: str, run_id: str, commits: Iterable[Commit[RunEvent]], event: int | None = None) -> Run:
-    """The run after event number `event`, counted from 1; after all of them when it is None or beyond the last."""
-    run, number = Run.new(org, run_id), 0
+def state_at(
+    org: str,
+    run_id: str,
+    commits: Iterable[Commit[RunEvent]],
+    event: int | None = None,
+    seam: Run | None = None,
+) -> Run:
+    """The run after event number `event`, counted from 1; after all of them when it is None or beyond the last.
+
+    `seam`: the state with which the first commit goes on, where it is not the run's first one.
+    """
+    run, number = Run.new(org, run_id) if seam is None else seam, 0
     for commit in commits:
+        if seam is not None and isinstance(commit.events[0], RunContinued):
+            number, seam = commit.events[0].events, None
         for recorded in commit.events:
             if event is not None and number >= event:
                 return run
@@ -226,8 +251,14 @@ def replay(
 
     `evaluate`: compute expressions anew with it, instead of taking their recorded results.
     """
-    run = Run.new(org, run_id)
+    run, segment = Run.new(org, run_id), 1
     for turn in _turns(commits):
+        if isinstance(turn.fact, RunContinued):
+            segment += 1
+            parted = _misjoined(run, turn, turn.fact, segment)
+            if parted is not None:
+                return parted
+            continue
         again: list[Decision] = []
         if turn.fact is not None:
             run = evolve(run, turn.fact, turn.at)
@@ -243,6 +274,21 @@ def replay(
             )
         for decision in turn.decisions:
             run = evolve(run, decision, turn.at)
+    return None
+
+
+def _misjoined(run: Run, turn: _Turn, seam: RunContinued, segment: int) -> Divergence | None:
+    """Where a seam says something else than the events before it, or something follows from it: nothing does."""
+    recomputed = continued(run, segment, turn.number - 2)
+    if recomputed is not None and seam.format != FORMAT:
+        # How another release wrote its states nobody here knows; they are not gone by, the events are.
+        recomputed = structs.replace(recomputed, format=seam.format, state=seam.state)
+    if recomputed is None or not _same(seam, recomputed):
+        return Divergence(
+            event=turn.number - 1, version=turn.version, fact=seam, recorded=seam, recomputed=recomputed
+        )
+    if turn.decisions:
+        return Divergence(event=turn.number, version=turn.version, fact=seam, recorded=turn.decisions[0])
     return None
 
 
@@ -278,7 +324,7 @@ def _at(decisions: Sequence[Decision], place: int) -> Decision | None:
     return decisions[place] if place < len(decisions) else None
 
 
-def _same(recorded: Decision, recomputed: Decision) -> bool:
+def _same(recorded: RunEvent, recomputed: RunEvent) -> bool:
     if recorded == recomputed:
         return True
     return type(recorded) is type(recomputed) and all(

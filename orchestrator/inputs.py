@@ -14,7 +14,7 @@ from contracts.payloads import NULL, Blob, Inline, Payload
 from orchestrator.control import Unfit
 from orchestrator.paths import ItemPath, container_node, container_of, item_of, node_of, within
 from orchestrator.readiness import Graph, taken_from
-from orchestrator.state import Items, Run, Step
+from orchestrator.state import Items, Lost, Run, Step
 
 JSON: Final = "application/json"
 _NULL: Final = Raw(b"null")
@@ -201,11 +201,11 @@ def page_output(items: Items, page: int) -> Payload:
         value=Raw(
             encode(
                 _Page(
-                    results=[_NULL if isinstance(result, Failure) else shown(result) for _, result in came],
+                    results=[_NULL if isinstance(result, Lost) else shown(result) for _, result in came],
                     errors=[
-                        Raw(encode({"index": item, "error": result}))
+                        Raw(encode({"index": item, "error": result.error}))
                         for item, result in came
-                        if isinstance(result, Failure)
+                        if isinstance(result, Lost)
                     ],
                 )
             )

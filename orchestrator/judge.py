@@ -22,6 +22,7 @@ from orchestrator.inputs import NotReady
 from orchestrator.letters import Letter, start_in
 from orchestrator.memory import Known
 from orchestrator.run import Evaluate, Refusal, Run, accept, evolve
+from orchestrator.segments import Bounds, continued, further
 from orchestrator.sources import Programs, Sources, UnreadablePlan
 
 NO_PLAN: Final = cast("Evaluate", None)
@@ -60,9 +61,11 @@ class Proposed(Struct, frozen=True, kw_only=True, eq=False):
 class Judge:
     """Decides about letters with what the sources have at hand."""
 
-    def __init__(self, sources: Sources, release: str = ENGINE_VERSION) -> None:
+    def __init__(self, sources: Sources, release: str = ENGINE_VERSION, bounds: Bounds | None = None) -> None:
+        """`bounds`: how long a segment of a history may become."""
         self._sources = sources
         self._release = release
+        self._bounds = bounds or Bounds()
 
     def judge(self, known: Known, letters: Sequence[Letter], now: datetime) -> Proposed:
         """As many letters of a run as one commit has room for, in the order in which they came: `Proposed.letters`.
@@ -86,6 +89,7 @@ class Judge:
         letters = letters[: len(verdicts)]
         if cause is None:
             return Proposed(before=known, after=known, letters=letters, verdicts=verdicts)
+        events = [*self._seam(known), *events]
         proposed = Proposed(
             before=known,
             after=structs.replace(known, run=run),
@@ -137,6 +141,13 @@ class Judge:
             run = evolve(run, event, at)
         after = structs.replace(proposed.after, run=run)
         return _sealed(structs.replace(proposed, events=events, after=after), at)
+
+    def _seam(self, known: Known) -> list[RunEvent]:
+        """What the commit begins with when the segment is long enough. Only who knows the whole run can say it."""
+        if not self._bounds.reached(known.segment) or known.archived:
+            return []
+        seam = continued(known.run, known.segment.number + 1, known.events)
+        return [] if seam is None else [seam]
 
     def _consider(self, known: Known, run: Run, letter: Letter, at: datetime) -> Considered:
         message = letter.message
@@ -209,6 +220,8 @@ def _sealed(proposed: Proposed, at: datetime) -> Proposed:
     after = structs.replace(
         proposed.after,
         version=frame.version,
+        events=before.events + len(proposed.events),
+        segment=further(before.segment, proposed.events, len(sealed.body)),
         hash=sealed.hash,
         receipt=frame.correlation_id,
         key_id=frame.key_id,

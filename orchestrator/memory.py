@@ -15,9 +15,10 @@ from chassis.ports import Stored
 from contracts.cloudevents import TRACE
 from contracts.codec import Unknown, decode_commit, decode_envelope
 from contracts.commits import FIRST_HASH, Commit
-from contracts.runs import RunEvent, RunParked, RunStarted
+from contracts.runs import RunContinued, RunEvent, RunParked, RunStarted
 from contracts.subjects import partition
 from orchestrator.run import RULES, Run, evolve
+from orchestrator.segments import Segment, further
 
 REMEMBERED_RUNS: Final = 20_000
 PARKED: Final = f'"{RunParked.__struct_config__.tag}"'.encode()
@@ -29,6 +30,9 @@ class Known(Struct, frozen=True, kw_only=True):
     run: Run
     sequence: int = 0
     version: int = 0
+    events: int = 0
+    """Of the whole history."""
+    segment: Segment = Segment()
     hash: str = FIRST_HASH
     receipt: str = ""
     key_id: str = ""
@@ -49,7 +53,7 @@ class Known(Struct, frozen=True, kw_only=True):
     """Nothing is left of the run but its id in the archive."""
 
 
-def add_commit(known: Known, commit: Commit[RunEvent], sequence: int, body_hash: str) -> Known:
+def add_commit(known: Known, commit: Commit[RunEvent], stored: Stored, body_hash: str) -> Known:
     """What is known after one more commit."""
     run = known.run
     for event in commit.events:
@@ -57,8 +61,10 @@ def add_commit(known: Known, commit: Commit[RunEvent], sequence: int, body_hash:
     return structs.replace(
         known,
         run=run,
-        sequence=sequence,
+        sequence=stored.sequence,
         version=commit.version,
+        events=known.events + len(commit.events),
+        segment=further(known.segment, commit.events, len(stored.body), stored.sequence),
         hash=body_hash,
         receipt=commit.correlation_id,
         key_id=commit.key_id or known.key_id,
@@ -66,13 +72,21 @@ def add_commit(known: Known, commit: Commit[RunEvent], sequence: int, body_hash:
     )
 
 
-def fold(org: str, run_id: str, history: Sequence[Stored]) -> Known:
-    """Fold a history. One that does not begin at version 1 is a tombstone: the run is archived.
+def lying_at(known: Known, events: Sequence[RunEvent], sequence: int) -> Known:
+    """The commit of these events, which was the last to be decided, lies there now."""
+    segment = known.segment
+    if isinstance(events[0], RunContinued):
+        segment = structs.replace(segment, sequence=sequence)
+    return structs.replace(known, sequence=sequence, segment=segment)
 
-    An event from a newer release ends the fold there; what follows keeps only its place, so that `run.parked` can be
+
+def fold(org: str, run_id: str, history: Sequence[Stored], seam: Run | None = None) -> Known:
+    """Fold a history. One that begins neither at version 1 nor at a seam is a tombstone: the run is archived.
+
+    `seam`: the state with which the first commit goes on. An event from a newer release ends the fold there; what follows keeps only its place, so that `run.parked` can be
     appended behind it.
     """
-    known = Known(run=Run.new(org, run_id))
+    known = Known(run=Run.new(org, run_id) if seam is None else seam)
     for stored in history:
         body_hash = digest(stored.body)
         if known.needs_release:
@@ -88,8 +102,10 @@ def fold(org: str, run_id: str, history: Sequence[Stored]) -> Known:
             known = _place(known, stored, body_hash, commit.engine_version)
             continue
         if known.version == 0 and commit.version != 1:
-            known = structs.replace(known, archived=True)
-        known = add_commit(known, commit, stored.sequence, body_hash)
+            first = commit.events[0]
+            before = first.events if isinstance(first, RunContinued) else 0
+            known = structs.replace(known, archived=seam is None, events=before)
+        known = add_commit(known, commit, stored, body_hash)
         if not known.trace:
             known = structs.replace(known, trace=stored.headers.get(TRACE, ""))
     return known

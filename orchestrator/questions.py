@@ -5,31 +5,30 @@ message may be lies in the object store, and its reference is the answer.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final, Protocol
 
 import structlog
 from msgspec import Raw
 
+from chassis.archive import LAST_SEGMENT, Lying, Since
 from chassis.expressions import Language
 from chassis.ports import Away, Blobs, Signals
 from contracts.cases import Given, Trial
 from contracts.codec import Decoder, Malformed, Unknown, decode_commit, encode
-from contracts.commits import Commit
 from contracts.errors import Failure
 from contracts.limits import INLINE_BYTES
 from contracts.messages import CompileAnswer, CompileRequest, InspectRequest
 from contracts.nodes import NodeSpec
 from contracts.payloads import Inline, Payload
-from contracts.runs import RunEvent
 from contracts.subjects import COMPILE, INSPECT
 from orchestrator.compiler import compile_workflow, encoded
 from orchestrator.held_back import HeldBack
 from orchestrator.history import replay, state_at
 from orchestrator.imported import Imported, announced, types_in, workers_in
 from orchestrator.narrowing import narrowed
-from orchestrator.run import waiting_for
+from orchestrator.run import Run, evolve, waiting_for
 from orchestrator.sources import PLAN_TYPE, Sources
 
 log = structlog.get_logger()
@@ -52,6 +51,8 @@ class Histories(Protocol):
     """Every commit of a run, wherever it lies."""
 
     async def commits(self, org: str, run: str) -> list[bytes]: ...
+
+    def pages(self, org: str, run: str, since: Since) -> AsyncIterator[Sequence[Lying]]: ...
 
 
 class Questions:
@@ -143,20 +144,16 @@ class Questions:
     async def _inspect(self, body: bytes) -> Payload:
         request = _inspect_request(body)
         try:
-            commits = [
-                decode_commit(stored) for stored in await self._histories.commits(request.org, request.run)
-            ]
+            told = encode(await self._told(request))
         except Unknown as unknown:
-            return Inline(
-                value=Raw(encode({"unknown": unknown.kind, "needs_release": unknown.needs_release}))
-            )
-        told = encode(await self._told(request, commits))
+            told = encode({"unknown": unknown.kind, "needs_release": unknown.needs_release})
         if len(told) > INLINE_BYTES:
             return await self._blobs.put(told)
         return Inline(value=Raw(told))
 
-    async def _told(self, request: InspectRequest, commits: Sequence[Commit[RunEvent]]) -> dict[str, Any]:
-        run = state_at(request.org, request.run, commits, request.at)
+    async def _told(self, request: InspectRequest) -> dict[str, Any]:
+        org, run_id = request.org, request.run
+        run = await self._state(org, run_id, LAST_SEGMENT if request.at is None else request.at)
         waiting = waiting_for(run)
         if self._held_back is not None and request.at is None:
             waiting = await self._held_back.told(run, waiting)
@@ -164,8 +161,36 @@ class Questions:
         if request.replay:
             programs = await self._sources.fetched_programs(run.plan) if run.plan else None
             graph = programs.graph if programs else None
-            told["divergence"] = replay(request.org, request.run, commits, graph)
+            commits = [decode_commit(stored) for stored in await self._histories.commits(org, run_id)]
+            told["divergence"] = replay(org, run_id, commits, graph)
         return told
+
+    async def _state(self, org: str, run_id: str, event: int) -> Run:
+        """The run after so many events: from the seam before it on. Where that cannot be read, from the beginning."""
+        run: Run | None = None
+        async for page in self._histories.pages(org, run_id, Since(events=event)):
+            if run is None and page[0].version > 1:
+                run = await self._sources.restored_at(org, run_id, page[0].body)
+                if run is None:
+                    break
+            run = run or Run.new(org, run_id)
+            for lying in page:
+                run = _further(run, lying, event)
+            await asyncio.sleep(0)  # Others decide meanwhile.
+            if page[-1].before >= event:
+                return run
+        else:
+            return run or Run.new(org, run_id)
+        commits = [decode_commit(stored) for stored in await self._histories.commits(org, run_id)]
+        return state_at(org, run_id, commits, event)
+
+
+def _further(run: Run, lying: Lying, event: int) -> Run:
+    """The run after one more commit, as far as it lies before so many events."""
+    commit = decode_commit(lying.body)
+    for recorded in commit.events[: max(0, event - lying.before)]:
+        run = evolve(run, recorded, commit.time)
+    return run
 
 
 def _start(group: asyncio.TaskGroup, work: Any) -> None:

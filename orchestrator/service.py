@@ -46,7 +46,7 @@ from orchestrator.inputs import NotReady
 from orchestrator.judge import Judge, Proposed, Stumbled, too_large
 from orchestrator.letters import Envelope, Letter, is_for_the_archive, is_wished_of, needs_all, start_in
 from orchestrator.letting_go import LettingGo
-from orchestrator.memory import Known, Memory
+from orchestrator.memory import Known, Memory, lying_at
 from orchestrator.run import Run, outstanding
 from orchestrator.schedules import Schedules
 from orchestrator.sources import Sources
@@ -341,7 +341,9 @@ class Orchestrator:
     async def _append(self, proposals: Sequence[Proposed], began: float) -> Sequence[int | None]:
         """Where each commit lies. Raises `Ambiguous` when nobody knows, or when it was decided too long ago."""
         entries = [
-            proposal(p.sealed, p.before.sequence, p.after.trace) for p in proposals if p.sealed is not None
+            proposal(p.sealed, p.before.sequence, p.after.trace, self._log.epoch, p.after.segment.sequence)
+            for p in proposals
+            if p.sealed is not None
         ]
         while True:
             if self._clock.seconds() - began > PATIENCE_SECONDS:
@@ -382,7 +384,8 @@ class Orchestrator:
                 continue
             # What an owner before us committed may never have been emitted; our own commit changes nothing about that.
             emitted = proposed.before.emitted or not proposed.before.version
-            known = structs.replace(proposed.after, sequence=sequence, emitted=emitted, trace=trace)
+            known = lying_at(proposed.after, proposed.events, sequence)
+            known = structs.replace(known, emitted=emitted, trace=trace)
             self._memory.keep(known.run.id, known)
             settled.append((self._without_what_looks(proposed, known), known))
             waits += self._emit(proposed, known)

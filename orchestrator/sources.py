@@ -10,18 +10,20 @@ from msgspec import structs
 
 from chassis.expressions.jobs import Answer, Answers, Job, Undone, Worker
 from chassis.ports import Blobs, Log, Stored
-from contracts.codec import Decoder, decode_envelope
+from contracts.cloudevents import seam_in
+from contracts.codec import Decoder, Malformed, Unknown, begins_segment, decode_commit, decode_envelope
 from contracts.limits import PAGE_BYTES
 from contracts.messages import StartRun
-from contracts.payloads import Blob
+from contracts.payloads import Blob, Inline
 from contracts.plans import Plan
-from contracts.runs import TERMINAL
+from contracts.runs import TERMINAL, RunContinued
 from contracts.subjects import run as run_subject
 from orchestrator.inputs import NotReady
 from orchestrator.memory import Known, fold
 from orchestrator.past import Past
 from orchestrator.published import Published, Workflows
-from orchestrator.run import Evaluate, Graph
+from orchestrator.run import Evaluate, Graph, Run
+from orchestrator.segments import restored
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -129,8 +131,8 @@ class Sources:
 
         `wished`: somebody wants something of a run that exists. Where the log has nothing of it, it has left whole.
         """
-        history = await self._log.history(run_subject(org, run_id))
-        known = fold(org, run_id, history)
+        history, seam = await self._from_the_log(org, run_id)
+        known = fold(org, run_id, history, seam)
         if not history and (wished or (whole and self._past is not None and self._past.is_past(run_id))):
             return await self._load_gone(org, run_id, known)
         if not known.archived or not (whole or known.run.status not in TERMINAL):
@@ -142,6 +144,39 @@ class Sources:
             if decode_envelope(body).version < first
         ]
         return structs.replace(fold(org, run_id, [*earlier, *history]), archive_asked=True)
+
+    async def _from_the_log(self, org: str, run_id: str) -> tuple[list[Stored], Run | None]:
+        """The newest segment and the state that it begins with; without one everything that the log has."""
+        subject = run_subject(org, run_id)
+        last = (await self._log.last([subject])).get(subject)
+        if last is None:
+            return [], None
+        place = last.sequence if begins_segment(last.body) else seam_in(last.headers, self._log.epoch)
+        history = await self._log.history(subject, max(0, place - 1))
+        seam = await self.restored_at(org, run_id, history[0].body) if history else None
+        if place and seam is None:
+            # A hint that leads nowhere, or a state that this release cannot read: what is before it is not lost.
+            history = await self._log.history(subject)
+            seam = await self.restored_at(org, run_id, history[0].body) if history else None
+        return history, seam
+
+    async def restored_at(self, org: str, run_id: str, body: bytes) -> Run | None:
+        """The state that a commit brings for its segment; None where it brings none, or none that can be read."""
+        if not begins_segment(body):
+            return None
+        try:
+            event = decode_commit(body).events[0]
+        except (Malformed, Unknown):
+            return None
+        if not isinstance(event, RunContinued):
+            return None
+        try:
+            state = (
+                event.state.value if isinstance(event.state, Inline) else await self.blobs.get(event.state)
+            )
+        except KeyError:
+            return None
+        return restored(bytes(state), event, org, run_id)
 
     async def _load_gone(self, org: str, run_id: str, unknown: Known) -> Known:
         """What the archive has, to be gone on with at the beginning of an empty subject."""

@@ -12,7 +12,7 @@ from msgspec import Struct
 from contracts.errors import Failure
 from contracts.limits import PortName, Sha256, SignalKey, StepPath
 from contracts.nodes import Repeat
-from contracts.payloads import NULL, Payload
+from contracts.payloads import NULL, Blob, Inline, Payload
 from contracts.runs import (
     Actor,
     ApprovalDecided,
@@ -137,7 +137,13 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     heard: Heard | None = None
 
 
-Result: TypeAlias = Payload | Failure
+class Lost(Struct, frozen=True, kw_only=True, tag_field="in", tag="failed"):
+    """Nothing came of an item, and why."""
+
+    error: Failure
+
+
+Result: TypeAlias = Inline | Blob | Lost
 """What came of an item."""
 
 

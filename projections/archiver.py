@@ -1,8 +1,9 @@
 """Lets histories leave: first the log, for the archive; long after, the archive.
 
 Rules that hold here: a history leaves the log only when the archive has every byte of it on disk, its last commit is
-still the log's last, and whoever starts runs for its events has read it; that last commit stays as the tombstone that refuses a second start. Tombstones leave too: without
-a dedupe key a day after the run's end, with one past the horizon, and then the archive's list of ids refuses the start
+still the log's last, and whoever starts runs for its events has read it; of a run that goes on, what is before a seam may
+leave as well. That last commit stays as the tombstone that refuses a second start. Tombstones leave too: without a dedupe
+key a day after the run's end, with one past the horizon, and then the archive's list of ids refuses the start
 (`chassis.past` says why nothing slips through). Whatever is killed half-way is done again.
 """
 
@@ -11,7 +12,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypeVar
 
 import structlog
 from msgspec import Struct
@@ -25,7 +26,7 @@ from contracts import subjects
 from contracts.limits import MAX_INTEGER
 from projections.figures import Figures
 from projections.models import Position
-from projections.shelf import EndedRun, Shelf
+from projections.shelf import ClosedSegment, EndedRun, Shelf
 from projections.streams import Streams
 
 log = structlog.get_logger()
@@ -35,6 +36,7 @@ PAGE: Final = 200
 SIDE_BY_SIDE: Final = 16
 DROPS: Final = 500
 HOOK_DAYS: Final = 30
+T = TypeVar("T")
 Days: TypeAlias = float | Literal["never"]
 
 
@@ -89,6 +91,7 @@ class Archiver:
         """Everything that is due now."""
         now = self._clock.now()
         if self._log_days != "never":
+            await self._let_segments_go(now - timedelta(days=self._log_days))
             await self._purge_all(self._log_days)
             if self._tombstones is not None:
                 await self._forget(self._tombstones, now)
@@ -129,9 +132,7 @@ class Archiver:
         position = await self._followed()
         return position.sequence if position.epoch == self._runs.epoch else 0
 
-    async def _on_disk(
-        self, seen: Sequence[EndedRun], ask: Callable[[], Awaitable[Sequence[EndedRun]]]
-    ) -> Sequence[EndedRun]:
+    async def _on_disk(self, seen: Sequence[T], ask: Callable[[], Awaitable[Sequence[T]]]) -> Sequence[T]:
         """What of that still stands when everything before it is on disk: a Postgres that crashes forgets its newest rows."""
         await self._shelf.flush()
         stands = await ask()
@@ -173,6 +174,48 @@ class Archiver:
         await self._streams.purge(subjects.EFFECTS, _effects_of(run), before=claims + 1)
         crash("archive.after_purge")
         return True
+
+    # --- Segments of runs that go on -----------------------------------------------------------
+
+    async def _let_segments_go(self, before: datetime) -> None:
+        after: ClosedSegment | None = None
+        broken: set[tuple[str, str]] = set()
+        through: int | None = None
+        while page := await self._shelf.segments(before, after, PAGE):
+            safe = await self._on_disk(page, partial(self._shelf.segments, before, after, PAGE))
+            after = page[-1]
+            through = await self._read_through() if through is None else through
+            whole: list[ClosedSegment] = []
+            for segment in page:
+                key = segment.org, segment.run
+                if not segment.whole:
+                    log.error("archive.incomplete", org=segment.org, run=segment.run, before=segment.version)
+                stays = segment not in safe or segment.sequence > through
+                if not segment.whole or stays or key in broken:
+                    broken.add(key)  # What is behind it takes it along when it leaves: it waits.
+                else:
+                    whole.append(segment)
+            if whole:
+                await self._let_go(whole)
+
+    async def _let_go(self, segments: Sequence[ClosedSegment]) -> None:
+        # First it is written down: whoever compares the stores must not miss in the log what has just left. What a kill
+        # leaves there leaves with the next segment, or with the run.
+        await self._shelf.mark_segments(segments, self._clock.now())
+        newest = {(each.org, each.run): each for each in segments}
+        last = await self._runs.last([subjects.run(*key) for key in newest])
+        epoch = (await self._streams.facts(subjects.RUNS)).epoch
+        limit = asyncio.Semaphore(SIDE_BY_SIDE)
+
+        async def purge(segment: ClosedSegment) -> None:
+            subject = subjects.run(segment.org, segment.run)
+            # A place of an older epoch says nothing of the log that there is now.
+            if subject in last and segment.epoch == epoch and last[subject].sequence >= segment.sequence:
+                async with limit:
+                    await self._streams.purge(subjects.RUNS, subject, before=segment.sequence)
+
+        await side_by_side(purge(segment) for segment in newest.values())
+        self._figures.segments += len(segments)
 
     # --- Tombstones ---------------------------------------------------------------------------
 

@@ -431,6 +431,7 @@ EFFECTS: Final[dict[type, _Effect]] = {
     runs.RunReopened: _reopened,
     runs.RunParked: _parked,
     runs.RunUnparked: _unparked,
+    runs.RunContinued: _nothing,
     runs.AttemptScheduled: _attempt_scheduled,
     runs.StepPinned: _nothing,
     runs.StepSucceeded: _succeeded,

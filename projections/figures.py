@@ -49,6 +49,7 @@ class Figures(Struct):
     events: int = 0
     looks: int = 0
     purged: int = 0
+    segments: int = 0
     forgotten: int = 0
     collected: int = 0
     dropped: int = 0
@@ -95,6 +96,11 @@ def expose(metrics: Metrics, figures: Figures, progress: Sequence[Progress], clo
     metrics.counter("projections_events_total", "Events projected", lambda: figures.events)
     metrics.counter("projections_looks_total", "Runs that the sweeper had looked at", lambda: figures.looks)
     metrics.counter("projections_purged_runs_total", "Histories that left the log", lambda: figures.purged)
+    metrics.counter(
+        "projections_purged_segments_total",
+        "Segments of runs that go on whose commits were let go from the log",
+        lambda: figures.segments,
+    )
     metrics.counter(
         "projections_collected_objects_total",
         "Objects that nothing named any more",

@@ -177,10 +177,12 @@ class PostgresRuns:
         for week in {commit.week for commit in changes.commits}:
             await connection.execute(queries.MAKE_WEEK, week)
         await insert(connection, _KEEP, queries.COMMITS, changes.commits)
+        await insert(connection, _SEAMS, queries.SEAMS, changes.seams)
         await insert(connection, _ENDED, queries.RUN_IDS, in_order(changes.ended))
 
 
 _KEEP: Final = queries.COMMITS.insert("archive")
+_SEAMS: Final = queries.SEAMS.insert("archive") + queries.KNOWN_SEAM
 _ENDED: Final = queries.RUN_IDS.insert("archive") + queries.ENDED
 
 

@@ -98,6 +98,7 @@ STEPS: Final = Shape("steps", rows.StepRow, ("org", "run", "path"), "node")
 DELIVERIES: Final = Shape("deliveries", rows.DeliveryRow, ("org", "receipt"), "trigger")
 USAGE: Final = Shape("usage_daily", rows.UsageRow, ("org", "day"), "runs_started")
 COMMITS: Final = Shape("commits", rows.CommitRow, ("week", "org", "run", "version"), "epoch")
+SEAMS: Final = Shape("seams", rows.SeamRow, ("org", "run", "version"), "week")
 RUN_IDS: Final = Shape("run_ids", rows.RunIdRow, ("org", "run"), "ended")
 DEAD_LETTERS: Final = Shape("dead_letters", rows.DeadLetterRow, ("org", "id"), "stream")
 LOG_RECORDS: Final = Shape("log_records", rows.LogRecordRow, ("org", "time", "epoch", "sequence"), "run")
@@ -129,6 +130,7 @@ ENDED: Final = (
     + ", purged = null, forgotten = null, dropped = null"
 )
 
+KNOWN_SEAM: Final = " on conflict (org, run, version) do nothing"
 KNOWN_RECORD: Final = " on conflict (org, time, epoch, sequence) do nothing"
 EXPIRE_RECORDS: Final = """
 delete from read.log_records r using (

@@ -191,6 +191,20 @@ class Asks(Struct, frozen=True, kw_only=True, omit_defaults=True):
     escalated: datetime | None = None
 
 
+class SeamRow(Struct, frozen=True, kw_only=True):
+    """`archive.seams`, but for what retention writes."""
+
+    org: str
+    run: str
+    version: int
+    week: date
+    segment: int
+    events: int
+    epoch: int
+    sequence: int
+    time: datetime
+
+
 class Wait(Struct, frozen=True, kw_only=True):
     """One open wait as it stands in `runs.waits`."""
 

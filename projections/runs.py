@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from msgspec import Struct, field, structs
 
 from contracts.cloudevents import ENDING
-from contracts.runs import TERMINAL, RunEvent, RunStarted
+from contracts.runs import TERMINAL, RunContinued, RunEvent, RunStarted
 from contracts.subjects import RUNS
 from projections.arrived import Arrived, Letter, RunKey, Trouble
 from projections.events import NAME_CHARS, Scene, apply, settle
@@ -22,6 +22,7 @@ from projections.rows import (
     DeliveryRow,
     RunIdRow,
     RunRow,
+    SeamRow,
     StepRow,
     UsageRow,
     week_of,
@@ -50,6 +51,7 @@ class Changes(Struct):
     deliveries: dict[RunKey, DeliveryRow] = field(default_factory=dict)
     usage: dict[tuple[str, Any], UsageRow] = field(default_factory=dict)
     commits: list[CommitRow] = field(default_factory=list)
+    seams: list[SeamRow] = field(default_factory=list)
     ended: dict[RunKey, RunIdRow] = field(default_factory=dict)
     letters: list[Letter] = field(default_factory=list)
     seen_again: int = 0
@@ -198,8 +200,13 @@ class _Folding:
         for event in commit.events:
             scene.number += 1
             apply(scene, event)
-            if isinstance(event, RunStarted):
-                self._deliver(run, event, arrived)
+            match event:
+                case RunStarted():
+                    self._deliver(run, event, arrived)
+                case RunContinued():
+                    self._note_seam(run, event, arrived)
+                case _:
+                    pass
         run.events = scene.number
         run.last_time, run.last_event = at, _tag(commit.events[-1])
         settle(run)
@@ -234,6 +241,22 @@ class _Folding:
             sequence=arrived.stored.sequence,
         )
         self._usage(run.org, _time(arrived)).deliveries += 1
+
+    def _note_seam(self, run: RunRow, event: RunContinued, arrived: Arrived) -> None:
+        """From where the history may be read, and up to where it may leave the log."""
+        self.changes.seams.append(
+            SeamRow(
+                org=run.org,
+                run=run.id,
+                version=arrived.version,
+                week=run.week,
+                segment=event.segment,
+                events=event.events,
+                epoch=arrived.epoch,
+                sequence=arrived.stored.sequence,
+                time=_time(arrived),
+            )
+        )
 
     def _note_end(self, run: RunRow) -> None:
         """What the archiver goes by: an ended run may leave the log, a reopened one may not."""

@@ -25,6 +25,31 @@ where r.purged is null and r.ended < $1 and (r.ended, r.org, r.run) > ($2, $3, $
 order by r.ended, r.org, r.run limit $5
 """
 _FLUSH: Final = "select pg_logical_emit_message(true, 'archiver', 'flush')"
+# Each segment is counted by itself: from the seam before it, or from the beginning. What ingress looks up in the log to answer
+# somebody stays there, and what is behind it.
+_SEGMENTS: Final = """
+select s.org, s.run, s.version, s.epoch, s.sequence, s.time, coalesce((
+    select count(*) = s.version - earlier.version and bool_and(c.hash = sha256(c.body))
+    from archive.commits c
+    where c.week = s.week and c.org = s.org and c.run = s.run and c.version >= earlier.version and c.version < s.version
+), false) as whole
+from archive.seams s cross join lateral (
+    select coalesce(max(p.version), 1) as version from archive.seams p
+    where p.org = s.org and p.run = s.run and p.version < s.version
+) earlier
+where s.purged is null and s.time < $1 and (s.time, s.org, s.run, s.version) > ($2, $3, $4, $5)
+and not exists (
+    select from read.runs r, jsonb_array_elements(r.waits::jsonb) w
+    where r.org = s.org and r.id = s.run and w ->> 'kind' in ('call', 'approval', 'escalation')
+    and (w ->> 'since')::timestamptz <= s.time
+)
+order by s.time, s.org, s.run, s.version limit $6
+"""
+_MARK_SEGMENTS: Final = """
+update archive.seams s set purged = $1
+from unnest($2::text[], $3::text[], $4::bigint[]) as gone(org, run, version)
+where s.org = gone.org and s.run = gone.run and s.version = gone.version
+"""
 _MARK_PURGED: Final = """
 update archive.run_ids r set purged = $1
 from unnest($2::text[], $3::text[], $4::bytea[]) as gone(org, run, hash)
@@ -57,6 +82,10 @@ _DROP: Final = (
     """
 delete from archive.commits c using unnest($1::text[], $2::text[], $3::date[]) as gone(org, run, week)
 where c.week = gone.week and c.org = gone.org and c.run = gone.run
+""",
+    """
+delete from archive.seams s using unnest($1::text[], $2::text[], $3::date[]) as gone(org, run, week)
+where s.org = gone.org and s.run = gone.run
 """,
     """
 delete from read.steps s using unnest($1::text[], $2::text[], $3::date[]) as gone(org, run, week)
@@ -115,11 +144,34 @@ class EndedRun(Struct, frozen=True, kw_only=True):
     """A dedupe key names it: another start may ask for the same run."""
 
 
+class ClosedSegment(Struct, frozen=True, kw_only=True):
+    """A seam behind which the run goes on: what is before it may leave the log when the archive has it."""
+
+    org: str
+    run: str
+    version: int
+    epoch: int
+    sequence: int
+    time: datetime
+    whole: bool
+    """The archive has every commit from the seam before it up to this one."""
+
+
 class Shelf(Protocol):
     """What the archiver asks of the archive."""
 
     async def ended(self, before: datetime, after: EndedRun | None, most: int) -> Sequence[EndedRun]:
         """Runs that ended before this moment and have not left the log, in order, beginning behind one of them."""
+        ...
+
+    async def segments(
+        self, before: datetime, after: ClosedSegment | None, most: int
+    ) -> Sequence[ClosedSegment]:
+        """Seams from before this moment that nothing was let go for yet, in order, beginning behind one of them."""
+        ...
+
+    async def mark_segments(self, segments: Sequence[ClosedSegment], at: datetime) -> None:
+        """What is before these seams may leave the log from now on."""
         ...
 
     async def flush(self) -> None:
@@ -172,6 +224,22 @@ class PostgresShelf:
         async with connected(self._pool) as connection:
             rows = await connection.fetch(_TOMBSTONES, keyed, beyond, before, *_behind(after), most)
         return [EndedRun(**dict(row)) for row in rows]
+
+    async def segments(
+        self, before: datetime, after: ClosedSegment | None, most: int
+    ) -> Sequence[ClosedSegment]:
+        behind = (
+            (_BEGINNING, "", "", 0) if after is None else (after.time, after.org, after.run, after.version)
+        )
+        async with connected(self._pool) as connection:
+            rows = await connection.fetch(_SEGMENTS, before, *behind, most)
+        return [ClosedSegment(**dict(row)) for row in rows]
+
+    async def mark_segments(self, segments: Sequence[ClosedSegment], at: datetime) -> None:
+        keys = [(each.org, each.run, each.version) for each in segments]
+        async with writing(self._pool) as connection:
+            await connection.execute("set local synchronous_commit = on")
+            await connection.execute(_MARK_SEGMENTS, at, *map(list, zip(*keys, strict=True)))
 
     async def flush(self) -> None:
         # The projector commits without waiting for the disk. Those commits stand before this one in the write-ahead

@@ -38,6 +38,11 @@ def example(kind: type[Struct]) -> Any:
     return msgspec.json.decode(encode(_value(inspect.type_info(kind))), type=kind)
 
 
+def sample(kind: Any) -> Any:
+    """A value of any type that messages have, as it would stand in JSON."""
+    return _value(inspect.type_info(kind))
+
+
 def examples() -> dict[str, Any]:
     """Tag → example, for every event of every aggregate."""
     return {

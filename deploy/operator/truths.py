@@ -39,6 +39,8 @@ class Truth(Struct, frozen=True, kw_only=True):
     """The commits of one history."""
     left: str
     """What is known of one that may have left the log; empty: nothing leaves it."""
+    seam: str
+    """The newest version up to which one that goes on was let go from the log."""
     everything: str
     """All commits, by history."""
     position: str
@@ -63,13 +65,19 @@ select version, epoch, sequence, hash, body from archive.commits
 where org = $1 and run = $2 and version > 0 order by version
 """,
     left="select ended, purged, dropped from archive.run_ids where org = $1 and run = $2",
+    seam="select max(version) from archive.seams where org = $1 and run = $2 and purged is not null",
     everything="""
 select org, run, version, hash, body from archive.commits where version > 0 order by week, org, run, version
 """,
     position="select epoch, sequence from read.positions where projection = 'runs' and stream = 'RUNS'",
     places="""
-select c.org, c.run, c.version, c.sequence, c.hash, (r.purged is not null or c.version < 1) as gone from archive.commits c
+select c.org, c.run, c.version, c.sequence, c.hash, (
+    r.purged is not null or c.version < 1 or c.version < coalesce(s.version, 0)
+) as gone from archive.commits c
 left join archive.run_ids r on r.org = c.org and r.run = c.run
+left join (
+    select org, run, max(version) as version from archive.seams where purged is not null group by org, run
+) s on s.org = c.org and s.run = c.run
 where c.epoch = $1 and c.sequence > $2 and c.sequence <= $3
 """,
     of_day="""
@@ -89,6 +97,7 @@ select version, epoch, sequence, hash, body from archive.domain_commits
 where org = $1 and aggregate = $2 and id = $3 order by version
 """,
     left="",
+    seam="",
     everything="""
 select org, aggregate, id, version, hash, body from archive.domain_commits order by org, aggregate, id, version
 """,
@@ -114,6 +123,8 @@ class Evidence(Struct, frozen=True, kw_only=True):
     logged: Sequence[Stored]
     left: asyncpg.Record | None
     """What the archive's list of ended runs says."""
+    seam: int
+    """Before this version nothing has to be in the log."""
     epoch: int
     """The log's."""
 
@@ -131,7 +142,8 @@ async def gather(stores: Stores, truth: Truth, names: Names) -> Evidence:
     logged = await log.history(truth.subject(names))
     async with connected(stores.archive) as connection:
         left = await connection.fetchrow(truth.left, *names) if truth.left else None
-    return Evidence(position=position, rows=rows, logged=logged, left=left, epoch=log.epoch)
+        seam = await connection.fetchval(truth.seam, *names) if truth.seam else None
+    return Evidence(position=position, rows=rows, logged=logged, left=left, seam=seam or 0, epoch=log.epoch)
 
 
 def places(evidence: Evidence) -> dict[int, tuple[int, int]]:
@@ -166,7 +178,7 @@ def missing(evidence: Evidence, now: datetime, days: Retention) -> list[Flaw]:
     first, last = min(versions, default=0), max(row["version"] for row in rows)
     if not versions:
         return [Flaw(1, f"log: versions 1 to {last} are not there")]
-    if first > 1:
+    if first > 1 and first > evidence.seam:
         return [Flaw(1, f"log: version {first} is the first one")]
     if max(versions) < last:
         return [

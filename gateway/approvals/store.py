@@ -60,7 +60,7 @@ class Approvals:
         return structs.replace(before, status=wished.status)
 
     async def _history(self, org: str, run: str) -> Sequence[bytes]:
-        kept = [commit.body for commit in await self._histories.commits(org, run)]
+        kept = [lying.body async for page in self._histories.pages(org, run) for lying in page]
         if not kept:
             raise absent("run")
         return kept

@@ -1,14 +1,16 @@
 """What came of a run and of its nodes, read from its history: for pins, for cases, and to judge by."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from msgspec import Struct, structs
 
+from chassis.archive import Lying
 from contracts.cases import Pin
 from contracts.codec import decode_commit
+from contracts.commits import Commit
 from contracts.errors import Failure
 from contracts.limits import RECORDED_BYTES, PortName
 from contracts.payloads import NULL, Payload
@@ -34,7 +36,6 @@ from contracts.runs import (
     WaitOpened,
 )
 from gateway.rejected import Rejected, absent
-from gateway.runs.histories import Kept
 
 COMMITS_AT_ONCE: Final = 20
 
@@ -88,29 +89,36 @@ class Outcome(Struct, frozen=True, kw_only=True):
         return {name: pin for name, step in self.steps.items() if (pin := step.pin()) is not None}
 
 
-async def outcome_of(commits: Sequence[Kept]) -> Outcome:
+async def outcome_of(pages: AsyncIterator[Sequence[Lying]]) -> Outcome:
     """Fold a whole history, and let others have their turn meanwhile.
 
     Raises `Rejected` where there is none, or its beginning is gone, or it is too long; and `Unknown`.
     """
-    if not commits:
+    outcome: Outcome | None = None
+    steps: dict[str, StepOutcome] = {}
+    number = size = 0
+    async for page in pages:
+        for lying in page:
+            number, size = number + 1, size + len(lying.body)
+            if size > RECORDED_BYTES:
+                raise Rejected("too_large", f"The run's history has more than {RECORDED_BYTES} bytes.")
+            commit = decode_commit(lying.body)
+            outcome = outcome or _begun(commit)
+            for event in commit.events:
+                outcome = _folded(outcome, steps, event)
+            outcome = structs.replace(outcome, last=commit.time)
+            if not number % COMMITS_AT_ONCE:
+                await asyncio.sleep(0)
+    if outcome is None:
         raise absent("run")
-    if sum(len(kept.body) for kept in commits) > RECORDED_BYTES:
-        raise Rejected("too_large", f"The run's history has more than {RECORDED_BYTES} bytes.")
-    first = decode_commit(commits[0].body)
+    return structs.replace(outcome, steps=steps)
+
+
+def _begun(first: Commit[RunEvent]) -> Outcome:
     started = next((event for event in first.events if isinstance(event, RunStarted)), None)
     if started is None or first.version != 1:
         raise Rejected("not_found", "The beginning of the run's history is no longer kept.")
-    outcome = Outcome(started=started, key_id=first.key_id, began=first.time, last=first.time)
-    steps: dict[str, StepOutcome] = {}
-    for number, kept in enumerate(commits, start=1):
-        commit = decode_commit(kept.body)
-        for event in commit.events:
-            outcome = _folded(outcome, steps, event)
-        outcome = structs.replace(outcome, last=commit.time)
-        if not number % COMMITS_AT_ONCE:
-            await asyncio.sleep(0)
-    return structs.replace(outcome, steps=steps)
+    return Outcome(started=started, key_id=first.key_id, began=first.time, last=first.time)
 
 
 def _folded(outcome: Outcome, steps: dict[str, StepOutcome], event: RunEvent) -> Outcome:

@@ -197,7 +197,7 @@ class Trying:
 
     async def outcome(self, org: str, workflow_id: str, run: str) -> Outcome:
         """What came of a run of the workflow. Raises `Rejected` when there is none."""
-        outcome = await outcome_of(await self._histories.commits(org, run))
+        outcome = await outcome_of(self._histories.pages(org, run))
         if outcome.started.workflow != workflow_id:
             raise Rejected("conflict", "The run is one of another workflow.")
         return outcome

@@ -6,19 +6,19 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, Literal
 
+from chassis.archive import Since
 from chassis.edge.connections import ABORT
 from chassis.edge.problems import Problem, unavailable
 from chassis.http import Receive, Scope, Send
 from chassis.lifecycle import companions
 from chassis.ports import Away, Reader
-from contracts.codec import decode_envelope
 from contracts.limits import MAX_INTEGER, SSE_STREAMS_PER_KEY
 from contracts.subjects import run as run_subject
 from gateway.callers import Caller
 from gateway.live.missed import Archive
 from gateway.live.tail import Mark, Seen, Tail, Watcher, frame, frames
 from gateway.rejected import absent
-from gateway.runs.histories import Histories, Kept
+from gateway.runs.histories import BEGINNING, Histories, Kept, first_of
 
 HEARTBEAT_SECONDS: Final = 5.0
 STALLED_SECONDS: Final = 60.0
@@ -57,7 +57,7 @@ class Live:
         """Without `last_id` from the run's beginning."""
         mark = self._mark(last_id)
         self.admit(caller)
-        if not await self._histories.commits(caller.org, run_id):
+        if await first_of(self._histories, caller.org, run_id) is None:
             raise absent("run")
         return LiveStream(self, caller, lambda watcher: self._run(watcher, run_id, mark), run_id)
 
@@ -93,18 +93,20 @@ class Live:
         if mark is not None and mark.epoch != self._tail.epoch:
             mark = None  # The log was restored: its numbers begin anew, so the whole run is told again.
             yield reset("restored")
-        last = 0
-        history = await self._histories.commits(watcher.org, run_id)
-        if history and decode_envelope(history[0].body).version > 1:
-            first = Mark(history[0].epoch, history[0].sequence, 0)
-            if mark is None or mark < first:
+        first, last = True, 0
+        since = BEGINNING if mark is None else Since(place=(mark.epoch, mark.sequence))
+        async for page in self._histories.pages(watcher.org, run_id, since):
+            begins = Mark(page[0].epoch, page[0].sequence, 0)
+            if first and page[0].version > 1 and (mark is None or mark < begins):
                 yield reset("retention")
-        for kept in history:
-            shown = frames(Seen(watcher.org, run_id, kept), mark)
-            if kept.epoch == self._tail.epoch:
-                last = kept.sequence
-            if shown:
-                yield shown
+            first = False
+            for lying in page:
+                kept = Kept(lying.epoch, lying.sequence, lying.body)
+                shown = frames(Seen(watcher.org, run_id, kept), mark)
+                if kept.epoch == self._tail.epoch:
+                    last = kept.sequence
+                if shown:
+                    yield shown
         async for shown in self._go_on(watcher, last):
             yield shown
 

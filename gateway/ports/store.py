@@ -34,13 +34,18 @@ class Ports:
         newest = await self._runs.list(org, RunFilter(workflow=workflow), None, runs)
         looking = _Looking(self._blobs)
         for run in newest.items:
-            for kept in await self._histories.commits(org, run.id):
-                try:
-                    events = decode_commit(kept.body).events
-                except (Unknown, Malformed):
-                    break  # A newer release may tell what comes now.
-                await looking.look(run.id, events)
+            await self._look_through(looking, org, run.id)
         return looking.view(workflow, len(newest.items))
+
+    async def _look_through(self, looking: "_Looking", org: str, run: str) -> None:
+        async for page in self._histories.pages(org, run):
+            for lying in page:
+                try:
+                    events = decode_commit(lying.body).events
+                except (Unknown, Malformed):
+                    return  # A newer release may tell what comes now.
+                if not await looking.look(run, events):
+                    return
 
 
 class _Looking:
@@ -56,11 +61,12 @@ class _Looking:
         self._bytes = 0
         self._left_out = 0
 
-    async def look(self, run: str, events: Iterable[RunEvent]) -> None:
+    async def look(self, run: str, events: Iterable[RunEvent]) -> bool:
+        """Whether more of the run may be looked at."""
         for event in events:
             self._looked[run] = self._looked.get(run, 0) + 1
             if self._looked[run] > EVENTS_OF_A_RUN:
-                return
+                return False
             match event:
                 case RunStarted():
                     await self._see(self._trigger, event.input)
@@ -70,6 +76,7 @@ class _Looking:
                     output = event.output or self._brought.pop((run, event.step), None)
                     for port in event.ports if output is not None else ():
                         await self._see(self._port(event.node, port), output)
+        return True
 
     def _port(self, node: str, port: str) -> Shape:
         return self._ports.setdefault(node, {}).setdefault(port, Shape())

@@ -1,18 +1,21 @@
 """The history of a run for readers: from the archive's bytes, and what is newer from the log."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 import msgspec
 from msgspec import Raw, Struct
 
-from chassis.archive import archived_commits
-from chassis.ports import Log, Stored
+from chassis.archive import LAST_SEGMENT, Lying, Since, pages_of
+from chassis.ports import Log
 from chassis.postgres import Pool
 from contracts.codec import decode_envelope
 from contracts.commits import Envelope
-from contracts.subjects import run as run_subject
+
+BEGINNING = Since()
+NEWEST = Since(events=LAST_SEGMENT)
+"""From where the newest segment begins: enough for who goes on with the run."""
 
 
 class Kept(Struct, frozen=True):
@@ -25,8 +28,8 @@ class Kept(Struct, frozen=True):
 
 @runtime_checkable
 class Histories(Protocol):
-    async def commits(self, org: str, run_id: str) -> list[Kept]:
-        """From the first commit on; none: there is no such run. Raises `Away`."""
+    def pages(self, org: str, run_id: str, since: Since = BEGINNING) -> AsyncIterator[Sequence[Lying]]:
+        """A page of commits after the other, from `since` or from before it. None: there is no such run. Raises `Away`."""
         ...
 
 
@@ -36,19 +39,15 @@ class StoredHistories:
     def __init__(self, pool: Pool, log: Log) -> None:
         self._pool, self._log = pool, log
 
-    async def commits(self, org: str, run_id: str) -> list[Kept]:
-        live = await self._log.history(run_subject(org, run_id))
-        kept = [Kept(self._log.epoch, stored.sequence, stored.body) for stored in live]
-        if live and _version(live[0]) == 1:
-            return kept  # Nothing of it has moved to the archive.
-        archived = await archived_commits(self._pool, org, run_id)
-        known = archived[-1].version if archived else 0
-        newer = [each for each, stored in zip(kept, live, strict=True) if _version(stored) > known]
-        return [Kept(commit.epoch, commit.sequence, commit.body) for commit in archived] + newer
+    def pages(self, org: str, run_id: str, since: Since = BEGINNING) -> AsyncIterator[Sequence[Lying]]:
+        return pages_of(self._pool, self._log, org, run_id, since)
 
 
-def _version(stored: Stored) -> int:
-    return decode_envelope(stored.body).version
+async def first_of(histories: Histories, org: str, run_id: str) -> Lying | None:
+    """The first commit that is left of a history; None: there is no such run. Raises `Away`."""
+    async for page in histories.pages(org, run_id):
+        return page[0]
+    return None
 
 
 class Told(Struct, frozen=True, kw_only=True):
@@ -76,21 +75,31 @@ class _Typed(Struct, frozen=True):
     type: str = ""
 
 
-def events_of(commits: Sequence[Kept]) -> Iterator[Told]:
-    """Every event, numbered. A type that this release does not know is told like any other."""
-    number = 0
-    for kept in commits:
-        for told in events_in(kept, number):
-            number = told.number
-            yield told
+async def events_after(
+    histories: Histories, org: str, run_id: str, after: int, most: int
+) -> list[Told] | None:
+    """The events behind number `after`, at most so many; None: there is no such run. Raises `Away`."""
+    told: list[Told] | None = None
+    async for page in histories.pages(org, run_id, Since(events=after)):
+        told = told or []
+        for lying in page:
+            told += [each for each in told_of(lying) if each.number > after]
+            if len(told) >= most:
+                return told[:most]
+    return told
 
 
-def events_in(kept: Kept, before: int = 0) -> Iterator[Told]:
+def told_of(lying: Lying) -> list[Told]:
+    """The events of one commit, numbered. A type that this release does not know is told like any other."""
+    return events_in(Kept(lying.epoch, lying.sequence, lying.body), lying.before)
+
+
+def events_in(kept: Kept, before: int = 0) -> list[Told]:
     """The events of one commit; `before` is the number of the last one before it."""
     envelope: Envelope = decode_envelope(kept.body)
     frame = msgspec.json.decode(kept.body, type=_Frame)
-    for index, event in enumerate(envelope.events):
-        yield Told(
+    return [
+        Told(
             number=before + index + 1,
             id=f"{kept.epoch}-{kept.sequence}-{index}",
             version=envelope.version,
@@ -99,3 +108,5 @@ def events_in(kept: Kept, before: int = 0) -> Iterator[Told]:
             type=msgspec.json.decode(event, type=_Typed).type,
             event=event,
         )
+        for index, event in enumerate(envelope.events)
+    ]

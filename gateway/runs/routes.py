@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from itertools import islice
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from litestar import Request, Response, get, post
@@ -29,7 +28,7 @@ from gateway.parameters import (
 )
 from gateway.places import Places
 from gateway.rejected import Rejected, absent
-from gateway.runs.histories import Histories, events_of
+from gateway.runs.histories import Histories, events_after
 from gateway.runs.inspection import Inspector
 from gateway.runs.queries import RunFilter, RunQueries
 from gateway.runs.store import Runs
@@ -173,10 +172,9 @@ async def list_events(
     limit: Limit = PAGE_ROWS,
 ) -> Events:
     """Its history, event by event: from the archive, and what is newer from the log."""
-    commits = await histories.commits(caller.org, run_id)
-    if not commits:
+    items = await events_after(histories, caller.org, run_id, after, limit + 1)
+    if items is None:
         raise absent("run")
-    items = list(islice((told for told in events_of(commits) if told.number > after), limit + 1))
     following = items[limit - 1].number if len(items) > limit else None
     return Events(run=run_id, items=items[:limit], next=following)
 

@@ -31,7 +31,7 @@ from gateway.payloads import payload_of
 from gateway.places import Places
 from gateway.rejected import Rejected, absent
 from gateway.runs import views
-from gateway.runs.histories import Histories, events_of
+from gateway.runs.histories import NEWEST, Histories, told_of
 from gateway.runs.queries import RunQueries
 from gateway.runs.views import StartedRun, Wished
 from gateway.workflows.rules import WorkflowState
@@ -82,7 +82,13 @@ class _Doubted(Struct, frozen=True):
     attempt: int
 
 
+class _Continued(Struct, frozen=True):
+    opening: int
+    doubts: Mapping[str, int]
+
+
 _doubted: Final = Decoder[_Doubted](_Doubted)
+_continued: Final = Decoder[_Continued](_Continued)
 
 
 class Runs:
@@ -259,17 +265,21 @@ class Runs:
 
     async def _meant(self, org: str, run: str) -> Meant:
         """What a wish of now is about: it may be heard twice, and late, and must not mean what comes after."""
-        commits = await self._histories.commits(org, run)
-        if not commits:
+        opening, doubts, found = 0, dict[str, int](), False
+        async for page in self._histories.pages(org, run, NEWEST):
+            found = True
+            for told in (told for lying in page for told in told_of(lying)):
+                match told.type:
+                    case "run.started" | "run.reopened":
+                        opening += 1
+                    case "run.continued":
+                        so_far = _continued(told.event)
+                        opening, doubts = so_far.opening, dict(so_far.doubts)
+                    case "attempt.doubted":
+                        doubted = _doubted(told.event)
+                        doubts[doubted.step] = doubted.attempt
+        if not found:
             raise absent("run")
-        opening, doubts = 0, dict[str, int]()
-        for told in events_of(commits):
-            match told.type:
-                case "run.started" | "run.reopened":
-                    opening += 1
-                case "attempt.doubted":
-                    doubted = _doubted(told.event)
-                    doubts[doubted.step] = doubted.attempt
         return Meant(opening, doubts)
 
     async def wish(

@@ -18,7 +18,7 @@ from contracts.triggers import Hook
 from gateway.callers import Caller
 from gateway.payloads import bytes_of, payload_of
 from gateway.rejected import Rejected, absent
-from gateway.runs.histories import Histories
+from gateway.runs.histories import Histories, first_of
 from gateway.runs.store import Runs, Wanted
 from gateway.runs.views import StartedRun
 from gateway.triggers.queries import TriggerQueries
@@ -95,10 +95,10 @@ class Redelivery:
         raise Rejected("conflict", f"Of a delivery that was {row['result']} nothing is kept to start from.")
 
     async def _from_run(self, org: str, run: str) -> Recorded:
-        commits = await self._histories.commits(org, run)
-        if not commits:
+        lying = await first_of(self._histories, org, run)
+        if lying is None:
             raise absent("run")
-        first = decode_commit(commits[0].body)
+        first = decode_commit(lying.body)
         started = first.events[0]
         if not isinstance(started, RunStarted):
             raise Rejected("not_found", "The beginning of the run's history is no longer kept.")

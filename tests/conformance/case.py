@@ -13,6 +13,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from contracts.cases import Part
 from contracts.limits import (
+    SEGMENT_EVENTS,
     AttemptNumber,
     Count,
     Id,
@@ -52,6 +53,7 @@ Topic: TypeAlias = Literal[
     "said twice",
     "parked",
     "trying out",
+    "segments",
     "compiling",
 ]
 """In the order of the index."""
@@ -336,6 +338,8 @@ class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
     """Workflows besides this one, and which versions of them were published, in that order."""
     came_by: tuple[Id, ...] = ()
     """The workflows of the runs before this one, where it is not the first in its chain of causes."""
+    segment: Positive = SEGMENT_EVENTS
+    """How many events a segment of the history holds, before the next commit begins a new one."""
     workflow: Raw
     """As the API takes it."""
     trial: Trial | None = None

@@ -30,6 +30,7 @@ from contracts.runs import Cause, RunEvent
 from contracts.workflows import Fault
 from executor.registry import registry
 from orchestrator.answers import answer_for
+from orchestrator.commits import ENGINE_VERSION
 from orchestrator.compiler import compile_workflow, encoded
 from orchestrator.evaluation import Compiled
 from orchestrator.inputs import NotReady
@@ -39,6 +40,7 @@ from orchestrator.memory import Known
 from orchestrator.narrowing import narrowed
 from orchestrator.published import Published
 from orchestrator.run import Graph, Run
+from orchestrator.segments import Bounds
 from orchestrator.sources import Sources
 from tests.conformance import case as told
 from tests.conformance.case import Case, Happening
@@ -251,7 +253,8 @@ class _Stage:
 
     @property
     def _judge(self) -> Judge:
-        return Judge(self._sources) if self._release is None else Judge(self._sources, self._release)
+        bounds = Bounds(events=self._case.segment)
+        return Judge(self._sources, self._release or ENGINE_VERSION, bounds)
 
     async def _decided(self, judge: Callable[[], Proposed], run: str) -> Proposed:
         """Fetch what a decision needs until it has everything, as the shell does; then large values are put away."""

@@ -17,7 +17,7 @@ LEFT_OUT: Final = frozenset(
     {
         *("node", "node_type", "key", "pool", "repeat", "timeout_s", "kind"),
         *("plan", "workflow", "version", "trigger", "receipt", "cause", "input", "org_vars", "rules", "mode"),
-        *("took_ms", "by", "detail", "request", "child"),
+        *("took_ms", "by", "detail", "request", "child", "state"),
     }
 )
 """Fields that say nothing about most behaviours. A case that is about one of them names it by hand."""

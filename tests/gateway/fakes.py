@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct, structs
 
+from chassis.archive import ArchivedCommit, Lying, Since, numbered
 from chassis.clock import Clock
 from chassis.dispatch import Dispatch
 from chassis.edge.connections import ABORT
@@ -39,7 +40,7 @@ from chassis.vault import (
     VaultAway,
 )
 from contracts.cases import Outline
-from contracts.codec import decode_message, encode
+from contracts.codec import decode_envelope, decode_message, encode
 from contracts.commits import FIRST_HASH, Commit
 from contracts.logs import LogRecord
 from contracts.messages import Answer, Message, Said, ScheduleLook, StartRun
@@ -74,7 +75,7 @@ from gateway.pools.store import Pools
 from gateway.pools.watch import Watch
 from gateway.ports.store import Ports
 from gateway.rejected import absent
-from gateway.runs.histories import Kept
+from gateway.runs.histories import BEGINNING
 from gateway.runs.inspection import Inspected
 from gateway.runs.queries import RunQueries
 from gateway.runs.routes import Reading
@@ -493,11 +494,14 @@ class LogHistories:
     def __init__(self, runs: MemoryLog) -> None:
         self._runs = runs
 
-    async def commits(self, org: str, run_id: str) -> list[Kept]:
-        return [
-            Kept(1, stored.sequence, stored.body)
-            for stored in await self._runs.history(run_subject(org, run_id))
+    async def pages(self, org: str, run_id: str, since: Since = BEGINNING) -> AsyncIterator[Sequence[Lying]]:
+        history = await self._runs.history(run_subject(org, run_id))
+        commits = [
+            ArchivedCommit(decode_envelope(stored.body).version, 1, stored.sequence, stored.body)
+            for stored in history
         ]
+        if commits:
+            yield numbered(commits, 0)
 
 
 class FixedPositions:

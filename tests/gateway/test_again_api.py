@@ -13,6 +13,7 @@ from contracts.messages import StartRun
 from contracts.payloads import Inline
 from contracts.runs import Cause, RunStarted
 from gateway.pages import cursor_of, parse_cursor
+from gateway.runs.histories import first_of
 from gateway.triggers.queries import TriggerQueries
 from tests.gateway.fakes import NOON, Office
 from tests.gateway.stories import created, published, triggered
@@ -89,8 +90,9 @@ class Bench:
         return await self.office.api("POST", f"/triggers/{self.trigger}/test", wanted)
 
     async def started(self, run: str) -> RunStarted:
-        commits = await self.office.parts.histories.commits(ORG, run)
-        event = decode_commit(commits[0].body).events[0]
+        lying = await first_of(self.office.parts.histories, ORG, run)
+        assert lying is not None
+        event = decode_commit(lying.body).events[0]
         assert isinstance(event, RunStarted)
         return event
 

@@ -32,6 +32,7 @@ from contracts.runs import (
 from contracts.subjects import run as run_subject
 from contracts.triggers import Hook
 from contracts.workflows import Fault
+from gateway.runs import histories
 from gateway.triggers.queries import TriggerQueries
 from gateway.workflows.compiling import Compiled
 from tests.gateway.fakes import Office, commit_of
@@ -61,7 +62,9 @@ async def given_of(office: Office) -> Given:
 
 
 async def first_of(office: Office, run: str) -> RunStarted:
-    event = decode_commit((await office.parts.histories.commits(ORG, run))[0].body).events[0]
+    lying = await histories.first_of(office.parts.histories, ORG, run)
+    assert lying is not None
+    event = decode_commit(lying.body).events[0]
     assert isinstance(event, RunStarted)
     return event
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec import Raw, Struct, structs
 
+from chassis.archive import Since
 from chassis.edge.connections import ConnectionCap
 from chassis.http import serving
 from chassis.ports import Proposal
@@ -18,6 +19,7 @@ from contracts.payloads import Inline
 from contracts.runs import CancelRequested, RunFact, SignalReceived
 from contracts.subjects import run as run_subject
 from gateway.live.tail import Mark, Tail, Watcher, frame
+from gateway.runs.histories import BEGINNING
 from tests.gateway.fakes import Exchange, MemoryLog, Office, commit_of, scope_of
 from tests.gateway.stories import published, started
 
@@ -191,16 +193,17 @@ async def test_the_org_goes_on_from_any_event_that_the_log_still_has(
 
 async def test_what_happens_while_the_past_is_told_comes_once_and_in_order(office: Office) -> None:
     run = await started(office, await published(office))
-    original = office.parts.histories.commits
+    original = office.parts.histories.pages
 
-    async def commits(org: str, run_id: str) -> Any:
+    async def pages(org: str, run_id: str, since: Since = BEGINNING) -> Any:
         """Between the look at the history and its telling, more happens."""
         await extended(office, run, wish("before"))
-        found = await original(org, run_id)
+        found = [page async for page in original(org, run_id, since)]
         await extended(office, run, wish("after"))
-        return found
+        for page in found:
+            yield page
 
-    office.live._histories.commits = commits  # type: ignore[method-assign]  # In its place.
+    office.live._histories.pages = pages  # type: ignore[method-assign]  # In its place.
     async with watching(office, f"/runs/{run}/live") as stream:
         await stream.until(5)
         await extended(office, run, wish("last"))

@@ -1,7 +1,7 @@
 """What is told of a node's ports: kinds and names of what came, for each port, and never a value."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from msgspec import Raw
 
+from chassis.archive import Lying
 from contracts.codec import encode
 from contracts.payloads import Inline, Payload
 from contracts.runs import Cause, DoubtResolved, RunEvent, RunStarted, StepReported, StepSucceeded
@@ -17,7 +18,6 @@ from gateway.pages import Page
 from gateway.ports.inference import NAMES, Shape
 from gateway.ports.store import EVENTS_OF_A_RUN, VALUE_BYTES, VALUES_OF_A_PORT, Ports
 from gateway.rejected import Rejected, absent
-from gateway.runs.histories import Kept
 from tests.gateway.fakes import MemoryBlobs, commit_of
 
 
@@ -107,9 +107,9 @@ class Newest:
         assert (org, wanted.workflow) == ("org", "flow")
         return Page(items=[Row(str(number)) for number in range(len(self.histories))][:limit])
 
-    async def commits(self, org: str, run: str) -> Sequence[Kept]:
+    async def pages(self, org: str, run: str) -> AsyncIterator[Sequence[Lying]]:
         self.asked += 1
-        return [Kept(1, 1, encode(commit_of(org, run, self.histories[int(run)])))]
+        yield [Lying(1, 1, 1, encode(commit_of(org, run, self.histories[int(run)])), 0)]
 
     async def told(self, runs: int = 10, org: str = "org") -> Any:
         return await Ports(self, self, self, self.blobs).of(org, "flow", runs)  # type: ignore[arg-type]  # As much of them as it uses.

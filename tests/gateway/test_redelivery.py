@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
+from chassis.archive import Lying
 from chassis.ids import run_id
 from chassis.ports import Stored
 from chassis.sealing import open_document, seal_paths
@@ -16,6 +17,7 @@ from contracts.messages import StartRun
 from contracts.payloads import NULL, Blob, Inline, Payload
 from contracts.runs import Cause, RunStarted
 from contracts.triggers import Hook
+from gateway.runs.histories import first_of
 from gateway.triggers.queries import TriggerQueries
 from tests.gateway.fakes import Office
 from tests.gateway.stories import published, triggered
@@ -63,9 +65,13 @@ class Bench:
             "POST", f"/triggers/{self.trigger}/deliveries/{receipt}/redeliver", **headers
         )
 
+    async def first(self, run: str) -> Lying:
+        lying = await first_of(self.office.parts.histories, ORG, run)
+        assert lying is not None
+        return lying
+
     async def started(self, run: str) -> RunStarted:
-        commits = await self.office.parts.histories.commits(ORG, run)
-        event = decode_commit(commits[0].body).events[0]
+        event = decode_commit((await self.first(run)).body).events[0]
         assert isinstance(event, RunStarted)
         return event
 
@@ -132,7 +138,7 @@ async def test_sealed_values_are_sealed_anew_for_the_new_run(bench: Bench, large
     assert b"CANARY" not in encode(kept)
     assert kept["body"]["card"] != sealed["body"]["card"]
     assert "raw" not in kept
-    commit = decode_commit((await bench.office.parts.histories.commits(ORG, run))[0].body)
+    commit = decode_commit((await bench.first(run)).body)
     assert commit.key_id != key_id
     assert open_document(kept, await vault.opener(ORG, run, commit.key_id)) == document
 

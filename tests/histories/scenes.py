@@ -247,6 +247,12 @@ _IN_SPITE: Final = flow(
     node("must", inside="each"),
     node("after", config={"value": "{{ steps.each.error.code }}"}),
 )
+_PATIENT_ROW: Final = flow(
+    "a>b b>ask ask>c c>d",
+    node("b", retry=_PATIENT),
+    node("ask", "wait.signal", {"signal": "paid"}),
+    node("d", config={"value": "{{ steps.ask.output.sum }}"}),
+)
 _JOINED: Final = flow(
     "a>rows b>rows a>all b>all a>places b>places",
     node("rows", "merge", {"output": "append"}),
@@ -374,6 +380,9 @@ SCENES: Final[Sequence[Scene]] = (
     Scene(name="counted too far", workflow=_COUNTS, body='{"n":0,"most":30}', said=_said(RETRY)),
     Scene(name="a loop's condition that fails", workflow=_COUNTS, body='{"n":0}', said=_said(RETRY)),
     Scene(name="a loop takes turns", workflow=_LIGHT, said=_said(1)),
+    Scene(name="in several segments", workflow=_PATIENT_ROW, segment=4, body='{"id":1}', said=_said(done("a", output={"n": 1}), broken("b", 1, TRY_AGAIN), 2, done("b", 2), signal("paid", "k", {"sum": 3}), broken("c"), RETRY, done("c", 2), done("d"))),
+    Scene(name="items in several segments", workflow=_GOES_ON, segment=6, body='{"id":7}', said=_said(broken("each[0].call", 1, TRY_AGAIN), broken("each[1].call"), 3, done("each[0].call", 2, "a"), done("each[2].call", output={"big": "z" * 3_000}), done("after"))),
+    Scene(name="stopped in another segment", workflow=_TWO_CALLS, segment=3, body='{"id":7}', said=_said(unsure("one"), CANCEL, let_go("two", 1, "possible"), RETRY, resolve("one", "done", 1), resolve("two", "retry"), done("two", 2))),
     Scene(name="on in spite of failures", workflow=_IN_SPITE, said=_said(broken("each[0].call"), done("each[0].must"), broken("each[1].must"), done("each[1].call"), done("after"))),
     Scene(name="runs that are started, waited for, tried again and forgotten", workflow=_CALLS, body='{"n":7}', said=_said(child_over("call", "1", "failed", error=TRY_AGAIN), 2, child_over("call", "1"), child_over("call", "2", output={"sum": 5}), child_started("forget", "1"), done("after"))),
     Scene(name="a run that is started and cancelled with its parent", workflow=_CALLS, body='{"n":7}', said=_said(child_started("forget", "1"), CANCEL, child_over("call", "1", "cancelled"), RETRY, 31, child_over("call", "2"), done("after"))),

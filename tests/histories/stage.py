@@ -13,6 +13,7 @@ from chassis.testing.stores import MemoryBlobs, MemoryLetters, MemoryLog
 from chassis.testing.tasks import MemoryTasks
 from chassis.testing.world import SimulatedClock, World
 from contracts.codec import decode_answers, encode, encode_bundle
+from contracts.limits import SEGMENT_EVENTS
 from contracts.messages import ChildOver, ChildStarted, Message
 from contracts.payloads import Inline
 from contracts.plans import Plan
@@ -28,6 +29,7 @@ from orchestrator.judge import Judge
 from orchestrator.kinship import child_of
 from orchestrator.published import Published
 from orchestrator.run import Run
+from orchestrator.segments import Bounds
 from orchestrator.service import Orchestrator
 from orchestrator.sources import Sources
 from tests.histories.corpus import Recorded
@@ -48,6 +50,8 @@ class Scene(Struct, frozen=True, kw_only=True):
     said: Sequence[Message | float] = ()
     org_vars: dict[str, Any] = {}
     plan_is_lost: bool = False
+    segment: int = SEGMENT_EVENTS
+    """How many events a segment of its history holds."""
 
 
 class _NoArchive:
@@ -94,7 +98,8 @@ def play(number: int, scene: Scene) -> Recorded:
             decode_answers(await signals.request(call(partition(run)), letter, 30))
             await asyncio.sleep(0.25)
 
-    world.loop.spawn("orchestrator", _orchestrator(world, (log, signals, inbox, blobs)))
+    bounds = Bounds(events=scene.segment)
+    world.loop.spawn("orchestrator", _orchestrator(world, (log, signals, inbox, blobs), bounds))
     told = world.loop.spawn("story", story())
     try:
         world.loop.run_until(told.done, steps=2_000_000, seconds=_NO_LONGER_THAN)
@@ -115,7 +120,7 @@ def play(number: int, scene: Scene) -> Recorded:
 
 
 async def _orchestrator(
-    world: World, stores: tuple[MemoryLog, MemorySignals, MemoryInbox, MemoryBlobs]
+    world: World, stores: tuple[MemoryLog, MemorySignals, MemoryInbox, MemoryBlobs], bounds: Bounds
 ) -> None:
     log, signals, inbox, blobs = stores
     clock = SimulatedClock(world)
@@ -134,7 +139,7 @@ async def _orchestrator(
             tasks=MemoryTasks(world), inbox=inbox, signals=signals, ownership=ownership, clock=clock
         ),
         sources=sources,
-        judge=Judge(sources),
+        judge=Judge(sources, bounds=bounds),
         replies=Replies(signals),
         dead_letters=MemoryLetters(world),
         clock=clock,

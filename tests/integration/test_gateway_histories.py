@@ -16,7 +16,7 @@ from contracts.subjects import run as run_subject
 from deploy.servers import PostgresAddress
 from gateway.live.missed import PostgresArchive
 from gateway.live.tail import Mark
-from gateway.runs.histories import StoredHistories, events_of
+from gateway.runs.histories import StoredHistories, events_after
 from tests.gateway.fakes import MemoryLog, commit_of
 from tests.migrated import migrated
 
@@ -56,9 +56,9 @@ class Shelf(Struct):
         self.log.messages = [Stored(run_subject(ORG, RUN), v * 10, body(v)) for v in versions]
 
     async def read(self, org: str = ORG) -> Sequence[tuple[int, str]]:
-        commits = await StoredHistories(self.gateway, self.log).commits(org, RUN)
-        assert [told.number for told in events_of(commits)] == list(range(1, len(commits) + 1))
-        return [(told.version, told.id) for told in events_of(commits)]
+        told = await events_after(StoredHistories(self.gateway, self.log), org, RUN, 0, 1_000) or []
+        assert [each.number for each in told] == list(range(1, len(told) + 1))
+        return [(each.version, each.id) for each in told]
 
 
 @pytest.fixture

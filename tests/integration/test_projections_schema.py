@@ -87,9 +87,11 @@ async def test_tables_py_says_which_columns_are_the_key(superuser) -> None:
 
 @pytest.mark.parametrize("shape", [each for each in vars(queries).values() if isinstance(each, Shape)])
 def test_rows_have_the_fields_that_their_tables_have(shape: Shape) -> None:
-    schema = "archive" if shape.table in ("commits", "run_ids", "domain_commits") else "read"
+    schema = "archive" if shape.table in ("commits", "seams", "run_ids", "domain_commits") else "read"
     columns = [column.name for column in METADATA.tables[f"{schema}.{shape.table}"].columns]
-    of_retention = {"purged", "forgotten", "dropped"} if shape.row is rows.RunIdRow else set()
+    of_retention = {rows.RunIdRow: {"purged", "forgotten", "dropped"}, rows.SeamRow: {"purged"}}.get(
+        shape.row, set()
+    )
     assert {*shape.columns, *of_retention} == set(columns)
 
 

@@ -338,8 +338,8 @@ TOMBSTONE_UNNOTICED: Final = Mutant(
     edits=[
         Edit(
             "orchestrator.memory",
-            "            known = structs.replace(known, archived=True)",
-            "            known = structs.replace(known, archived=False)",
+            "archived=seam is None, events=before)",
+            "archived=False, events=before)",
         )
     ],
     stage="early retirement",

@@ -28,6 +28,7 @@ from orchestrator.emission import Emission
 from orchestrator.history import state_at
 from orchestrator.judge import Judge
 from orchestrator.run import RULES, Graph
+from orchestrator.segments import Bounds
 from orchestrator.service import PATIENCE, Orchestrator
 from orchestrator.sources import Sources
 from tests.orchestrator.stories import START, AsWritten, action, control, done, drawn, value
@@ -75,6 +76,7 @@ class Room:
         self.archive = NoArchive()
         self.clock = SimulatedClock(self.world)
         self.tracer: Tracer | None = None
+        self.bounds = Bounds()
         body = encode(plan)
         self.blobs.kept[digest(body)] = body
         self.start = structs.replace(START, plan=digest(body))
@@ -94,7 +96,7 @@ class Room:
             ownership=ownership,
             emission=emission,
             sources=sources,
-            judge=Judge(sources),
+            judge=Judge(sources, bounds=self.bounds),
             replies=Replies(self.signals),
             dead_letters=self.dead,
             clock=clock,

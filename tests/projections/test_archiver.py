@@ -12,7 +12,7 @@ from chassis.ports import Away, Proposal, Stored
 from contracts.subjects import HORIZON
 from projections.archiver import Archiver, Days, Tombstones
 from projections.figures import Figures
-from projections.shelf import EndedRun
+from projections.shelf import ClosedSegment, EndedRun
 from projections.streams import StreamFacts
 from tests.projections.histories import NOON, ORG, Writer
 
@@ -67,6 +67,8 @@ class Place:
         self.epoch = 1
         self.forgotten: list[str] = []
         self.marks = Marks(self)
+        self.seams: list[ClosedSegment] = []
+        self.let_go: list[int] = []
 
     def end(
         self, run: str, days: float, *, whole: bool = True, body: bytes | None = None, keyed: bool = True
@@ -85,6 +87,16 @@ class Place:
         if after is not None:
             due = [run for run in due if (run.ended, run.org, run.run) > (after.ended, after.org, after.run)]
         return due[:most]
+
+    async def segments(
+        self, before: datetime, after: ClosedSegment | None, most: int
+    ) -> Sequence[ClosedSegment]:
+        due = [each for each in self.seams if each.time < before and each.version not in self.let_go]
+        return [each for each in due if after is None or each.version > after.version][:most]
+
+    async def mark_segments(self, segments: Sequence[ClosedSegment], at: datetime) -> None:
+        self._happen("let go")
+        self.let_go += [each.version for each in segments]
 
     async def flush(self) -> None:
         self._happen("flush")
@@ -130,8 +142,8 @@ class Place:
 
     # The streams.
     async def facts(self, stream: str) -> StreamFacts:
-        assert stream == "EFFECTS"
-        return StreamFacts(name=stream, created="", epoch=1, first=1, last=len(self.effects))
+        last = len(self.effects) if stream == "EFFECTS" else len(self.messages)
+        return StreamFacts(name=stream, created="", epoch=self.epoch, first=1, last=last)
 
     async def purge(self, stream: str, subjects: str, before: int | None = None) -> int:
         self._happen(f"purge {stream}")
@@ -358,3 +370,72 @@ async def test_forgetting_that_is_cut_off_is_done_again(place: Place, away: str)
     place.away = ""
     await archiver(place, most=0, marked_seconds=0).round()
     assert (place.left("run1"), place.forgotten) == (0, ["run1"])
+
+
+# --- Segments of runs that go on ------------------------------------------------------------------
+
+
+def lengthened(place: Place, *whole: bool, epoch: int = 1) -> list[int]:
+    """Seams of run1, three commits apart, and what is in the log of it."""
+    sequences = [m.sequence for m in place.messages if m.subject == f"run.{ORG}.run1"]
+    place.seams = [
+        ClosedSegment(
+            org=ORG,
+            run="run1",
+            version=version,
+            epoch=epoch,
+            sequence=sequences[version - 1],
+            time=NOON,
+            whole=each,
+        )
+        for version, each in enumerate(whole, 2)
+    ]
+    return sequences
+
+
+def in_the_log(place: Place) -> list[int]:
+    return [m.sequence for m in place.messages if m.subject == f"run.{ORG}.run1"]
+
+
+async def test_what_is_before_a_seam_leaves_after_it_was_flushed_looked_at_again_and_written_down(
+    place: Place,
+) -> None:
+    sequences = lengthened(place, True, True)
+    await archiver(place).round()
+    assert in_the_log(place) == sequences[2:]
+    assert place.let_go == [2, 3]
+    assert place.happened[:3] == ["flush", "let go", "purge RUNS"]
+    await archiver(place).round()
+    assert place.happened.count("let go") == 1
+
+
+@pytest.mark.parametrize(
+    ("whole", "first", "let_go"), [((False, True), 0, []), ((True, False), 1, [2]), ((True, True), 2, [2, 3])]
+)
+async def test_a_segment_that_is_not_whole_in_the_archive_holds_those_behind_it(
+    place: Place, whole: tuple[bool, bool], first: int, let_go: list[int]
+) -> None:
+    sequences = lengthened(place, *whole)
+    await archiver(place).round()
+    assert in_the_log(place) == sequences[first:]
+    assert place.let_go == let_go
+
+
+async def test_a_place_of_another_epoch_is_no_place_of_this_log(place: Place) -> None:
+    sequences = lengthened(place, True, epoch=2)
+    await archiver(place).round()
+    assert in_the_log(place) == sequences
+
+
+async def test_a_purge_of_a_segment_that_is_put_off_leaves_with_the_next_one(place: Place) -> None:
+    sequences = lengthened(place, True)
+    place.away = "purge RUNS"
+    with pytest.raises(Away):
+        await archiver(place).round()
+    assert in_the_log(place) == sequences
+    place.away = ""
+    seams, place.seams = place.seams, []
+    lengthened(place, True, True)
+    place.seams = [*seams, place.seams[1]]
+    await archiver(place).round()
+    assert in_the_log(place) == sequences[2:]

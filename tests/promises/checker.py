@@ -25,6 +25,7 @@ from tests.promises.evidence import Entry, Evidence, History, Violation
 from tests.promises.items import items_are_done_once_and_in_order
 from tests.promises.models import models_are_the_fold, models_say_what_the_runs_say
 from tests.promises.occasions import events_start_their_runs
+from tests.promises.segments import a_history_goes_on_from_every_seam, segments_are_bounded
 from tests.promises.signals import what_was_said_counts_once, what_was_said_is_heard
 from tests.promises.timetables import planned_times_are_kept
 
@@ -198,7 +199,7 @@ def _one_end_per_opening(history: History) -> Iterator[Violation]:
             if is_open:
                 yield Violation("P4", "opened twice without an end between", history.run)
             is_open = True
-        elif not is_open and not isinstance(event, runs.RunParked | runs.RunUnparked):
+        elif not is_open and not isinstance(event, runs.RunParked | runs.RunUnparked | runs.RunContinued):
             yield Violation("P4", f"{type(event).__name__} although it was not open", history.run)
         if isinstance(event, _ENDS):
             is_open = False
@@ -287,6 +288,8 @@ PROMISES: Final[tuple[Promise, ...]] = (
     wishes_and_waits_are_kept,
     histories_are_whole,
     commits_are_bounded,
+    segments_are_bounded,
+    a_history_goes_on_from_every_seam,
     items_are_done_once_and_in_order,
     effects_happen_as_told,
     models_are_the_fold,

@@ -11,6 +11,7 @@ from msgspec import Struct, field
 from chassis.ports import Stored
 from contracts.codec import decode_commit
 from contracts.commits import Commit
+from contracts.limits import SEGMENT_EVENTS
 from contracts.nodes import Repeat
 from contracts.plans import Plan
 from contracts.runs import RunEvent, RunStarted
@@ -175,6 +176,8 @@ class Evidence(Struct, kw_only=True):
     """SCHEDULES, in its order."""
     hooks: Sequence[Hook] = ()
     """Deliveries that started no run, as far as anybody has looked."""
+    segment: int = SEGMENT_EVENTS
+    """How many events a segment of a history holds."""
     decoded: Decoded = field(default_factory=Decoded)
 
     def histories(self) -> list[History]:

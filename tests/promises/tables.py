@@ -5,7 +5,7 @@ from datetime import date
 from typing import Any
 
 from projections.arrived import RunKey
-from projections.rows import DeliveryRow, RunIdRow, RunRow, StepRow, UsageRow
+from projections.rows import DeliveryRow, RunIdRow, RunRow, SeamRow, StepRow, UsageRow
 from projections.runs import Changes, StepKey
 
 
@@ -18,6 +18,7 @@ class Tables:
         self.deliveries: dict[RunKey, DeliveryRow] = {}
         self.usage: dict[tuple[str, date], UsageRow] = {}
         self.ended: dict[RunKey, RunIdRow] = {}
+        self.seams: dict[tuple[str, str, int], SeamRow] = {}
         self.archive: dict[tuple[str, str, int], bytes] = {}
 
     def clear(self) -> None:
@@ -31,6 +32,8 @@ class Tables:
         self.ended.update(changes.ended)
         for commit in changes.commits:
             self.archive[commit.org, commit.run, commit.version] = commit.body
+        for seam in changes.seams:
+            self.seams[seam.org, seam.run, seam.version] = seam
         for key, more in changes.usage.items():
             row = self.usage.setdefault(key, UsageRow(org=more.org, day=more.day))
             for name in UsageRow.__struct_fields__[2:]:

@@ -1,5 +1,6 @@
 """The archive and what else stands on the tables, in memory: who should have moved, what may leave the log."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Final
@@ -7,8 +8,8 @@ from typing import Final
 from chassis.past import PastRun
 from chassis.testing.stores import MemoryLog
 from chassis.testing.world import World
-from projections.rows import RunIdRow, RunRow
-from projections.shelf import EndedRun
+from projections.rows import RunIdRow, RunRow, SeamRow
+from projections.shelf import ClosedSegment, EndedRun
 from projections.stragglers import BEHIND
 from projections.streams import StreamFacts
 from projections.sweeper import Key, Straggler
@@ -128,6 +129,52 @@ class MemoryShelf:
             whole=len(self._tables.history(row.org, row.run)) == row.version,
         )
 
+    async def segments(
+        self, before: datetime, after: ClosedSegment | None, most: int
+    ) -> Sequence[ClosedSegment]:
+        def found() -> list[ClosedSegment]:
+            seams, standing = self._tables.seams, list[ClosedSegment]()
+            for (org, run, version), row in seams.items():
+                if row.time >= before or (org, run, version) in self._models.let_go or self._awaited(row):
+                    continue
+                earlier = max((v for o, r, v in seams if (o, r) == (org, run) and v < version), default=1)
+                there = sum((org, run, each) in self._tables.archive for each in range(earlier, version))
+                standing.append(
+                    ClosedSegment(
+                        org=org,
+                        run=run,
+                        version=version,
+                        epoch=row.epoch,
+                        sequence=row.sequence,
+                        time=row.time,
+                        whole=there == version - earlier,
+                    )
+                )
+            standing.sort(key=_seam_place)
+            return [each for each in standing if after is None or _seam_place(each) > _seam_place(after)][
+                :most
+            ]
+
+        return await self._world.operation(found)
+
+    def _awaited(self, seam: SeamRow) -> bool:
+        """Whether somebody who answers the run has to find what it asked before this seam."""
+        waits = json.loads(self._tables.runs[seam.org, seam.run].waits)
+        return any(
+            wait["kind"] in ("call", "approval", "escalation")
+            and datetime.fromisoformat(wait["since"]) <= seam.time
+            for wait in waits
+        )
+
+    async def mark_segments(self, segments: Sequence[ClosedSegment], at: datetime) -> None:
+        let_go, gone = self._models.let_go, {(each.org, each.run, each.version) for each in segments}
+
+        def write() -> None:
+            self._models.disk.write(lambda: let_go.update(gone))
+            self._models.disk.flush()
+
+        await self._world.operation(write)
+
     async def flush(self) -> None:
         await self._world.operation(self._models.disk.flush)
 
@@ -172,6 +219,10 @@ class MemoryShelf:
 
 def _place(run: EndedRun) -> tuple[datetime, str, str]:
     return run.ended, run.org, run.run
+
+
+def _seam_place(segment: ClosedSegment) -> tuple[datetime, str, str, int]:
+    return segment.time, segment.org, segment.run, segment.version
 
 
 def _behind(runs: list[EndedRun], after: EndedRun | None) -> list[EndedRun]:

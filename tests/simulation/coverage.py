@@ -81,6 +81,7 @@ def _see_rarities(installation: Installation, evidence: Evidence, seen: Counter[
     seen["appends that lost a race"] += log.conflicts
     seen["claims refused"] += installation.effects.conflicts
     seen["histories that left the log"] += len(installation.models.purged)
+    seen["segments that left the log"] += len(installation.models.let_go)
     seen["tombstones that left the log"] += len(installation.models.forgotten)
     seen["questions to the archive's ids"] += len(installation.run_ids.asked)
     seen["dead letters"] += len(evidence.dead_letters)

@@ -54,6 +54,8 @@ class MemoryModels:
         """Runs whose history has left the log but for its last commit, with that one's hash."""
         self.forgotten: dict[RunKey, bytes] = {}
         """Runs of which the log knows nothing any more."""
+        self.let_go: set[tuple[str, str, int]] = set()
+        """Seams before which nothing has to be in the log any more."""
         self.disk = Disk(world, self._clear)
 
     def _clear(self) -> None:
@@ -61,6 +63,7 @@ class MemoryModels:
         self.at = BEGINNING
         self.purged.clear()
         self.forgotten.clear()
+        self.let_go.clear()
 
     async def position(self) -> Position:
         return await self._world.operation(lambda: self.at)

@@ -220,6 +220,7 @@ def evidence_of(installation: Installation) -> Evidence:
         if installation.story.followers
         else (),
         decoded=installation.decoded,
+        segment=installation.story.segment,
     )
 
 

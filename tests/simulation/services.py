@@ -39,6 +39,7 @@ from orchestrator.lanes import Lanes
 from orchestrator.past import Past
 from orchestrator.run import Graph
 from orchestrator.schedules import Schedules
+from orchestrator.segments import Bounds
 from orchestrator.service import Orchestrator
 from orchestrator.sources import Sources
 from projections.archiver import ROUND_SECONDS, Archiver, Tombstones
@@ -137,7 +138,7 @@ class Services(Stores):
                 lanes=lanes,
             ),
             sources=sources,
-            judge=Judge(sources),
+            judge=Judge(sources, bounds=Bounds(events=self.story.segment)),
             replies=Replies(self.signals),
             dead_letters=self.dead,
             clock=self.clock,

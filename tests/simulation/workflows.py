@@ -101,6 +101,8 @@ class Story(Struct, frozen=True, kw_only=True):
     """So many attempts an orchestrator asks for before it knows a pool."""
     pauses: float = 0.0
     """How often, per look at what there is, somebody pauses some of it or takes it up again."""
+    segment: int = 4_000
+    """How many events a segment of a history holds."""
     tombstones: int | None = None
     """So many last commits stay in the log when everything is over and a day has passed; None: all."""
 
@@ -145,6 +147,7 @@ def story(seed: int) -> Story:
         clocks=clocks(seed),
         window=crowds.choice((1, 1, 2, 3, 16, 16)),
         pauses=crowds.choice((0, 0, 0, 0, 0, 0.2, 0.5)),
+        segment=random.Random(f"{seed}/segments").choice((2, 5, 12, 30, 4_000)),
     )
 
 
