@@ -88,4 +88,5 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True):
     edges: tuple[PlanEdge, ...]
     vars: dict[str, Any]
     timeout_s: Seconds | None = None
-    flow: Flow = Flow()
+    flow: Flow | None = None
+    """None: as everybody's flow."""

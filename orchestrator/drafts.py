@@ -28,7 +28,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     edges: tuple[tuple[int, Edge], ...] = ()
     vars: dict[str, Any] = {}
     timeout_s: float | None = None
-    flow: Flow = Flow()
+    flow: Flow | None = None
     broken: frozenset[str] = frozenset()
     """Ids of nodes that are there but could not be read: an edge to one of them does not dangle."""
 
@@ -96,7 +96,7 @@ class _Reading:
             edges=tuple((place, edge) for place, edge in enumerate(read_edges) if edge is not None),
             vars=rest.get("vars", {}),
             timeout_s=rest.get("timeout_s"),
-            flow=rest.get("flow") or Flow(),
+            flow=rest.get("flow"),
             broken=frozenset(name for name in broken if isinstance(name, str)),
         )
         return draft, self.faults

@@ -17,6 +17,7 @@ from contracts.limits import PRIORITIES
 from contracts.messages import CancelAttempts, Look, Task, Wake
 from contracts.runs import AttemptScheduled, WaitOpened
 from contracts.subjects import cancel, partition, task
+from contracts.workflows import Flow
 from orchestrator.lanes import Key, Lanes, Wanted
 from orchestrator.letters import Letter
 from orchestrator.memory import Known
@@ -27,6 +28,9 @@ log = structlog.get_logger()
 
 ON_ITS_WAY: Final = timedelta(milliseconds=50)
 """A wake-up that came too early was under way for so long."""
+
+
+EVERYBODYS: Final = Flow()
 
 
 class Emission:
@@ -53,7 +57,8 @@ class Emission:
     def attempts(self, known: Known, attempts: Sequence[AttemptScheduled], programs: Programs | None) -> None:
         """Ask for these attempts, without waiting; those whose turn has not come are held."""
         run, now = known.run, self._clock.seconds()
-        rank = PRIORITIES - programs.graph.plan.flow.priority if programs is not None else 0
+        flow = programs.graph.plan.flow if programs is not None else None
+        rank = PRIORITIES - (flow or EVERYBODYS).priority
         admitted = [
             attempt
             for attempt in attempts

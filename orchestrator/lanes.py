@@ -24,7 +24,7 @@ LEAST: Final = 8
 FIRST: Final = 16
 """A window before anything is known of its pool: a few moments later it is what the pool can do."""
 MOST: Final = 8_192
-UNREAD_SECONDS: Final = 0.25
+UNREAD_SECONDS: Final = 0.1
 """So long a task may lie in TASKS before an executor has room for it."""
 UNREAD_LEAST: Final = 4
 """So many may always lie there: executors shall not have to wait for us."""

@@ -13,7 +13,7 @@ from contracts.codec import Decoder
 from contracts.limits import CEL_PER_WORKFLOW, EDGES, NODES, VARS, WORKFLOW_BYTES
 from contracts.nodes import NodeSpec, Port
 from contracts.plans import Plan
-from contracts.workflows import Edge, Fault, Node, Retry, Workflow
+from contracts.workflows import Edge, Fault, Flow, Node, Retry, Workflow
 from orchestrator.compiler import compile_workflow, encoded
 from orchestrator.readiness import Graph
 
@@ -321,6 +321,15 @@ drawings = st.fixed_dictionaries(
         "flow": anything | st.fixed_dictionaries({}, optional={"priority": anything, "x": anything}),
     },
 )
+
+
+def test_how_runs_flow_stands_in_the_plan_where_the_workflow_says_it() -> None:
+    nodes = [{"id": "a", "type": "echo"}]
+    told, silent = compiled({"nodes": nodes, "flow": {"priority": 9}}), compiled({"nodes": nodes})
+    assert isinstance(told, Plan)
+    assert isinstance(silent, Plan)
+    assert (told.flow, silent.flow) == (Flow(priority=9), None)
+    assert b'"flow":' not in encoded(silent)[0]
 
 
 @settings(max_examples=100, deadline=None)

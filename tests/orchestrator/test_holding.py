@@ -3,11 +3,13 @@
 import asyncio
 from typing import Any
 
+import pytest
 from msgspec import structs
 
 from chassis.ports import Away, Lying, Stored
 from contracts.messages import Look, StartRun
 from contracts.subjects import partition
+from contracts.workflows import Flow
 from orchestrator.lanes import FIRST
 from orchestrator.service import Orchestrator
 from tests.orchestrator.stories import CANCEL, action, done, drawn
@@ -222,6 +224,17 @@ def test_the_held_lanes_are_told() -> None:
         await crowded(room)
         [lane] = service(room).holding.told()
         assert (lane.org, lane.pool, lane.waiting, lane.paused, lane.out) == ("org", "gpu", MORE, 0, FIRST)
+
+
+@pytest.mark.parametrize(
+    ("flow", "rank"), [(None, 4), (Flow(), 4), (Flow(priority=9), 0), (Flow(priority=0), 9)]
+)
+def test_a_run_has_the_priority_of_its_version(flow: Flow | None, rank: int) -> None:
+    @told(structs.replace(drawn("a"), flow=flow))
+    async def story(room: Room) -> None:
+        await crowded(room)
+        [lane] = service(room).holding.lanes.lanes()
+        assert {ticket.wanted.rank for ticket in lane.ready} == {rank}
 
 
 def test_a_task_says_which_attempt_it_is_however_long_it_was_held() -> None:
