@@ -39,17 +39,19 @@ def goes_round(chain: Sequence[str]) -> bool:
     return chain.count(chain[-1]) > CAUSES_ALIKE
 
 
-def stopped(cause: Cause, workflow: Id) -> Failure | None:
+def stopped(cause: Cause, workflow: Id, *, always: bool = False) -> Failure | None:
     """Why no child of this workflow may begin by this cause; None: it may.
 
     A workflow that calls itself as often as the bound allows is no loop: unlike an event, a call is meant.
+    `always`: what is wanted is no call, and goes round.
     """
-    if not too_deep(cause):
+    if not always and not too_deep(cause):
         return None
     way = " → ".join(_loop((*cause.chain, workflow)))
     return Failure(
         code="cause.too_deep",
-        message=f"{cause.depth} runs have started one another, at most may be {CAUSES_DEEP}: {way}.",
+        message=f"{cause.depth} runs have started one another, at most may be "
+        f"{CAUSES_ALIKE if always else CAUSES_DEEP}: {way}.",
     )
 
 

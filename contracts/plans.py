@@ -12,6 +12,7 @@ from contracts.cases import Pin
 from contracts.limits import (
     AttemptNumber,
     Count,
+    Id,
     NodeId,
     NodeType,
     Pointer,
@@ -90,3 +91,5 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeout_s: Seconds | None = None
     flow: Flow | None = None
     """None: as everybody's flow."""
+    on_failure: Id | None = None
+    """The workflow that is told when a run fails: its published version of that moment."""

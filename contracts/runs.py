@@ -425,6 +425,25 @@ class ChildAsked(Consequence, frozen=True, kw_only=True, tag="child.asked"):
     """What its expressions see as `trigger`."""
 
 
+class HandlerAsked(Consequence, frozen=True, kw_only=True, tag="handler.asked"):
+    """The run fails, and a run of the workflow that its own names for that shall be there: its error workflow."""
+
+    child: Id
+    """That run; its id follows from this one and the opening."""
+    workflow: Id
+    version: Count
+    plan: Sha256
+    input: Payload
+    """What its expressions see as `trigger`: the failure."""
+
+
+class HandlerRefused(Consequence, frozen=True, kw_only=True, tag="handler.refused"):
+    """The run fails, and its error workflow cannot be started."""
+
+    workflow: Id
+    error: Failure
+
+
 class WaitOpened(Consequence, frozen=True, kw_only=True, tag="wait.opened"):
     """The run waits for something that has a name."""
 
@@ -526,6 +545,8 @@ Decision: TypeAlias = (
     | ItemFailed
     | ItemsKept
     | ChildAsked
+    | HandlerAsked
+    | HandlerRefused
     | WaitOpened
     | ApprovalEscalated
     | WaitDropped

@@ -89,6 +89,8 @@ class Workflow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     vars: dict[str, Any] = field(default_factory=dict)
     timeout_s: Annotated[float, Meta(gt=0, le=RUN_SECONDS)] | None = None
     flow: Flow | None = None
+    on_failure: Id | None = None
+    """The workflow of which a run begins whenever a run of this one has failed."""
     notes: Text | None = None
 
 

@@ -69,6 +69,7 @@ def compile_workflow(
         vars=draft.vars,
         timeout_s=draft.timeout_s,
         flow=draft.flow,
+        on_failure=draft.on_failure,
     )
 
 

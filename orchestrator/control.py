@@ -282,12 +282,17 @@ class _Started(Struct, frozen=True, kw_only=True):
     received_at: str
 
 
+def started_by_a_run(body: Raw, at: datetime) -> Raw:
+    """The whole of it, with this body."""
+    return Raw(encode(_Started(body=body, received_at=at.isoformat())))
+
+
 def _run_workflow(config: Mapping[str, Any], given: Given, at: datetime) -> Called:
     body = Raw(encode(config["input"])) if "input" in config else given.json()
     return Called(
         workflow=config["workflow"],
         version=config.get("version", 0),
-        input=Inline(value=Raw(encode(_Started(body=body, received_at=at.isoformat())))),
+        input=Inline(value=started_by_a_run(body, at)),
         waits=config.get("mode", "wait") == "wait",
         due=_after(config, "timeout_seconds", at),
     )

@@ -10,6 +10,7 @@ from typing import Final
 from contracts.runs import Decision, Fact, RunCompleted, RunReopened, RunStarted, RunUnparked, WaitEnded
 from orchestrator.containers import turn_of
 from orchestrator.evaluate import Evaluate
+from orchestrator.failing import with_handler
 from orchestrator.readiness import Graph, every_step
 from orchestrator.state import Run
 from orchestrator.stopping import end_without_plan, stop, wind_down
@@ -30,14 +31,16 @@ def decide(run: Run, graph: Graph | None, fact: Fact, at: datetime, evaluate: Ev
     turn = Turn(run, graph, at, evaluate)
     turn.settle_news()
     if turn.run.phase == "stopping":
-        return turn.said + wind_down(turn.run, tuple(every_step(graph, turn.run)), at)
+        ends = wind_down(turn.run, tuple(every_step(graph, turn.run)), at)
+        return turn.said + with_handler(turn.run, graph.plan, ends, at, evaluate)
     if isinstance(fact, _LOOK_EVERYWHERE):
         turn.look_everywhere()
     elif isinstance(fact, WaitEnded) and (container := turn_of(fact)):
         turn.look_at(container)
     turn.advance()
     if must_stop(turn.run):
-        return turn.said + stop(turn.run, tuple(every_step(graph, turn.run)), at)
+        ends = stop(turn.run, tuple(every_step(graph, turn.run)), at)
+        return turn.said + with_handler(turn.run, graph.plan, ends, at, evaluate)
     if _all_done(turn.run):
         turn.say(RunCompleted(output=evaluate.output(turn.run)))
     return turn.said

@@ -29,6 +29,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     vars: dict[str, Any] = {}
     timeout_s: float | None = None
     flow: Flow | None = None
+    on_failure: str | None = None
     broken: frozenset[str] = frozenset()
     """Ids of nodes that are there but could not be read: an edge to one of them does not dangle."""
 
@@ -97,6 +98,7 @@ class _Reading:
             vars=rest.get("vars", {}),
             timeout_s=rest.get("timeout_s"),
             flow=rest.get("flow"),
+            on_failure=rest.get("on_failure"),
             broken=frozenset(name for name in broken if isinstance(name, str)),
         )
         return draft, self.faults

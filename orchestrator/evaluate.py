@@ -7,7 +7,7 @@ from contracts.errors import Failure
 from contracts.limits import StepPath
 from contracts.payloads import Payload
 from contracts.plans import PlanNode
-from orchestrator.control import Outcome
+from orchestrator.control import Called, Outcome
 from orchestrator.paths import ItemPath
 from orchestrator.state import Run
 
@@ -41,6 +41,10 @@ class Evaluate(Protocol):
 
     def gathered(self, run: Run, path: StepPath, node: PlanNode) -> Payload | Failure:
         """What came of all items of a map, in their order."""
+        ...
+
+    def handler(self, run: Run, called: Called) -> Called | Failure:
+        """The version of its error workflow that a run which fails starts now."""
         ...
 
     def output(self, run: Run) -> Payload:

@@ -168,6 +168,9 @@ class Evaluation:
         except _FAILURES as error:
             return _failure(error, node)
 
+    def handler(self, run: Run, called: Called) -> Called | Failure:
+        return looked_up(called, run.org, self._workflows)
+
     def output(self, run: Run) -> Payload:
         return self.came_of(run, WHOLE)
 

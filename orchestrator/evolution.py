@@ -28,6 +28,8 @@ from contracts.runs import (
     ChildEnded,
     DeadlinePassed,
     DoubtResolved,
+    HandlerAsked,
+    HandlerRefused,
     ItemDone,
     ItemFailed,
     ItemsBegan,
@@ -292,6 +294,7 @@ def _reopened(run: Run, event: RunReopened, at: datetime) -> Changes:
         "error": None,
         "output": NULL,
         "unfinished": (),
+        "handler": None,
     }
 
 
@@ -442,6 +445,10 @@ def _responded(run: Run, event: RunResponded, _at: datetime) -> Changes:
     return {"responded": event, "steps": {**run.steps, event.step: step}}
 
 
+def _handled(_run: Run, event: HandlerAsked | HandlerRefused, _at: datetime) -> Changes:
+    return {"handler": event}
+
+
 def _stopping(_run: Run, event: RunStopping, _at: datetime) -> Changes:
     return {"stopping": event}
 
@@ -491,6 +498,8 @@ FOLDS: Final[Mapping[type, Callable[[Run, Any, datetime], Changes]]] = {
     ItemFailed: _item_failed,
     ItemsKept: _items_kept,
     ChildAsked: _child_asked,
+    HandlerAsked: _handled,
+    HandlerRefused: _handled,
     WaitOpened: _wait_opened,
     ApprovalEscalated: _escalated,
     WaitDropped: _wait_dropped,

@@ -18,13 +18,14 @@ from contracts.runs import (
     ChildAsked,
     ChildBegan,
     ChildEnded,
+    HandlerAsked,
     Parent,
     RunCancelled,
     RunCompleted,
     RunEvent,
     RunFailed,
 )
-from orchestrator.kinship import beginning_of, child_wait, end_of, is_awaited, start_of
+from orchestrator.kinship import beginning_of, child_wait, end_of, is_awaited, start_of, start_of_handler
 from orchestrator.memory import Known
 from orchestrator.run import Run
 
@@ -62,6 +63,8 @@ class Family:
                 tasks.create_task(self._let_go(known, asked))
         if run.parent is not None and any(isinstance(event, _ENDS) for event in events):
             self.tell(known, run.parent, tasks)
+        if any(isinstance(event, HandlerAsked) for event in events):
+            self._handle(known, tasks)
 
     def again(self, known: Known, tasks: asyncio.TaskGroup) -> None:
         """All that the state asks for: somebody looked, and nobody knows what of it was heard."""
@@ -70,6 +73,14 @@ class Family:
                 tasks.create_task(self._ask(known, asked))
             elif asked.waits:
                 tasks.create_task(self._let_go(known, asked))
+        self._handle(known, tasks)
+
+    def _handle(self, known: Known, tasks: asyncio.TaskGroup) -> None:
+        """Ask for the run of the error workflow of a run that has failed."""
+        asked = known.run.handler
+        if isinstance(asked, HandlerAsked) and known.run.phase == "failed":
+            self.counts["handled"] += 1
+            tasks.create_task(self._say(start_of_handler(known.run, asked, known.trace)))
 
     def tell(self, known: Known, parent: Parent, tasks: asyncio.TaskGroup) -> None:
         """Tell the parent how the run ended, if it has."""

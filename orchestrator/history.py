@@ -23,6 +23,8 @@ from contracts.runs import (
     ChildAsked,
     Decision,
     Fact,
+    HandlerAsked,
+    HandlerRefused,
     ItemDone,
     ItemsBegan,
     ItemsKept,
@@ -142,6 +144,17 @@ class Recorded:
 
     def gathered(self, run: Run, path: StepPath, node: PlanNode) -> Payload | Failure:
         return self.passed_on(run, path, node)
+
+    def handler(self, _run: Run, called: Called) -> Called | Failure:
+        for event in self._decisions:
+            match event:
+                case HandlerRefused():
+                    return event.error
+                case HandlerAsked():
+                    return Called(
+                        workflow=event.workflow, version=event.version, plan=event.plan, input=event.input
+                    )
+        return called
 
     def output(self, _run: Run) -> Payload:
         completed = (event.output for event in self._decisions if isinstance(event, RunCompleted))

@@ -11,7 +11,7 @@ from contracts.errors import Failure
 from contracts.limits import Id, StepPath, WaitName
 from contracts.messages import ChildOver, ChildStarted, StartRun
 from contracts.payloads import Inline, Payload
-from contracts.runs import TERMINAL, Cause, ChildAsked, ChildEnded, Parent
+from contracts.runs import TERMINAL, Cause, ChildAsked, ChildEnded, HandlerAsked, Parent
 from orchestrator.state import Run
 
 _MESSAGE_CHARS: Final = 2_000
@@ -21,6 +21,11 @@ _MESSAGE_CHARS: Final = 2_000
 def child_of(run: Run, path: StepPath, attempt: int) -> Id:
     """The one run that this attempt at a step may start, for ever."""
     return run_id(run.org, f"run:{run.id}", f"{path}/{attempt}")
+
+
+def handler_of(run: Run) -> Id:
+    """The one run of its error workflow that this opening of a run may start."""
+    return run_id(run.org, f"run:{run.id}", f"on_failure/{run.opening}")
 
 
 def child_wait(asked: ChildAsked) -> WaitName:
@@ -51,6 +56,25 @@ def start_of(run: Run, asked: ChildAsked, trace: str) -> StartRun:
         org_vars=run.org_vars,
         dedupe=digest(asked.child.encode()),
         parent=Parent(run=run.id, step=asked.step, waits=asked.waits),
+        mode=run.mode,
+        actor=f"run:{run.id}",
+    )
+
+
+def start_of_handler(run: Run, asked: HandlerAsked, trace: str) -> StartRun:
+    """Asks for the run of the error workflow of a run that failed. Nobody waits for it."""
+    return StartRun(
+        org=run.org,
+        run=asked.child,
+        trace=trace,
+        plan=asked.plan,
+        workflow=asked.workflow,
+        version=asked.version,
+        receipt=derived("child", run.org, asked.child),
+        cause=cause_of_children(run),
+        input=asked.input,
+        org_vars=run.org_vars,
+        dedupe=digest(asked.child.encode()),
         mode=run.mode,
         actor=f"run:{run.id}",
     )

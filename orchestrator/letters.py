@@ -10,6 +10,7 @@ from contracts.messages import (
     CallWait,
     CancelRun,
     DecideApproval,
+    Look,
     Message,
     ResolveDoubt,
     RetryRun,
@@ -86,5 +87,8 @@ _WISHES: Final = (RetryRun, CancelRun, ResolveDoubt, SendSignal, CallWait, Decid
 def is_for_the_archive(known: Known, letters: Sequence[Letter]) -> bool:
     """Whether the log alone cannot say what these letters change."""
     if known.version:
-        return known.archived and any(needs_all(letter.message) for letter in letters)
+        looks_after = known.run.handler is not None and any(
+            isinstance(each.message, Look) for each in letters
+        )
+        return known.archived and (looks_after or any(needs_all(letter.message) for letter in letters))
     return is_wished_of(letters)

@@ -42,7 +42,9 @@ def add(published: Published, commit: DomainCommit[WorkflowEvent]) -> Published:
     return published
 
 
-def looked_up(called: Called, org: str, workflows: Workflows, node: PlanNode) -> Called | Failure:
+def looked_up(
+    called: Called, org: str, workflows: Workflows, node: PlanNode | None = None
+) -> Called | Failure:
     """The call with the plan that its run follows for its whole life. Raises `NotReady` while nobody has looked."""
     key = org, called.workflow
     try:
@@ -63,5 +65,7 @@ def looked_up(called: Called, org: str, workflows: Workflows, node: PlanNode) ->
     return structs.replace(called, version=version, plan=plan)
 
 
-def _no(node: PlanNode, code: str, message: str) -> Failure:
+def _no(node: PlanNode | None, code: str, message: str) -> Failure:
+    if node is None:
+        return Failure(code=code, message=message)
     return Failure(code=code, message=message, node=node.id, field="/workflow")

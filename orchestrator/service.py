@@ -498,6 +498,8 @@ class Orchestrator:
     async def _answer_nothing(self, proposed: Proposed) -> None:
         """Answer once the log has confirmed that nobody committed behind our back: an owner may be one no longer."""
         if await self._is_last(proposed.before):
+            if self._family is not None and any(isinstance(each.message, Look) for each in proposed.letters):
+                self._family.again(proposed.before, self._tasks)
             await self._emission.wakes(woken_early(proposed.before, proposed.letters, self._clock.now()))
             self._answer(proposed, proposed.before)
         else:

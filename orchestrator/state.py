@@ -27,6 +27,8 @@ from contracts.runs import (
     ChildBegan,
     ChildEnded,
     DoubtResolved,
+    HandlerAsked,
+    HandlerRefused,
     ItemsOpened,
     Mode,
     Parent,
@@ -227,6 +229,8 @@ class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
     output: Payload = NULL
     error: Failure | None = None
     unfinished: tuple[Unfinished, ...] = ()
+    handler: HandlerAsked | HandlerRefused | None = None
+    """What became of its error workflow, when the run failed."""
 
     @staticmethod
     def new(org: str, run_id: str) -> "Run":

@@ -131,6 +131,14 @@ def _leave_unfinished(run: RunRow, unfinished: tuple[runs.Unfinished, ...]) -> N
     run.unfinished = encode(told).decode() if told else None
 
 
+def _handler_asked(scene: Scene, event: runs.HandlerAsked) -> None:
+    scene.run.handler = event.child
+
+
+def _handler_refused(scene: Scene, event: runs.HandlerRefused) -> None:
+    scene.run.handler_error = text(f"{event.error.code}: {event.error.message}")
+
+
 def _stopping(scene: Scene, event: runs.RunStopping) -> None:
     scene.run.status = "stopping"
     if event.error is not None:
@@ -141,6 +149,7 @@ def _reopened(scene: Scene, event: runs.RunReopened) -> None:
     run = scene.run
     run.opening += 1
     run.status, run.ended, run.unfinished = "running", None, None
+    run.handler = run.handler_error = None
     run.error_code = run.error_message = run.error_step = None
     run.output_preview = run.output_size = run.output_blob = None
     if run.deadline is not None:
@@ -445,6 +454,8 @@ EFFECTS: Final[dict[type, _Effect]] = {
     runs.ItemFailed: _item_failed,
     runs.ItemsKept: _nothing,
     runs.ChildAsked: _child_asked,
+    runs.HandlerAsked: _handler_asked,
+    runs.HandlerRefused: _handler_refused,
     runs.WaitOpened: _wait_opened,
     runs.ApprovalEscalated: _escalated,
     runs.WaitDropped: _wait_closed,

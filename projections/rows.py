@@ -66,6 +66,10 @@ class RunRow(Struct, kw_only=True):
     output_blob: str | None = None
     opened: datetime | None = None
     """When it was started, or last reopened."""
+    handler: str | None = None
+    """The run of its error workflow, when it has failed."""
+    handler_error: str | None = None
+    """Why there is none."""
     mode: str = "live"
 
     @property

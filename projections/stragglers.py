@@ -1,7 +1,7 @@
 """Finds in the read models who should have moved by now."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from chassis.postgres import Pool, connected
@@ -22,6 +22,9 @@ join read.runs p on p.org = c.org and p.id = c.parent_run
 left join read.steps s on s.org = c.org and s.run = c.parent_run and s.path = c.parent_step
 where c.parent_waits and c.ended is null and c.opening = 1 and (c.org, c.id) > ($2, $3)
     and (p.ended is not null or p.status = 'stopping' or (s.awaits and s.child = c.id) is not true)
+union
+select r.org, r.id, r.sequence, false from read.runs r left join read.runs h on h.org = r.org and h.id = r.handler
+where r.handler is not null and r.ended >= $6 and r.ended < $5 and h.id is null and (r.org, r.id) > ($2, $3)
 order by 1, 2, 4 limit $4
 """
 
@@ -33,6 +36,9 @@ where t.kind in ('schedule', 'poll') and (t.org, t.id) > ($2, $3) and (
 ) order by t.org, t.id limit $4
 """
 BEHIND: Final = timedelta(seconds=5)
+WELL_BEHIND: Final = timedelta(hours=2)
+"""Longer than anybody's clock or rows are behind."""
+_EVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class OverdueSchedules:
@@ -50,13 +56,19 @@ class OverdueSchedules:
 class PostgresStragglers:
     """`runs.look_at` says who stands still: the fold worked it out. What is between two runs their rows tell together.
 
-    A run waits for one that is over or was never there; or nobody waits any more for one that goes on.
+    A run waits for one that is over or was never there; or nobody waits any more for one that goes on; or one that
+    failed was to be told to an error workflow, whose run is not there.
     """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._failed_since = _EVER
 
     async def due(self, at: datetime, after: Key | None, most: int) -> Sequence[Straggler]:
         async with connected(self._pool) as connection:
-            rows = await connection.fetch(_DUE, at, *(after or ("", "")), most, at - BEHIND)
+            key = after or ("", "")
+            rows = await connection.fetch(_DUE, at, *key, most, at - BEHIND, self._failed_since)
+        if len(rows) < most:
+            # Once all are looked at that ever failed, those are left that fail from here on.
+            self._failed_since = max(self._failed_since, at - WELL_BEHIND)
         return [Straggler(*row.values()) for row in rows]

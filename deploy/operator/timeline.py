@@ -23,6 +23,8 @@ from contracts.runs import (
     ChildEnded,
     DeadlinePassed,
     DoubtResolved,
+    HandlerAsked,
+    HandlerRefused,
     ItemDone,
     ItemFailed,
     ItemsBegan,
@@ -177,6 +179,8 @@ _WORDS: Final[Mapping[type, Callable[[Any], str]]] = {
         f"{_attempt(e)}, run {e.child} of workflow {e.workflow} version {e.version}"
         + ("" if e.waits else ", which it does not wait for")
     ),
+    HandlerAsked: lambda e: f"run {e.child} of workflow {e.workflow} version {e.version}",
+    HandlerRefused: lambda e: f"workflow {e.workflow}, {_failure(e.error)}",
     ChildBegan: lambda e: f"{e.step}, run {e.child}",
     ChildEnded: _child_ended,
     CancelRequested: lambda e: f"by {e.by}{f': {e.reason}' if e.reason else ''}",

@@ -123,6 +123,10 @@ class RunView(Struct, frozen=True, kw_only=True):
     output: Value | None
     parent: ParentRun | None = None
     """Null for a run that no other run started."""
+    handler: str | None = None
+    """The run of its error workflow, which was told that this one failed."""
+    handler_error: str | None = None
+    """Why there is none."""
 
 
 class Progress(Struct, frozen=True, kw_only=True):

@@ -98,6 +98,26 @@ def test_cancelling_flows_down_and_a_failure_flows_up(installed: Installation) -
     assert child["id"] in failed["error"]["message"]
 
 
+def test_a_failure_starts_the_error_workflow_once(installed: Installation) -> None:
+    alarm = published(
+        installed,
+        "alarm",
+        {"id": "n", "type": "set", "config": {"fields": {"of": "{{ trigger.body.error.code }}"}}},
+    )
+    definition = {
+        "nodes": [{"id": "no", "type": "stop", "config": {"message": "Not today."}}],
+        "on_failure": alarm,
+    }
+    workflow = installed.call("POST", "/workflows", {"name": "fails", "definition": definition})["id"]
+    installed.call("POST", f"/workflows/{workflow}/versions/1/publish")
+    run = started(installed, workflow)
+    view = until_status(installed, run, "failed")
+    handler = until_status(installed, view["handler"], "completed")
+    assert (handler["workflow"], handler["cause_id"]) == (alarm, run)
+    assert json.loads(handler["output"]["preview"]) == {"of": "stopped"}
+    assert len(installed.call("GET", f"/runs?workflow={alarm}")["items"]) == 1
+
+
 def test_a_parent_and_its_child_go_on_after_the_orchestrators_were_killed(installed: Installation) -> None:
     asks = published(installed, "asks", {"id": "ask", "type": "wait.signal", "config": {"signal": "paid"}})
     parent = published(installed, "waits through a kill", calls(asks))

@@ -397,5 +397,7 @@ SCENES: Final[Sequence[Scene]] = (
     Scene(name="not called in time", workflow=_CALLED, body='{"id":7}', said=_said(done("order"), 65, called("back"))),
     Scene(name="a large call", workflow=_CALLED, body='{"id":7}', said=_said(done("order"), called("back", {"id": 2, "x": "y" * 70_000}))),
     Scene(name="each item is asked about", workflow=_ASKED_EACH, body="[1,2]", said=_said(decide_on("each[1].ask"), decide_on("each[0].ask", "rejected"))),
+    Scene(name="failed twice, and told twice", workflow={**flow("a"), "on_failure": "billing"}, said=_said(broken("a"), RETRY, broken("a", 2))),
+    Scene(name="failed, and nobody to tell", workflow={**flow("a"), "on_failure": "nowhere"}, said=_said(broken("a"))),
     Scene(name="lists joined", workflow=_JOINED, said=_said(done("a", output=[{"id": 1, "of": "tea"}, {"id": 2}]), done("b", output=[{"id": 2.0, "n": 5}, {"id": "1"}]))),
 )  # fmt: skip

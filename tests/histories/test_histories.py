@@ -211,6 +211,8 @@ def _altered(event: RunEvent) -> Any:
     match changed:
         case runs.WaitDropped() | runs.WaitOpened():
             return structs.replace(changed, wait="another")
+        case runs.HandlerAsked() | runs.HandlerRefused():
+            return structs.replace(changed, workflow="another")
         case runs.RunStopping():
             return structs.replace(changed, outcome="failed" if event.outcome == "cancelled" else "cancelled")
         case runs.RunCompleted():

@@ -22,6 +22,7 @@ from contracts.errors import Failure
 from contracts.payloads import Blob
 from contracts.runs import (
     AttemptFailed,
+    HandlerAsked,
     Parent,
     RunCompleted,
     RunFailed,
@@ -611,3 +612,25 @@ async def test_who_waits_for_a_run_in_vain_is_found_and_who_goes_on_for_nobody(s
     await project(stack.runs(), writer.messages)
     due = await stragglers.due(at(20), None, 20)
     assert [each.run for each in due if each.unwanted] == ["of-stopping"]
+
+
+async def test_a_failed_run_is_looked_at_until_the_run_that_is_told_is_there(stack: Stack) -> None:
+    writer = Writer()
+    for name in ("untold", "told"):
+        asked = HandlerAsked(child=f"of-{name}", workflow="alarm", version=1, plan="cd" * 32, input=value(1))
+        failed = RunFailed(error=Failure(code="no", message="No."))
+        writer.commit(name, started(receipt=name), asked, failed, after_s=1)
+    writer.commit("of-told", started(receipt="of-told"), after_s=2)
+    await project(stack.runs(), writer.messages)
+    stragglers = PostgresStragglers(stack.pool)
+    assert await stragglers.due(at(3), None, 10) == []
+    assert [each.run for each in await stragglers.due(at(10), None, 10)] == ["untold"]
+    assert [each.run for each in await stragglers.due(at(7_000), None, 10) if each.run == "untold"]
+    much_later = at(8_000)
+    await stragglers.due(much_later, None, 10)
+    long_ago = await stragglers.due(much_later, None, 10)
+    assert not [each for each in long_ago if each.run == "untold"]
+    anew = PostgresStragglers(stack.pool)
+    assert [each for each in await anew.due(much_later, None, 10) if each.run == "untold"], (
+        "who begins looks far"
+    )

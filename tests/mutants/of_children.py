@@ -135,7 +135,9 @@ NO_GRACE: Final = Mutant(
 NO_BOUND: Final = Mutant(
     name="no chain of causes is too long",
     what="Workflows that start each other do so for ever.",
-    edits=[Edit("contracts.causes", "    if not too_deep(cause):\n", "    if cause.depth >= 0:\n")],
+    edits=[
+        Edit("contracts.causes", "    if not always and not too_deep(cause):\n", "    if cause.depth >= 0:\n")
+    ],
     tests=[_STORY],
 )
 FORGOTTEN_TOO_SOON: Final = Mutant(
@@ -149,6 +151,33 @@ FORGOTTEN_TOO_SOON: Final = Mutant(
         )
     ],
     tests=[_SHELL],
+)
+UNHEARD: Final = Mutant(
+    name="a failure that was told to nobody stays untold",
+    what="The start of an error workflow got lost, and nobody looks whether its run is there.",
+    edits=[
+        Edit(_EVENTS, "    scene.run.handler = event.child\n", "    scene.run.handler = None\n"),
+    ],
+    stage=_STAGE,
+)
+TOLD_TWICE: Final = Mutant(
+    name="every failure of a run is told to the same handler",
+    what="A run that fails again finds that its error workflow has been started.",
+    edits=[Edit(_KINSHIP, 'f"on_failure/{run.opening}")', 'f"on_failure/{run.rules}")')],
+    stage=_STAGE,
+)
+TOLD_TOO_EARLY: Final = Mutant(
+    name="a failure is told to nobody while something is under way",
+    what="A run that fails with attempts under way ends without its error workflow.",
+    edits=[
+        Edit(
+            "orchestrator.decisions",
+            "        ends = wind_down(turn.run, tuple(every_step(graph, turn.run)), at)\n"
+            "        return turn.said + with_handler(turn.run, graph.plan, ends, at, evaluate)\n",
+            "        return turn.said + wind_down(turn.run, tuple(every_step(graph, turn.run)), at)\n",
+        )
+    ],
+    stage=_STAGE,
 )
 
 MUTANTS: Final = (
@@ -164,4 +193,7 @@ MUTANTS: Final = (
     NO_GRACE,
     NO_BOUND,
     FORGOTTEN_TOO_SOON,
+    UNHEARD,
+    TOLD_TWICE,
+    TOLD_TOO_EARLY,
 )

@@ -79,14 +79,14 @@ STOPPING_GOES_ON: Final = Mutant(
         ),
         Edit(
             _DECISIONS,
-            '    if turn.run.phase == "stopping":\n        return turn.said + wind_down',
+            '    if turn.run.phase == "stopping":\n        ends = wind_down',
             '    if turn.run.phase == "stopping" and type(fact).__name__ != "StepReported":\n'
-            "        return turn.said + wind_down",
+            "        ends = wind_down",
         ),
         Edit(
             _DECISIONS,
-            "    if must_stop(turn.run):\n        return turn.said + stop(",
-            '    if must_stop(turn.run) and type(fact).__name__ != "StepReported":\n        return turn.said + stop(',
+            "    if must_stop(turn.run):\n        ends = stop(",
+            '    if must_stop(turn.run) and type(fact).__name__ != "StepReported":\n        ends = stop(',
         ),
     ],
     stage="a closer look",

@@ -76,7 +76,9 @@ def control(name: str, kind: str, config: dict[str, Any] | None = None, **more: 
     return PlanNode(**fields | more)
 
 
-def drawn(arrows: str, *nodes: PlanNode, timeout_s: float | None = None) -> Plan:
+def drawn(
+    arrows: str, *nodes: PlanNode, timeout_s: float | None = None, on_failure: str | None = None
+) -> Plan:
     """A plan from arrows such as `a>b b.error>c`. Nodes that are not given are actions; their order is topological."""
     edges, given = [], {node.id: node for node in nodes}
     for arrow in arrows.split():
@@ -103,6 +105,7 @@ def drawn(arrows: str, *nodes: PlanNode, timeout_s: float | None = None) -> Plan
         edges=tuple(edges),
         vars={},
         timeout_s=timeout_s,
+        on_failure=on_failure,
     )
 
 
@@ -137,6 +140,9 @@ class AsWritten:
 
     def gathered(self, run: Run, path: str, _node: PlanNode) -> Payload | Failure:
         return map_output(run.items[path], Values({}))
+
+    def handler(self, _run: Run, called: Called) -> Called | Failure:
+        return self._broken.get("on_failure") or structs.replace(called, version=1, plan=CHILD_PLAN)
 
     def output(self, run: Run) -> Payload:
         return item_output(self._graph, run, "")

@@ -9,17 +9,20 @@ from msgspec import structs
 from chassis.testing.scenario import Scenario
 from contracts.causes import behind, stopped
 from contracts.errors import Failure
-from contracts.limits import CAUSES_DEEP, CHILDREN_CANCEL_SECONDS
+from contracts.limits import CAUSES_ALIKE, CAUSES_DEEP, CHILDREN_CANCEL_SECONDS
 from contracts.messages import Message
 from contracts.payloads import Inline
 from contracts.plans import Plan, PlanNode
 from contracts.runs import (
     AttemptCancelled,
+    AttemptFailed,
     AttemptScheduled,
     Cause,
     ChildAsked,
     ChildBegan,
     ChildEnded,
+    HandlerAsked,
+    HandlerRefused,
     Parent,
     RunCompleted,
     RunEvent,
@@ -35,7 +38,7 @@ from contracts.runs import (
     WaitEnded,
     WaitOpened,
 )
-from orchestrator.kinship import end_of, is_awaited, start_of
+from orchestrator.kinship import end_of, is_awaited, start_of, start_of_handler
 from orchestrator.run import Run, outstanding, waiting_for
 from tests.orchestrator.stories import (
     CANCEL,
@@ -249,6 +252,12 @@ def test_a_run_that_stops_waits_for_its_children_a_while() -> None:
     assert (ended.state.status, ended.state.unfinished[0].step) == ("cancelled", "other")
 
 
+def test_a_child_that_has_not_ended_is_waited_for_when_every_attempt_has() -> None:
+    told = started(TWO).when(CANCEL).when(let_go("other"))
+    assert told.state.phase == "stopping"
+    assert told.when(child_over("call", child(told), "cancelled")).state.status == "cancelled"
+
+
 def test_what_a_child_gave_before_it_could_be_cancelled_is_kept() -> None:
     told = started(CALLING).when(CANCEL)
     ended = told.when(child_over("call", child(told), output=7))
@@ -353,6 +362,76 @@ def test_a_child_tells_its_end_to_whoever_waits_for_it() -> None:
     gone = end_of(ended, waits, "", gone=True)
     assert gone is not None
     assert (gone.outcome, gone.error.code if gone.error else "") == ("failed", "child.gone")
+
+
+# --- Error workflows ----------------------------------------------------------------------------
+
+ALARMED = drawn("a b", on_failure="alarm")
+
+
+def test_a_run_that_fails_starts_its_error_workflow_before_it_is_over() -> None:
+    told = started(drawn("a>b", on_failure="alarm")).later(5).when(broken("a"))
+    told.then_kinds(AttemptFailed, StepFailed, StepCancelled, HandlerAsked, RunFailed)
+    asked = told.state.handler
+    assert isinstance(asked, HandlerAsked)
+    assert (asked.workflow, asked.version, asked.plan) == ("alarm", 1, CHILD_PLAN)
+    assert isinstance(asked.input, Inline)
+    assert msgspec.json.decode(asked.input.value)["body"] == {
+        "run": "run-1",
+        "workflow": "flow",
+        "version": 1,
+        "trigger": None,
+        "error": {"code": "refused", "message": "No."},
+        "step": "a",
+        "started_at": "2026-11-20T12:00:00Z",
+        "failed_at": "2026-11-20T12:00:05Z",
+    }
+    start = start_of_handler(told.state, asked, "")
+    assert (start.parent, start.cause) == (None, Cause(kind="run", id="run-1", depth=1, chain=("flow",)))
+    told.then_redelivery_is_harmless()
+
+
+def test_the_error_workflow_is_told_when_everything_under_way_has_ended() -> None:
+    told = started(ALARMED).when(broken("a"))
+    assert told.state.handler is None
+    ended = told.when(let_go("b"))
+    assert [type(event) for event in ended.said[-2:]] == [HandlerAsked, RunFailed]
+
+
+def test_only_a_failure_is_told() -> None:
+    cancelled = started(ALARMED).when(CANCEL).when(let_go("a")).when(let_go("b"))
+    assert (cancelled.state.status, cancelled.state.handler) == ("cancelled", None)
+    completed = started(ALARMED).when(done("a")).when(done("b"))
+    assert (completed.state.status, completed.state.handler) == ("completed", None)
+    test = story(ALARMED).when(structs.replace(START, mode="test")).when(broken("a")).when(let_go("b"))
+    assert (test.state.status, test.state.handler) == ("failed", None)
+
+
+def test_each_failure_is_told_once() -> None:
+    told = started(drawn("a", on_failure="alarm")).when(broken("a"))
+    first = told.state.handler
+    again = told.when(RETRY)
+    assert again.state.handler is None
+    second = again.when(broken("a", 2)).state.handler
+    assert isinstance(first, HandlerAsked)
+    assert isinstance(second, HandlerAsked)
+    assert first.child != second.child
+
+
+def test_an_error_workflow_that_is_not_there_does_not_keep_a_run_from_its_end() -> None:
+    missing = Failure(code="child.no_workflow", message="There is no workflow alarm.")
+    told = started(drawn("a", on_failure="alarm"), on_failure=missing).when(broken("a"))
+    told.then_kinds(AttemptFailed, StepFailed, HandlerRefused, RunFailed)
+    assert told.state.handler == HandlerRefused(workflow="alarm", error=missing)
+
+
+def test_an_error_workflow_that_fails_again_and_again_is_stopped() -> None:
+    cause = Cause(kind="run", id="r", depth=CAUSES_ALIKE, chain=("alarm",) * CAUSES_ALIKE)
+    start = structs.replace(START, workflow="alarm", cause=cause)
+    told = story(drawn("a", on_failure="alarm")).when(start).when(broken("a"))
+    assert isinstance(told.state.handler, HandlerRefused)
+    assert told.state.handler.error.code == "cause.too_deep"
+    assert "alarm → alarm" in told.state.handler.error.message
 
 
 # --- The chain of causes ------------------------------------------------------------------------

@@ -344,3 +344,21 @@ def test_a_workflow_that_calls_itself_for_ever_is_stopped_and_named() -> None:
         assert "child → child" in error.message
         runs = [subject for subject in home.log.subjects() if subject.startswith("run.org.")]
         assert len(runs) == CAUSES_DEEP + 1
+
+
+def test_a_failure_starts_the_error_workflow_and_is_told_again_when_somebody_looks() -> None:
+    @told(drawn("work", on_failure="child"), CHILD)
+    async def story(home: Home) -> None:
+        home.dispatch.lose = (StartRun,)
+        await home.tell(home.start)
+        await home.tell(broken("work"))
+        assert home.state().status == "failed"
+        assert home.child == "run-1"
+        home.dispatch.lose = ()
+        await home.tell(Look(**TO))
+        handler = home.state(home.child)
+        assert (handler.workflow, handler.active, handler.parent) == ("child", True, None)
+        assert handler.cause is not None
+        assert (handler.cause.id, handler.id) == ("run-1", home.state().handler.child)  # type: ignore[union-attr]  # It was asked for.
+        await home.tell(Look(**TO))
+        assert len([subject for subject in home.log.subjects() if subject.startswith("run.org.")]) == 2

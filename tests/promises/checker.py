@@ -19,7 +19,11 @@ from orchestrator.acceptance import EARLY
 from orchestrator.history import replay
 from orchestrator.run import Graph, waiting_for
 from tests.promises.answers import only_answers_in_time_count, what_was_answered_counts_once
-from tests.promises.children import children_are_one_with_their_parents, who_is_not_awaited_is_stopped
+from tests.promises.children import (
+    children_are_one_with_their_parents,
+    failures_are_told,
+    who_is_not_awaited_is_stopped,
+)
 from tests.promises.effects import effects_happen_as_told
 from tests.promises.evidence import Entry, Evidence, History, Violation
 from tests.promises.items import items_are_done_once_and_in_order
@@ -285,6 +289,7 @@ PROMISES: Final[tuple[Promise, ...]] = (
     only_answers_in_time_count,
     children_are_one_with_their_parents,
     who_is_not_awaited_is_stopped,
+    failures_are_told,
     wishes_and_waits_are_kept,
     histories_are_whole,
     commits_are_bounded,

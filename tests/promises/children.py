@@ -132,6 +132,39 @@ def _as_it_was(
     yield Violation("P4", f"believes that {ended.child} {ended.outcome}, and it never did so", history.run)
 
 
+def failures_are_told(evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
+    """Whenever a run fails whose workflow names another for that, a run of it is there; and only then."""
+    by_run = {history.run: history for history in histories}
+    asked: set[Id] = set()
+    for history in histories:
+        plan = evidence.plans.get(history.start.plan) if history.start is not None else None
+        before: RunEvent | None = None
+        for event in history.events:
+            wanted = plan is not None and plan.on_failure is not None and history.state.mode == "live"
+            told = isinstance(before, runs.HandlerAsked | runs.HandlerRefused)
+            if isinstance(event, runs.RunFailed) and wanted != told:
+                yield Violation("P3", f"failed, and {'somebody' if told else 'nobody'} was told", history.run)
+            elif told and not isinstance(event, runs.RunFailed):
+                yield Violation("P4", f"told of a failure, and then {type(event).__name__}", history.run)
+            if isinstance(event, runs.HandlerAsked):
+                yield from _there(evidence, history, event, by_run.get(event.child))
+                if event.child in asked:
+                    yield Violation("P2", f"two failures are told to {event.child}", history.run)
+                asked.add(event.child)
+            before = event
+
+
+def _there(
+    evidence: Evidence, history: History, asked: runs.HandlerAsked, handler: History | None
+) -> Iterator[Violation]:
+    start = handler.start if handler is not None else None
+    if start is None:
+        if evidence.everything_over:
+            yield Violation("P3", f"failed, and {asked.child} was never started", history.run)
+    elif (start.workflow, start.plan, start.cause.id) != (asked.workflow, asked.plan, history.run):
+        yield Violation("P2", f"{asked.child} is not what was asked for", history.run)
+
+
 def who_is_not_awaited_is_stopped(evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
     """A child goes on for a while at most when its parent waits for it no longer, unless a person opened it again."""
     by_run = {history.run: history for history in histories}

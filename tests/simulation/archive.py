@@ -36,6 +36,14 @@ class MemoryStragglers:
         found = {Straggler(row.org, row.id, row.sequence) for row in rows if self._is_still(row, at)}
         found |= self._who_wait_in_vain(at - BEHIND)
         found |= {
+            Straggler(row.org, row.id, row.sequence)
+            for row in self._tables.runs.values()
+            if row.handler is not None
+            and row.ended is not None
+            and row.ended < at - BEHIND
+            and self._run(row.org, row.handler) is None
+        }
+        found |= {
             Straggler(row.org, row.id, row.sequence, unwanted=True)
             for row in rows
             if row.parent_waits and row.opening == 1 and not self._is_awaited(row)

@@ -170,6 +170,7 @@ def is_over(installation: Installation) -> bool:
         all(client.done() for client in installation.clients)
         and installation.models.at.sequence == len(installation.runs.messages)
         and all(row.status in TERMINAL for row in rows.values())
+        and all(row.handler is None or (row.org, row.handler) in rows for row in rows.values())
         and installation.processes.all_are_back
         and not left_undecided(installation.domain, installation.fires)
         and is_followed(installation)

@@ -43,6 +43,9 @@ class Fetched(AsWritten):
         outcome = perform(node, node.config, Incoming(self._graph, run, path, self._values), at)
         return looked_up(outcome, run.org, self._workflows, node) if isinstance(outcome, Called) else outcome
 
+    def handler(self, run: Run, called: Called) -> Called | Failure:
+        return looked_up(called, run.org, self._workflows)
+
     def passed_on(self, run: Run, path: str, _node: PlanNode) -> Payload | Failure:
         return Incoming(self._graph, run, path, self._values).payload()
 

@@ -17,10 +17,13 @@ from contracts.runs import (
     ChildAsked,
     ChildBegan,
     ChildEnded,
+    HandlerAsked,
+    HandlerRefused,
     RunCancelled,
     RunCompleted,
     RunEvent,
     RunFailed,
+    RunReopened,
     RunStarted,
     StepCancelled,
     StepFailed,
@@ -33,6 +36,7 @@ from tests.orchestrator.stories import STARTED, control, drawn, started, value
 from tests.promises.children import (
     STOPPED_WITHIN,
     children_are_one_with_their_parents,
+    failures_are_told,
     who_is_not_awaited_is_stopped,
 )
 from tests.promises.evidence import Evidence, History
@@ -152,3 +156,31 @@ def test_a_child_that_goes_on_for_nobody_is_found() -> None:
     waits = history("run-1", (STARTED, OPEN, ASKED))
     assert judged(waits, late) == []
     assert state_at("org", CHILD, late.commits).status == "completed"
+
+
+def test_a_failure_that_nobody_was_told_of_is_found() -> None:
+    plan = drawn("a", on_failure="alarm")
+    asked = HandlerAsked(child="handler", workflow="alarm", version=1, plan="cd" * 32, input=FIVE)
+    refused = HandlerRefused(workflow="alarm", error=NO)
+    cause = Cause(kind="run", id="run-1", depth=1, chain=("flow",))
+    handler = history("handler", (structs.replace(STARTED, workflow="alarm", plan="cd" * 32, cause=cause),))
+
+    def judged(*histories: History, over: bool = True) -> list[str]:
+        evidence = structs.replace(well(), plans={STARTED.plan: plan}, everything_over=over)
+        return [each.what for each in failures_are_told(evidence, histories)]
+
+    def run(*events: RunEvent) -> History:
+        return history("run-1", (STARTED, *events))
+
+    failed = RunFailed(error=NO)
+    assert judged(run(asked, failed), handler) == []
+    assert judged(run(refused, failed)) == []
+    assert judged(run(RunCompleted())) == []
+    assert judged(run(asked, failed), over=False) == []
+    assert judged(run(failed)) == ["failed, and nobody was told"]
+    assert judged(run(asked, failed)) == ["failed, and handler was never started"]
+    assert judged(run(asked, RunCompleted()), handler) == ["told of a failure, and then RunCompleted"]
+    other = history("handler", (structs.replace(STARTED, workflow="other"),))
+    assert judged(run(asked, failed), other) == ["handler is not what was asked for"]
+    twice = run(asked, failed, RunReopened(by="key:1", steps=()), asked, failed)
+    assert judged(twice, handler) == ["two failures are told to handler"]

@@ -241,7 +241,9 @@ def calling(chance: random.Random, drawn: Drawn, behind: Sequence[str]) -> Drawn
             retry=node.retry,
             on_error=node.on_error,
         )
-    return structs.replace(drawn, plan=structs.replace(drawn.plan, nodes=tuple(nodes)))
+    told = "nowhere" if chance.random() < 0.1 else chance.choice(behind)
+    on_failure = told if chance.random() < 0.4 else None
+    return structs.replace(drawn, plan=structs.replace(drawn.plan, nodes=tuple(nodes), on_failure=on_failure))
 
 
 class _Drawing:
