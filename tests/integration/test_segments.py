@@ -8,14 +8,14 @@ from chassis.archive import LAST_SEGMENT, PAGE, SHORT, Lying, Since, commits_of,
 from chassis.ports import Proposal
 from chassis.postgres import Pool, pool
 from contracts.codec import decode_envelope
-from contracts.runs import RunCompleted, RunContinued, WaitEnded
+from contracts.runs import RunCompleted, RunContinued, WaitEnded, WaitOpened
 from contracts.subjects import RUNS
 from contracts.subjects import run as run_subject
 from gateway.runs.histories import StoredHistories, events_after
 from projections.figures import Figures
 from tests.integration.test_projections_service import Place, Service, archiver, place
 from tests.integration.test_verifying import everything
-from tests.projections.histories import ORG, Writer, scheduled, started, value
+from tests.projections.histories import ORG, Writer, scheduled, started, succeeded, value
 
 __all__ = ["place"]
 
@@ -35,6 +35,15 @@ def lengthen(writer: Writer, commits: int, segment: int, run: str = RUN) -> None
             (scheduled("one", version),) if version == 1 else (WaitEnded(wait="w"), scheduled("one", version))
         )
         writer.commit(run, *head, *tail)
+
+
+def more(writer: Writer, first: int, last: int, seam: int) -> None:
+    """More of the long run: one event in each commit, and a third segment that begins with one of them."""
+    for version in range(first, last + 1):
+        head = ()
+        if version == seam:
+            head = (RunContinued(segment=3, events=26 + version - first, opening=1, state=value({})),)
+        writer.commit(RUN, *head, scheduled("one", version))
 
 
 async def followed(place: Place, commits: int = 30, segment: int = 10) -> Writer:
@@ -146,6 +155,26 @@ async def test_nothing_leaves_before_its_time(place: Place) -> None:
     await archiver(place, figures, log_days="never").round()
     assert figures.segments == 0
     assert await left(place) == list(range(1, 31))
+
+
+async def test_what_somebody_is_asked_stays_in_the_log_until_it_is_over(place: Place) -> None:
+    writer = Writer()
+    lengthen(writer, 12, 10)
+    writer.commit(RUN, WaitOpened(wait="approval:ask", kind="approval", step="ask"))
+    asked = len(writer.messages)
+    lengthen(writer, 20, 5, "other")
+    more(writer, 14, 30, 20)
+    await place.store(writer)
+    async with Service(place.settings):
+        await place.until("select sum(head_version) from read.runs", 50)
+        await archiver(place, Figures()).round()
+        assert asked == 13
+        assert await left(place) == list(range(11, 31)), "the seam behind the question stays with it"
+        writer.commit(RUN, WaitEnded(wait="approval:ask"), succeeded("ask"))
+        await place.store(writer, after=len(writer.messages) - 1)
+        await place.until("select head_version from read.runs where id = 'long'", 31)
+        await archiver(place, Figures()).round()
+    assert await left(place) == list(range(20, 32))
 
 
 async def test_places_of_an_older_log_say_nothing_of_this_one(place: Place) -> None:
