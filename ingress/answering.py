@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from msgspec import structs
 
-from chassis.asked import Asked, asked
+from chassis.asked import Asked, asked_in_log
 from chassis.clock import Clock
 from chassis.dispatch import QUEUED, Dispatch
 from chassis.edge.problems import Problem
@@ -112,7 +112,10 @@ class Desk:
 
     async def _asked(self, place: Place) -> Asked:
         history = await self._log.history(run_subject(place.org, place.run))
-        return asked((stored.body for stored in history), place.step)
+        try:
+            return await asked_in_log([stored.body for stored in history], place.step, self._blobs)
+        except KeyError:
+            raise away("What the run remembers is not in the object store.") from None
 
     async def _opened(self, place: Place, told: Asked) -> Asked:
         """A call may come before its run waits for it: the answer to a request that the run has only just made."""
