@@ -82,6 +82,13 @@ async def put(office: Office, number: int = 1, times: int = 0, **changes: Any) -
     await office.handing.put(POOL, "org_default", a_task(number, **changes), times)
 
 
+async def waits(office: Office, calls: int) -> None:
+    """Until so many calls wait for work."""
+    async with asyncio.timeout(30):
+        while office.desk.waiting != calls:
+            await asyncio.sleep(0.005)
+
+
 def history(office: Office, *events: Any, number: int = 1) -> None:
     """A run, as the log has it."""
     subject = run_subject("org_default", f"run-{number}")
@@ -170,8 +177,7 @@ async def test_an_attempt_is_given_and_its_output_is_told(office: Office) -> Non
 async def test_a_poll_waits_for_work(office: Office) -> None:
     worker = await outside(office)
     waiting = asyncio.get_running_loop().create_task(worker.poll(wait_s=5))
-    await asyncio.sleep(0.05)
-    assert office.desk.waiting == 1
+    await waits(office, 1)
     await put(office)
     assert len(await waiting) == 1
     assert office.desk.waiting == 0
@@ -526,8 +532,7 @@ async def test_so_many_may_wait_at_once(office: Office) -> None:
     waiting = [
         asyncio.get_running_loop().create_task(worker.say("poll", {"wait_s": 5})) for _ in range(WORKER_POLLS)
     ]
-    await asyncio.sleep(0.2)
-    assert office.desk.waiting == WORKER_POLLS
+    await waits(office, WORKER_POLLS)
     one_more = await worker.say("poll", {"wait_s": 0})
     assert (one_more.status, one_more.headers["retry-after"]) == (429, "1")
     office.desk.close()
@@ -543,8 +548,7 @@ async def test_a_worker_that_has_gone_is_given_nothing(office: Office) -> None:
     headers = {"authorization": f"Bearer {worker.token}", "content-type": "application/json"}
     scope = scope_of("POST", "/api/v1/worker/poll", headers, exchange.cut)
     asking = asyncio.get_running_loop().create_task(office.app(scope, exchange.receive, exchange.send))  # type: ignore[arg-type]  # A coroutine.
-    await asyncio.sleep(0.05)
-    assert office.desk.waiting == 1
+    await waits(office, 1)
     exchange.cut()
     await asyncio.wait_for(asking, 5)
     assert office.desk.waiting == 0
