@@ -116,7 +116,7 @@ def access() -> dict[str, Access]:
             # Workers outside: their durables, what they are given, and “I begin this call now” on their behalf.
             "$JS.API.CONSUMER.CREATE.TASKS.*.task.*.*.>",
             "$JS.API.CONSUMER.MSG.NEXT.TASKS.*",
-            *(*_acknowledges("TASKS"), "effect.>", *_reads("EFFECTS"), *_DEAD),
+            *(*_acknowledges("TASKS"), "effect.>", *_reads("EFFECTS", "TASKS"), *_DEAD),
         ),
     }
     heard = {

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63ontracts/worker.proto\x12\x14\x61utomateos.worker.v1\"%\n\x14\x41nnounceTypesRequest\x12\r\n\x05specs\x18\x01 \x03(\x0c\"1\n\x12\x41nnounceTypesReply\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\r\n\x05types\x18\x02 \x03(\t\"P\n\x10PollTasksRequest\x12\x0c\n\x04most\x18\x01 \x01(\r\x12\x13\n\x06wait_s\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06\x62\x65gins\x18\x03 \x01(\x08\x42\t\n\x07_wait_s\"\xae\x01\n\x04Task\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0f\n\x07lease_s\x18\x02 \x01(\x01\x12\x0b\n\x03run\x18\x03 \x01(\t\x12\x0c\n\x04step\x18\x04 \x01(\t\x12\x0c\n\x04node\x18\x05 \x01(\t\x12\x0c\n\x04type\x18\x06 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\r\x12\x0b\n\x03key\x18\x08 \x01(\t\x12\x0e\n\x06repeat\x18\t \x01(\t\x12\x11\n\ttimeout_s\x18\n \x01(\x01\x12\x0e\n\x06\x63onfig\x18\x0b \x01(\x0c\";\n\x0ePollTasksReply\x12)\n\x05tasks\x18\x01 \x03(\x0b\x32\x1a.automateos.worker.v1.Task\"#\n\x11KeepLeasesRequest\x12\x0e\n\x06leases\x18\x01 \x03(\t\"\'\n\tGoneLease\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\"Q\n\x0fKeepLeasesReply\x12-\n\x04gone\x18\x01 \x03(\x0b\x32\x1f.automateos.worker.v1.GoneLease\x12\x0f\n\x07lease_s\x18\x02 \x01(\x01\"!\n\x10\x42\x65ginTaskRequest\x12\r\n\x05lease\x18\x01 \x01(\t\"\x1f\n\x0e\x42\x65ginTaskReply\x12\r\n\x05\x62\x65gun\x18\x01 \x01(\x08\"*\n\tSucceeded\x12\x0e\n\x06output\x18\x01 \x01(\x0c\x12\r\n\x05ports\x18\x02 \x03(\t\"k\n\x06\x46\x61iled\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x11\n\tretryable\x18\x02 \x01(\x08\x12\x1a\n\rretry_after_s\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07touched\x18\x04 \x01(\x08\x42\x10\n\x0e_retry_after_s\"\x1a\n\x07InDoubt\x12\x0f\n\x07message\x18\x01 \x01(\t\"(\n\x05LetGo\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\n\n\x08GaveBack\"\xa9\x02\n\x11ReportTaskRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x34\n\tsucceeded\x18\x02 \x01(\x0b\x32\x1f.automateos.worker.v1.SucceededH\x00\x12.\n\x06\x66\x61iled\x18\x03 \x01(\x0b\x32\x1c.automateos.worker.v1.FailedH\x00\x12\x31\n\x08in_doubt\x18\x04 \x01(\x0b\x32\x1d.automateos.worker.v1.InDoubtH\x00\x12-\n\x06let_go\x18\x05 \x01(\x0b\x32\x1b.automateos.worker.v1.LetGoH\x00\x12\x33\n\tgave_back\x18\x06 \x01(\x0b\x32\x1e.automateos.worker.v1.GaveBackH\x00\x42\x08\n\x06report\"!\n\x0fReportTaskReply\x12\x0e\n\x06result\x18\x01 \x01(\t2\xe1\x03\n\x06Worker\x12\x65\n\rAnnounceTypes\x12*.automateos.worker.v1.AnnounceTypesRequest\x1a(.automateos.worker.v1.AnnounceTypesReply\x12Y\n\tPollTasks\x12&.automateos.worker.v1.PollTasksRequest\x1a$.automateos.worker.v1.PollTasksReply\x12\\\n\nKeepLeases\x12\'.automateos.worker.v1.KeepLeasesRequest\x1a%.automateos.worker.v1.KeepLeasesReply\x12Y\n\tBeginTask\x12&.automateos.worker.v1.BeginTaskRequest\x1a$.automateos.worker.v1.BeginTaskReply\x12\\\n\nReportTask\x12\'.automateos.worker.v1.ReportTaskRequest\x1a%.automateos.worker.v1.ReportTaskReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63ontracts/worker.proto\x12\x14\x61utomateos.worker.v1\"%\n\x14\x41nnounceTypesRequest\x12\r\n\x05specs\x18\x01 \x03(\x0c\"1\n\x12\x41nnounceTypesReply\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\r\n\x05types\x18\x02 \x03(\t\"P\n\x10PollTasksRequest\x12\x0c\n\x04most\x18\x01 \x01(\r\x12\x13\n\x06wait_s\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06\x62\x65gins\x18\x03 \x01(\x08\x42\t\n\x07_wait_s\"\xae\x01\n\x04Task\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0f\n\x07lease_s\x18\x02 \x01(\x01\x12\x0b\n\x03run\x18\x03 \x01(\t\x12\x0c\n\x04step\x18\x04 \x01(\t\x12\x0c\n\x04node\x18\x05 \x01(\t\x12\x0c\n\x04type\x18\x06 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\r\x12\x0b\n\x03key\x18\x08 \x01(\t\x12\x0e\n\x06repeat\x18\t \x01(\t\x12\x11\n\ttimeout_s\x18\n \x01(\x01\x12\x0e\n\x06\x63onfig\x18\x0b \x01(\x0c\";\n\x0ePollTasksReply\x12)\n\x05tasks\x18\x01 \x03(\x0b\x32\x1a.automateos.worker.v1.Task\"#\n\x11KeepLeasesRequest\x12\x0e\n\x06leases\x18\x01 \x03(\t\"\'\n\tGoneLease\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\"Q\n\x0fKeepLeasesReply\x12-\n\x04gone\x18\x01 \x03(\x0b\x32\x1f.automateos.worker.v1.GoneLease\x12\x0f\n\x07lease_s\x18\x02 \x01(\x01\"!\n\x10\x42\x65ginTaskRequest\x12\r\n\x05lease\x18\x01 \x01(\t\"\x1f\n\x0e\x42\x65ginTaskReply\x12\r\n\x05\x62\x65gun\x18\x01 \x01(\x08\"1\n\x10\x46\x65tchBlobRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"4\n\x0e\x46\x65tchBlobReply\x12\x14\n\x0c\x63ontent_type\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"*\n\tSucceeded\x12\x0e\n\x06output\x18\x01 \x01(\x0c\x12\r\n\x05ports\x18\x02 \x03(\t\"k\n\x06\x46\x61iled\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x11\n\tretryable\x18\x02 \x01(\x08\x12\x1a\n\rretry_after_s\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07touched\x18\x04 \x01(\x08\x42\x10\n\x0e_retry_after_s\"\x1a\n\x07InDoubt\x12\x0f\n\x07message\x18\x01 \x01(\t\"(\n\x05LetGo\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\n\n\x08GaveBack\"\xa9\x02\n\x11ReportTaskRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x34\n\tsucceeded\x18\x02 \x01(\x0b\x32\x1f.automateos.worker.v1.SucceededH\x00\x12.\n\x06\x66\x61iled\x18\x03 \x01(\x0b\x32\x1c.automateos.worker.v1.FailedH\x00\x12\x31\n\x08in_doubt\x18\x04 \x01(\x0b\x32\x1d.automateos.worker.v1.InDoubtH\x00\x12-\n\x06let_go\x18\x05 \x01(\x0b\x32\x1b.automateos.worker.v1.LetGoH\x00\x12\x33\n\tgave_back\x18\x06 \x01(\x0b\x32\x1e.automateos.worker.v1.GaveBackH\x00\x42\x08\n\x06report\"!\n\x0fReportTaskReply\x12\x0e\n\x06result\x18\x01 \x01(\t2\xbc\x04\n\x06Worker\x12\x65\n\rAnnounceTypes\x12*.automateos.worker.v1.AnnounceTypesRequest\x1a(.automateos.worker.v1.AnnounceTypesReply\x12Y\n\tPollTasks\x12&.automateos.worker.v1.PollTasksRequest\x1a$.automateos.worker.v1.PollTasksReply\x12\\\n\nKeepLeases\x12\'.automateos.worker.v1.KeepLeasesRequest\x1a%.automateos.worker.v1.KeepLeasesReply\x12Y\n\tBeginTask\x12&.automateos.worker.v1.BeginTaskRequest\x1a$.automateos.worker.v1.BeginTaskReply\x12Y\n\tFetchBlob\x12&.automateos.worker.v1.FetchBlobRequest\x1a$.automateos.worker.v1.FetchBlobReply\x12\\\n\nReportTask\x12\'.automateos.worker.v1.ReportTaskRequest\x1a%.automateos.worker.v1.ReportTaskReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,20 +51,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BEGINTASKREQUEST']._serialized_end=652
   _globals['_BEGINTASKREPLY']._serialized_start=654
   _globals['_BEGINTASKREPLY']._serialized_end=685
-  _globals['_SUCCEEDED']._serialized_start=687
-  _globals['_SUCCEEDED']._serialized_end=729
-  _globals['_FAILED']._serialized_start=731
-  _globals['_FAILED']._serialized_end=838
-  _globals['_INDOUBT']._serialized_start=840
-  _globals['_INDOUBT']._serialized_end=866
-  _globals['_LETGO']._serialized_start=868
-  _globals['_LETGO']._serialized_end=908
-  _globals['_GAVEBACK']._serialized_start=910
-  _globals['_GAVEBACK']._serialized_end=920
-  _globals['_REPORTTASKREQUEST']._serialized_start=923
-  _globals['_REPORTTASKREQUEST']._serialized_end=1220
-  _globals['_REPORTTASKREPLY']._serialized_start=1222
-  _globals['_REPORTTASKREPLY']._serialized_end=1255
-  _globals['_WORKER']._serialized_start=1258
-  _globals['_WORKER']._serialized_end=1739
+  _globals['_FETCHBLOBREQUEST']._serialized_start=687
+  _globals['_FETCHBLOBREQUEST']._serialized_end=736
+  _globals['_FETCHBLOBREPLY']._serialized_start=738
+  _globals['_FETCHBLOBREPLY']._serialized_end=790
+  _globals['_SUCCEEDED']._serialized_start=792
+  _globals['_SUCCEEDED']._serialized_end=834
+  _globals['_FAILED']._serialized_start=836
+  _globals['_FAILED']._serialized_end=943
+  _globals['_INDOUBT']._serialized_start=945
+  _globals['_INDOUBT']._serialized_end=971
+  _globals['_LETGO']._serialized_start=973
+  _globals['_LETGO']._serialized_end=1013
+  _globals['_GAVEBACK']._serialized_start=1015
+  _globals['_GAVEBACK']._serialized_end=1025
+  _globals['_REPORTTASKREQUEST']._serialized_start=1028
+  _globals['_REPORTTASKREQUEST']._serialized_end=1325
+  _globals['_REPORTTASKREPLY']._serialized_start=1327
+  _globals['_REPORTTASKREPLY']._serialized_end=1360
+  _globals['_WORKER']._serialized_start=1363
+  _globals['_WORKER']._serialized_end=1935
 # @@protoc_insertion_point(module_scope)

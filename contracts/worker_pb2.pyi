@@ -96,6 +96,22 @@ class BeginTaskReply(_message.Message):
     begun: bool
     def __init__(self, begun: _Optional[bool] = ...) -> None: ...
 
+class FetchBlobRequest(_message.Message):
+    __slots__ = ("lease", "sha256")
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    lease: str
+    sha256: str
+    def __init__(self, lease: _Optional[str] = ..., sha256: _Optional[str] = ...) -> None: ...
+
+class FetchBlobReply(_message.Message):
+    __slots__ = ("content_type", "data")
+    CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    content_type: str
+    data: bytes
+    def __init__(self, content_type: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+
 class Succeeded(_message.Message):
     __slots__ = ("output", "ports")
     OUTPUT_FIELD_NUMBER: _ClassVar[int]

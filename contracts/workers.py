@@ -24,6 +24,7 @@ from contracts.limits import (
     PortName,
     SchemaVersion,
     Seconds,
+    Sha256,
     StepPath,
 )
 from contracts.nodes import NodeSpec, Repeat
@@ -126,6 +127,18 @@ class BeginTask(Struct, frozen=True, kw_only=True):
 class BegunTask(Struct, frozen=True, kw_only=True):
     begun: bool
     """False: somebody else has begun it. Do not act; report nothing."""
+
+
+class FetchBlob(Struct, frozen=True, kw_only=True):
+    """The bytes behind a `{"blob": {"sha256": …}}` of the task's configuration."""
+
+    lease: Lease
+    sha256: Sha256
+
+
+class FetchedBlob(Struct, frozen=True, kw_only=True):
+    content_type: Annotated[str, Meta(max_length=200)]
+    data: bytes
 
 
 class Succeeded(Struct, frozen=True, kw_only=True, tag_field="kind", tag="succeeded"):

@@ -27,7 +27,7 @@ from chassis.sealing import KeyFileUnusable, MasterKey
 from chassis.settings import Settings
 from chassis.telemetry import Metrics, Tracer, notes_of, tracer_for
 from chassis.vault import Vault
-from contracts.subjects import DOMAIN, HOOKS, RUNS
+from contracts.subjects import DOMAIN, HOOKS, RUNS, TASKS
 from gateway.apis.store import Apis
 from gateway.app import Parts, framework, gateway_app
 from gateway.approvals.queries import ApprovalQueries
@@ -267,6 +267,7 @@ def gateway_of(  # What the world offers.
             claims=Claims(js.effects),
             types=worker_types,
             runs=js.log,
+            tasks=JetStreamLog(js.connection, TASKS),
             # An output of a run that was accepted waits for room only when the engine's own part is nearly gone.
             blobs=WhileRoom(js.blobs, lambda: js.disk.state.stops_outputs),
             dispatch=dispatch,

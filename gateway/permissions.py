@@ -86,6 +86,7 @@ _ROUTES: Final[Mapping[str, Mapping[tuple[str, str], str]]] = {
         ("POST", "/worker/poll"): "workers:serve",
         ("POST", "/worker/keep"): "workers:serve",
         ("POST", "/worker/begin"): "workers:serve",
+        ("POST", "/worker/fetch"): "workers:serve",
         ("POST", "/worker/report"): "workers:serve",
         ("GET", "/pauses"): "pauses:read",
         ("POST", "/pauses/begin"): "pauses:write",

@@ -36,10 +36,13 @@ from contracts.payloads import Inline, Payload, null
 from contracts.streams import worker_consumer
 from contracts.subjects import CANCEL_ALL, TASKS, dead_letter
 from contracts.subjects import run as run_subject
+from contracts.subjects import task as task_subject
 from contracts.workers import (
     BeginTask,
     BegunTask,
     Failed,
+    FetchBlob,
+    FetchedBlob,
     GaveBack,
     GoneLease,
     KeepLeases,
@@ -53,6 +56,7 @@ from contracts.workers import (
     WorkerTasks,
 )
 from gateway.payloads import payload_of
+from gateway.rejected import absent
 from gateway.workers import rules
 from gateway.workers.claims import Claims
 from gateway.workers.leases import Leases
@@ -86,6 +90,7 @@ class Means(Struct, frozen=True, kw_only=True):
     claims: Claims
     types: Types
     runs: Log
+    tasks: Log
     blobs: Blobs
     dispatch: Dispatch
     letters: Letters
@@ -319,6 +324,22 @@ class Desk:
         begun = held.repeat != "no" or await self._means.claims.claim(held)
         self.counts["begun" if begun else "not_begun"] += 1
         return BegunTask(begun=begun)
+
+    async def fetch(self, worker: Worker, asked: FetchBlob) -> FetchedBlob:
+        """The bytes that the task's configuration names. Nothing else of the store is anybody's to ask for."""
+        held = await self._means.leases.open(worker.org, worker.pool, asked.lease)
+        subject = task_subject(held.pool, held.org, held.run, held.step, held.attempt)
+        lying = (await self._means.tasks.last([subject])).get(subject)
+        config = await self._config(_decode_task(lying.body)) if lying is not None else None
+        blob = rules.named_blob(decode_json(config), asked.sha256) if config is not None else None
+        if blob is None:
+            raise absent("value")
+        if blob.size > WORKER_INPUT_BYTES:
+            raise Problem("too_large", f"A worker is given {WORKER_INPUT_BYTES} bytes at the most.")
+        try:
+            return FetchedBlob(content_type=blob.content_type, data=await self._means.blobs.get(blob))
+        except KeyError:
+            raise Problem("payload.missing") from None
 
     # --- What came of it ------------------------------------------------------------------------
 

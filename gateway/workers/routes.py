@@ -16,6 +16,8 @@ from contracts.workers import (
     AnnounceTypes,
     BeginTask,
     BegunTask,
+    FetchBlob,
+    FetchedBlob,
     KeepLeases,
     KeptLeases,
     PollTasks,
@@ -65,6 +67,14 @@ async def begin_task(
     return await desk.begin(worker_of(caller), data)
 
 
+@post("/worker/fetch", status_code=200)
+async def fetch_blob(
+    caller: NamedDependency[Caller], desk: NamedDependency[Desk], data: JSONBody[FetchBlob]
+) -> FetchedBlob:
+    """The bytes behind a reference in the configuration of a task that the worker holds, in base64."""
+    return await desk.fetch(worker_of(caller), data)
+
+
 @post("/worker/report", status_code=200)
 async def report_task(
     caller: NamedDependency[Caller], desk: NamedDependency[Desk], data: JSONBody[ReportTask]
@@ -106,5 +116,6 @@ ROUTES: Final[list[ControllerRouterHandler]] = [
     poll_tasks,
     keep_leases,
     begin_task,
+    fetch_blob,
     report_task,
 ]

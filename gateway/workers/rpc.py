@@ -23,7 +23,7 @@ from chassis.telemetry import Tracer
 from contracts import worker_pb2 as words
 from contracts.codec import explain
 from contracts.limits import API_BODY_BYTES, MIB, WORKER_INPUT_BYTES, WORKER_POLLS_IN_ALL, WORKER_WAIT_SECONDS
-from contracts.workers import AnnounceTypes, BeginTask, KeepLeases, PollTasks, ReportTask
+from contracts.workers import AnnounceTypes, BeginTask, FetchBlob, KeepLeases, PollTasks, ReportTask
 from gateway.authentication import Callers
 from gateway.callers import Caller
 from gateway.domain import cause_of
@@ -64,7 +64,7 @@ _announce: Final = BodyDecoder(AnnounceTypes)
 
 
 class Calls:
-    """The five calls, each as its route over HTTPS."""
+    """The calls, each as its route over HTTPS."""
 
     def __init__(self, desk: Desk, types: Types, callers: Callers, tracer: Tracer) -> None:
         self._desk, self._types, self._callers, self._tracer = desk, types, callers, tracer
@@ -76,6 +76,7 @@ class Calls:
             ("PollTasks", self._poll_tasks, words.PollTasksRequest),
             ("KeepLeases", self._keep_leases, words.KeepLeasesRequest),
             ("BeginTask", self._begin_task, words.BeginTaskRequest),
+            ("FetchBlob", self._fetch_blob, words.FetchBlobRequest),
             ("ReportTask", self._report_task, words.ReportTaskRequest),
         )
         methods = {
@@ -133,6 +134,11 @@ class Calls:
     async def _begin_task(self, request: words.BeginTaskRequest, caller: Caller) -> Any:
         told = await self._desk.begin(worker_of(caller), _made(BeginTask, lease=request.lease))
         return words.BeginTaskReply(begun=told.begun)
+
+    async def _fetch_blob(self, request: words.FetchBlobRequest, caller: Caller) -> Any:
+        asked = _made(FetchBlob, lease=request.lease, sha256=request.sha256)
+        told = await self._desk.fetch(worker_of(caller), asked)
+        return words.FetchBlobReply(content_type=told.content_type, data=told.data)
 
     async def _report_task(self, request: words.ReportTaskRequest, caller: Caller) -> Any:
         said = _made(ReportTask, lease=request.lease, report=_report(request))

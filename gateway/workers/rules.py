@@ -4,8 +4,10 @@ Rule that holds here: an attempt at something that must not be repeated blindly 
 nobody has claimed it; who has claimed it and fell silent leaves the step in doubt.
 """
 
+import contextlib
 from typing import Any, Literal, TypeAlias, assert_never
 
+import msgspec
 from msgspec import Struct
 
 from chassis.standing import Standing
@@ -13,7 +15,7 @@ from contracts.errors import Failure
 from contracts.limits import AttemptNumber, Id, NodeId, NodeType, OrgId, PoolName, Seconds, StepPath
 from contracts.messages import Outcome, StepBroken, StepDone, StepInDoubt, StepLetGo, Task
 from contracts.nodes import Repeat
-from contracts.payloads import Payload
+from contracts.payloads import Blob, Payload
 from contracts.workers import Failed, GaveBack, InDoubt, LetGo, Report, Succeeded
 
 Claimed: TypeAlias = Literal["nobody", "us", "another"]
@@ -54,6 +56,22 @@ def verdict(task: Task, standing: Standing, claimed: Claimed) -> Verdict:
     if acted:
         return "doubt"
     return "let_go" if standing == "stopping" else "give"
+
+
+def named_blob(config: Any, sha256: str) -> Blob | None:
+    """The stored bytes with this name, where the configuration names them."""
+    waiting = [config]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+        elif isinstance(value, dict):
+            blob = value.get("blob")
+            if isinstance(blob, dict) and blob.get("sha256") == sha256:
+                with contextlib.suppress(msgspec.ValidationError):
+                    return msgspec.convert(blob, Blob)
+            waiting += value.values()
+    return None
 
 
 def is_late(held: Held, now: float) -> bool:

@@ -571,7 +571,7 @@ class Office:
         self.clock = HandClock()
         self.domain_log, self.runs_log, self.hooks_log = MemoryLog(), MemoryLog(), MemoryLog()
         self.effects_log, self.handing, self.signals = MemoryLog(), MemoryHanding(), MemorySignals()
-        self.durables, self.letters = MemoryDurables(), MemoryLetters()
+        self.durables, self.letters, self.tasks_log = MemoryDurables(), MemoryLetters(), MemoryLog()
         self.blobs = MemoryBlobs()
         self.vault = MemoryVault(self.clock)
         self.engine = Engine(self.runs_log)
@@ -658,6 +658,7 @@ class Office:
                 claims=Claims(self.effects_log),
                 types=worker_types,
                 runs=self.runs_log,
+                tasks=self.tasks_log,
                 blobs=self.blobs,
                 dispatch=dispatch,
                 letters=self.letters,

@@ -73,6 +73,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/worker/poll"): {"wait_s": 0},
     ("POST", "/worker/keep"): {"leases": ["x"]},
     ("POST", "/worker/begin"): {"lease": "x"},
+    ("POST", "/worker/fetch"): {"lease": "x", "sha256": "0" * 64},
     ("POST", "/worker/report"): {"lease": "x", "report": {"kind": "gave_back"}},
 }
 

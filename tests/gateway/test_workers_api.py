@@ -27,6 +27,7 @@ from contracts.runs import AttemptScheduled, RunCompleted, StepReported
 from contracts.streams import worker_consumer
 from contracts.subjects import cancel, effect
 from contracts.subjects import run as run_subject
+from contracts.subjects import task as task_subject
 from gateway.permissions import SCOPES, token_scopes
 from gateway.workflows.compiling import RemoteCompiler, request_of
 from tests.gateway.fakes import Office, Reply, commit_of
@@ -101,6 +102,12 @@ def scheduled() -> AttemptScheduled:
         step="call", node="call", node_type="work.resize", attempt=1, key="k", pool=POOL, repeat="yes",
         timeout_s=60.0, config=Inline(value=Raw(b"{}")),
     )  # fmt: skip
+
+
+def lies_there(office: Office, body: bytes) -> None:
+    """The task in TASKS, where it stays until its outcome is accepted."""
+    subject = task_subject(POOL, "org_default", "run-1", "call", 1)
+    office.tasks_log.messages.append(Stored(subject, len(office.tasks_log.messages) + 1, body))
 
 
 def claimed_by(office: Office, owner: str) -> None:
@@ -467,6 +474,31 @@ async def test_an_output_that_no_history_can_keep_is_refused(office: Office) -> 
     body = f'{{"lease":"{task["lease"]}","report":{{"kind":"succeeded","output":{"[" * 65 + "]" * 65}}}}}'
     assert (await office.api("POST", "/worker/report", key=worker.token, raw=body.encode())).status == 400
     assert not office.engine.heard
+
+
+async def test_bytes_that_the_configuration_names_are_fetched_and_no_others(office: Office) -> None:
+    worker = await outside(office)
+    image, other = await office.blobs.put(b"\x89PNG", "image/png"), await office.blobs.put(b"another's")
+    large = Blob(sha256="2" * 64, size=WORKER_INPUT_BYTES + 1)
+    gone = Blob(sha256="3" * 64, size=5)
+    named = [{"blob": msgspec.to_builtins(each)} for each in (image, large, gone)]
+    config = Inline(value=Raw(encode({"width": 1, "images": [{"deep": named}], "blob": "no reference"})))
+    await put(office, config=config)
+    lies_there(office, a_task(config=config))
+    [task] = await worker.poll()
+
+    async def fetched(sha256: str, asks: Outside = worker) -> Reply:
+        return await asks.say("fetch", {"lease": task["lease"], "sha256": sha256})
+
+    told = await fetched(image.sha256)
+    assert (told.status, told.json) == (200, {"content_type": "image/png", "data": "iVBORw=="})
+    assert (await fetched(other.sha256)).status == 404
+    assert (await fetched(large.sha256)).status == 413
+    assert ((await fetched(gone.sha256)).json["code"]) == "payload.missing"
+    stranger = await outside(office, POOL, "other")
+    assert (await fetched(image.sha256, stranger)).status == 404
+    office.tasks_log.messages.clear()
+    assert (await fetched(image.sha256)).status == 404, "the attempt has ended"
 
 
 # --- Who may ask --------------------------------------------------------------------------------------

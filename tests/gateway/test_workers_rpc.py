@@ -11,13 +11,16 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import msgspec
 import pytest
 import trustme
+from msgspec import Raw
 
 from chassis.lifecycle import CannotStart
 from chassis.telemetry import Tracer
 from chassis.testing.ports import free_port
 from contracts import worker_pb2 as words
+from contracts.codec import encode
 from contracts.limits import API_BODY_BYTES
 from contracts.messages import Answer, StepBroken, StepDone, StepInDoubt, StepLetGo
 from contracts.payloads import Inline
@@ -27,7 +30,7 @@ from gateway.permissions import token_scopes
 from gateway.workers.rpc import SERVICE, Calls, serving
 from tests.gateway.fakes import Office
 from tests.gateway.handing import a_task
-from tests.gateway.test_workers_api import POOL, RESIZE, history, scheduled
+from tests.gateway.test_workers_api import POOL, RESIZE, history, lies_there, scheduled
 
 REPOSITORY = Path(__file__).parents[2]
 REPLIES = {
@@ -35,6 +38,7 @@ REPLIES = {
     "PollTasks": words.PollTasksReply,
     "KeepLeases": words.KeepLeasesReply,
     "BeginTask": words.BeginTaskReply,
+    "FetchBlob": words.FetchBlobReply,
     "ReportTask": words.ReportTaskReply,
 }
 
@@ -181,6 +185,22 @@ async def test_an_output_that_is_no_json_is_refused(office: Office) -> None:
                 grpc.StatusCode.INVALID_ARGUMENT, "malformed",
             )  # fmt: skip
         assert not office.engine.heard
+
+
+async def test_bytes_behind_a_reference_are_fetched(office: Office) -> None:
+    async with line(office) as worker:
+        await announced(office, worker)
+        blob = await office.blobs.put(b"\x89PNG", "image/png")
+        named = Inline(value=Raw(encode({"image": {"blob": msgspec.to_builtins(blob)}})))
+        await office.handing.put(POOL, "org_default", a_task(config=named))
+        lies_there(office, a_task(config=named))
+        [task] = await polled(worker)
+        asked = words.FetchBlobRequest(lease=task.lease, sha256=blob.sha256)
+        told = await worker.say("FetchBlob", asked)
+        assert (told.content_type, told.data) == ("image/png", b"\x89PNG")
+        for sha256, code in (("0" * 64, "not_found"), ("nonsense", "malformed")):
+            asked = words.FetchBlobRequest(lease=task.lease, sha256=sha256)
+            assert (await worker.refused("FetchBlob", asked))[1] == code
 
 
 async def test_a_lease_of_one_edge_is_a_lease_of_the_other(office: Office) -> None:
