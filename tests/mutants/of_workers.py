@@ -91,6 +91,12 @@ TYPE_OF_ANOTHER: Final = Mutant(
     edits=[Edit(_DESK, "if task.node_type not in asking.specs:", "if False:")],
     tests=(f"{_API}::test_a_type_that_the_pool_does_not_offer_is_told_so",),
 )
+FETCHES_ANY: Final = Mutant(
+    name="a worker fetches whatever the store has",
+    what="Bytes are handed out that the task's configuration does not name.",
+    edits=[Edit(_RULES, 'blob.get("sha256") == sha256', 'blob.get("sha256")')],
+    tests=(f"{_API}::test_bytes_that_the_configuration_names_are_fetched_and_no_others",),
+)
 SECRETS_ALLOWED: Final = Mutant(
     name="a worker's form may have any word",
     what="Patterns, references and secrets of a stranger get into the compiler.",
@@ -145,6 +151,7 @@ MUTANTS: Final = (
     CANCELLED_UNTOLD,
     LEASE_FOR_ALL,
     TYPE_OF_ANOTHER,
+    FETCHES_ANY,
     SECRETS_ALLOWED,
     GONE_IS_SERVED,
     FOREIGN_POOLS,
