@@ -100,7 +100,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             "result",
             lambda: forms.answers,
         )
-        show_admission(metrics, admission, waiting, backlog)
+        show_admission(metrics, admission, waiting, backlog, door)
 
         async def unready() -> list[str]:
             reasons = [] if directory.complete.is_set() else ["The triggers are not read yet."]
@@ -176,13 +176,15 @@ def show_answers(metrics: Metrics, desk: Desk) -> None:
     )
 
 
-def show_admission(metrics: Metrics, admission: Admission, waiting: Waiting, backlog: Backlog) -> None:
+def show_admission(
+    metrics: Metrics, admission: Admission, waiting: Waiting, backlog: Backlog, door: Door
+) -> None:
     """What overload looks like from inside."""
     metrics.counters(
         "ingress_overload_refused_total",
         "Deliveries refused because there was too much of something.",
         "bound",
-        lambda: admission.refused | {"waiting": waiting.refused},
+        lambda: admission.refused | {"waiting": waiting.refused, "held": door.crowded},
     )
     metrics.gauge("ingress_starts_bound", "Starts that may be under way now.", lambda: admission.bound)
     metrics.gauge("ingress_starts", "Starts under way.", lambda: admission.under_way)

@@ -129,6 +129,8 @@ class Door:
         self.accepted = 0
         self.duplicates = 0
         self.refused = 0
+        self.crowded = 0
+        """Of those refused: because too much of their org is held."""
 
     def admit(self, token: str, method: str, address: str) -> Admitted:
         """Whose address this is. Unknown, disabled and unpublished look the same from outside. Raises `Problem`."""
@@ -149,6 +151,7 @@ class Door:
             self._unmatched(receipt, trigger, method, address, f"{method} instead of {allowed}")
             raise self._no("method_not_allowed", f"This webhook takes {allowed}.", allow=allowed)
         if self._crowds(trigger.org):
+            self.crowded += 1
             raise self._no("held.too_many", "", **{"retry-after": str(RETRY_SECONDS)})
         return Admitted(trigger=trigger, test=test, receipt=receipt, body_bytes=trigger.webhook.body_bytes)
 

@@ -60,13 +60,13 @@ def test_what_is_too_much_is_told_to_come_again_and_what_is_accepted_ends(
     before = narrow.count("select count(*) from read.runs")
     answers = crowd(url, 3.0)
     yes = "202" if mode == "accept" else "200"
-    assert set(answers.by_status) == {yes, "503"}, answers.by_status
+    assert set(answers.by_status) - {"429"} == {yes, "503"}, answers.by_status
     assert answers.without_retry_after == 0
     accepted = answers.by_status[yes]
     until_completed(narrow, before + accepted)
     assert narrow.count("select count(*) from read.runs") == before + accepted
     refused = refused_for(narrow)
-    assert sum(refused.values()) >= answers.by_status["503"]
+    assert sum(refused.values()) >= answers.by_status["503"] + answers.by_status.get("429", 0)
     assert refused["waiting" if mode == "respond" else "starts"] > 0
 
 
@@ -74,7 +74,8 @@ def test_too_many_attempts_that_wait_close_the_door(narrow: Installation) -> Non
     url = narrow.install("long", echoes(20), ACCEPT)
     before = narrow.count(COMPLETED)
     answers = crowd(url, 3.0)
-    assert refused_for(narrow)["backlog"] > 0
+    refused = refused_for(narrow)
+    assert refused["backlog"] + refused["held"] > 0
     assert answers.without_retry_after == 0
     until_completed(narrow, before + answers.by_status["202"])
 

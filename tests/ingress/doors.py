@@ -85,6 +85,8 @@ class Room:
         self.remembered: dict[str, PastRun] = {}
         self.run_ids = MemoryRunIds(self.world, lambda _org: self.remembered)
         self.full = False
+        self.crowded = ""
+        """An org of which too much is held."""
         self.narrow = False
         self.starts: list[StartRun] = []
         self.owner_is_there = True
@@ -118,6 +120,7 @@ class Room:
             clock=SimulatedClock(self.world),
             receipts=lambda: f"receipt-{next(numbers)}",
             disk_is_full=lambda: self.full,
+            crowds=lambda org: org == self.crowded,
             uploads_stop=lambda: self.narrow,
             language=Language(),
             past=PastRuns(self.run_ids, Horizon(self.marks, SimulatedClock(self.world))).of,

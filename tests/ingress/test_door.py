@@ -204,6 +204,18 @@ def test_a_full_disk_and_a_spent_limit_say_when_to_come_again() -> None:
     Room(Webhook()).run(story)
 
 
+def test_an_org_of_which_too_much_is_held_begins_nothing_more_and_others_do() -> None:
+    async def story(room: Room) -> None:
+        room.crowded = "org_default"
+        crowded = await refusal(room)
+        assert (crowded.status, crowded.code, crowded.headers) == (429, "held.too_many", {"retry-after": "5"})
+        assert (room.starts, room.door.crowded) == ([], 1)
+        room.crowded = "another"
+        assert (await room.deliver(b"{}")).status == 202
+
+    Room(Webhook()).run(story)
+
+
 def test_slack_is_answered_its_challenge() -> None:
     async def story(room: Room) -> None:
         import hashlib
