@@ -3,8 +3,8 @@
 from deploy.database import sql_file
 from deploy.migrations.scripts import execute
 
-revision = "0012"
-down_revision = "0011"
+revision = "0013"
+down_revision = "0012"
 
 
 def upgrade() -> None:
