@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -131,6 +131,22 @@ async def the_last_message_of_an_empty_subject_is_none(log: Log, place: str) -> 
     assert await log.last([]) == {}
 
 
+async def the_oldest_message_is_told_of_each_subject_that_has_one(log: Log, place: str) -> None:
+    [first] = await log.append([commit(place, b"1", name="a")])
+    assert first is not None
+    await log.append([commit(place, b"2", first)])
+    [other] = await log.append([commit(f"{place}x", b"3")])
+    names = [subjects.run(ORG, f"{place}{more}") for more in ("", "x", "y")]
+    beginnings: Any = log  # A part of the log that few ask for.
+    found = await beginnings.first(names)
+    assert {name: (found[name].sequence, found[name].body) for name in found} == {
+        names[0]: (first, b"1"),
+        names[1]: (other, b"3"),
+    }
+    assert found[names[0]].headers["name"] == "a"
+    assert await beginnings.first([]) == {}
+
+
 async def of_two_writers_exactly_one_wins_each_place(log: Log, other: Log, place: str) -> None:
     expected = 0
     for number in range(20):
@@ -149,6 +165,7 @@ LOG_LAWS = (
     no_subject_stands_twice_in_one_append,
     a_history_has_every_byte_and_header,
     the_last_message_of_an_empty_subject_is_none,
+    the_oldest_message_is_told_of_each_subject_that_has_one,
 )
 
 

@@ -86,7 +86,7 @@ NOT_YET_KNOWN: Final = Mutant(
             "        happened",
         )
     ],
-    stage=_STAGE,
+    tests=[f"{_TOLD}::test_whoever_made_a_trigger_can_be_sure_that_what_comes_next_is_seen_by_it"],
 )
 
 CURSOR_FIRST: Final = Mutant(

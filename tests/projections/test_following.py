@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -63,6 +63,8 @@ class Room:
         self.answers: Callable[[StartRun], Answer] = lambda start: Answer(run=start.run, result="accepted")
         self.away = 0
         self.full = False
+        self.behind = 0.0
+        """Seconds by which the triggers are read later than they are written."""
         self.archived: dict[str, list[bytes]] = {}
         self.at = Position(epoch=1, sequence=0, generation="one")
         self.counts: defaultdict[str, int] = defaultdict(int)
@@ -157,7 +159,7 @@ class Room:
             self.world.loop.close()
 
     async def _play(self, story: Callable[["Room"], Coroutine[Any, Any, None]]) -> None:
-        subscriptions = Subscriptions(self.domain)
+        subscriptions = Subscriptions(Behind(self.domain, lambda: self.behind))
         means = Means(
             subscriptions=subscriptions,
             origins=Origins(self.runs, self.history),
@@ -182,6 +184,21 @@ class Room:
             await story(self)
             for task in beside:
                 task.cancel()
+
+
+class Behind:
+    """A reader that is slow."""
+
+    def __init__(self, log: MemoryLog, seconds: Callable[[], float]) -> None:
+        self._log, self._seconds = log, seconds
+
+    async def end(self) -> int:
+        return await self._log.end()
+
+    async def read(self, after: int, most: int = 2_000) -> AsyncIterator[Sequence[Stored]]:
+        async for batch in self._log.read(after, most):
+            await asyncio.sleep(self._seconds())
+            yield batch
 
 
 class _Places:
@@ -498,6 +515,19 @@ def test_while_nobody_follows_anything_nothing_is_read_and_nothing_is_missed_lat
         room.ended("now")
         await room.until_read()
         assert [start.cause.id for start in room.starts] == ["now"]
+
+    Room().play(story)
+
+
+def test_whoever_made_a_trigger_can_be_sure_that_what_comes_next_is_seen_by_it() -> None:
+    async def story(room: Room) -> None:
+        room.trigger(*after(RunEnd(workflows=("nobodys",))), id_="t0")
+        await asyncio.sleep(2)  # Something is followed, so events are read as they come.
+        room.behind = 1.0
+        room.trigger(*after())
+        room.ended("r1")
+        await room.until_read()
+        assert [start.cause.id for start in room.starts] == ["r1"]
 
     Room().play(story)
 

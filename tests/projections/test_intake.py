@@ -91,6 +91,7 @@ def test_a_poll_that_ends_behind_a_later_one_does_not_move_the_cursor_back() -> 
         polling(room)
         await asyncio.sleep(1)
         looked(room, "r2", found("b", cursor=2), minute=2)
+        await room.until_read()
         looked(room, "r1", found("a", cursor=1), minute=1)
         looked(room, "r3", found("c"), minute=3)
         await room.until_read()
