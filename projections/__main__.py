@@ -9,7 +9,6 @@ from typing import Final
 
 import structlog
 
-from chassis.archive import HistoryDropped, commits_of
 from chassis.clock import Clock, SystemClock
 from chassis.dispatch import Dispatch
 from chassis.expressions import Language
@@ -18,7 +17,7 @@ from chassis.jetstream import JetStream, jetstream
 from chassis.jetstream.log import JetStreamLog
 from chassis.lifecycle import CannotStart, Stopping, run_service
 from chassis.ports import Away
-from chassis.postgres import Pool, pool
+from chassis.postgres import Pool, connected, pool
 from chassis.sealing import KeyFileUnusable, SigningKey
 from chassis.settings import Settings
 from chassis.telemetry import Metrics, notes_of
@@ -55,6 +54,7 @@ log = structlog.get_logger()
 CONNECTIONS: Final = 12
 LONG_SECONDS: Final = 600.0
 _PAUSE_SECONDS: Final = 0.5
+_FIRST: Final = "select body from archive.commits where org = $1 and run = $2 and version = 1"
 
 
 async def main(settings: Settings, stopping: Stopping) -> None:
@@ -183,7 +183,7 @@ class Starter:
         js = self._js
         means = Means(
             subscriptions=self._subscriptions,
-            origins=Origins(js.log, self._history),
+            origins=Origins(js.log, self._first),
             intakes=Intakes(self._dispatch, js.blobs, js.marks, self._subscriptions),
             sender=self._dispatch,
             blobs=js.blobs,
@@ -202,11 +202,11 @@ class Starter:
             for name, stream in (("triggers", RUNS), ("domain_triggers", DOMAIN))
         ]
 
-    async def _history(self, org: str, run: str) -> list[bytes]:
-        try:
-            return await commits_of(self._postgres, self._js.log, org, run)
-        except HistoryDropped:
-            return []
+    async def _first(self, org: str, run: str) -> bytes | None:
+        """From the archive: a history may be long, and its beginning says how the run began."""
+        async with connected(self._postgres) as connection:
+            body: bytes | None = await connection.fetchval(_FIRST, org, run)
+        return body
 
 
 def collector(

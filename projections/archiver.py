@@ -37,6 +37,8 @@ SIDE_BY_SIDE: Final = 16
 DROPS: Final = 500
 HOOK_DAYS: Final = 30
 T = TypeVar("T")
+PATIENCE: Final = timedelta(days=2)
+"""So long a history stays beyond its time when its events have not started yet what they start."""
 Days: TypeAlias = float | Literal["never"]
 
 
@@ -114,16 +116,19 @@ class Archiver:
                 if not run.whole:
                     log.error("archive.incomplete", org=run.org, run=run.run)
             if whole:
-                await self._purge(whole)
+                await self._purge(whole, before - PATIENCE)
 
-    async def _purge(self, runs: Sequence[EndedRun]) -> None:
+    async def _purge(self, runs: Sequence[EndedRun], patience: datetime) -> None:
         async def done(gone: Sequence[EndedRun]) -> None:
             await self._shelf.mark_purged(gone, self._clock.now())
             self._figures.purged += len(gone)
 
         # Read before the runs are looked at: a run that is reopened meanwhile keeps the claims of its new attempts.
         claims = (await self._streams.facts(subjects.EFFECTS)).last
-        await self._each(runs, partial(self._purge_one, claims, await self._read_through()), done)
+        through = await self._read_through()
+        # What ended so long ago goes whoever has read it: a follower that stands still must not fill the disk.
+        waits = frozenset(run for run in runs if run.ended > patience)
+        await self._each(runs, partial(self._purge_one, claims, through, waits), done)
 
     async def _read_through(self) -> int:
         """The last sequence whose events have started what they start."""
@@ -165,10 +170,12 @@ class Archiver:
         if failed is not None:
             raise failed
 
-    async def _purge_one(self, claims: int, through: int, run: EndedRun, last: Stored | None) -> bool:
+    async def _purge_one(
+        self, claims: int, through: int, waits: frozenset[EndedRun], run: EndedRun, last: Stored | None
+    ) -> bool:
         """Whether the run has left. It stays when its history went on after what the archive calls its end."""
         if last is not None:
-            if not _is_end_of(run, last) or last.sequence > through:
+            if not _is_end_of(run, last) or (run in waits and last.sequence > through):
                 return False
             await self._streams.purge(subjects.RUNS, last.subject, before=last.sequence)
         await self._streams.purge(subjects.EFFECTS, _effects_of(run), before=claims + 1)
@@ -190,7 +197,8 @@ class Archiver:
                 key = segment.org, segment.run
                 if not segment.whole:
                     log.error("archive.incomplete", org=segment.org, run=segment.run, before=segment.version)
-                stays = segment not in safe or segment.sequence > through
+                unread = segment.sequence > through and segment.time > before - PATIENCE
+                stays = segment not in safe or unread
                 if not segment.whole or stays or key in broken:
                     broken.add(key)  # What is behind it takes it along when it leaves: it waits.
                 else:

@@ -12,8 +12,8 @@ from projections.arrived import RunKey
 from projections.occurrences import Origin
 
 REMEMBERED: Final = 10_000
-History: TypeAlias = Callable[[str, str], Awaitable[Sequence[bytes]]]
-"""Every commit of a run, from the archive and from the log. Raises `Away`."""
+Archived: TypeAlias = Callable[[str, str], Awaitable[bytes | None]]
+"""The first commit of a run, as the archive has it. Raises `Away`."""
 
 
 class Beginnings(Protocol):
@@ -27,8 +27,8 @@ class Beginnings(Protocol):
 class Origins:
     """Remembers those that it was asked for last."""
 
-    def __init__(self, log: Beginnings, history: History) -> None:
-        self._log, self._history = log, history
+    def __init__(self, log: Beginnings, archived: Archived) -> None:
+        self._log, self._archived = log, archived
         self._known: OrderedDict[RunKey, Origin | None] = OrderedDict()
 
     async def of(self, runs: Sequence[RunKey]) -> Mapping[RunKey, Origin | None]:
@@ -39,8 +39,8 @@ class Origins:
             stored = found.get(run_subject(*key))
             self._known[key] = _origin(stored.body) if stored is not None else None
             if self._known[key] is None:
-                commits = await self._history(*key)
-                self._known[key] = _origin(commits[0]) if commits else None
+                body = await self._archived(*key)
+                self._known[key] = _origin(body) if body is not None else None
         origins = {key: self._known[key] for key in runs}
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
@@ -48,7 +48,7 @@ class Origins:
 
 
 def _origin(body: bytes) -> Origin | None:
-    """None where this is no first commit: of a history that has left the log its last one stays."""
+    """None where this is no first commit: a history may have left the log up to a seam, or but for its last one."""
     try:
         commit = decode_commit(body)
     except (Malformed, Unknown):

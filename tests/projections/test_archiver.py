@@ -12,6 +12,7 @@ from chassis.ports import Away, Proposal, Stored
 from contracts.subjects import HORIZON
 from projections.archiver import Archiver, Days, Tombstones
 from projections.figures import Figures
+from projections.models import Position
 from projections.shelf import ClosedSegment, EndedRun
 from projections.streams import StreamFacts
 from tests.projections.histories import NOON, ORG, Writer
@@ -179,7 +180,7 @@ class Place:
 
 
 def archiver(place: Place, log_days: Days = 7.0, archive_days: Days = 90.0, **more: Any) -> Archiver:
-    clock = more.pop("clock", Clock())
+    clock, followed = more.pop("clock", Clock()), more.pop("followed", None)
     tombstones = Tombstones(marks=place.marks, **more) if more else None
     return Archiver(
         place,
@@ -190,6 +191,7 @@ def archiver(place: Place, log_days: Days = 7.0, archive_days: Days = 90.0, **mo
         log_days=log_days,
         archive_days=archive_days,
         tombstones=tombstones,
+        followed=followed,
     )
 
 
@@ -210,6 +212,29 @@ async def test_an_old_run_leaves_a_tombstone_and_takes_its_claims_along(place: P
     assert place.marked == ["run1"]
     assert place.happened[:4] == ["flush", "purge RUNS", "purge EFFECTS", "mark"]
     assert b"run.completed" in next(m for m in place.messages if m.subject.endswith("run1")).body
+
+
+async def test_a_history_whose_events_were_not_read_stays_two_days_longer(place: Place) -> None:
+    reached = Position(epoch=1, sequence=0, generation="one")
+
+    async def followed() -> Position:
+        return reached
+
+    place.end("run1", 7.5)
+    place.end("run2", 8.5)
+    place.end("run10", 9.5)
+    at_work = archiver(place, followed=followed)
+    await at_work.round()
+    assert place.marked == ["run10"], "a follower that stands still does not fill the disk"
+    reached = structs.replace(reached, sequence=4)
+    await at_work.round()
+    assert place.marked == ["run10", "run1"], "its last commit is the fourth message"
+    reached = structs.replace(reached, sequence=12, epoch=0)
+    await at_work.round()
+    assert len(place.marked) == 2, "a place of another log means nothing in this one"
+    reached = structs.replace(reached, epoch=1)
+    await at_work.round()
+    assert sorted(place.marked) == ["run1", "run10", "run2"]
 
 
 async def test_what_postgres_has_shown_and_lost_again_stays_in_the_log(place: Place) -> None:

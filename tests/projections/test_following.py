@@ -128,8 +128,8 @@ class Room:
         self.starts.append(message)
         return self.answers(message)
 
-    async def history(self, _org: str, name: str) -> list[bytes]:
-        return self.archived.get(name, [])
+    async def first(self, _org: str, name: str) -> bytes | None:
+        return next(iter(self.archived.get(name, [])), None)
 
     @property
     def told(self) -> list[Hook]:
@@ -162,7 +162,7 @@ class Room:
         subscriptions = Subscriptions(Behind(self.domain, lambda: self.behind))
         means = Means(
             subscriptions=subscriptions,
-            origins=Origins(self.runs, self.history),
+            origins=Origins(self.runs, self.first),
             intakes=Intakes(self, self.blobs, self.marks, subscriptions),
             sender=self,
             blobs=self.blobs,

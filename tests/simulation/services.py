@@ -224,7 +224,7 @@ class Services(Stores):
         dispatch = Dispatch(self.signals, self.inbox)
         means = Starting(
             subscriptions=subscriptions,
-            origins=Origins(self.runs, self.archive.commits),
+            origins=Origins(self.runs, self._first_archived),
             intakes=Intakes(dispatch, self.blobs, self.marks, subscriptions),
             sender=dispatch,
             blobs=self.blobs,
@@ -245,6 +245,9 @@ class Services(Stores):
             await stop.wait()
             for task in running:
                 task.cancel()
+
+    async def _first_archived(self, org: str, run: str) -> bytes | None:
+        return next(iter(await self.archive.commits(org, run)), None)
 
     async def _archiver(self, stop: Stop) -> None:
         # Claims stay here: in this haste they would leave before whoever was paused has noticed that its run ended.
