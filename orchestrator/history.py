@@ -104,9 +104,16 @@ class Recorded:
             for name in _names(event):
                 self._first.setdefault(name, event)
 
-    def config(self, _run: Run, path: StepPath, _node: PlanNode) -> Payload | Failure:
+    def config(self, _run: Run, path: StepPath, node: PlanNode) -> Payload | Failure:
         scheduled = self._said(AttemptScheduled, path) or self._said(StepPinned, path)
-        return scheduled.config if scheduled is not None else self._failure(path) or NULL
+        if scheduled is not None:
+            return scheduled.config
+        failed = self._failure(path)
+        if (
+            node.pin is not None and failed == node.pin.error
+        ):  # Said beforehand, so evaluating did not bring it.
+            return NULL
+        return failed or NULL
 
     def control(self, _run: Run, path: StepPath, node: PlanNode, _at: datetime) -> Outcome | Failure:
         if node.contains:

@@ -73,7 +73,9 @@ NEVER_ASKED: Final = Mutant(
     edits=[
         Edit(
             _SCHEDULES,
-            "            answer = await self._sender.send(_start_of(org, schedule, fire, timetable, org_vars))\n",
+            "            answer = await self._sender.send(\n"
+            "                _start_of(org, schedule, fire, _given(fire, timetable, cursor), org_vars)\n"
+            "            )\n",
             '            answer = Answer(run=fire.run, result="accepted")\n',
         )
     ],

@@ -32,7 +32,7 @@ from contracts.messages import (
 )
 from contracts.payloads import Inline, Payload
 from contracts.plans import Plan, PlanEdge, PlanNode
-from contracts.runs import AttemptScheduled, Cause, ChildAsked, RunEvent, RunStarted
+from contracts.runs import AttemptScheduled, Cause, ChildAsked, HandlerAsked, RunEvent, RunStarted
 from contracts.workflows import Retry
 from orchestrator.catalogue import SPECS
 from orchestrator.control import Called, Outcome, perform
@@ -308,7 +308,7 @@ def as_recorded(commits: Iterable[Commit[RunEvent]]) -> AsRecorded:
     found = AsRecorded()
     for commit in commits:
         for event in commit.events:
-            if isinstance(event, ChildAsked):
+            if isinstance(event, ChildAsked | HandlerAsked):
                 key = commit.org, event.workflow
                 plans = {**found[key].plans, event.version: event.plan}
                 found[key] = Published(exists=True, latest=event.version, plans=plans)
