@@ -109,7 +109,7 @@ RUNS: Final = Table(
     _long("output_size", null=True),
     _text("output_blob", null=True),
     _time("opened", null=True),
-    _text("handler", null=True),
+    _text("handlers"),
     _text("handler_error", null=True),
     _text("mode"),
     schema="read",

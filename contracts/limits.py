@@ -142,6 +142,8 @@ EARLY_CALL_SECONDS: Final = 5.0
 """How long a call is held that comes before its run waits for it."""
 EARLY_CALLS: Final = 200
 """Held at once."""
+HANDLERS_REMEMBERED: Final = 20
+"""Failures of one run, opened again and again, of which it sees to it that its error workflow is told."""
 HEARTBEAT_SECONDS: Final = 0.6
 LEASE_SECONDS: Final = 3.0
 POOL_LABELS: Final = 16

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 from msgspec import structs
 
 from contracts.errors import Failure
-from contracts.limits import SIGNALS_REMEMBERED, Sha256, SignalKey, StepPath, WaitName
+from contracts.limits import HANDLERS_REMEMBERED, SIGNALS_REMEMBERED, Sha256, SignalKey, StepPath, WaitName
 from contracts.payloads import NULL
 from contracts.runs import (
     TERMINAL,
@@ -445,8 +445,10 @@ def _responded(run: Run, event: RunResponded, _at: datetime) -> Changes:
     return {"responded": event, "steps": {**run.steps, event.step: step}}
 
 
-def _handled(_run: Run, event: HandlerAsked | HandlerRefused, _at: datetime) -> Changes:
-    return {"handler": event}
+def _handled(run: Run, event: HandlerAsked | HandlerRefused, _at: datetime) -> Changes:
+    if isinstance(event, HandlerRefused):
+        return {"handler": event}
+    return {"handler": event, "handlers": (*run.handlers, event)[-HANDLERS_REMEMBERED:]}
 
 
 def _stopping(_run: Run, event: RunStopping, _at: datetime) -> Changes:

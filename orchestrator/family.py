@@ -76,9 +76,8 @@ class Family:
         self._handle(known, tasks)
 
     def _handle(self, known: Known, tasks: asyncio.TaskGroup) -> None:
-        """Ask for the run of the error workflow of a run that has failed."""
-        asked = known.run.handler
-        if isinstance(asked, HandlerAsked) and known.run.phase == "failed":
+        """Ask for the runs of its error workflow that were to be told when the run failed, and when it had failed before."""
+        for asked in known.run.handlers:
             self.counts["handled"] += 1
             tasks.create_task(self._say(start_of_handler(known.run, asked, known.trace)))
 

@@ -70,8 +70,8 @@ def start_in(letters: Sequence[Letter]) -> tuple[int, StartRun] | None:
 
 def needs_all(message: Message) -> bool:
     """Whether a tombstone is not enough: to go on with a run, or to say again what it once answered."""
-    if isinstance(message, StartRun) and message.parent is not None:
-        return True  # It may have to be told how the run ended.
+    if isinstance(message, Look) or (isinstance(message, StartRun) and message.parent is not None):
+        return True  # Another run may have to be told how it ended.
     return isinstance(message, RetryRun) or (isinstance(message, StartRun) and bool(message.reply))
 
 
@@ -87,8 +87,5 @@ _WISHES: Final = (RetryRun, CancelRun, ResolveDoubt, SendSignal, CallWait, Decid
 def is_for_the_archive(known: Known, letters: Sequence[Letter]) -> bool:
     """Whether the log alone cannot say what these letters change."""
     if known.version:
-        looks_after = known.run.handler is not None and any(
-            isinstance(each.message, Look) for each in letters
-        )
-        return known.archived and (looks_after or any(needs_all(letter.message) for letter in letters))
+        return known.archived and any(needs_all(letter.message) for letter in letters)
     return is_wished_of(letters)

@@ -231,6 +231,8 @@ class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
     unfinished: tuple[Unfinished, ...] = ()
     handler: HandlerAsked | HandlerRefused | None = None
     """What became of its error workflow, when the run failed."""
+    handlers: tuple[HandlerAsked, ...] = ()
+    """Of the openings that failed last, this one included."""
 
     @staticmethod
     def new(org: str, run_id: str) -> "Run":

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from msgspec import Struct, structs
 
-from contracts import runs
+from contracts import limits, runs
 from contracts.codec import encode
 from contracts.errors import Failure
 from contracts.limits import DETAILS_CHARS, QUESTION_CHARS
@@ -132,7 +132,8 @@ def _leave_unfinished(run: RunRow, unfinished: tuple[runs.Unfinished, ...]) -> N
 
 
 def _handler_asked(scene: Scene, event: runs.HandlerAsked) -> None:
-    scene.run.handler = event.child
+    told = [*filter(None, scene.run.handlers.split(",")), event.child]
+    scene.run.handlers = ",".join(told[-limits.HANDLERS_REMEMBERED :])
 
 
 def _handler_refused(scene: Scene, event: runs.HandlerRefused) -> None:
@@ -149,7 +150,7 @@ def _reopened(scene: Scene, event: runs.RunReopened) -> None:
     run = scene.run
     run.opening += 1
     run.status, run.ended, run.unfinished = "running", None, None
-    run.handler = run.handler_error = None
+    run.handler_error = None
     run.error_code = run.error_message = run.error_step = None
     run.output_preview = run.output_size = run.output_blob = None
     if run.deadline is not None:

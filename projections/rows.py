@@ -66,8 +66,8 @@ class RunRow(Struct, kw_only=True):
     output_blob: str | None = None
     opened: datetime | None = None
     """When it was started, or last reopened."""
-    handler: str | None = None
-    """The run of its error workflow, when it has failed."""
+    handlers: str = ""
+    """The runs of its error workflow, one for each time that it failed, with commas between; the newest last."""
     handler_error: str | None = None
     """Why there is none."""
     mode: str = "live"

@@ -23,8 +23,10 @@ left join read.steps s on s.org = c.org and s.run = c.parent_run and s.path = c.
 where c.parent_waits and c.ended is null and c.opening = 1 and (c.org, c.id) > ($2, $3)
     and (p.ended is not null or p.status = 'stopping' or (s.awaits and s.child = c.id) is not true)
 union
-select r.org, r.id, r.sequence, false from read.runs r left join read.runs h on h.org = r.org and h.id = r.handler
-where r.handler is not null and r.ended >= $6 and r.ended < $5 and h.id is null and (r.org, r.id) > ($2, $3)
+select r.org, r.id, r.sequence, false from read.runs r
+where r.handlers <> '' and r.ended >= $6 and r.ended < $5 and (r.org, r.id) > ($2, $3) and exists (
+    select from unnest(string_to_array(r.handlers, ',')) as told(id) left join read.runs h on h.org = r.org and h.id = told.id where h.id is null
+)
 order by 1, 2, 4 limit $4
 """
 

@@ -88,7 +88,7 @@ class RunQueries:
 _PLAIN = [
     name
     for name in RunView.__struct_fields__
-    if name not in ("error", "unfinished", "input", "output", "parent")
+    if name not in ("error", "unfinished", "input", "output", "parent", "handler")
 ]
 
 
@@ -102,6 +102,7 @@ def _run(row: Any) -> RunView:
         input=Value(preview=row["input_preview"], size=row["input_size"], blob=row["input_blob"]),
         output=_output(row),
         parent=_parent(row),
+        handler=row["handlers"].rpartition(",")[2] or None,
         **{name: row[name] for name in _PLAIN},
     )
 

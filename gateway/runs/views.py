@@ -124,7 +124,7 @@ class RunView(Struct, frozen=True, kw_only=True):
     parent: ParentRun | None = None
     """Null for a run that no other run started."""
     handler: str | None = None
-    """The run of its error workflow, which was told that this one failed."""
+    """The run of its error workflow, which was told that this one failed last."""
     handler_error: str | None = None
     """Why there is none."""
 

@@ -156,7 +156,7 @@ UNHEARD: Final = Mutant(
     name="a failure that was told to nobody stays untold",
     what="The start of an error workflow got lost, and nobody looks whether its run is there.",
     edits=[
-        Edit(_EVENTS, "    scene.run.handler = event.child\n", "    scene.run.handler = None\n"),
+        Edit(_EVENTS, 'scene.run.handlers.split(",")), event.child]', 'scene.run.handlers.split(","))]'),
     ],
     stage=_STAGE,
 )

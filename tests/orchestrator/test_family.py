@@ -362,3 +362,20 @@ def test_a_failure_starts_the_error_workflow_and_is_told_again_when_somebody_loo
         assert (handler.cause.id, handler.id) == ("run-1", home.state().handler.child)  # type: ignore[union-attr]  # It was asked for.
         await home.tell(Look(**TO))
         assert len([subject for subject in home.log.subjects() if subject.startswith("run.org.")]) == 2
+
+
+def test_a_failure_that_nobody_heard_of_is_told_also_when_the_run_was_opened_again_meanwhile() -> None:
+    @told(drawn("work", on_failure="child"), CHILD)
+    async def story(home: Home) -> None:
+        home.dispatch.lose = (StartRun,)
+        await home.tell(home.start)
+        await home.tell(broken("work"))
+        await home.tell(RetryRun(**TO, actor="key:1"))
+        home.dispatch.lose = ()
+        await home.tell(broken("work", 2))
+        handlers = {asked.child for asked in home.state().handlers}
+        runs = {
+            subject.rpartition(".")[2] for subject in home.log.subjects() if subject.startswith("run.org.")
+        }
+        assert len(handlers) == 2
+        assert handlers <= runs

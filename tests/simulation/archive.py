@@ -38,10 +38,9 @@ class MemoryStragglers:
         found |= {
             Straggler(row.org, row.id, row.sequence)
             for row in self._tables.runs.values()
-            if row.handler is not None
-            and row.ended is not None
+            if row.ended is not None
             and row.ended < at - BEHIND
-            and self._run(row.org, row.handler) is None
+            and any(self._run(row.org, handler) is None for handler in filter(None, row.handlers.split(",")))
         }
         found |= {
             Straggler(row.org, row.id, row.sequence, unwanted=True)

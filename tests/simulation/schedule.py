@@ -170,7 +170,11 @@ def is_over(installation: Installation) -> bool:
         all(client.done() for client in installation.clients)
         and installation.models.at.sequence == len(installation.runs.messages)
         and all(row.status in TERMINAL for row in rows.values())
-        and all(row.handler is None or (row.org, row.handler) in rows for row in rows.values())
+        and all(
+            (row.org, handler) in rows
+            for row in rows.values()
+            for handler in filter(None, row.handlers.split(","))
+        )
         and installation.processes.all_are_back
         and not left_undecided(installation.domain, installation.fires)
         and is_followed(installation)

@@ -55,7 +55,7 @@ create table runs (
     output_size bigint,
     output_blob text,
     opened timestamptz,
-    handler text,
+    handlers text not null default '',
     handler_error text,
     mode text not null default 'live',
     primary key (org, id)
@@ -66,7 +66,7 @@ create index runs_open on runs (org, started, id) where ended is null;
 create index runs_due on runs (org, id) where ended is null;
 create index runs_by_parent on runs (org, parent_run, started, id) where parent_run is not null;
 create index runs_awaited on runs (org, id) where parent_waits and ended is null;
-create index runs_handled on runs (ended) where handler is not null;
+create index runs_handled on runs (ended) where handlers <> '';
 create index runs_failed on runs (org, started, id) where status = 'failed';
 comment on column runs.events is 'How many events the history has: the number of the last one.';
 comment on column runs.head_version is 'The newest commit in the archive.';
