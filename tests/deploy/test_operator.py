@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -189,6 +189,54 @@ def test_a_signal_that_is_refused_is_one_line(
     )
     assert terminal("runs", "signal", "r1", "paid") == (1, [])
     assert capsys.readouterr().err == "automateos: The run has ended: it is failed. (run.ended 409)\n"
+
+
+def page(started: int, following: str | None, **more: Any) -> bytes:
+    counted = {"deliveries": 2, "wanted": 2, "started": started, "known": 0, "skipped": [], "next": following}
+    return encode(counted | more)
+
+
+def test_past_deliveries_are_counted_before_they_are_run_again_and_then_page_by_page(
+    terminal: Callable[..., tuple[int, list[str]]],
+) -> None:
+    asked = (
+        "triggers",
+        "run-again",
+        "t1",
+        "--name",
+        "repair",
+        "--since",
+        "2026-11-20",
+        "--until",
+        "2026-11-21",
+    )
+    Listening.answers += [(200, page(0, "c1")), (200, page(0, None))]
+    assert terminal(*asked) == (0, ["4 of 4 deliveries would be run again; --go does it"])
+    wishes = [msgspec.json.decode(body) for _, _, body in Listening.asked]
+    assert [(wish["dry_run"], wish.get("cursor")) for wish in wishes] == [(True, None), (True, "c1")]
+    assert wishes[0]["since"] == "2026-11-20T00:00:00+00:00"
+    skipped = [{"receipt": "d9", "reason": "gone"}]
+    Listening.answers.append((200, page(1, None, skipped=skipped)))
+    code, said = terminal(*asked, "--go", "--where", "trigger.body.n > 1", "--per-minute", "600")
+    assert (code, said) == (0, ["skipped d9: gone", "deliveries 2, wanted 2, started 1, known 0, skipped 1"])
+    wish = msgspec.json.decode(Listening.asked[-1][2])
+    assert (wish["dry_run"], wish["filter"], wish["limit"]) == (False, "trigger.body.n > 1", 50)
+
+
+def test_a_trigger_is_tried_out_or_says_why_it_starts_nothing(
+    terminal: Callable[..., tuple[int, list[str]]],
+) -> None:
+    Listening.answers += [
+        (200, encode({"run": "r1", "reason": ""})),
+        (200, encode({"run": None, "reason": "The filter says no."})),
+    ]
+    assert terminal("triggers", "test", "t1", "--body", '{"n": 1}') == (0, ["run r1"])
+    assert terminal("triggers", "test", "t1", "--delivery", "d1") == (
+        0,
+        ["nothing starts: The filter says no."],
+    )
+    bodies = [body for _, _, body in Listening.asked]
+    assert bodies == [b'{"body":{"n": 1}}', b'{"delivery":"d1"}']
 
 
 def test_a_run_tells_what_it_waits_for_in_the_words_that_a_signal_needs() -> None:
