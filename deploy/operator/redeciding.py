@@ -186,18 +186,24 @@ class Redeciding:
         self.tally.runs += 1
         self.tally.commits += len(bodies)
         try:
-            commits = [decode_commit(body) for body in bodies]
+            first = [decode_commit(body) for body in bodies[:1]]
+            if not first or first[0].version != 1:
+                return self._parted(Parting(org=org, run=run, reason="its first commits are not there"))
+            plan, graph = await self._graph(first)
+            # One after the other: a history may be of any length.
+            divergence = replay(org, run, self._counted(bodies), graph)
         except (Unknown, Malformed) as error:
             return self._parted(Parting(org=org, run=run, reason=f"it cannot be read: {error}"))
-        self.tally.events += sum(len(commit.events) for commit in commits)
-        if not commits or commits[0].version != 1:
-            return self._parted(Parting(org=org, run=run, reason="its first commits are not there"))
-        plan, graph = await self._graph(commits)
-        divergence = replay(org, run, commits, graph)
         if divergence is None:
             return None
         reason = f"its plan {plan} is not there" if plan and graph is None else ""
         return self._parted(Parting(org=org, run=run, divergence=divergence, reason=reason))
+
+    def _counted(self, bodies: Sequence[bytes]) -> Iterator[Commit[RunEvent]]:
+        for body in bodies:
+            commit = decode_commit(body)
+            self.tally.events += len(commit.events)
+            yield commit
 
     def _parted(self, parting: Parting) -> Parting:
         self.tally.diverged += 1
