@@ -62,14 +62,26 @@ def decide(
     if state.pending:
         return []
     due = _due(org, schedule, state, timetable, now)
+    decided = reduce(evolve, due, state)
     following, trouble = None, ""
     try:
-        following = _next(reduce(evolve, due, state), timetable)
+        following = _left(_due(org, schedule, decided, timetable, now)) or _next(decided, timetable)
     except UnusableSchedule as unusable:
         trouble = str(unusable)  # It could be kept when it was written: a time zone is gone, say.
     planned = FirePlanned(revision=timetable.revision, next=following, trouble=trouble)
     told = FirePlanned(revision=state.revision, next=state.next, trouble=state.trouble)
     return [*due] if planned == told else [*due, planned]
+
+
+def _left(due: Sequence[ScheduleEvent]) -> datetime | None:
+    """The planned time that comes first in the next decision: it is due already, so there will be one at once."""
+    match due:
+        case [ScheduleMissed() as missed, *_]:
+            return missed.first
+        case [ScheduleFired() as fired, *_]:
+            return fired.planned
+        case _:
+            return None
 
 
 def _next(state: ScheduleState, timetable: Timetable) -> datetime | None:

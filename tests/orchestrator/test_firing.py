@@ -91,10 +91,12 @@ class Story:
             self.state = evolve(self.state, FireStarted(planned=fire.planned, run=fire.run))
 
     def look(self) -> list[ScheduleEvent]:
-        """Decide and start until nothing is due; everything that was decided."""
+        """Decide and start as long as the schedule says that its next moment has come; everything that was decided."""
         before = len(self.told)
-        while self.decide():
+        self.decide()
+        while self.state.pending or (self.state.next is not None and self.state.next <= self.now):
             self.start_all()
+            self.decide()
         return self.told[before:]
 
 
@@ -247,6 +249,18 @@ def test_a_deleted_schedule_fires_no_more_but_starts_what_it_had_decided() -> No
     assert len(story.state.pending) == 1
     story.start_all()
     assert story.at(9 * HOUR).look() == [FirePlanned(revision=3)]
+
+
+def test_what_two_edits_left_undecided_is_all_decided_also_when_the_schedule_is_deleted() -> None:
+    story = Story()
+    story.look()
+    story.at(90 * MINUTE).trigger(ScheduleChanged(name="s", schedule=cron("30 * * * *")))
+    story.at(160 * MINUTE).trigger(TriggerDeleted())
+    first = story.at(161 * MINUTE).decide()
+    assert [told.first for told in missed(first)] == [NOON + HOUR]
+    assert story.state.next == NOON + 150 * MINUTE, "it is due already: so somebody looks again"
+    assert [told.first for told in missed(story.look())] == [NOON + 150 * MINUTE]
+    assert story.state.next is None
 
 
 def test_an_edit_counts_from_its_moment_and_what_was_due_before_it_stays_due() -> None:

@@ -202,7 +202,9 @@ def left_undecided(triggers: MemoryLog, fires: MemoryLog) -> list[str]:
     for trigger, timetable, _, deleted in timetables(triggers):
         stored = last_of(fires, trigger)
         state = decode_schedule_commit(stored.body).state if stored is not None else None
-        seen = state is None or (state.revision == timetable.revision and not state.pending)
+        seen = state is None or (
+            state.revision == timetable.revision and not state.pending and not state.next
+        )
         if not deleted or not seen:
             left.append(trigger)
     return left

@@ -37,9 +37,8 @@ PATIENCE_SECONDS: Final = 60.0
 PATIENCE_STEPS: Final = 400_000
 MOST_STEPS: Final = 8_000
 MOST_STEPS_PER_SECOND: Final = 40
-"""Ten times what a schedule takes: somebody does the same again and again without a pause."""
-MOST_STEPS_PER_RUN: Final = 300
-"""Where events start runs, or runs do, there are as many as there are events."""
+MOST_STEPS_PER_COMMIT: Final = 60
+"""Several times what a schedule takes: more is somebody who does the same again and again without a pause."""
 
 
 class Played(Struct, kw_only=True):
@@ -131,9 +130,8 @@ def _run(installation: Installation, violations: list[Violation]) -> None:
         violations.append(Violation("P3", f"not over after {late}"))
     except Exception as error:
         violations.append(Violation("crash", _told(error, loop.failures)))
-    many = installation.story.followers or installation.story.related
-    followed = MOST_STEPS_PER_RUN * len(installation.runs.ever) if many else 0
-    if loop.steps > MOST_STEPS + MOST_STEPS_PER_SECOND * loop.time() + followed:
+    said = MOST_STEPS_PER_COMMIT * len(installation.runs.messages)
+    if loop.steps > MOST_STEPS + MOST_STEPS_PER_SECOND * loop.time() + said:
         violations.append(Violation("P3", f"spun: {loop.steps} steps in {loop.time():.0f} s"))
     violations += [
         Violation("stop", f"{name} did not stop in time") for name in installation.processes.cut_off
