@@ -76,6 +76,8 @@ class _Looked(Struct, frozen=True):
     sequence: int
     again: float
     pause: float
+    ahead: bool
+    """It was ahead of the run's time, so it is none for when that has come."""
 
 
 class Sweeper:
@@ -119,24 +121,24 @@ class Sweeper:
         sent, after = 0, None
         while page := await self._stragglers.due(at, after, PAGE):
             after = page[-1].org, page[-1].run
-            wanted = [straggler for straggler in page if self._wants(straggler, standing)]
+            wanted = [straggler for straggler in page if self._wants(straggler, standing, ahead=bool(ahead))]
             await self._look_at(wanted)
             sent += len(wanted)
         self._looked = standing
         return sent
 
-    def _wants(self, straggler: Straggler, standing: dict[Key, _Looked]) -> bool:
+    def _wants(self, straggler: Straggler, standing: dict[Key, _Looked], *, ahead: bool) -> bool:
         """Whether it is time for a look; what stands still is remembered either way."""
         key, now = (straggler.org, straggler.run), self._clock.seconds()
         before = self._looked.get(key)
-        if before is None or before.sequence != straggler.sequence:
+        if before is None or before.sequence != straggler.sequence or before.ahead > ahead:
             pause = FIRST_PAUSE
         elif now < before.again:
             standing[key] = before
             return False
         else:
             pause = min(before.pause * 2, LONGEST_PAUSE)
-        standing[key] = _Looked(straggler.sequence, now + pause, pause)
+        standing[key] = _Looked(straggler.sequence, now + pause, pause, ahead)
         return True
 
     async def _look(self, straggler: Straggler) -> None:

@@ -81,6 +81,18 @@ NO_DEADLINES: Final = Mutant(
     ],
     stage="in a hurry",
 )
+AHEAD_COUNTS: Final = Mutant(
+    name="a look ahead of its time counts as one in time",
+    what="A run whose deadline passes soon after the sweeper has begun is looked at half a minute late.",
+    edits=[
+        Edit(
+            "projections.sweeper",
+            "before.sequence != straggler.sequence or before.ahead > ahead:",
+            "before.sequence != straggler.sequence:",
+        )
+    ],
+    tests=["tests/projections/test_sweeper.py"],
+)
 WAITS_NOT_SWEPT: Final = Mutant(
     name="overdue waits are not swept",
     what="A run whose wake-up was lost waits for ever.",
@@ -146,6 +158,7 @@ MUTANTS: Final = (
     SWEEPS_ONCE,
     STILL_IS_FINE,
     NO_DEADLINES,
+    AHEAD_COUNTS,
     WAITS_NOT_SWEPT,
     TOMBSTONE_PURGED,
     HASH_UNCOMPARED,

@@ -6,7 +6,9 @@ import pytest
 
 from tests.mutants.crew import IDENTITY, Bounds, Checkpoint, Crew, Outcome
 from tests.mutants.mutant import Broken, Edit, Mutant, mutated
+from tests.mutants.stages import STAGES
 from tests.mutants.table import MUTANTS
+from tests.simulation.schedule import quiet
 
 BOUNDS = Bounds(schedules=8, seconds_each=60.0, processes=2)
 KEYS = Edit("ingress.accept", 'f"key:{key}"', 'f"key:{key}{admitted.receipt}"')
@@ -47,6 +49,13 @@ async def test_only_a_planted_fault_is_found() -> None:
     assert "stands 0 times" in found["lost"].said
     assert "nowhere" in found["cannot be imported"].said
     assert "AttributeError" in found["mistaken"].said
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_nothing_dies_on_a_stage_by_which_no_mutant_walks(stage: str) -> None:
+    with quiet():
+        for seed in range(20):
+            assert STAGES[stage](seed).violations == (), f"seed {seed}"
 
 
 async def test_a_mutant_may_be_killed_by_a_test_that_is_well_without_it() -> None:

@@ -9,7 +9,7 @@ from msgspec import structs
 from chassis.ports import Away
 from contracts.messages import Answer, CancelRun, Look, Said, ScheduleLook
 from projections.figures import Figures
-from projections.sweeper import PAGE, Key, Straggler, Sweeper, look_at_run, look_at_schedule
+from projections.sweeper import AHEAD_AT_FIRST, PAGE, Key, Straggler, Sweeper, look_at_run, look_at_schedule
 from tests.projections.histories import NOON, ORG
 
 
@@ -85,6 +85,15 @@ async def test_a_run_that_moved_and_stands_again_is_looked_at_at_once() -> None:
     assert await sweeper.sweep() == 0
     standing.runs = [still("run1", 2)]
     assert await sweeper.sweep() == 1
+
+
+async def test_a_look_ahead_of_a_run_s_time_is_none_for_when_its_time_has_come() -> None:
+    clock, owners = Clock(), Owners()
+    sweeper = Sweeper(Standing(still("run1")), owners, clock, Figures())
+    assert await sweeper.sweep(ahead=AHEAD_AT_FIRST) == 1
+    assert await sweeper.sweep(ahead=AHEAD_AT_FIRST) == 0
+    assert await sweeper.sweep() == 1
+    assert await sweeper.sweep() == 0
 
 
 async def test_everybody_is_found_however_many_there_are() -> None:
