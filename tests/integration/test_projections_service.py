@@ -323,9 +323,10 @@ async def test_a_stream_that_changes_under_the_service_ends_it(place: Place) -> 
 async def test_a_rebuild_finds_no_difference_and_the_service_goes_on_behind_it(place: Place) -> None:
     messages = Writer()
     messages.messages = eventful(3, runs=20, garbage=False)
+    messages.commit("garbled", started())
     await place.store(messages)
     await place.js.connection.api(f"STREAM.INFO.{RUNS}")
-    await place.js.letters.store(f"run.{ORG}.run1", b"garbage among the commits")
+    await place.js.letters.store(f"run.{ORG}.garbled", b"garbage among the commits")
     for stored in a_domain().messages:
         proposal = Proposal(
             subject=stored.subject, body=stored.body, expected=await _expected(place, stored.subject)
@@ -335,15 +336,15 @@ async def test_a_rebuild_finds_no_difference_and_the_service_goes_on_behind_it(p
     await place.js.letters.store(hook(ORG, "t1"), encode(record))
     writer = Writer()
     async with Service(place.settings):
-        await place.until("select count(*) from read.runs", 20)
+        await place.until("select count(*) from read.runs", 21)
         await place.until("select count(*) from read.dead_letters", 1)
         await place.until("select count(*) from read.workflows", 1)
         await place.until("select count(*) from read.deliveries where result = 'refused'", 1)
-        assert await place.pool.fetchval("select status from read.runs where id = 'run1'") == "parked"
+        assert await place.pool.fetchval("select status from read.runs where id = 'garbled'") == "parked"
         rebuilt = await place.rebuild()
         assert rebuilt.differences == ()
         assert rebuilt.events > 0
-        assert await place.pool.fetchval("select status from read.runs where id = 'run1'") == "parked"
+        assert await place.pool.fetchval("select status from read.runs where id = 'garbled'") == "parked"
         assert await place.pool.fetchval("select to_regnamespace('read_old')") is None
         writer.three_steps("after")
         await place.store(writer)
