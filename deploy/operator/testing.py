@@ -62,7 +62,7 @@ def names_of(client: Api, workflow: str, wanted: Sequence[str]) -> list[str]:
     return [name for name in there if not wanted or name in wanted]
 
 
-def judged(  # noqa: PLR0913  # How it is done.
+def judged(  # noqa: PLR0913  # Options of the command line, and a clock and a pause that tests replace.
     client: Api,
     workflow: str,
     names: Sequence[str],
@@ -84,7 +84,7 @@ def judged(  # noqa: PLR0913  # How it is done.
             else:
                 under_way.append(begun)
         for each in list(under_way):
-            told = _looked_at(client, workflow, each, seconds() - each.since > patience)
+            told = _looked_at(client, workflow, each, late=seconds() - each.since > patience)
             if told is not None:
                 under_way.remove(each)
                 over.append(told)
@@ -106,7 +106,7 @@ def _begun(client: Api, workflow: str, name: str, version: int | None, now: floa
     return _UnderWay(name, started["run"], now)
 
 
-def _looked_at(client: Api, workflow: str, each: _UnderWay, late: bool) -> Told | None:  # noqa: FBT001  # One caller.
+def _looked_at(client: Api, workflow: str, each: _UnderWay, *, late: bool) -> Told | None:
     """What came of it; None while it goes on. One that is late is stopped."""
     try:
         verdict = client.get(f"{case_path(workflow, each.case)}/runs/{each.run}")
