@@ -1,10 +1,11 @@
 """Installations that are rougher than the simulation's own in one respect, or that remember more of what happened."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Final
+from unittest.mock import patch
 
 import msgspec
 
@@ -179,14 +180,15 @@ class Apart(Installation):
         self.web.post = posting  # type: ignore[method-assign]  # In its place.
 
 
-class OldShapes(Installation):
+@contextmanager
+def old_shapes() -> Iterator[None]:
     """An older release wrote outcomes in another shape, and goes on writing them."""
-
-    def start(self) -> None:
-        vars(commits)["encode"] = _written_long_ago
-        upcasts.CURRENT["step.reported"] = 2  # type: ignore[index]  # Final, but for this stage.
-        upcasts.UPCASTS["step.reported", 1] = _lifted  # type: ignore[index]  # Final, but for this stage.
-        super().start()
+    with (
+        patch.dict(vars(commits), encode=_written_long_ago),
+        patch.dict(upcasts.CURRENT, {"step.reported": 2}),
+        patch.dict(upcasts.UPCASTS, {("step.reported", 1): _lifted}),
+    ):
+        yield
 
 
 def _written_long_ago(value: Any) -> bytes:

@@ -5,6 +5,7 @@ unchanged code, and the crew checks that at every seed that has killed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Final
 
 from msgspec import Struct, structs
@@ -37,7 +38,6 @@ from tests.mutants.rough_surroundings import (
     Apart,
     LostTasks,
     LostWakes,
-    OldShapes,
     Restarts,
     Retiring,
     SlowInbox,
@@ -45,6 +45,7 @@ from tests.mutants.rough_surroundings import (
     Stubborn,
     Told,
     Unswept,
+    old_shapes,
 )
 from tests.promises.evidence import Evidence, Violation
 from tests.simulation.installation import Installation
@@ -91,6 +92,16 @@ def staged(
 ) -> Stage:
     """A stage with these faults, these stories and these surroundings."""
     return lambda seed: played(made(seed, told(seed), rates), judge)
+
+
+def within(surroundings: Callable[[], AbstractContextManager[None]], stage: Stage) -> Stage:
+    """The same stage, while something holds for the whole process."""
+
+    def surrounded(seed: int) -> Seen:
+        with surroundings():
+            return stage(seed)
+
+    return surrounded
 
 
 # --- Faults ------------------------------------------------------------------------------------
@@ -148,7 +159,7 @@ STAGES: Final[Mapping[str, Stage]] = {
     "standing still": staged(rates=structs.replace(STORM, paused=0.03), told=eager),
     "large answers": staged(told=large),
     "told apart": staged(Apart, judge=told_apart),
-    "old shapes": staged(OldShapes),
+    "old shapes": within(old_shapes, staged()),
     "early retirement": staged(Retiring, told=eager),
     "strange values": staged(Strange),
 }

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from contracts import upcasts
+from orchestrator import commits
 from tests.mutants.crew import IDENTITY, Bounds, Checkpoint, Crew, Outcome
 from tests.mutants.mutant import Broken, Edit, Mutant, mutated
 from tests.mutants.stages import STAGES
@@ -53,9 +55,15 @@ async def test_only_a_planted_fault_is_found() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_nothing_dies_on_a_stage_by_which_no_mutant_walks(stage: str) -> None:
+    before = (commits.encode, dict(upcasts.CURRENT), dict(upcasts.UPCASTS))
     with quiet():
         for seed in range(20):
             assert STAGES[stage](seed).violations == (), f"seed {seed}"
+    assert (
+        commits.encode,
+        upcasts.CURRENT,
+        upcasts.UPCASTS,
+    ) == before  # What other tests find in this process.
 
 
 async def test_a_mutant_may_be_killed_by_a_test_that_is_well_without_it() -> None:
