@@ -82,6 +82,7 @@ class Executor:
         self._unwanted = Unwanted()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._busy = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._leaving = asyncio.Event()
         self.counts: Counter[str] = Counter()
@@ -170,6 +171,7 @@ class Executor:
         self._leases[name] = lease
         lease.pool.busy += 1
         self._idle.clear()
+        self._busy.set()
         lease.work.append(self._tasks.create_task(self._attend(name, lease)))
 
     async def _attend(self, name: AttemptId, lease: Lease) -> None:
@@ -218,6 +220,7 @@ class Executor:
         lease.pool.free()
         if not self._leases:
             self._idle.set()
+            self._busy.clear()
 
     async def _bury(self, deliveries: Sequence[TaskDelivery], reason: str) -> None:
         """No code can handle this task, and none will: keep it where people look."""
@@ -237,6 +240,7 @@ class Executor:
 
     async def _heartbeats(self) -> None:
         while True:
+            await self._busy.wait()
             await asyncio.sleep(HEARTBEAT_SECONDS)
             now = self._clock.seconds()
             for name, lease in list(self._leases.items()):

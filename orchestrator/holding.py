@@ -58,6 +58,7 @@ class Holding:
         self._ended = asyncio.Event()
         self._stirred = asyncio.Event()
         self._looked_at = 0.0
+        self._rests = True
 
     @property
     def lanes(self) -> Lanes:
@@ -65,7 +66,7 @@ class Holding:
 
     def stir(self) -> None:
         """Something was held, or has ended: it may be somebody's turn."""
-        if self.lanes.names and self.lanes.has_turns:
+        if self.lanes.names and (self._rests or self.lanes.has_turns):
             self._stirred.set()
 
     def pause(self, org: str, pauses: Pauses) -> None:
@@ -76,6 +77,8 @@ class Holding:
     def taken_over(self, number: int) -> None:
         """A partition is ours anew: others may have asked for what we held."""
         self._orphans += self.lanes.forget(number)
+        if self._orphans:
+            self._stirred.set()
 
     def end(self) -> None:
         """Ask for nothing any more: the partitions are another's."""
@@ -99,9 +102,11 @@ class Holding:
         await self._hand_on()
 
     async def _nap(self) -> None:
-        """Until it may be somebody's turn. What was told meanwhile is asked for together."""
+        """Until it may be somebody's turn, and while nothing is held, until something is. What was told meanwhile is asked for together."""
+        self._rests = not self.lanes.names and not self._orphans
+        nap = LOOK_SECONDS if self.lanes.crowded else NAP_SECONDS
         try:
-            async with asyncio.timeout(LOOK_SECONDS if self.lanes.crowded else NAP_SECONDS):
+            async with asyncio.timeout(None if self._rests else nap):
                 await self._stirred.wait()
                 self._stirred.clear()
                 if not self._ended.is_set():

@@ -49,7 +49,7 @@ class Timed(Struct, frozen=True, kw_only=True):
 def clocks(seed: int) -> Sequence[Timed]:
     """Most stories have none; the others one or two."""
     chance = random.Random(f"{seed}/clocks")
-    if chance.random() > 0.15:
+    if chance.random() > 0.06:
         return ()
     return [
         Timed(trigger=f"clock{number}", schedule=drawn_schedule(chance), edits=chance.choice((0, 0.1, 0.4)))

@@ -82,13 +82,18 @@ class Person:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._dispatch.run())
+            looked_in_vain = 0
             while True:
-                await asyncio.sleep(0.5 + self._world.random.random() * 2)
+                # Who has found nothing to do for a minute looks less often: some waits are an hour long.
+                seldom = 1 if looked_in_vain < 40 else 10
+                await asyncio.sleep((0.5 + self._world.random.random() * 2) * seldom)
                 await self._awake.wait()
+                looked_in_vain += 1
                 for subject in list(self._histories):
                     run = self.state_of(subject)
                     message = self._wanted(run, self._states[subject][0])
                     if message is not None:
+                        looked_in_vain = 0
                         group.create_task(self._say(message))
 
     async def _say(self, message: Message) -> None:

@@ -259,7 +259,7 @@ class Services(Stores):
 
     async def _now_and_then(self, archiver: Archiver) -> None:
         while True:
-            await asyncio.sleep(0.5 + self.world.random.random())
+            await asyncio.sleep((10 if self._is_calm else 0.5) + self.world.random.random())
             with suppress(Away):
                 await archiver.round()
 

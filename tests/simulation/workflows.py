@@ -145,9 +145,9 @@ def story(seed: int) -> Story:
         retires=chance.random() < 0.3,
         tombstones=chance.choice((None, None, None, 0, 1)),
         clocks=clocks(seed),
-        window=crowds.choice((1, 1, 2, 3, 16, 16)),
+        window=crowds.choice((1, 2, 3, 16, 16, 16, 16, 16)),
         pauses=crowds.choice((0, 0, 0, 0, 0, 0.2, 0.5)),
-        segment=random.Random(f"{seed}/segments").choice((2, 5, 12, 30, 4_000)),
+        segment=random.Random(f"{seed}/segments").choice((2, 5, 12, 30, 4_000, 4_000, 4_000, 4_000)),
     )
 
 
@@ -197,7 +197,7 @@ def _pin(chance: random.Random, node: PlanNode) -> Pin:
     return Pin(output=value(chance.choice((None, 1, {"n": 2}))), ports=(chance.choice(node.outputs),))
 
 
-RELATED: Final = 0.15
+RELATED: Final = 0.08
 """The share of stories in which workflows start each other."""
 _CALLS: Final[tuple[dict[str, Any], ...]] = (
     {},
@@ -494,7 +494,7 @@ def _long_map(drawing: _Drawing) -> None:
     drawing.put("call", container)
 
 
-RARE: Final = 0.005
+RARE: Final = 0.002
 """The share of workflows whose runs are as long as a hundred others."""
 
 
@@ -502,4 +502,4 @@ def _shape(chance: random.Random) -> Callable[[_Drawing], None]:
     drawn = chance.random()
     if drawn < RARE:
         return _long_map
-    return _map if drawn < 0.2 else chance.choice(SHAPES)
+    return _map if drawn < 0.12 else chance.choice(SHAPES)
