@@ -25,7 +25,7 @@ class Approval(Struct, frozen=True, kw_only=True, omit_defaults=True):
     question: Annotated[str, Meta(min_length=1, max_length=QUESTION_CHARS)]
     details: Text = ""
     form: dict[str, Any] = field(default_factory=dict)
-    """The JSON Schema of an object, in the subset that `chassis.forms` reads: what is filled in with a decision."""
+    """The JSON Schema of an object as it was written, read by `contracts.forms`: what is filled in with a decision."""
     deciders: Deciders = ()
     """Empty: whoever has the right to decide."""
     by_link: bool = True

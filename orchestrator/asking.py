@@ -1,13 +1,17 @@
 """What the nodes that ask people and programs outside are configured with, as JSON Schema."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from chassis.questions import flaws
+from contracts.forms import questions_in
 from contracts.limits import (
     DECIDERS,
     DELAY_SECONDS,
     DETAILS_CHARS,
     FORM_CHOICES,
     FORM_PROPERTIES,
+    FORM_TEXT_CHARS,
     NAME_CHARS,
     QUESTION_CHARS,
 )
@@ -57,7 +61,7 @@ AUTHENTICATION: Final = {
     ],
 }
 
-_LENGTH: Final = {"type": "integer", "minimum": 0, "maximum": 10_000}
+_BOUND: Final = {"type": "number", "minimum": -1e15, "maximum": 1e15}
 _FIELD: Final = {
     "type": "object",
     "properties": {
@@ -71,11 +75,11 @@ _FIELD: Final = {
             "maxItems": FORM_CHOICES,
             "uniqueItems": True,
         },
-        "format": {"enum": ["date"]},
-        "minLength": _LENGTH,
-        "maxLength": _LENGTH,
-        "minimum": {"type": "number"},
-        "maximum": {"type": "number"},
+        "format": {"enum": ["date", "email", "uri", "multiline"]},
+        "minLength": {"type": "integer", "minimum": 0, "maximum": FORM_TEXT_CHARS},
+        "maxLength": {"type": "integer", "minimum": 1, "maximum": FORM_TEXT_CHARS},
+        "minimum": _BOUND,
+        "maximum": _BOUND,
     },
     "required": ["type"],
     "additionalProperties": False,
@@ -107,8 +111,8 @@ APPROVAL: Final[dict[str, Any]] = {
     "form": {
         "type": "object",
         "title": "Form",
-        "description": "What is filled in with the decision: the JSON Schema of an object whose fields are texts, numbers, "
-        "truths, choices (`enum`) or dates (`format`).",
+        "description": "What is filled in with the decision: the JSON Schema of an object whose fields are numbers, truths, choices "
+        "(`enum`) or texts, which may be a date, an address or have lines (`format`).",
         "properties": {
             "type": {"const": "object"},
             "properties": {
@@ -143,3 +147,9 @@ APPROVAL: Final[dict[str, Any]] = {
     },
     "escalate_to": {"title": "Who may decide then", **_DECIDERS},
 }
+
+
+def flaws_of_approval(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What nobody could fill in, of an approval whose configuration fits its schema: a JSON pointer into it, and why."""
+    for pointer, message in flaws(questions_in(config.get("form", {}))):
+        yield f"/form{pointer}", message

@@ -30,10 +30,10 @@ from contracts.nodes import NodeSpec
 from contracts.plans import Plan, PlanEdge, PlanNode, Reads
 from contracts.pools import WORKERS
 from contracts.workflows import Edge, Fault, Node, Retry, Workflow
-from orchestrator.asking import WITH_LINKS
+from orchestrator.asking import WITH_LINKS, flaws_of_approval
 from orchestrator.catalogue import AT_ONCE, SPECS
 from orchestrator.drafts import Draft, read
-from orchestrator.schemas import Form
+from orchestrator.schemas import Finding, Form
 from orchestrator.state import ERROR_PORT
 from orchestrator.topology import Topology, examine
 
@@ -342,7 +342,7 @@ class _Compiling:
     def _planned(self, drawn: _Drawn, topology: Topology) -> PlanNode:
         node, spec, marks = drawn.node, drawn.form.spec, drawn.form.marks
         at = f"/nodes/{drawn.place}/config"
-        for pointer, message in drawn.form.findings(node.config):
+        for pointer, message in _findings(drawn):
             self._fault("workflow.bad_config", at + pointer, message, node.id)
         if node.on_error == "continue" and "main" not in drawn.outputs:
             message = (
@@ -407,6 +407,13 @@ def _fits(value: str, kind: Any) -> bool:
     except msgspec.ValidationError:
         return False
     return True
+
+
+def _findings(drawn: _Drawn) -> list[Finding]:
+    """What is wrong with a node's configuration; what its schema cannot say is looked at when it fits that."""
+    config = drawn.node.config
+    found = drawn.form.findings(config)
+    return [*flaws_of_approval(config)] if not found and drawn.node.type == "wait.approval" else found
 
 
 def _listed(config: Mapping[str, Any], pointer: str) -> list[Any]:

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import Struct
 
+from chassis.pointers import escaped
 from contracts.codec import Malformed, decode_json, depth_exceeds, encode, explain
 from contracts.limits import EDGES, JSON_DEPTH, NODES, VARS, WORKFLOW_BYTES
 from contracts.workflows import Edge, Fault, Flow, Node, Retry, Workflow
@@ -58,11 +59,6 @@ def _malformed(pointer: str, message: str) -> Fault:
 
 def _limit(pointer: str, message: str) -> Fault:
     return Fault(code="workflow.limit", pointer=pointer, message=message)
-
-
-def escaped(name: str) -> str:
-    """A name as one part of a JSON pointer."""
-    return name.replace("~", "~0").replace("/", "~1")
 
 
 class _Reading:

@@ -12,8 +12,8 @@ from jsonschema.exceptions import ValidationError
 from msgspec import Struct
 from referencing import Registry
 
+from chassis.pointers import escaped
 from contracts.nodes import NodeSpec
-from orchestrator.drafts import escaped
 
 Finding: TypeAlias = tuple[str, str]
 """A JSON pointer into the configuration, and what is wrong there."""

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from chassis.edge.problems import Complaint, Problem
+from chassis.pointers import escaped
 from contracts.codec import depth_exceeds, explain
 from contracts.limits import API_BODY_BYTES, BODY_SECONDS, JSON_DEPTH, JSON_KEYS, STRING_BYTES
 
@@ -19,6 +20,8 @@ T = TypeVar("T")
 SLOWEST_BYTES_PER_SECOND: Final = 8 * 1024
 """A large upload over a thin line may take longer than the deadline, as long as it comes this fast."""
 _LARGEST_INTEGER: Final = 2**63 - 1
+_SHOWN_CHARS: Final = 200
+"""As much is said of a key that does not fit."""
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -114,7 +117,7 @@ def _check(plain: Any, value: Any, at: str) -> None:
         case Mapping():
             _check_keys(plain, at)
             for key, item in plain.items():
-                _check(item, value.get(key), f"{at}/{_escaped(key)}")
+                _check(item, value.get(key), f"{at}/{escaped(key)[:_SHOWN_CHARS]}")
         case list() | tuple():
             for place, (item, made) in enumerate(zip(plain, value, strict=True)):
                 _check(item, made, f"{at}/{place}")
@@ -129,7 +132,7 @@ def _check_struct(plain: Mapping[str, Any], value: Struct, at: str) -> None:
         if key in names:
             _check(item, getattr(value, names[key]), f"{at}/{key}")
         elif key != tag:
-            raise _malformed(f"{at}/{_escaped(key)}", "There is no such field.")
+            raise _malformed(f"{at}/{escaped(key)[:_SHOWN_CHARS]}", "There is no such field.")
 
 
 def _check_keys(plain: Mapping[str, Any], at: str) -> None:
@@ -148,10 +151,6 @@ def _check_scalar(plain: Any, at: str) -> None:
             raise _malformed(at, f"A text may have {STRING_BYTES} bytes at the most.")
     elif isinstance(plain, int) and abs(plain) > _LARGEST_INTEGER:
         raise _malformed(at, "The number is too large.")
-
-
-def _escaped(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")[:200]
 
 
 def _malformed(pointer: str, message: str) -> Problem:

@@ -15,6 +15,7 @@ from chassis.expressions.program import Program
 from chassis.expressions.references import Reads, Scope, beyond, reads
 from chassis.expressions.template import parts
 from chassis.expressions.values import SECRET
+from chassis.pointers import escaped
 from contracts.limits import JSON_DEPTH
 
 EXPRESSIONS: Final = 500
@@ -105,7 +106,7 @@ class _Compiling:
 
     def _object(self, value: dict[Any, Any], pointer: str, depth: int) -> Part:
         members = [
-            (name, self.part(member, f"{pointer}/{_escaped(str(name))}", depth + 1))
+            (name, self.part(member, f"{pointer}/{escaped(str(name))}", depth + 1))
             for name, member in value.items()
         ]
         return Literal(value) if all(_as_written(part) for _, part in members) else Object(members)
@@ -162,10 +163,6 @@ class _Compiling:
 
 def _as_written(part: Part) -> bool:
     return isinstance(part, Literal) and part.as_written
-
-
-def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
 
 
 def _means(patterns: Patterns, pointer: str) -> bool:

@@ -5,8 +5,9 @@ from urllib.parse import unquote
 
 import msgspec
 
+from chassis.pointers import escaped
 from contracts.limits import OPENAPI_BYTES, OPENAPI_DEPTH, OPENAPI_REFERENCES, OPENAPI_VALUES
-from gateway.apis.pointers import Refused, escaped
+from gateway.apis.pointers import Refused
 from gateway.apis.yaml_values import values_of
 
 _PAYLOADS: Final = frozenset({"example", "examples", "default", "enum", "const", "value"})

@@ -3,13 +3,14 @@
 import re
 from typing import Any, Final, Literal, get_args
 
+from chassis.pointers import escaped
 from contracts.apis import PREFIX, ApiBody, ApiCall, ApiParameter, ApiType, ApiTypes, Skipped, Where
 from contracts.codec import encode
 from contracts.limits import API_TYPES_BYTES, NAME_CHARS, OPENAPI_OPERATIONS
 from contracts.nodes import NodeSpec, Repeat
 from gateway.apis.documents import Document, listed
 from gateway.apis.forms import form_of
-from gateway.apis.pointers import Refused, escaped
+from gateway.apis.pointers import Refused
 from gateway.apis.schemas import Forms
 from gateway.apis.security import Unsupported, schemes_of
 from gateway.apis.servers import server_of

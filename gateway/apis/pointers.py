@@ -7,8 +7,3 @@ class Refused(Exception):
     def __init__(self, pointer: str, message: str) -> None:
         super().__init__(message)
         self.pointer = pointer
-
-
-def escaped(name: str) -> str:
-    """A name as part of a JSON pointer."""
-    return name.replace("~", "~0").replace("/", "~1")

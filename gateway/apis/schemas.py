@@ -7,9 +7,9 @@ for ever; our own marks (`x-secret`, `x-expression`) do not, because they say wh
 from collections.abc import Mapping
 from typing import Any, Final
 
+from chassis.pointers import escaped
 from contracts.limits import OPENAPI_FORM_DEPTH, OPENAPI_FORM_PARTS
 from gateway.apis.documents import Document
-from gateway.apis.pointers import escaped
 
 _TEXT_CHARS: Final = 1_000
 _CHOICES: Final = 200

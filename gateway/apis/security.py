@@ -2,9 +2,10 @@
 
 from typing import Any, Final
 
+from chassis.pointers import escaped
 from contracts.apis import ApiScheme
 from gateway.apis.documents import Document, listed
-from gateway.apis.pointers import Refused, escaped
+from gateway.apis.pointers import Refused
 
 _SCHEMES: Final = 10
 

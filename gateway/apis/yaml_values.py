@@ -10,8 +10,9 @@ from typing import Any, Final
 import yaml
 from msgspec import Struct
 
+from chassis.pointers import escaped
 from contracts.limits import OPENAPI_DEPTH, OPENAPI_VALUES
-from gateway.apis.pointers import Refused, escaped
+from gateway.apis.pointers import Refused
 
 _NUMBER: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]{1,17}|[0-9]{1,17}(?:\.[0-9]{0,17})?)(?:[eE][-+]?[0-9]{1,3})?")

@@ -17,6 +17,7 @@ from chassis.expressions import (
     Settled,
     compile_condition,
 )
+from chassis.pointers import escaped
 from chassis.ports import Blobs
 from contracts.cases import Condition, Expected
 from contracts.codec import encode
@@ -197,7 +198,7 @@ def first_difference(
     """Where two values differ first, and what stands there. Numbers are equal whatever their notation."""
     if depth < JSON_DEPTH and isinstance(expected, dict) and isinstance(got, dict):
         pairs = [
-            (_escaped(key), expected.get(key, _ABSENT), got.get(key, _ABSENT))
+            (escaped(key), expected.get(key, _ABSENT), got.get(key, _ABSENT))
             for key in sorted(expected.keys() | got.keys())
         ]
     elif depth < JSON_DEPTH and isinstance(expected, list) and isinstance(got, list):
@@ -216,10 +217,6 @@ def first_difference(
 
 def _at(values: list[Any], number: int) -> Any:
     return values[number] if number < len(values) else _ABSENT
-
-
-def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
 
 
 def _told(value: Any) -> Raw | None:

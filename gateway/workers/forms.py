@@ -6,6 +6,7 @@ from typing import Any, Final
 from msgspec import structs
 
 from chassis.edge.problems import Complaint
+from chassis.pointers import escaped
 from contracts.codec import depth_exceeds, encode
 from contracts.limits import WORKER_FORM_BYTES, WORKER_FORM_DEPTH, WORKER_FORM_PARTS
 from contracts.nodes import NodeSpec
@@ -73,7 +74,7 @@ def _parts(schema: Any, place: str, depth: int) -> Iterator[Complaint | None]:
     yield None
     for word in schema:
         if word not in _WORDS:
-            yield _bad(f"{place}/{_escaped(word)}", "A worker's form has no such word.")
+            yield _bad(f"{place}/{escaped(str(word)[:64])}", "A worker's form has no such word.")
     if schema.get("type", "object") not in _KINDS:
         yield _bad(f"{place}/type", "This is no type.")
     if not isinstance(schema.get("additionalProperties", False), bool):
@@ -83,13 +84,9 @@ def _parts(schema: Any, place: str, depth: int) -> Iterator[Complaint | None]:
         yield _bad(f"{place}/properties", "This is an object.")
         return
     for name, inner in properties.items():
-        yield from _parts(inner, f"{place}/properties/{_escaped(name)}", depth + 1)
+        yield from _parts(inner, f"{place}/properties/{escaped(str(name)[:64])}", depth + 1)
     if "items" in schema:
         yield from _parts(schema["items"], f"{place}/items", depth + 1)
-
-
-def _escaped(name: Any) -> str:
-    return str(name)[:64].replace("~", "~0").replace("/", "~1")
 
 
 def _bad(pointer: str, message: str) -> Complaint:
