@@ -14,6 +14,7 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartState, parse_options_header
 
+from chassis.edge.problems import Problem
 from contracts.codec import Malformed, depth_exceeds, explain
 from contracts.limits import FORM_FIELDS, HEADER_BYTES, JSON_DEPTH, MULTIPART_PARTS
 
@@ -97,17 +98,30 @@ def _text(body: bytes) -> str:
 
 
 def _form(body: bytes) -> dict[str, str | list[str]]:
+    return gathered(_pairs(body, strict=bool(body)))
+
+
+def page_fields(body: bytes) -> dict[str, str]:
+    """What a page of ours sends: the first value of each name. Raises `Problem`."""
     try:
-        pairs = parse_qsl(
+        pairs = _pairs(body, strict=False)
+    except Malformed as malformed:
+        raise Problem("malformed", str(malformed)) from None
+    # The first one stays, so the last is set first.
+    return dict(reversed(pairs))
+
+
+def _pairs(body: bytes, *, strict: bool) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(
             body.decode("ascii"),
             keep_blank_values=True,
-            strict_parsing=bool(body),
+            strict_parsing=strict,
             errors="strict",
             max_num_fields=FORM_FIELDS,
         )
     except (ValueError, UnicodeDecodeError) as error:
         raise Malformed("The body is not a form, or has too many fields.") from error
-    return gathered(pairs)
 
 
 def gathered(pairs: list[tuple[str, str]]) -> dict[str, str | list[str]]:

@@ -1,24 +1,25 @@
 """Decisions as people and programs write them, and what each is shown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
-from urllib.parse import parse_qsl
 
 from msgspec import Raw, Struct, field
 
 from chassis.asked import Asked, Standing
 from chassis.edge.bodies import BodyDecoder
 from chassis.edge.problems import CONTENT_TYPE, Complaint, Problem, problem_body
-from chassis.forms import complaints, read
 from chassis.ids import digest
+from chassis.questions import Checked, complaints, from_json, from_page
 from contracts.codec import encode
-from contracts.limits import ANSWER_BYTES, COMMENT_CHARS, FORM_FIELDS
+from contracts.forms import Questions, questions_in
+from contracts.limits import ANSWER_BYTES, COMMENT_CHARS
 from contracts.payloads import Inline, Payload
 from contracts.runs import ApprovalDecided
 from contracts.waits import Approval, Verdict
-from ingress import form_page
-from ingress.bodies import gathered
+from ingress.bodies import page_fields
 from ingress.deliveries import Request, query_of
+from ingress.pages import CONTENT_TYPE as HTML
+from ingress.pages import HEADERS, UNTOUCHED, Filled, choice, fields, page, paragraph, summary, text_area
 from ingress.replies import Reply
 
 Outcome: TypeAlias = Literal["accepted", "unchanged", "queued"]
@@ -43,19 +44,28 @@ class Shown(Struct, frozen=True, kw_only=True):
 class Decided(Struct, frozen=True, kw_only=True):
     """What somebody decided, as it was read."""
 
-    decision: Verdict = "rejected"
-    fields: Mapping[str, Any] = {}
+    decision: Verdict
+    given: Mapping[str, Any]
+    """The fields as they were said."""
+    checked: Checked
     comment: str = ""
-    complaints: Sequence[Complaint] = ()
+    faults: Sequence[Complaint] = ()
+    """What is wrong beside the fields."""
+    texts: Mapping[str, str] = {}
+    """What the page sent, to be shown again."""
+
+    @property
+    def complaints(self) -> Sequence[Complaint]:
+        return [*self.faults, *complaints(self.checked, "/fields")]
 
     @property
     def payload(self) -> Payload:
-        return Inline(value=Raw(encode(self.fields)))
+        return Inline(value=Raw(encode(self.checked.values)))
 
     @property
     def request(self) -> str:
         """The hash of all that was said."""
-        return digest(encode([self.decision, self.fields, self.comment]))
+        return digest(encode([self.decision, self.given, self.comment]))
 
 
 class _Sent(Struct, frozen=True, kw_only=True):
@@ -78,39 +88,42 @@ def read_decision(request: Request, approval: Approval) -> Decided:
     """From JSON or from the page; with what does not fit. Raises `Problem` for what is neither."""
     if len(request.body) > _SENT_BYTES:
         raise Problem("too_large", f"A decision has {_SENT_BYTES} bytes at the most.")
+    questions = questions_in(approval.form)
     if wants_page(request):
-        return _checked(_from_page(request.body, approval), approval)
+        return _from_page(page_fields(request.body), questions)
     sent = _sent(request.body)
-    return _checked(Decided(decision=sent.decision, fields=sent.fields, comment=sent.comment), approval)
-
-
-def _from_page(body: bytes, approval: Approval) -> Decided:
-    try:
-        pairs = parse_qsl(
-            body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=FORM_FIELDS
-        )
-    except (ValueError, UnicodeDecodeError):
-        raise Problem("malformed", "The body is not a form.") from None
-    sent = gathered(pairs)
-    decision, comment = sent.get(DECISION), sent.get(COMMENT, "")
-    fields = read(approval.form, sent)
-    comment = comment if isinstance(comment, str) else ""
-    if decision == "approved":
-        return Decided(decision="approved", fields=fields, comment=comment)
-    missing = Complaint(pointer="/decision", message="Approve or reject.")
-    wrong = () if decision == "rejected" else (missing,)
-    return Decided(decision="rejected", fields=fields, comment=comment, complaints=wrong)
-
-
-def _checked(decided: Decided, approval: Approval) -> Decided:
-    found = [*decided.complaints, *complaints(approval.form, decided.fields, "/fields")]
-    if len(decided.comment) > COMMENT_CHARS or "\0" in decided.comment:
-        found.append(Complaint(pointer="/comment", message=f"This is a text of {COMMENT_CHARS} characters."))
-    if len(encode(decided.fields)) > ANSWER_BYTES:
-        found.append(Complaint(pointer="/fields", message=f"This has {ANSWER_BYTES} bytes at the most."))
     return Decided(
-        decision=decided.decision, fields=decided.fields, comment=decided.comment, complaints=found
+        decision=sent.decision,
+        given=sent.fields,
+        checked=from_json(questions, sent.fields, may_deny=True),
+        comment=sent.comment,
+        faults=[*_faults(sent.fields, sent.comment)],
     )
+
+
+def _from_page(texts: Mapping[str, str], questions: Questions) -> Decided:
+    checked = from_page(questions, texts, may_deny=True)
+    decision, comment = texts.get(DECISION), texts.get(COMMENT, "")
+    faults = [*_faults(checked.values, comment)]
+    if decision not in _WORDS:
+        faults.append(Complaint(pointer="/decision", message="Approve or reject."))
+    return Decided(
+        decision="approved" if decision == "approved" else "rejected",
+        given=checked.values,
+        checked=checked,
+        comment=comment,
+        faults=faults,
+        texts=texts,
+    )
+
+
+def _faults(given: Mapping[str, Any], comment: str) -> Iterator[Complaint]:
+    if len(comment) > COMMENT_CHARS or "\0" in comment:
+        message = f"The comment is a text of {COMMENT_CHARS} characters at the most."
+        yield Complaint(pointer="/comment", message=message)
+    if len(encode(given)) > ANSWER_BYTES:
+        message = f"The fields have {ANSWER_BYTES} bytes at the most."
+        yield Complaint(pointer="/fields", message=message)
 
 
 # --- What is shown ----------------------------------------------------------------------------
@@ -122,7 +135,7 @@ def looked_at(request: Request, shown: Shown) -> Reply:
         return Reply(status=200, body=encode(_told(shown)))
     chosen = str(query_of(request.query).get("decision", ""))
     if shown.standing == "open":
-        return _page(200, _asking(shown, Decided(), chosen))
+        return _page(200, _asking(shown, UNTOUCHED, chosen))
     return _closed(200, shown)
 
 
@@ -132,13 +145,15 @@ def too_late(shown: Shown) -> Reply:
 
 
 def _closed(status: int, shown: Shown) -> Reply:
-    return _page(status, form_page.page(shown.approval.question, form_page.paragraph(_over(shown))))
+    return _page(status, page(shown.approval.question, paragraph(_over(shown))))
 
 
 def wrong(request: Request, shown: Shown, decided: Decided) -> Reply:
     """What does not fit, beside the fields."""
     if wants_page(request):
-        return _page(422, _asking(shown, decided, decided.decision))
+        notices = [fault.message for fault in decided.faults]
+        filled = Filled(values=decided.texts, errors=decided.checked.errors, notices=notices)
+        return _page(422, _asking(shown, filled, decided.texts.get(DECISION, "")))
     problem = Problem("approval.bad_fields", errors=decided.complaints)
     return Reply(status=422, body=problem_body(problem), content_type=CONTENT_TYPE)
 
@@ -150,7 +165,7 @@ def thanks(request: Request, shown: Shown, decided: Decided, outcome: Outcome) -
     said = f"You {decided.decision} this. Thank you."
     if outcome == "queued":
         said += " It is kept and will be heard."
-    return _page(status, form_page.page(shown.approval.question, form_page.paragraph(said)))
+    return _page(status, page(shown.approval.question, paragraph(said, role="status")))
 
 
 def not_open(code: str) -> Reply:
@@ -158,13 +173,11 @@ def not_open(code: str) -> Reply:
     early = code == "wait.not_open"
     title = "Nothing is asked yet" if early else "Nothing is asked any more"
     more = "Come again a little later." if early else "It was answered, or its time is over."
-    return _page(409, form_page.page(title, form_page.paragraph(more)))
+    return _page(409, page(title, paragraph(more)))
 
 
 def _page(status: int, body: bytes) -> Reply:
-    return Reply(
-        status=status, body=body, content_type=form_page.CONTENT_TYPE, headers=dict(form_page.HEADERS)
-    )
+    return Reply(status=status, body=body, content_type=HTML, headers=HEADERS)
 
 
 def _told(shown: Shown) -> dict[str, Any]:
@@ -188,18 +201,19 @@ def _over(shown: Shown) -> str:
     return "It is too late: nobody waits for this decision any more."
 
 
-def _asking(shown: Shown, decided: Decided, chosen: str) -> bytes:
+def _asking(shown: Shown, filled: Filled, chosen: str) -> bytes:
     approval, wait = shown.approval, shown.told.wait
-    parts = [form_page.summary(decided.complaints)]
-    if approval.details:
-        parts.append(form_page.paragraph(approval.details, "details"))
-    if wait is not None and wait.due is not None:
-        parts.append(form_page.paragraph(f"Decide until {wait.due:%Y-%m-%d %H:%M} UTC.", "hint"))
-    parts += [
-        '<form method="post">',
-        form_page.fields(approval.form, decided.fields, decided.complaints),
-        form_page.choice(DECISION, "Your decision", _WORDS, chosen),
-        form_page.text_area(COMMENT, "Comment (optional)", decided.comment, COMMENT_CHARS),
+    questions = questions_in(approval.form)
+    due = f"Decide until {wait.due:%Y-%m-%d %H:%M} UTC." if wait is not None and wait.due is not None else ""
+    return page(
+        approval.question,
+        summary(questions, filled),
+        paragraph(approval.details),
+        paragraph(due, kind="hint"),
+        '<form method="post" novalidate>',
+        fields(questions, filled, may_deny=True),
+        choice(DECISION, "Your decision", _WORDS, chosen),
+        text_area(COMMENT, "Comment (optional)", filled.values.get(COMMENT, ""), COMMENT_CHARS),
         '<button type="submit">Send</button></form>',
-    ]
-    return form_page.page(approval.question, *parts)
+        filled=filled,
+    )

@@ -9,29 +9,29 @@ import hmac
 import secrets
 from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import Raw, Struct
 
 from chassis.clock import Clock
-from chassis.edge.problems import Complaint, Problem
+from chassis.edge.problems import Problem
 from chassis.ids import digest, run_id
 from chassis.ports import Away, Blobs
-from chassis.questions import Checked, from_json, from_page
+from chassis.questions import Checked, complaints, from_json, from_page
 from chassis.rate_limit import RateLimit
 from contracts.codec import Malformed, encode
-from contracts.limits import FORM_FIELDS, FORM_SECONDS, IDEMPOTENCY_KEY_CHARS, INLINE_BYTES
+from contracts.limits import FORM_SECONDS, IDEMPOTENCY_KEY_CHARS, INLINE_BYTES
 from contracts.messages import Answer, StartRun
 from contracts.payloads import NULL, Inline, Payload
 from contracts.runs import Cause
 from contracts.triggers import Form, Hook
 from ingress.accept import Door, HookResult, Named, away
-from ingress.bodies import Body, checked_json
+from ingress.bodies import Body, checked_json, page_fields
 from ingress.deliveries import Input, Request, visible_headers
 from ingress.directory import Directory, Trigger
 from ingress.hooks import Hooks
-from ingress.question_page import CONTENT_TYPE, HEADERS, STAMP, TRAP, Filled, page, sorry, thanks
+from ingress.pages import CONTENT_TYPE, HEADERS, UNTOUCHED, Filled
+from ingress.question_page import STAMP, TRAP, page, sorry, thanks
 from ingress.replies import Reply, accepted, duplicate
 
 NO_FORM: Final = "There is no form at this address."
@@ -97,7 +97,7 @@ class Forms:
 
     def show(self, opened: Opened) -> Reply:
         """The page, to be filled in."""
-        return self._page(opened, Filled(), 200)
+        return self._page(opened, UNTOUCHED, 200)
 
     async def take(self, opened: Opened, request: Request) -> Reply:
         """What somebody sends. Raises `Problem` for a program; people get a page."""
@@ -111,7 +111,7 @@ class Forms:
     # --- People ---------------------------------------------------------------------------------
 
     async def _from_page(self, opened: Opened, request: Request) -> Reply:
-        given = _fields(request.body)
+        given = page_fields(request.body)
         if not await self._may(opened, request):
             return self._sorry(opened, 429)
         if given.get(TRAP):
@@ -120,10 +120,10 @@ class Forms:
         stamp = self._read(opened, given.get(STAMP, ""))
         now = self._clock.now().timestamp()
         if stamp is None or not 0 <= now - stamp.opened + 60 <= FORM_SECONDS + 60:
-            return self._page(opened, Filled(values=given, notice=AGAIN), 422)
+            return self._page(opened, Filled(values=given, notices=(AGAIN,)), 422)
         if now - stamp.opened < opened.form.seconds:
             self._spam(opened, request, f"it was filled in within {now - stamp.opened:.1f} s")
-            return self._page(opened, Filled(values=given, notice=TOO_FAST), 422, given[STAMP])
+            return self._page(opened, Filled(values=given, notices=(TOO_FAST,)), 422, given[STAMP])
         checked = from_page(opened.form.questions, given)
         if checked.errors:
             self.answers["wrong"] += 1
@@ -158,16 +158,7 @@ class Forms:
         checked = from_json(opened.form.questions, given)
         if checked.errors:
             self.answers["wrong"] += 1
-            raise Problem(
-                "malformed",
-                "The answer does not fit the form.",
-                errors=[
-                    Complaint(
-                        pointer=f"/{name.replace('~', '~0').replace('/', '~1')}" if name else "", message=text
-                    )
-                    for name, text in checked.errors.items()
-                ],
-            )
+            raise Problem("malformed", "The answer does not fit the form.", errors=complaints(checked, ""))
         key = request.headers.get("idempotency-key", "")[: IDEMPOTENCY_KEY_CHARS + 1]
         if len(key) > IDEMPOTENCY_KEY_CHARS:
             raise Problem(
@@ -293,20 +284,6 @@ def _signature(trigger: Trigger, said: str) -> str:
     """By what every ingress knows of the trigger, and nobody outside: the hash of its other address."""
     key = f"form:{trigger.token}:{trigger.test_token}".encode()
     return hmac.new(key, said.encode(), hashlib.sha256).hexdigest()
-
-
-def _fields(body: bytes) -> dict[str, str]:
-    """The first value of each name. Raises `Problem`."""
-    try:
-        pairs = parse_qsl(
-            body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=FORM_FIELDS
-        )
-    except (ValueError, UnicodeDecodeError):
-        raise Problem("malformed", "The body is not a form, or has too many fields.") from None
-    found: dict[str, str] = {}
-    for name, value in pairs:
-        found.setdefault(name, value)
-    return found
 
 
 def _html(status: int, body: bytes) -> Reply:

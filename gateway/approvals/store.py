@@ -1,15 +1,17 @@
 """Takes decisions: looked at here for whoever made them, decided by the run's owner."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Raw, structs
 
 from chassis.asked import Asked, asked
 from chassis.clock import Clock
 from chassis.edge.problems import Complaint, Problem
-from chassis.forms import complaints
 from chassis.ids import digest
+from chassis.questions import complaints, from_json
 from contracts.codec import decode_commit, encode
+from contracts.forms import questions_in
 from contracts.limits import ANSWER_BYTES
 from contracts.messages import DecideApproval
 from contracts.payloads import Inline
@@ -38,7 +40,7 @@ class Approvals:
         before = DecidedView(run=run, step=step, decision=wanted.decision, status="unchanged")
         if told.was_answered_by(caller.actor, request):
             return before
-        self._check(caller, told, approval, wanted)
+        fields = self._checked(caller, told, approval, wanted)
         message = DecideApproval(
             org=caller.org,
             run=run,
@@ -47,7 +49,7 @@ class Approvals:
             step=step,
             decision=wanted.decision,
             request=request,
-            fields=Inline(value=Raw(encode(wanted.fields))),
+            fields=Inline(value=Raw(encode(fields))),
             comment=wanted.comment,
         )
         try:
@@ -65,18 +67,21 @@ class Approvals:
             raise absent("run")
         return kept
 
-    def _check(self, caller: Caller, told: Asked, approval: Approval, wanted: Decide) -> None:
+    def _checked(self, caller: Caller, told: Asked, approval: Approval, wanted: Decide) -> dict[str, Any]:
+        """What was filled in, as the form reads it. Raises `Problem`."""
         if told.standing(self._clock.now()) != "open":
             raise Problem("wait.over")
         if not may_decide(approval, caller.actor, escalated=told.escalated):
             raise Problem("approval.not_yours")
-        wrong = complaints(approval.form, wanted.fields, "/fields")
+        checked = from_json(questions_in(approval.form), wanted.fields, may_deny=True)
+        wrong = complaints(checked, "/fields")
         if len(encode(wanted.fields)) > ANSWER_BYTES:
             wrong.append(Complaint(pointer="/fields", message=f"This has at most {ANSWER_BYTES} bytes."))
         if "\0" in wanted.comment:
             wrong.append(Complaint(pointer="/comment", message="A NUL character."))
         if wrong:
             raise Problem("approval.bad_fields", errors=wrong)
+        return checked.values
 
 
 def _only_question(history: Sequence[bytes]) -> str:

@@ -15,7 +15,7 @@ from chassis.filters import FilterFailed, holds
 from chassis.ids import receipt as new_receipt
 from chassis.ids import run_id
 from chassis.ports import Blobs
-from chassis.questions import from_json
+from chassis.questions import complaints, from_json
 from contracts.codec import encode
 from contracts.payloads import Payload
 from contracts.runs import Cause
@@ -131,12 +131,7 @@ def _fitting(trigger: TriggerState, body: bytes) -> bytes:
             checked = from_json(questions, msgspec.json.decode(body))
             if checked.errors:
                 raise Problem(
-                    "malformed",
-                    "The sample does not fit the form.",
-                    errors=[
-                        Complaint(pointer=f"/body/{name}" if name else "/body", message=message)
-                        for name, message in checked.errors.items()
-                    ],
+                    "malformed", "The sample does not fit the form.", errors=complaints(checked, "/body")
                 )
             return encode(checked.values)
         case Chat():
