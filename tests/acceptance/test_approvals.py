@@ -146,7 +146,7 @@ def test_a_person_is_asked_by_mail_and_decides_after_everybody_was_killed(instal
     assert installed.call("GET", f"/runs/{run}")["status"] == "waiting", "looking decides nothing"
     form = {"content_type": "application/x-www-form-urlencoded"}
     status, page = asked(link, b"the-decision=approved&sum=1000", **form)
-    assert (status, "This is at most 100." in page) == (422, True)
+    assert (status, "This must be 100 or less." in page) == (422, True)
     status, page = asked(link, b"the-decision=approved&sum=7&the-comment=Well.", **form)
     assert (status, "You approved this." in page) == (200, True)
     output = json.loads(ended(installed, run)["output"]["preview"])

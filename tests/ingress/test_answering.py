@@ -78,8 +78,8 @@ def test_the_page_asks_the_question_and_runs_nothing() -> None:
         assert "<script" not in text
         assert 'value="rejected" required checked' in text
         for name in ("sum", "reason", "until", "sure"):
-            assert f'for="{name}"' in text
-            assert f'id="{name}"' in text
+            assert f'for="f-{name}"' in text
+            assert f'id="f-{name}"' in text
         policy = page.headers["content-security-policy"]
         assert policy.startswith("default-src 'none'; style-src 'sha256-")
         assert "form-action 'self'; frame-ancestors 'none'; base-uri 'none'" in policy
@@ -121,18 +121,22 @@ def test_what_does_not_fit_the_form_is_said_beside_its_field_and_nothing_is_lost
         assert page.status == 422
         assert 'role="alert"' in text
         for name, message in (
-            ("sum", "This is at most 100."),
-            ("reason", "One of: travel, books."),
-            ("until", "This is a date such as 2026-11-21."),
+            ("sum", "This must be 100 or less."),
+            ("reason", "This is none of the choices."),
+            ("until", "This is not a date, like 2026-12-31."),
         ):
-            assert f'id="{name}-bad">{html.escape(message)}</p>' in text
-            assert f"{name}-bad" in text
+            assert f'id="f-{name}-error">Error: {html.escape(message)}</p>' in text
+            assert f'aria-describedby="f-{name}-error" aria-invalid="true"' in text.replace(
+                "f-reason-hint ", ""
+            )
+            assert f'<a href="#f-{name}">' in text
         assert 'value="1000"' in text
         assert "&lt;i&gt;" in text
         assert 'value="approved" required checked' in text
         assert hall.state.status == "waiting"
         nothing = await hall.ask(body=sent(sum="5"), **BROWSER)
         assert (nothing.status, "Approve or reject." in nothing.body.decode()) == (422, True)
+        assert " checked>" not in nothing.body.decode(), "nobody is led to an answer"
 
     approving(form=FORM).run(story)
 

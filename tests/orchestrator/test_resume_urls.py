@@ -101,6 +101,17 @@ def test_only_a_wait_in_reach_has_an_address(nodes: list[dict[str, Any]]) -> Non
             {"question": "?", "form": {"type": "object", "properties": {"A b": {"type": "string"}}}},
             "/form/properties",
         ),
+        (
+            {"question": "?", "form": {"type": "object", "properties": {}, "required": ["sum"]}},
+            "/form/required/0",
+        ),
+        (
+            {
+                "question": "?",
+                "form": {"type": "object", "properties": {"a": {"type": "number", "format": "uri"}}},
+            },
+            "/form/properties/a/format",
+        ),
         ({"question": "?", "by_link": "yes"}, "/by_link"),
         ({"question": "?", "timeout_seconds": -1}, "/timeout_seconds"),
         ({"question": "?", "until": 1}, "/until"),
