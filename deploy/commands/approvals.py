@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final, Literal
 
 from cyclopts import App, Parameter
 
-from deploy.commands.here import Asked, Json, KeyFile, Run, table
+from deploy.commands.here import Asked, Json, KeyFile, Run
 from deploy.refusals import Refused
 
 app = App(name="approvals", help="What runs ask people, and deciding it.")
@@ -29,16 +29,18 @@ def list_(
     from deploy.operator.reach import api
 
     found = api(here, key_file).pages("/approvals", limit, workflow=workflow)
-    if as_json:
-        for each in found:
-            here.tell(each)
-        return
-    rows = [
-        (each["run"], each["step"], each["asked"][:19], (each["due"] or "")[:19], _line(each["question"]))
-        for each in found
-    ]
-    for line in table(rows, ("RUN", "STEP", "ASKED", "UNTIL", "QUESTION")):
-        here.say(line)
+    here.show(
+        found,
+        ("RUN", "STEP", "ASKED", "UNTIL", "QUESTION"),
+        lambda each: (
+            each["run"],
+            each["step"],
+            each["asked"][:19],
+            (each["due"] or "")[:19],
+            _line(each["question"]),
+        ),
+        as_json=as_json,
+    )
 
 
 @app.command

@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from deploy.commands.here import Asked, Json, KeyFile, table
+from deploy.commands.here import Asked, Json, KeyFile
 
 app = App(name="cases", help="The test cases of workflows: list them, record and remove them.")
 Named = Annotated[str, Parameter(help="A workflow's id, or its name where no other has the same.")]
@@ -70,13 +70,12 @@ def list_(workflow: Named, *, key_file: KeyFile = None, as_json: Json = False, h
 
     client = api(here, key_file)
     cases = client.get(f"/workflows/{workflow_named(client, workflow)['id']}/cases")["items"]
-    if as_json:
-        for case in cases:
-            here.tell(case)
-        return
-    rows = [(case["name"], str(case["revision"]), case["from_run"] or "") for case in cases]
-    for line in table(rows, ("CASE", "REVISION", "RECORDED FROM")):
-        here.say(line)
+    here.show(
+        cases,
+        ("CASE", "REVISION", "RECORDED FROM"),
+        lambda case: (case["name"], str(case["revision"]), case["from_run"] or ""),
+        as_json=as_json,
+    )
 
 
 @app.command

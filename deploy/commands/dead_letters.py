@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from deploy.commands.here import ORG, Asked, Json, Org, table
+from deploy.commands.here import ORG, Asked, Json, Org
 
 app = App(name="dead-letters", help="Messages that no code could handle.")
 
@@ -17,13 +17,12 @@ async def list_(*, org: Org = ORG, as_json: Json = False, here: Asked) -> None:
 
     async with stores(here) as found:
         kept = await letters(found.log, org)
-    if as_json:
-        for each in kept:
-            here.tell(each)
-        return
-    rows = [(str(each.number), each.stream, each.run, each.time[:19], each.reason) for each in kept]
-    for line in table(rows, ("LETTER", "STREAM", "RUN", "TIME", "REASON")):
-        here.say(line)
+    here.show(
+        kept,
+        ("LETTER", "STREAM", "RUN", "TIME", "REASON"),
+        lambda each: (str(each.number), each.stream, each.run, each.time[:19], each.reason),
+        as_json=as_json,
+    )
 
 
 @app.command

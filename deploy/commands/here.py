@@ -1,8 +1,8 @@
 """Where a command runs: the environment it was given, the stack that it finds, the lines that it says."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 from cyclopts import Parameter
 from msgspec import Struct
@@ -14,6 +14,7 @@ from deploy.stack import Running, running_stack
 from deploy.supervisor import Say
 
 ORG: Final = "org_default"
+T = TypeVar("T")
 
 
 class Here(Struct, frozen=True, kw_only=True):
@@ -39,6 +40,17 @@ class Here(Struct, frozen=True, kw_only=True):
     def tell(self, value: Any) -> None:
         """One line of JSON, for programs."""
         self.say(encode(value).decode())
+
+    def show(
+        self, found: Iterable[T], head: tuple[str, ...], row: Callable[[T], tuple[str, ...]], *, as_json: bool
+    ) -> None:
+        """A line of JSON for each, or a table of all."""
+        if as_json:
+            for each in found:
+                self.tell(each)
+        else:
+            for line in table([row(each) for each in found], head):
+                self.say(line)
 
 
 Asked: TypeAlias = Annotated[Here, Parameter(parse=False)]

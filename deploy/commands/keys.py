@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from deploy.commands.here import Asked, Json, KeyFile, table
+from deploy.commands.here import Asked, Json, KeyFile
 
 app = App(name="keys", help="API keys.")
 
@@ -38,22 +38,18 @@ def list_(*, key_file: KeyFile = None, as_json: Json = False, here: Asked) -> No
     from deploy.operator.reach import api
 
     items = api(here, key_file).get("/keys")["items"]
-    if as_json:
-        for each in items:
-            here.tell(each)
-        return
-    rows = [
-        (
+    here.show(
+        items,
+        ("ID", "NAME", "STATE", "CREATED", "LAST USED"),
+        lambda each: (
             each["id"],
             each["name"],
             "revoked" if each["revoked"] else "valid",
             each["created"][:19],
             (each["last_used"] or "never")[:19],
-        )
-        for each in items
-    ]
-    for line in table(rows, ("ID", "NAME", "STATE", "CREATED", "LAST USED")):
-        here.say(line)
+        ),
+        as_json=as_json,
+    )
 
 
 @app.command

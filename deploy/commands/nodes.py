@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from cyclopts import App, Parameter
 
 from contracts.limits import OPENAPI_BYTES
-from deploy.commands.here import Asked, Here, Json, KeyFile, table
+from deploy.commands.here import Asked, Here, Json, KeyFile
 from deploy.refusals import Refused
 
 app = App(name="nodes", help="Node types, and importing those of an API.")
@@ -90,13 +90,12 @@ def list_(*, key_file: KeyFile = None, as_json: Json = False, here: Asked) -> No
     from deploy.operator.reach import api
 
     items = api(here, key_file).get("/node-types")["items"]
-    if as_json:
-        for each in items:
-            here.tell(each)
-        return
-    rows = [(each["type"], str(each.get("version", 1)), each["category"], each["title"]) for each in items]
-    for line in table(rows, ("TYPE", "VERSION", "CATEGORY", "TITLE")):
-        here.say(line)
+    here.show(
+        items,
+        ("TYPE", "VERSION", "CATEGORY", "TITLE"),
+        lambda each: (each["type"], str(each.get("version", 1)), each["category"], each["title"]),
+        as_json=as_json,
+    )
 
 
 @app.command
@@ -105,13 +104,12 @@ def apis(*, key_file: KeyFile = None, as_json: Json = False, here: Asked) -> Non
     from deploy.operator.reach import api
 
     items = api(here, key_file).get("/apis")["items"]
-    if as_json:
-        for each in items:
-            here.tell(each)
-        return
-    rows = [(each["name"], str(each["version"]), str(each["operations"]), each["title"]) for each in items]
-    for line in table(rows, ("NAME", "VERSION", "NODE TYPES", "TITLE")):
-        here.say(line)
+    here.show(
+        items,
+        ("NAME", "VERSION", "NODE TYPES", "TITLE"),
+        lambda each: (each["name"], str(each["version"]), str(each["operations"]), each["title"]),
+        as_json=as_json,
+    )
 
 
 @app.command

@@ -17,23 +17,19 @@ def list_(*, key_file: KeyFile = None, as_json: Json = False, here: Asked) -> No
     from deploy.operator.reach import api
 
     items = api(here, key_file).get("/pools")["items"]
-    if as_json:
-        for each in items:
-            here.tell(each)
-        return
-    rows = [
-        (
+    here.show(
+        items,
+        ("POOL", "STATE", "WAITING", "UNDER WAY", "CAPACITY", "EXECUTORS"),
+        lambda each: (
             each["name"],
             "held" if each["paused"] else "open",
             str(each["waiting"]),
             str(each["under_way"]),
             str(each["capacity"]),
             str(sum(not one["lost"] for one in each["executors"])),
-        )
-        for each in items
-    ]
-    for line in table(rows, ("POOL", "STATE", "WAITING", "UNDER WAY", "CAPACITY", "EXECUTORS")):
-        here.say(line)
+        ),
+        as_json=as_json,
+    )
 
 
 @app.command

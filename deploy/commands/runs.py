@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
-from deploy.commands.here import ORG, Asked, Json, KeyFile, Org, Run, table
+from deploy.commands.here import ORG, Asked, Json, KeyFile, Org, Run
 
 app = App(name="runs", help="Runs: list them, read their histories, replay and verify them.")
 app.command("deploy.commands.logs:logs", name="logs", help="Print what the nodes of a run said.")
@@ -26,22 +26,18 @@ def list_(
     from deploy.operator.reach import api
 
     runs = api(here, key_file).pages("/runs", limit, workflow=workflow, status=status)
-    if as_json:
-        for run in runs:
-            here.tell(run)
-        return
-    rows = [
-        (
+    here.show(
+        runs,
+        ("RUN", "STATUS", "WORKFLOW", "STARTED", "STEPS"),
+        lambda run: (
             run["id"],
             run["status"],
             run["workflow"],
             run["started"][:19],
             f"{run['steps_done']}/{run['steps_total']}",
-        )
-        for run in runs
-    ]
-    for line in table(rows, ("RUN", "STATUS", "WORKFLOW", "STARTED", "STEPS")):
-        here.say(line)
+        ),
+        as_json=as_json,
+    )
 
 
 @app.command

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 from cyclopts import App, Parameter
 
-from deploy.commands.here import Asked, Json, KeyFile, table
+from deploy.commands.here import Asked, Json, KeyFile
 from deploy.refusals import Refused
 
 app = App(name="secrets", help="Sealed secrets: what goes in is never shown again.")
@@ -79,22 +79,18 @@ def list_(*, key_file: KeyFile = None, as_json: Json = False, here: Asked) -> No
     from deploy.operator.reach import api
 
     items = api(here, key_file).get("/secrets")["items"]
-    if as_json:
-        for each in items:
-            here.tell(each)
-        return
-    rows = [
-        (
+    here.show(
+        items,
+        ("ID", "NAME", "KIND", "HOSTS", "LAST USED"),
+        lambda each: (
             each["id"],
             each["name"],
             each["kind"],
             ", ".join(each["allowed_hosts"]),
             (each["last_used"] or "")[:19],
-        )
-        for each in items
-    ]
-    for line in table(rows, ("ID", "NAME", "KIND", "HOSTS", "LAST USED")):
-        here.say(line)
+        ),
+        as_json=as_json,
+    )
 
 
 @app.command

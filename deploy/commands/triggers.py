@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 from cyclopts import App, Parameter
 from cyclopts.types import PositiveInt
 
-from deploy.commands.here import Asked, Json, KeyFile, table
+from deploy.commands.here import Asked, Json, KeyFile
 
 app = App(
     name="triggers",
@@ -30,23 +30,19 @@ def list_(
     from deploy.operator.reach import api
 
     found = api(here, key_file).pages("/triggers", limit, workflow=workflow)
-    if as_json:
-        for each in found:
-            here.tell(each)
-        return
-    rows = [
-        (
+    here.show(
+        found,
+        ("TRIGGER", "KIND", "IS", "VERSION", "WORKFLOW", "NAME"),
+        lambda each: (
             each["id"],
             each["kind"],
             "on" if each["enabled"] else "off",
             str(each["bound_version"] or "-"),
             each["workflow"],
             each["name"],
-        )
-        for each in found
-    ]
-    for line in table(rows, ("TRIGGER", "KIND", "IS", "VERSION", "WORKFLOW", "NAME")):
-        here.say(line)
+        ),
+        as_json=as_json,
+    )
 
 
 @app.command
@@ -63,16 +59,12 @@ def deliveries(
     from deploy.operator.reach import api
 
     found = api(here, key_file).pages(f"/triggers/{trigger}/deliveries", limit, result=result)
-    if as_json:
-        for each in found:
-            here.tell(each)
-        return
-    rows = [
-        (each["receipt"], each["time"][:19], each["result"], each["run"] or "-", each["reason"])
-        for each in found
-    ]
-    for line in table(rows, ("RECEIPT", "TIME", "RESULT", "RUN", "REASON")):
-        here.say(line)
+    here.show(
+        found,
+        ("RECEIPT", "TIME", "RESULT", "RUN", "REASON"),
+        lambda each: (each["receipt"], each["time"][:19], each["result"], each["run"] or "-", each["reason"]),
+        as_json=as_json,
+    )
 
 
 @app.command(name="test")
