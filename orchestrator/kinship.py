@@ -43,26 +43,16 @@ def is_awaited(run: Run, asked: ChildAsked) -> bool:
 
 def start_of(run: Run, asked: ChildAsked, trace: str) -> StartRun:
     """Asks for a child. It follows from the parent's history alone, so it is the same however often it is said."""
-    return StartRun(
-        org=run.org,
-        run=asked.child,
-        trace=trace,
-        plan=asked.plan,
-        workflow=asked.workflow,
-        version=asked.version,
-        receipt=derived("child", run.org, asked.child),
-        cause=cause_of_children(run),
-        input=asked.input,
-        org_vars=run.org_vars,
-        dedupe=digest(asked.child.encode()),
-        parent=Parent(run=run.id, step=asked.step, waits=asked.waits),
-        mode=run.mode,
-        actor=f"run:{run.id}",
-    )
+    parent = Parent(run=run.id, step=asked.step, waits=asked.waits)
+    return structs.replace(_start(run, asked, trace), parent=parent)
 
 
 def start_of_handler(run: Run, asked: HandlerAsked, trace: str) -> StartRun:
     """Asks for the run of the error workflow of a run that failed. Nobody waits for it."""
+    return _start(run, asked, trace)
+
+
+def _start(run: Run, asked: ChildAsked | HandlerAsked, trace: str) -> StartRun:
     return StartRun(
         org=run.org,
         run=asked.child,

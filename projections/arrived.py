@@ -26,6 +26,12 @@ class Letter(Struct, frozen=True, kw_only=True):
     run: str = "_"
 
 
+def letter_about(stored: Stored, epoch: int, trouble: Trouble, reason: str) -> Letter:
+    """A letter about a message of a trigger or a schedule: in the place of the run stands its id."""
+    _, org, name = stored.subject.split(".")
+    return Letter(stored=stored, epoch=epoch, trouble=trouble, reason=reason, org=org, run=name)
+
+
 class Arrived(Struct, frozen=True, kw_only=True):
     """One message of RUNS, read as far as this release can read it."""
 

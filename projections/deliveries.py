@@ -9,7 +9,7 @@ from contracts.codec import Decoder, Malformed
 from contracts.subjects import HOOKS
 from contracts.triggers import Hook
 from projections import queries
-from projections.arrived import Letter, Trouble
+from projections.arrived import Letter, letter_about
 from projections.dead_letters import report
 from projections.figures import Figures
 from projections.models import Position, PostgresPositions, Step, in_order, insert, writing
@@ -26,11 +26,11 @@ def row_of(stored: Stored, epoch: int) -> DeliveryRow | Letter:
         hook = _decode(stored.body)
         at = moment(datetime.fromtimestamp(hook.time, UTC))
     except Malformed as malformed:
-        return _letter(stored, epoch, "malformed", str(malformed))
+        return letter_about(stored, epoch, "malformed", str(malformed))
     except (OverflowError, ValueError, OSError):
-        return _letter(stored, epoch, "malformed", "the time is out of range")
+        return letter_about(stored, epoch, "malformed", "the time is out of range")
     if (hook.org, hook.trigger) != (org, trigger):
-        return _letter(stored, epoch, "misplaced", f"the record belongs to {hook.org}.{hook.trigger}")
+        return letter_about(stored, epoch, "misplaced", f"the record belongs to {hook.org}.{hook.trigger}")
     shown = preview(hook.body)
     return DeliveryRow(
         org=org,
@@ -48,11 +48,6 @@ def row_of(stored: Stored, epoch: int) -> DeliveryRow | Letter:
         epoch=epoch,
         sequence=stored.sequence,
     )
-
-
-def _letter(stored: Stored, epoch: int, trouble: Trouble, reason: str) -> Letter:
-    _, org, trigger = stored.subject.split(".")
-    return Letter(stored=stored, epoch=epoch, trouble=trouble, reason=reason, org=org, run=trigger)
 
 
 class DeliveryTable:
@@ -85,7 +80,7 @@ class DeliveryTable:
             await insert(connection, self._insert, queries.DELIVERIES, in_order(rows))
 
     async def give_up(self, stored: Stored, step: Step, error: Exception) -> None:
-        await self._report(_letter(stored, step.epoch, "refused", f"{type(error).__name__}: {error}"))
+        await self._report(letter_about(stored, step.epoch, "refused", f"{type(error).__name__}: {error}"))
         await self.go_past(step)
 
     async def go_past(self, step: Step) -> None:

@@ -19,7 +19,7 @@ from contracts.schedules import (
 )
 from contracts.subjects import SCHEDULES
 from projections import queries
-from projections.arrived import Letter, Trouble
+from projections.arrived import Letter, Trouble, letter_about
 from projections.dead_letters import report
 from projections.figures import Figures
 from projections.models import Position, PostgresPositions, Step, in_order, insert, writing
@@ -48,11 +48,11 @@ def fold(known: dict[Key, ScheduleRow], batch: Sequence[Stored], epoch: int) -> 
             commit = decode_schedule_commit(stored.body)
         except (Malformed, Unknown) as error:
             trouble: Trouble = "unknown" if isinstance(error, Unknown) else "malformed"
-            fires.letters.append(_letter(stored, epoch, trouble, str(error)))
+            fires.letters.append(letter_about(stored, epoch, trouble, str(error)))
             continue
         if (commit.org, commit.schedule) != (org, schedule):
             reason = f"the commit belongs to {commit.org}.{commit.schedule}"
-            fires.letters.append(_letter(stored, epoch, "misplaced", reason))
+            fires.letters.append(letter_about(stored, epoch, "misplaced", reason))
             continue
         before = fires.rows.get((org, schedule)) or known.get((org, schedule))
         if before is None or commit.version > before.head_version:
@@ -130,11 +130,6 @@ def _delivery(  # The fields of a row.
     )
 
 
-def _letter(stored: Stored, epoch: int, trouble: Trouble, reason: str) -> Letter:
-    _, org, schedule = stored.subject.split(".")
-    return Letter(stored=stored, epoch=epoch, trouble=trouble, reason=reason, org=org, run=schedule)
-
-
 class ScheduleTables:
     """`read.schedules`, and the part of `read.deliveries` that follows SCHEDULES."""
 
@@ -171,7 +166,7 @@ class ScheduleTables:
         return {(row["org"], row["id"]): ScheduleRow(**dict(row)) for row in rows}
 
     async def give_up(self, stored: Stored, step: Step, error: Exception) -> None:
-        await self._report(_letter(stored, step.epoch, "refused", f"{type(error).__name__}: {error}"))
+        await self._report(letter_about(stored, step.epoch, "refused", f"{type(error).__name__}: {error}"))
         await self.go_past(step)
 
     async def go_past(self, step: Step) -> None:

@@ -11,6 +11,7 @@ from chassis.vault.rows import (
     Shredded,
     VaultAway,
     api_key_hash,
+    new_api_key,
 )
 from chassis.vault.store import Vault
 
@@ -22,6 +23,7 @@ __all__ = [
     "ApiKey",
     "IssuedKey",
     "api_key_hash",
+    "new_api_key",
     "NameTaken",
     "NoSuchSecret",
     "Shredded",

@@ -1,6 +1,7 @@
 """What comes out of the vault, and the ways in which it does not."""
 
 import hashlib
+import secrets
 import zlib
 from datetime import datetime
 
@@ -94,6 +95,12 @@ class SealedRow(Struct, frozen=True):
     previous_until: datetime | None
     allowed_hosts: tuple[str, ...]
     revision: int
+
+
+def new_api_key(key_id: str, environment: str) -> str:
+    """The text of a new API key: `ao_<environment>_<id>_<secret>_<crc>`."""
+    body = f"ao_{environment}_{key_id}_{secrets.token_hex(32)}"
+    return f"{body}_{zlib.crc32(body.encode()):08x}"
 
 
 def api_key_hash(text: str) -> bytes | None:

@@ -7,7 +7,6 @@ between calls is ciphertext; while Postgres is away, what was opened before stil
 import asyncio
 import hashlib
 import secrets
-import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -43,6 +42,7 @@ from chassis.vault.rows import (
     SecretDescription,
     Shredded,
     VaultAway,
+    new_api_key,
 )
 
 if TYPE_CHECKING:
@@ -282,9 +282,8 @@ class Vault:
         expires: datetime | None = None,
         environment: str = "live",
     ) -> IssuedKey:
-        """Make an API key `ao_<environment>_<id>_<secret>_<crc>`; only its hash stays."""
-        body = f"ao_{environment}_{key_id}_{secrets.token_hex(32)}"
-        text = f"{body}_{zlib.crc32(body.encode()):08x}"
+        """Make an API key; only its hash stays."""
+        text = new_api_key(key_id, environment)
         digest = hashlib.sha256(text.encode()).digest()
         async with self._transaction(org) as connection:
             await connection.execute(

@@ -37,7 +37,7 @@ def list_(
             each["step"],
             each["asked"][:19],
             (each["due"] or "")[:19],
-            _line(each["question"]),
+            each["question"][:80],
         ),
         as_json=as_json,
     )
@@ -76,8 +76,3 @@ def decide(  # noqa: PLR0913  # Each is an option of the command line.
         here.tell(told)
     else:
         here.say(f"{run}  {told['step']} {told['decision']}: {_SAID[told['status']]}")
-
-
-def _line(text: str) -> str:
-    """On one line, whatever stands in it."""
-    return "".join(each if each.isprintable() else " " for each in text)[:80]

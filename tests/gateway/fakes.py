@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import json
 import secrets
-import zlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -38,6 +37,7 @@ from chassis.vault import (
     OpenedSecret,
     SecretDescription,
     VaultAway,
+    new_api_key,
 )
 from contracts.cases import Outline
 from contracts.codec import decode_envelope, decode_message, encode
@@ -268,8 +268,7 @@ class MemoryVault:
         expires: datetime | None = None,
         environment: str = "live",
     ) -> IssuedKey:
-        body = f"ao_{environment}_{key_id}_{secrets.token_hex(32)}"
-        text = f"{body}_{zlib.crc32(body.encode()):08x}"
+        text = new_api_key(key_id, environment)
         key = ApiKey(
             id=key_id,
             org=org,

@@ -13,11 +13,9 @@ from chassis.testing.queues import MemoryInbox, MemorySignals
 from chassis.testing.stores import MemoryBlobs, MemoryLog
 from chassis.testing.world import SimulatedClock, World
 from contracts.codec import decode_bundle, encode
-from contracts.limits import PARTITIONS
 from contracts.messages import Answer, Message
 from contracts.plans import Plan
 from contracts.runs import RunEvent
-from contracts.subjects import call
 from contracts.subjects import run as run_subject
 from ingress.answering import Desk
 from ingress.deliveries import Request
@@ -25,7 +23,7 @@ from ingress.replies import Reply
 from orchestrator.consider import consider
 from orchestrator.readiness import Graph
 from orchestrator.state import Run
-from tests.ingress.doors import Keys, Limit
+from tests.ingress.doors import Keys, Limit, owning
 from tests.orchestrator.stories import START, AsWritten
 
 ADDRESS = "https://hooks.example"
@@ -100,16 +98,8 @@ class Hall:
             if self.owner_is_there:
                 answer(encode([self.say(message) for message in decode_bundle(body)]))  # type: ignore[arg-type]  # Only whole ones are sent here.
 
-        async with asyncio.TaskGroup() as group:
-            listening = [group.create_task(self._listen(number, heard)) for number in range(PARTITIONS)]
-            await asyncio.sleep(0)
+        async with owning(self.signals, heard):
             yield
-            for task in listening:
-                task.cancel()
-
-    async def _listen(self, number: int, heard: Any) -> None:
-        async with self.signals.listen(call(number), heard):
-            await asyncio.Event().wait()
 
     # --- Requests -----------------------------------------------------------------------------
 

@@ -68,6 +68,24 @@ class Limit:
         return 42
 
 
+@asynccontextmanager
+async def owning(
+    signals: MemorySignals, heard: Callable[[str, bytes, Callable[[bytes], None]], None]
+) -> AsyncIterator[None]:
+    """Somebody owns every partition, and hears what is said to it."""
+
+    async def listen(number: int) -> None:
+        async with signals.listen(call(number), heard):
+            await asyncio.Event().wait()
+
+    async with asyncio.TaskGroup() as group:
+        listening = [group.create_task(listen(number)) for number in range(PARTITIONS)]
+        await asyncio.sleep(0)
+        yield
+        for task in listening:
+            task.cancel()
+
+
 class Room:
     """A door and what a test wants to know about what lies behind it."""
 
@@ -165,16 +183,8 @@ class Room:
             if self.owner_is_there:
                 answer(encode([self.answers(message) for message in messages]))
 
-        async with asyncio.TaskGroup() as group:
-            listening = [group.create_task(self._listen(number, heard)) for number in range(PARTITIONS)]
-            await asyncio.sleep(0)
+        async with owning(self.signals, heard):
             yield
-            for task in listening:
-                task.cancel()
-
-    async def _listen(self, number: int, heard: Any) -> None:
-        async with self.signals.listen(call(number), heard):
-            await asyncio.Event().wait()
 
     # --- Deliveries ---------------------------------------------------------------------------
 

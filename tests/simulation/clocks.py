@@ -12,11 +12,9 @@ from chassis.dispatch import Dispatch
 from chassis.ports import Away, Stored
 from chassis.testing.stores import MemoryLog
 from chassis.testing.world import START, World
-from contracts.codec import decode_domain_commit, decode_schedule_commit, encode
-from contracts.commits import DomainCommit
+from contracts.codec import decode_domain_commit, decode_schedule_commit
 from contracts.messages import ScheduleLook
 from contracts.schedules import Cron, Interval, Missed, Schedule, ScheduleCommit
-from contracts.subjects import domain
 from contracts.subjects import schedule as schedule_subject
 from contracts.triggers import (
     ScheduleChanged,
@@ -25,14 +23,13 @@ from contracts.triggers import (
     TriggerDeleted,
     TriggerDisabled,
     TriggerEnabled,
-    TriggerEvent,
 )
 from orchestrator.timetable import Timetable, add
 from projections.schedules import SETTLED
 from projections.stragglers import BEHIND
 from projections.sweeper import Key, Straggler
+from tests.simulation.owners import ORG, Records
 
-ORG: Final = "org"
 LAST_SECONDS: Final = 4.0
 """In the calm at the end they fire for so long; then they are deleted, so that there is an end."""
 
@@ -77,31 +74,12 @@ class Keeper:
         self, world: World, timed: Sequence[Timed], log: MemoryLog, dispatch: Dispatch, plan: str
     ) -> None:
         self._world, self._timed, self._log, self._dispatch = world, timed, log, dispatch
-        self._versions = dict.fromkeys((each.trigger for each in timed), 0)
+        self._records = Records(world, log, "key:keeper")
         self._plan = plan
         self._ends = asyncio.Event()
         for each in timed:
             made = ScheduleCreated(name=each.trigger, workflow="flow", schedule=each.schedule)
-            self._record(each.trigger, made, TriggerBound(version=1, plan=plan))
-
-    def _record(self, trigger: str, *events: TriggerEvent) -> None:
-        self._versions[trigger] += 1
-        commit = DomainCommit[TriggerEvent](
-            id=f"{trigger}-{self._versions[trigger]}",
-            org=ORG,
-            aggregate="trigger",
-            aggregate_id=trigger,
-            version=self._versions[trigger],
-            events=events,
-            time=START + timedelta(seconds=self._world.loop.time()),
-            actor="key:keeper",
-            causation_id="",
-            correlation_id="",
-            engine_version="",
-            key_id="",
-            prev_hash="",
-        )
-        self._log.put(domain(ORG, "trigger", trigger), encode(commit))
+            self._records.add(each.trigger, made, TriggerBound(version=1, plan=plan))
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -116,7 +94,7 @@ class Keeper:
                         await self._tell(each.trigger)
             await asyncio.sleep(LAST_SECONDS)
             for each in self._timed:
-                self._record(each.trigger, TriggerDeleted())
+                self._records.add(each.trigger, TriggerDeleted())
                 await self._tell(each.trigger)
             carrying.cancel()
 
@@ -127,16 +105,16 @@ class Keeper:
         chance = self._world.random
         match chance.choice(("off", "on", "edit", "name", "bind")):
             case "off":
-                self._record(each.trigger, TriggerDisabled())
+                self._records.add(each.trigger, TriggerDisabled())
             case "on":
-                self._record(each.trigger, TriggerEnabled())
+                self._records.add(each.trigger, TriggerEnabled())
             case "edit":
                 schedule = drawn_schedule(chance)
-                self._record(each.trigger, ScheduleChanged(name=each.trigger, schedule=schedule))
+                self._records.add(each.trigger, ScheduleChanged(name=each.trigger, schedule=schedule))
             case "name":
-                self._record(each.trigger, ScheduleChanged(name="another", schedule=each.schedule))
+                self._records.add(each.trigger, ScheduleChanged(name="another", schedule=each.schedule))
             case _:
-                self._record(each.trigger, TriggerBound(version=2, plan=self._plan))
+                self._records.add(each.trigger, TriggerBound(version=2, plan=self._plan))
 
     async def _tell(self, trigger: str) -> None:
         """Once, if at all: the sweeper is who makes sure."""

@@ -3,17 +3,13 @@
 import asyncio
 import random
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Final
 
 from msgspec import Struct
 
 from chassis.testing.stores import MemoryLog
-from chassis.testing.world import START, World
-from contracts.codec import encode
-from contracts.commits import DomainCommit
+from chassis.testing.world import World
 from contracts.plans import Plan
-from contracts.subjects import domain
 from contracts.triggers import (
     EventChanged,
     EventCreated,
@@ -26,13 +22,12 @@ from contracts.triggers import (
     TriggerBound,
     TriggerDisabled,
     TriggerEnabled,
-    TriggerEvent,
 )
 from projections.models import Moved, Position, Step
 from tests.orchestrator.stories import control
 from tests.simulation.models import Disk
+from tests.simulation.owners import ORG, Records
 
-ORG: Final = "org"
 BEGINNING: Final = Position(epoch=1, sequence=0, generation="one")
 _TYPES: Final = (
     "run.started",
@@ -97,31 +92,12 @@ class Editor:
 
     def __init__(self, world: World, followers: Sequence[Follower], log: MemoryLog, plan: str) -> None:
         self._world, self._followers, self._log, self._plan = world, followers, log, plan
-        self._versions = dict.fromkeys((each.trigger for each in followers), 0)
+        self._records = Records(world, log, "key:editor")
         self._ends = False
         for each in followers:
             kind = RunEndCreated if isinstance(each.on, RunEnd) else EventCreated
             made = kind(name=each.trigger, workflow=each.workflow, on=each.on)  # type: ignore[arg-type]  # Of its kind.
-            self._record(each.trigger, made, TriggerBound(version=1, plan=plan))
-
-    def _record(self, trigger: str, *events: TriggerEvent) -> None:
-        self._versions[trigger] += 1
-        commit = DomainCommit[TriggerEvent](
-            id=f"{trigger}-{self._versions[trigger]}",
-            org=ORG,
-            aggregate="trigger",
-            aggregate_id=trigger,
-            version=self._versions[trigger],
-            events=events,
-            time=START + timedelta(seconds=self._world.loop.time()),
-            actor="key:editor",
-            causation_id="",
-            correlation_id="",
-            engine_version="",
-            key_id="",
-            prev_hash="",
-        )
-        self._log.put(domain(ORG, "trigger", trigger), encode(commit))
+            self._records.add(each.trigger, made, TriggerBound(version=1, plan=plan))
 
     async def run(self) -> None:
         while not self._ends:
@@ -134,19 +110,19 @@ class Editor:
         """From now on they stay as they are, and are on."""
         self._ends = True
         for each in self._followers:
-            self._record(each.trigger, TriggerEnabled())
+            self._records.add(each.trigger, TriggerEnabled())
 
     def _change(self, each: Follower) -> None:
         chance = self._world.random
         match chance.choice(("off", "on", "edit", "bind")):
             case "off":
-                self._record(each.trigger, TriggerDisabled())
+                self._records.add(each.trigger, TriggerDisabled())
             case "on":
-                self._record(each.trigger, TriggerEnabled())
+                self._records.add(each.trigger, TriggerEnabled())
             case "edit":
-                self._record(each.trigger, _edited(each.trigger, each.on, chance))
+                self._records.add(each.trigger, _edited(each.trigger, each.on, chance))
             case _:
-                self._record(each.trigger, TriggerBound(version=2, plan=self._plan))
+                self._records.add(each.trigger, TriggerBound(version=2, plan=self._plan))
 
 
 def _edited(name: str, on: Follows, chance: random.Random) -> OccasionChanged:
