@@ -78,6 +78,9 @@ LIST_ITEMS: Final = 100_000
 LIST_RULES: Final = 50
 FILE_BYTES: Final = 8 * MIB
 """A file that a data node reads or writes in memory."""
+TOKEN_BYTES: Final = 16 * KIB
+"""A signed token: what is longer fits into no header."""
+TOKEN_SECONDS: Final = 24 * 3600
 ARCHIVE_FILES: Final = 1_000
 XML_DEPTH: Final = 60
 XML_PARTS: Final = 200_000

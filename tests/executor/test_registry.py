@@ -27,6 +27,7 @@ OURS = {
     "code.python",
     "crypto.hash",
     "crypto.hmac",
+    "crypto.jwt",
     "csv.build",
     "csv.read",
     "echo",
