@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Raw, Struct, inspect
 
 from contracts.codec import encode
-from contracts.commits import Commit
+from contracts.commits import Commit, DomainCommit
 from contracts.payloads import Inline
 from contracts.reference import every_event
 from contracts.runs import RunEvent
@@ -52,11 +52,26 @@ def examples() -> dict[str, Any]:
 
 def commit(*events: RunEvent, org: str, run: str, version: int = 1, **more: Any) -> Commit[RunEvent]:
     """A commit of a run, with nothing in its head but its place and what `more` names."""
-    head: dict[str, Any] = dict.fromkeys(
-        ("causation_id", "correlation_id", "engine_version", "key_id", "prev_hash"), ""
+    return Commit[RunEvent](org=org, run=run, version=version, events=events, **_head(version, more))
+
+
+def domain_commit(
+    aggregate: str, aggregate_id: str, *events: Any, org: str, version: int = 1, **more: Any
+) -> DomainCommit[Any]:
+    """The same of anything else that has a history."""
+    return DomainCommit[Any](
+        org=org,
+        aggregate=aggregate,
+        aggregate_id=aggregate_id,
+        version=version,
+        events=events,
+        **_head(version, more),
     )
-    head |= {"id": f"c{version}", "time": MOMENT, "actor": "system"} | more
-    return Commit[RunEvent](org=org, run=run, version=version, events=events, **head)
+
+
+def _head(version: int, more: dict[str, Any]) -> dict[str, Any]:
+    nothing = dict.fromkeys(("causation_id", "correlation_id", "engine_version", "key_id", "prev_hash"), "")
+    return nothing | {"id": f"c{version}", "time": MOMENT, "actor": "system"} | more
 
 
 def _value(kind: inspect.Type) -> Any:  # noqa: C901, PLR0911, PLR0912  # A table by type.

@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from chassis.ports import Stored
 from chassis.postgres import Pool, pool
+from chassis.testing.examples import domain_commit
 from contracts.codec import encode
-from contracts.commits import DomainCommit
 from contracts.errors import Failure
 from contracts.schedules import (
     Cron,
@@ -75,21 +75,7 @@ class Place(Struct):
         await self.project(ScheduleTables(self.pool, self.letters, self.figures), self.fires)
 
     async def trigger(self, *events: Any) -> None:
-        commit = DomainCommit[Any](
-            id=f"d{len(self.domain)}",
-            org=ORG,
-            aggregate="trigger",
-            aggregate_id="s1",
-            version=len(self.domain) + 1,
-            events=events,
-            time=self.now,
-            actor="key:1",
-            causation_id="",
-            correlation_id="",
-            engine_version="0.1.0",
-            key_id="",
-            prev_hash="",
-        )
+        commit = domain_commit("trigger", "s1", *events, org=ORG, version=len(self.domain) + 1, time=self.now)
         self.domain.append(Stored(f"evt.{ORG}.trigger.s1", len(self.domain) + 1, encode(commit)))
         await self.project(DomainTables(self.pool, self.letters, self.figures), self.domain)
 

@@ -9,9 +9,9 @@ from msgspec import structs
 from chassis.dispatch import Dispatch
 from chassis.ids import digest
 from chassis.ports import Away
+from chassis.testing.examples import domain_commit
 from chassis.testing.queues import MemoryOwnership
 from contracts.codec import decode_commit, encode
-from contracts.commits import DomainCommit
 from contracts.limits import CAUSES_DEEP
 from contracts.messages import CancelRun, ChildOver, Look, Message, RetryRun, StartRun
 from contracts.plans import Plan
@@ -74,21 +74,7 @@ class Home(Room):
 
     def publish(self, *events: WorkflowEvent) -> None:
         self._published += 1
-        commit = DomainCommit[WorkflowEvent](
-            id=f"w{self._published}",
-            org="org",
-            aggregate="workflow",
-            aggregate_id="child",
-            version=self._published,
-            events=events,
-            time=NOON,
-            actor="system",
-            causation_id="",
-            correlation_id="",
-            engine_version="",
-            key_id="",
-            prev_hash="",
-        )
+        commit = domain_commit("workflow", "child", *events, org="org", version=self._published, time=NOON)
         self.log.put(domain("org", "workflow", "child"), encode(commit))
 
     async def orchestrator(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.commits import DomainCommit
+from chassis.testing.examples import domain_commit
 from contracts.errors import Failure
 from contracts.limits import FIRES_AT_ONCE, MISSED_COUNTED
 from contracts.schedules import (
@@ -59,20 +59,8 @@ class Story:
             self.trigger(TriggerBound(version=1, plan=PLAN))
 
     def trigger(self, *events: Any) -> None:
-        commit = DomainCommit[Any](
-            id="c",
-            org="o",
-            aggregate="trigger",
-            aggregate_id="s",
-            version=self.timetable.revision + 1,
-            events=events,
-            time=self.now,
-            actor="key:1",
-            causation_id="",
-            correlation_id="",
-            engine_version="",
-            key_id="",
-            prev_hash="",
+        commit = domain_commit(
+            "trigger", "s", *events, org="o", version=self.timetable.revision + 1, time=self.now
         )
         self.timetable = add(self.timetable, commit)
 

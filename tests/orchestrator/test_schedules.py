@@ -10,11 +10,11 @@ from msgspec import Raw
 from chassis.dispatch import Dispatch
 from chassis.ids import digest
 from chassis.ports import Away, Proposal
+from chassis.testing.examples import domain_commit
 from chassis.testing.queues import MemoryOwnership
 from chassis.testing.stores import MemoryLog
 from chassis.testing.world import START as BEGIN
 from contracts.codec import decode_answers, decode_commit, decode_schedule_commit, encode, encode_bundle
-from contracts.commits import DomainCommit
 from contracts.errors import Failure
 from contracts.messages import Answer, Message, ScheduleLook, StartRun
 from contracts.occasions import Cursor
@@ -60,20 +60,14 @@ class Clockwork(Room):
 
     def commit(self, aggregate: str, id_: str, *events: Any) -> None:
         subject = domain("org", aggregate, id_)
-        commit = DomainCommit[Any](
-            id="c",
+        commit = domain_commit(
+            aggregate,
+            id_,
+            *events,
             org="org",
-            aggregate=aggregate,
-            aggregate_id=id_,
             version=len(self.domain.subjects().get(subject, ())) + 1,
-            events=events,
             time=BEGIN + timedelta(seconds=self.world.loop.time()),
             actor="key:1",
-            causation_id="",
-            correlation_id="",
-            engine_version="0.1.0",
-            key_id="",
-            prev_hash="",
         )
         self.domain.put(subject, encode(commit))
 

@@ -11,13 +11,12 @@ import pytest
 from chassis.expressions import Language
 from chassis.ids import run_id
 from chassis.ports import Away, Stored
-from chassis.testing.examples import commit
+from chassis.testing.examples import commit, domain_commit
 from chassis.testing.stores import MemoryBlobs, MemoryLetters, MemoryLog
 from chassis.testing.world import SimulatedClock, World
 from contracts.causes import behind, goes_round, too_deep
 from contracts.cloudevents import headers_of
 from contracts.codec import Decoder, encode
-from contracts.commits import DomainCommit
 from contracts.errors import Failure
 from contracts.limits import CAUSES_ALIKE, CAUSES_DEEP
 from contracts.messages import Answer, StartRun
@@ -78,20 +77,8 @@ class Room:
     def recorded(self, aggregate: str, id_: str, *events: Any, org: str = "org") -> None:
         subject = domain(org, aggregate, id_)
         self._versions[subject] += 1
-        made = DomainCommit[Any](
-            id="c",
-            org=org,
-            aggregate=aggregate,
-            aggregate_id=id_,
-            version=self._versions[subject],
-            events=events,
-            time=self.clock.now(),
-            actor="key:1",
-            causation_id="",
-            correlation_id="",
-            engine_version="",
-            key_id="",
-            prev_hash="",
+        made = domain_commit(
+            aggregate, id_, *events, org=org, version=self._versions[subject], time=self.clock.now()
         )
         self._put(self.domain, subject, encode(made), headers_of(made))
 

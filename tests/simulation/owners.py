@@ -4,10 +4,10 @@ from collections import Counter
 from datetime import timedelta
 from typing import Final
 
+from chassis.testing.examples import domain_commit
 from chassis.testing.stores import MemoryLog
 from chassis.testing.world import START, World
 from contracts.codec import encode
-from contracts.commits import DomainCommit
 from contracts.subjects import domain
 from contracts.triggers import TriggerEvent
 
@@ -23,19 +23,14 @@ class Records:
 
     def add(self, trigger: str, *events: TriggerEvent) -> None:
         self._versions[trigger] += 1
-        commit = DomainCommit[TriggerEvent](
-            id=f"{trigger}-{self._versions[trigger]}",
+        commit = domain_commit(
+            "trigger",
+            trigger,
+            *events,
             org=ORG,
-            aggregate="trigger",
-            aggregate_id=trigger,
             version=self._versions[trigger],
-            events=events,
             time=START + timedelta(seconds=self._world.loop.time()),
             actor=self._actor,
-            causation_id="",
-            correlation_id="",
-            engine_version="",
-            key_id="",
-            prev_hash="",
+            id=f"{trigger}-{self._versions[trigger]}",
         )
         self._log.put(domain(ORG, "trigger", trigger), encode(commit))

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from chassis.pauses import AGGREGATE, NONE, Pauses, evolve
+from chassis.testing.examples import domain_commit
 from chassis.testing.stores import MemoryLog
 from chassis.testing.world import START, World
 from contracts.codec import encode
-from contracts.commits import DomainCommit
 from contracts.pauses import PauseBegan, Paused, PauseEnded, PauseEvent
 from contracts.subjects import domain
 
@@ -49,19 +49,14 @@ class Pauser:
             self.began += 1
         self._pauses = evolve(self._pauses, event)
         self._version += 1
-        commit = DomainCommit[PauseEvent](
-            id=f"pauses-{self._version}",
+        commit = domain_commit(
+            AGGREGATE,
+            ORG,
+            event,
             org=ORG,
-            aggregate=AGGREGATE,
-            aggregate_id=ORG,
             version=self._version,
-            events=(event,),
             time=at,
             actor="key:pauser",
-            causation_id="",
-            correlation_id="",
-            engine_version="",
-            key_id="",
-            prev_hash="",
+            id=f"pauses-{self._version}",
         )
         self._log.put(domain(ORG, AGGREGATE, ORG), encode(commit))

@@ -8,16 +8,16 @@ from msgspec import structs
 
 from chassis.dispatch import Dispatch
 from chassis.ids import digest
+from chassis.testing.examples import domain_commit
 from chassis.testing.past import MemoryRunIds
 from chassis.testing.queues import MemoryInbox, MemorySignals
 from chassis.testing.stores import MemoryBlobs, MemoryLetters, MemoryLog
 from chassis.testing.tasks import MemoryTasks
 from chassis.testing.world import START, Fault, Rates, SimulatedClock, World
 from contracts.codec import encode
-from contracts.commits import DomainCommit
 from contracts.subjects import DOMAIN, RUNS, domain
-from contracts.triggers import TriggerBound, TriggerCreated, TriggerEvent
-from contracts.workflows import VersionPublished, WorkflowCreated, WorkflowEvent
+from contracts.triggers import TriggerBound, TriggerCreated
+from contracts.workflows import VersionPublished, WorkflowCreated
 from executor.registry import Registry
 from orchestrator.lanes import Lanes
 from tests.promises.evidence import Decoded, Entry
@@ -106,40 +106,30 @@ class Stores:
         self.plans[plan] = drawn
         if drawn.stored:
             self.blobs.kept[plan] = body
-        events: tuple[TriggerEvent, ...] = (
+        workflow = drawn.plan.workflow
+        bound = domain_commit(
+            "trigger",
+            drawn.trigger,
             TriggerCreated(
                 name=drawn.trigger,
-                workflow=drawn.plan.workflow,
+                workflow=workflow,
                 webhook=drawn.webhook,
                 token=digest(drawn.token.encode()),
                 test_token=digest(f"test-{drawn.token}".encode()),
             ),
             TriggerBound(version=1, plan=plan),
-        )
-        commit = DomainCommit[TriggerEvent](
-            id=drawn.trigger,
             org=ORG,
-            aggregate="trigger",
-            aggregate_id=drawn.trigger,
-            version=1,
-            events=events,
             time=START,
-            actor="system",
-            causation_id="",
-            correlation_id="",
-            engine_version="",
-            key_id="",
-            prev_hash="",
+            id=drawn.trigger,
         )
-        self.domain.put(domain(ORG, "trigger", drawn.trigger), encode(commit))
-        workflow = drawn.plan.workflow
-        published = DomainCommit[WorkflowEvent](
-            **structs.asdict(commit)
-            | {
-                "aggregate": "workflow",
-                "aggregate_id": workflow,
-                "id": workflow,
-                "events": (WorkflowCreated(name=workflow), VersionPublished(version=1, plan=plan)),
-            }
+        self.domain.put(domain(ORG, "trigger", drawn.trigger), encode(bound))
+        published = domain_commit(
+            "workflow",
+            workflow,
+            WorkflowCreated(name=workflow),
+            VersionPublished(version=1, plan=plan),
+            org=ORG,
+            time=START,
+            id=workflow,
         )
         self.domain.put(domain(ORG, "workflow", workflow), encode(published))
