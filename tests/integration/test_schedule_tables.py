@@ -75,7 +75,9 @@ class Place(Struct):
         await self.project(ScheduleTables(self.pool, self.letters, self.figures), self.fires)
 
     async def trigger(self, *events: Any) -> None:
-        commit = domain_commit("trigger", "s1", *events, org=ORG, version=len(self.domain) + 1, time=self.now)
+        commit = domain_commit(
+            "trigger", "s1", *events, org=ORG, version=len(self.domain) + 1, time=self.now, actor="key:1"
+        )
         self.domain.append(Stored(f"evt.{ORG}.trigger.s1", len(self.domain) + 1, encode(commit)))
         await self.project(DomainTables(self.pool, self.letters, self.figures), self.domain)
 

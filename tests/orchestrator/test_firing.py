@@ -60,7 +60,13 @@ class Story:
 
     def trigger(self, *events: Any) -> None:
         commit = domain_commit(
-            "trigger", "s", *events, org="o", version=self.timetable.revision + 1, time=self.now
+            "trigger",
+            "s",
+            *events,
+            org="o",
+            version=self.timetable.revision + 1,
+            time=self.now,
+            actor="key:1",
         )
         self.timetable = add(self.timetable, commit)
 

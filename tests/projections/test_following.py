@@ -78,7 +78,13 @@ class Room:
         subject = domain(org, aggregate, id_)
         self._versions[subject] += 1
         made = domain_commit(
-            aggregate, id_, *events, org=org, version=self._versions[subject], time=self.clock.now()
+            aggregate,
+            id_,
+            *events,
+            org=org,
+            version=self._versions[subject],
+            time=self.clock.now(),
+            actor="key:1",
         )
         self._put(self.domain, subject, encode(made), headers_of(made))
 
