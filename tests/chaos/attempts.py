@@ -12,7 +12,14 @@ from tests.chaos.record import Call
 from tests.promises.evidence import Effect, History, Violation
 
 _SKEW_SECONDS: Final = 0.05
-_PROMISES: Final[Mapping[str, Repeat]] = {"put": "yes", "keyed": "by-key", "flaky": "by-key", "post": "no"}
+_PROMISES: Final[Mapping[str, Repeat]] = {
+    "put": "yes",
+    "feed": "yes",
+    "keyed": "by-key",
+    "flaky": "by-key",
+    "post": "no",
+    "shout": "no",
+}
 
 
 def effects_of(history: History, calls: Sequence[Call], claimed: Mapping[str, float]) -> Iterator[Effect]:

@@ -64,6 +64,8 @@ async def play(field: Field, plan: Plan, say: Say) -> Round:
     striker = Striker(field, faults, seconds=plan.runs / plan.rate, longest=plan.longest)
     async with companions() as beside:
         beside.create_task(witness.run())
+        if field.worker is not None:
+            beside.create_task(field.worker.keep())
         senders = field.senders(plan.label, plan.runs, plan.rate)
         try:
             async with asyncio.TaskGroup() as group:
@@ -74,6 +76,7 @@ async def play(field: Field, plan: Plan, say: Say) -> Round:
             raise
         say(f"{plan.label}: sent after {time.monotonic() - began:.0f} s, {len(striker.struck)} faults; peace")
         peace = time.monotonic()
+        await asyncio.to_thread(field.stop_starters)
         left_over = await until_over(field, say)
         peace_s = time.monotonic() - peace
         await asyncio.to_thread(senders.stop)
@@ -114,6 +117,7 @@ async def judged(field: Field, record: Record, witness: stores.Witness) -> Found
         strange_runs=frozenset(field.strange),
         clocks=field.clock,
         purges=field.purges,
+        outside=field.worker is not None,
     )
     postgres = await field.installed.postgres()
     try:
@@ -148,7 +152,7 @@ async def _left(field: Field, log: Any) -> list[str]:
     if open_runs:
         left.append(f"{open_runs} open runs")
     behind = await _behind(field, log)
-    return left + behind + await stores.left(log)
+    return left + behind + await stores.left(log, outside=field.worker is not None)
 
 
 async def _behind(field: Field, log: Any) -> list[str]:

@@ -17,15 +17,17 @@ import msgspec
 
 from deploy import process
 from deploy.testing.installation import SERVICES, Installation, installation
+from tests.chaos import kin, stores
 from tests.chaos.load import Order, Target
-from tests.chaos.shapes import shapes
+from tests.chaos.opening import Opening
+from tests.chaos.shapes import shapes, shapes_with
+from tests.chaos.worker import Worker
 
 _ROOT: Final = Path(__file__).parents[2]
 BACK_SECONDS: Final = 60.0
 SPARED_SECONDS: Final = 35.0
 _LIBFAKETIME: Final = "*/faketime/libfaketime.so.1"
 _SOON_DAYS: Final = 0.01
-_TRIES: Final = 20
 
 
 class Process:
@@ -85,6 +87,9 @@ class Field:
         self._stack = ExitStack()
         self.links: tuple[str, ...] = ()
         self._world_port = 0
+        self.worker: Worker | None = None
+        """Somebody outside who takes tasks of a pool of their own."""
+        self._actor = ""
         self.clock = False
         """Whether the services' clocks can be put wrong."""
         self.poisoned = 0
@@ -135,8 +140,29 @@ class Field:
         self.links = tuple(said["links"])
         self._prepare_clocks()
         seconds = self.installed.start()
-        self.targets = tuple(self._target(shape) for shape in shapes(f"http://127.0.0.1:{said['world']}"))
+        self._open_all(f"http://127.0.0.1:{said['world']}")
         return seconds
+
+    def _open_all(self, world: str) -> None:
+        opening = Opening(self.installed)
+        self._actor = self._known_as(opening)
+        token = opening.call("POST", f"/pools/{stores.OUTSIDE}/tokens", {"name": "chaos"})["key"]
+        self.worker = Worker(self.folder, self.installed.gateway, token)
+        self._stack.callback(self.worker.stop)
+        opening.until_offered(kin.SHOUT)
+        child = opening.publish("child", kin.child(world, opening.publish("alarm", kin.alarm(world))))
+        every = (*shapes(world), *shapes_with(world, child))
+        self.targets = tuple(opening.target(shape) for shape in every)
+        opening.starters(world, child)
+
+    def _known_as(self, opening: Opening) -> str:
+        """Who the gateway takes us for: nobody else has a key yet."""
+        [ours] = opening.call("GET", "/keys")["items"]
+        return f"key:{ours['id']}"
+
+    def stop_starters(self) -> None:
+        """What starts runs by itself does so no more: else it is never over."""
+        Opening(self.installed).stop_starters()
 
     def _prepare_clocks(self) -> None:
         library = os.environ.get("LIBFAKETIME") or next(map(str, Path("/usr/lib").glob(_LIBFAKETIME)), "")
@@ -145,24 +171,6 @@ class Field:
             for name in SERVICES:
                 (self.folder / f"clock-{name}").write_text("+0\n")
             (self.folder / "libfaketime").write_text(library)
-
-    def _target(self, shape: Any) -> Target:
-        for _ in range(_TRIES):
-            try:
-                opened = self.installed.open(shape.name, shape.definition, shape.webhook)
-                break
-            except RuntimeError as error:
-                if ": 503 " not in str(error):
-                    raise
-                time.sleep(1.0)  # A busy machine.
-        return Target(
-            shape=shape.name,
-            weight=shape.weight,
-            url=opened.url,
-            trigger=opened.trigger,
-            workflow=opened.workflow,
-            people=shape.people,
-        )
 
     def senders(self, label: str, runs: int, rate: float) -> Process:
         """Begin to send."""
@@ -175,6 +183,8 @@ class Field:
             ledger=str(self.folder / "ledger.jsonl"),
             wishes=str(self.folder / "wishes.jsonl"),
             gateway=self.installed.gateway,
+            ingress=self.installed.ingress,
+            actor=self._actor,
             key=self.installed.key,
             world=f"http://127.0.0.1:{self._world_port}",
         )

@@ -60,7 +60,10 @@ class Duplicates(Once):
 
 
 def _accepted(field: Field) -> list[dict[str, Any]]:
-    with (field.folder / "ledger.jsonl").open("rb") as file:
+    ledger = field.folder / "ledger.jsonl"
+    if not ledger.exists():
+        return []  # Nobody has sent anything yet.
+    with ledger.open("rb") as file:
         return [line for line in map(json.loads, file) if line["w"] == "ok"]
 
 

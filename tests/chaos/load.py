@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 import uvloop
@@ -30,7 +31,7 @@ _LONGEST_PAUSE: Final = 4.0
 
 
 class Target(Struct, frozen=True, kw_only=True):
-    """A webhook that is opened."""
+    """An address that is opened."""
 
     shape: str
     weight: int
@@ -51,7 +52,10 @@ class Order(Struct, frozen=True, kw_only=True):
     ledger: str
     wishes: str
     gateway: str
+    ingress: str
     key: str
+    actor: str
+    """Who the gateway takes us for by this key."""
     world: str
 
 
@@ -109,7 +113,7 @@ class Senders:
         line: dict[str, Any] = {"k": key, "h": target.shape}
         began = time.time()
         self._ledger.write(t=began, w="invoke", **line)
-        path = "/hooks/" + target.url.rsplit("/hooks/", 1)[1]
+        path = urlsplit(target.url).path
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
         answer = await self._wire.ask("POST", path, body, headers, seconds=40)
         told = told_by(answer)
@@ -151,7 +155,9 @@ async def main() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, enough.set)
     people = People(
         gateway=order.gateway,
+        ingress=order.ingress,
         key=order.key,
+        actor=order.actor,
         world=order.world,
         workflows={target.shape: target.workflow for target in order.targets if target.people},
         wishes=Ledger(order.wishes),

@@ -4,36 +4,46 @@ A wish is written down once, before it is told; it is told again until somebody 
 """
 
 import asyncio
-import hashlib
 import json
 import time
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import quote
 
+from tests.chaos.answering import Answering, Wishes
 from tests.chaos.wire import Answer, Wire
-from tests.chaos.world import result_of
+from tests.chaos.world import result_of, share
 
 _LOOK_SECONDS: Final = 1.0
 _AT_ONCE: Final = 4
 _PAGE: Final = 100
-_CANCELLED: Final = 0.04
+_CANCELLED: Final[Mapping[str, float]] = {"timer": 0.04, "family": 0.2}
+"""How many runs of a workflow somebody stops."""
+_ASKING: Final = ("approval", "signal")
+_DOUBTFUL: Final = ("doubt", "outside")
 _TRIED_AGAIN: Final = 0.5
 _API: Final = "/api/v1"
-
-
-class Wishes(Protocol):
-    def write(self, **line: Any) -> None: ...
 
 
 class People:
     """Look every second at what waits for them."""
 
-    def __init__(
-        self, *, gateway: str, key: str, world: str, workflows: Mapping[str, str], wishes: Wishes
+    def __init__(  # Where everybody is whom they speak to.
+        self,
+        *,
+        gateway: str,
+        ingress: str,
+        key: str,
+        actor: str,
+        world: str,
+        workflows: Mapping[str, str],
+        wishes: Wishes,
     ) -> None:
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         self._gateway, self._world = Wire(gateway, headers), Wire(world)
+        self._answering = Answering(
+            gateway=self._gateway, ingress=Wire(ingress), world=self._world, actor=actor, wishes=wishes
+        )
         self._workflows = workflows
         self._wishes = wishes
         self._wished: set[tuple[str, ...]] = set()
@@ -41,22 +51,26 @@ class People:
         self._room = asyncio.Semaphore(_AT_ONCE)
 
     def met(self, shape: str, run: str) -> None:
-        """A run of ours was accepted; a few of those that pause are cancelled."""
-        if shape == "timer" and share(run) < _CANCELLED:
+        """A run of ours was accepted; a few of those that take their time are cancelled, and some ask for something."""
+        if shape in _ASKING:
+            self._answering.met(shape, run)
+        if share(run) < _CANCELLED.get(shape, 0.0):
             self._to_cancel.append((time.monotonic() + 3 * share(f"{run}/when"), run))
 
     async def run(self) -> None:
         """For ever."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._answering.run())
             while True:
                 await asyncio.sleep(_LOOK_SECONDS)
                 for moment, run in list(self._to_cancel):
                     if moment < time.monotonic():
                         self._to_cancel.remove((moment, run))
                         group.create_task(self._wish(run, "cancel", {"opening": 1, "reason": "chaos"}))
-                for waiting in await self._list("waiting", self._workflows.get("doubt", "")):
-                    if waiting["steps_in_doubt"]:
-                        group.create_task(self._decide(waiting["id"]))
+                for shape in _DOUBTFUL:
+                    for waiting in await self._list("waiting", self._workflows.get(shape, "nowhere")):
+                        if waiting["steps_in_doubt"]:
+                            group.create_task(self._decide(waiting["id"]))
                 for failed in await self._list("failed"):
                     if failed["opening"] == 1 and share(failed["id"]) < _TRIED_AGAIN:
                         group.create_task(self._wish(failed["id"], "retry", {"opening": 1}))
@@ -119,8 +133,3 @@ class People:
 def final(answer: Answer | None) -> bool:
     """Whether asking again brings nothing new."""
     return answer is not None and answer.status < 500 and answer.status not in {401, 429}
-
-
-def share(text: str) -> float:
-    """Between 0 and 1, the same for the same text."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) / 2**32

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from tests.chaos.world import result_of
-from tests.promises.evidence import Entry, Wish
+from tests.promises.evidence import Answered, Entry, Said, Wish
 
 _RESULTS: Final[Mapping[str, Literal["accepted", "duplicate", "refused", "unknown"]]] = {
     "ok": "accepted",
@@ -19,6 +19,10 @@ _RESULTS: Final[Mapping[str, Literal["accepted", "duplicate", "refused", "unknow
     "fail": "refused",
     "unknown": "unknown",
 }
+_NAMED: Final[Mapping[str, str]] = {"form": "form:program:"}
+"""What stands before a key in the name of the run that it starts."""
+SAID_FILE: Final = "shouted"
+"""What the worker outside has said, line by line."""
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -47,7 +51,7 @@ class Call(Struct, frozen=True, kw_only=True):
         return self.path.split("/")[1]
 
     def result(self) -> Any:
-        return result_of(self.body)
+        return self.body if self.manner == "shout" else result_of(self.body)
 
 
 class Record:
@@ -59,6 +63,8 @@ class Record:
         """Entries of the ledger by run; those that were told no run under the empty name."""
         self.calls: dict[str, list[Call]] = defaultdict(list)
         self.wishes: dict[str, list[Wish]] = defaultdict(list)
+        self.said: dict[str, list[Said]] = defaultdict(list)
+        self.answered: dict[str, list[Answered]] = defaultdict(list)
         self.shapes: dict[str, str] = {}
         self.outcomes: dict[str, int] = defaultdict(int)
         self.short: list[tuple[str, str, str, int, float, float]] = []
@@ -68,15 +74,21 @@ class Record:
         for line in _lines(folder / "world.jsonl"):
             call = msgspec.convert(line, Call)
             self.calls[call.run].append(call)
+        for call in _shouted(folder / SAID_FILE):
+            self.calls[call.run].append(call)
         for line in _lines(folder / "wishes.jsonl"):
-            wish = Wish(
-                at=line["t"],
-                run=line["run"],
-                kind=line["kind"],
-                step=line["step"],
-                resolution=line["resolution"],
-            )
-            self.wishes[wish.run].append(wish)
+            self._wished(line)
+
+    def _wished(self, line: dict[str, Any]) -> None:
+        """What people wanted, and what they were told about what they said."""
+        match line.pop("kind"):
+            case "said":
+                self.said[line["run"]].append(Said(**line))
+            case "answered":
+                self.answered[line["run"]].append(Answered(**line))
+            case kind:
+                line["at"] = line.pop("t")
+                self.wishes[line["run"]].append(Wish(kind=kind, **line))
 
     def _entry(self, line: dict[str, Any], triggers: Mapping[str, str]) -> None:
         self.outcomes[line["w"]] += 1
@@ -98,7 +110,7 @@ class Record:
             Entry(
                 at=line["t"],
                 trigger=triggers[line["h"]],
-                key=line["k"],
+                key=_NAMED.get(line["h"], "") + line["k"],
                 result=_RESULTS[line["w"]],
                 status=line.get("c", 0),
                 run=run,
@@ -108,6 +120,23 @@ class Record:
         )
         if run:
             self.shapes[run] = line["h"]
+
+
+def _shouted(path: Path) -> Iterator[Call]:
+    """Each line is one call that must not be made twice: the name of its run in capitals."""
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else ()):
+        run = line.lower()
+        yield Call(
+            t=float(number),
+            key=f"{run}/shout",
+            n=number,
+            path="/shout",
+            method="SAY",
+            did="ok",
+            acted=True,
+            status=200,
+            body=line,
+        )
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

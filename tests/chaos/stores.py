@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -16,10 +16,12 @@ from contracts import subjects
 from contracts.codec import Decoder
 from contracts.payloads import Blob
 from contracts.plans import Plan
-from contracts.streams import OWNERS, pool_consumer
+from contracts.streams import OWNERS, Consumer, pool_consumer, worker_consumer
 from deploy.testing.installation import Installation
 
-_POOL: Final = pool_consumer("default")
+OUTSIDE: Final = "ext-chaos"
+_EXECUTORS: Final = pool_consumer("default")
+_WORKERS: Final = worker_consumer("org_default", OUTSIDE)
 _decode_plan: Final = Decoder[Plan](Plan)
 
 
@@ -50,10 +52,15 @@ async def digests(connection: Connection, stream: str) -> dict[int, tuple[str, b
     }
 
 
-async def left(connection: Connection) -> list[str]:
+def pools(*, outside: bool) -> Sequence[Consumer]:
+    """Who takes tasks. `outside`: workers outside do, too."""
+    return (_EXECUTORS, _WORKERS) if outside else (_EXECUTORS,)
+
+
+async def left(connection: Connection, *, outside: bool = False) -> list[str]:
     """What nobody has taken yet, or not acknowledged, in INBOX and TASKS."""
     found: list[str] = []
-    for consumer in (*OWNERS, _POOL):
+    for consumer in (*OWNERS, *pools(outside=outside)):
         info = await connection.api(f"CONSUMER.INFO.{consumer.stream}.{consumer.name}")
         waiting = int(info.get("num_pending", 0)) + int(info.get("num_ack_pending", 0))
         if waiting:
@@ -61,14 +68,16 @@ async def left(connection: Connection) -> list[str]:
     return found
 
 
-async def ghosts(connection: Connection) -> int:
+async def ghosts(connection: Connection, *, outside: bool = False) -> int:
     """Tasks that lie there acknowledged.
 
     TASKS does not sync, so a killed nats-server may have forgotten that they were removed. Nobody is given them again.
     """
-    info = await connection.api(f"CONSUMER.INFO.{subjects.TASKS}.{_POOL.name}")
+    waiting = 0
+    for consumer in pools(outside=outside):
+        info = await connection.api(f"CONSUMER.INFO.{subjects.TASKS}.{consumer.name}")
+        waiting += int(info.get("num_pending", 0)) + int(info.get("num_ack_pending", 0))
     state = (await connection.api(f"STREAM.INFO.{subjects.TASKS}"))["state"]
-    waiting = int(info.get("num_pending", 0)) + int(info.get("num_ack_pending", 0))
     return int(state["messages"]) - waiting
 
 

@@ -2,16 +2,18 @@
 
 import asyncio
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 from msgspec import Struct, structs
 
 from chassis.ports import Stored
-from contracts.codec import decode_commit, encode
-from contracts.runs import WaitOpened
+from contracts.codec import decode_commit, decode_schedule_commit, encode
+from contracts.runs import ChildEnded, RunStarted, WaitOpened
+from contracts.schedules import ScheduleFired
 from deploy.wiring import quiet_logs
+from tests.chaos.across import Related
 from tests.chaos.attempts import early
 from tests.chaos.campaign import Plan, Round, judged, play
 from tests.chaos.field import Field, field
@@ -53,7 +55,13 @@ def played() -> Iterator[Played]:
 def test_every_promise_is_kept_while_services_and_the_log_are_killed(played: Played) -> None:
     found = played.round.found
     assert [str(violation) for violation in found.violations] == []
-    assert found.runs == PLAN.runs
+    assert found.by_cause["webhook"] == PLAN.runs
+    assert found.by_cause["schedule"] > 5
+    assert found.runs == sum(found.by_cause.values())
+    shapes = {target.shape for target in played.field.targets}
+    assert set(played.round.record.shapes.values()) == shapes
+    assert played.round.record.said
+    assert played.round.record.answered
     assert len(played.round.struck) == PLAN.faults
     assert found.effects > PLAN.runs
     sums = summed([told(played.round)])
@@ -181,3 +189,98 @@ def test_the_report_tells_violations_by_what_they_mean(played: Played) -> None:
         "chain_breaks": 0,
         "rebuilt_differences": 0,
     }
+
+
+# --- What has to do with each other --------------------------------------------------------------
+
+
+def broken(related: Related, **changed: Any) -> set[str]:
+    """The promises that are broken when this is what the log has."""
+    assert related.judged() == []
+    return {violation.promise for violation in structs.replace(related, **changed).judged()}
+
+
+def without(related: Related, gone: Callable[[RunStarted], bool]) -> dict[str, Any]:
+    """The same histories but the first that began so."""
+    lost = next(history for history in related.histories if history.start and gone(history.start))
+    return {"histories": [history for history in related.histories if history is not lost]}
+
+
+def changed(history: History, change: Callable[[Any], Sequence[Any]]) -> History:
+    """A history in which something else stands for each event."""
+    stored = []
+    for message, commit in zip(history.stored, history.commits, strict=True):
+        events = tuple(made for event in commit.events for made in change(event))
+        stored.append(structs.replace(message, body=encode(structs.replace(commit, events=events))))
+    return History(history.org, history.run, stored)
+
+
+def test_a_child_whose_end_is_heard_twice_is_found(played: Played) -> None:
+    related = played.round.found.related
+    parent = next(
+        history
+        for history in related.histories
+        if any(isinstance(event, ChildEnded) for event in history.events)
+    )
+    twice = changed(parent, lambda event: (event,) * (1 + isinstance(event, ChildEnded)))
+    assert "P2" in broken(related, histories=[*related.histories, twice])
+
+
+def test_a_child_of_nobody_and_one_that_is_nowhere_are_found(played: Played) -> None:
+    related = played.round.found.related
+    parent, child = next(
+        (history.run, event.child)
+        for history in related.histories
+        for event in history.events
+        if isinstance(event, ChildEnded) and event.outcome == "completed"
+    )
+    orphaned = [history for history in related.histories if history.run != parent]
+    assert "P2" in broken(related, histories=orphaned)
+    childless = [history for history in related.histories if history.run != child]
+    assert "P4" in broken(related, histories=childless)
+
+
+def test_a_planned_time_that_is_passed_by_and_one_whose_run_is_lost_are_found(played: Played) -> None:
+    related = played.round.found.related
+    lost = without(related, lambda start: start.cause.kind == "schedule" and start.workflow != start.trigger)
+    assert broken(related, **lost) == {"P1"}
+    fired, *_ = [each for each in related.fires if b"schedule.fired" in each.body]
+    commit = decode_schedule_commit(fired.body)
+    kept = tuple(event for event in commit.events if not isinstance(event, ScheduleFired))
+    silent = structs.replace(fired, body=encode(structs.replace(commit, events=kept)))
+    fires = [silent if each is fired else each for each in related.fires]
+    assert "P2" in broken(related, fires=fires)
+    twice = (*commit.events, *(event for event in commit.events if isinstance(event, ScheduleFired)))
+    again = structs.replace(fired, body=encode(structs.replace(commit, events=twice)))
+    assert "P2" in broken(related, fires=[again if each is fired else each for each in related.fires])
+
+
+def test_what_was_found_and_never_started_is_found(played: Played) -> None:
+    related = played.round.found.related
+    [poll] = {
+        history.start.trigger
+        for history in related.histories
+        if history.start is not None and history.start.workflow == history.start.trigger
+    }
+    lost = without(related, lambda start: start.trigger == poll and start.workflow != poll)
+    assert broken(related, **lost) == {"P1"}
+
+
+def test_an_answer_and_a_signal_that_were_taken_and_are_nowhere_are_found(played: Played) -> None:
+    record = played.record()
+    run, [told, *_] = next(iter(record.answered.items()))
+    record.answered[run].append(structs.replace(told, request="never recorded"))
+    assert played.judged(record) == {"P1"}
+    record = played.record()
+    run, [said, *_] = next(iter(record.said.items()))
+    record.said[run].append(structs.replace(said, key="never recorded"))
+    assert played.judged(record) == {"P1"}
+
+
+def test_a_word_that_a_worker_outside_said_twice_is_found(played: Played) -> None:
+    record = played.record()
+    run, call = next(
+        (run, call) for run, calls in record.calls.items() for call in calls if call.manner == "shout"
+    )
+    record.calls[run].append(structs.replace(call, t=call.t + 1))
+    assert played.judged(record) == {"P5"}

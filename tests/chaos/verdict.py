@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import asyncpg
-from msgspec import Struct, structs
+from msgspec import Struct, field, structs
 
 from chassis.jetstream.connection import Connection
 from chassis.ports import Stored
@@ -22,6 +22,7 @@ from contracts.subjects import DLQ, RUNS
 from contracts.subjects import run as run_subject
 from projections.rows import RunIdRow, RunRow, StepRow
 from tests.chaos import stores
+from tests.chaos.across import ACROSS, Related, related
 from tests.chaos.attempts import Span, early, effects_of, spans, untold
 from tests.chaos.record import Record
 from tests.promises.checker import PROMISES, check, poison_is_kept
@@ -31,7 +32,7 @@ from tests.promises.tables import Tables
 
 _CHUNK: Final = 250
 _FETCH: Final = 2_000
-_PER_RUN: Final = [each for each in PROMISES if each not in (models_are_the_fold, poison_is_kept)]
+_PER_RUN: Final = [each for each in PROMISES if each not in (models_are_the_fold, poison_is_kept, *ACROSS)]
 R = TypeVar("R", bound=Struct)
 
 
@@ -45,6 +46,9 @@ class Found(Struct, kw_only=True):
     """Runs whose history had left the log but for its last commit."""
     violations: list[Violation] = []
     by_status: Counter[str] = Counter()
+    by_cause: Counter[str] = Counter()
+    """What started them: `webhook` is a delivery."""
+    related: Related = field(default_factory=Related)
     doubts: int = 0
     doubts_touched: int = 0
     """In doubt, and the world had heard the call."""
@@ -76,6 +80,8 @@ class Expected(Struct, frozen=True, kw_only=True):
     """Names under `run.<org>.…` on which something lies that is no commit."""
     clocks: bool = False
     """The times of commits say nothing."""
+    outside: bool = False
+    """Workers outside take tasks, too."""
     purges: bool = False
     """Histories leave the log; for some that was not written down yet, or Postgres has lost the note: it is done again."""
 
@@ -103,12 +109,14 @@ class Verdict:
         self._commit_ids: Counter[str] = Counter()
         self._seen: set[str] = set()
         self._read = dict(witness.commits)
-        self.found = Found(violations=[], by_status=Counter(), spans=[])
+        self.found = Found(violations=[], by_status=Counter(), by_cause=Counter(), spans=[])
 
     async def judge(self) -> Found:
         in_log = await stores.digests(self._log, RUNS)
+        self.found.related = await related(self._log)
         async for histories in self._histories(in_log):
             await self._judge(histories)
+        self.found.violations += self.found.related.judged()
         for sequence, (subject, _) in in_log.items():
             if subject.split(".")[2] not in self._expected.strange_runs:
                 self._say("P4", f"{subject} at {sequence} is in the log and not in the archive")
@@ -119,7 +127,7 @@ class Verdict:
             self._say("P4", reason)
         self._across_runs()
         await self._dead_letters()
-        self.found.ghosts = await stores.ghosts(self._log)
+        self.found.ghosts = await stores.ghosts(self._log, outside=self._expected.outside)
         return self.found
 
     def _say(self, promise: str, what: str, run: str = "") -> None:
@@ -129,7 +137,10 @@ class Verdict:
 
     async def _histories(self, in_log: dict[int, tuple[str, bytes]]) -> AsyncIterator[list[History]]:
         """Every run of the archive; its commits are struck off the log on the way."""
-        sql = "select org, run, version, sequence, body from archive.commits where version > 0 order by org, run, version"
+        sql = (
+            "select org, run, version, sequence, extract(epoch from time)::float8 as time, body "
+            "from archive.commits where version > 0 order by org, run, version"
+        )
         purged = {
             (row["org"], row["run"])
             for row in await self._postgres.fetch(
@@ -148,7 +159,12 @@ class Verdict:
                         yield chunk
                         chunk = []
                 stored.append(
-                    Stored(subject=run_subject(*owner), sequence=row["sequence"], body=bytes(row["body"]))
+                    Stored(
+                        subject=run_subject(*owner),
+                        sequence=row["sequence"],
+                        body=bytes(row["body"]),
+                        time=row["time"],
+                    )
                 )
             chunk += self._history(owner, stored, in_log, owner in purged)
         yield chunk
@@ -215,6 +231,8 @@ class Verdict:
             effects=effects,
             claims={subject: self._witness.claims[subject] for subject in subjects},
             wishes=[wish for name in names for wish in self._record.wishes.get(name, ())],
+            said=[said for name in names for said in self._record.said.get(name, ())],
+            answered=[told for name in names for told in self._record.answered.get(name, ())],
             plans=self._plans,
             tables=await self._tables(names),
             now=datetime.now(UTC),
@@ -222,6 +240,7 @@ class Verdict:
         self.found.effects += len(effects)
         for promise in _PER_RUN:
             self.found.violations += promise(evidence, histories)
+        self.found.related.keep(histories, self._plans)
         for history in histories:
             self._count(history)
 
@@ -243,6 +262,7 @@ class Verdict:
             self._commit_ids[commit.id] += 1
         start = history.start
         if start is not None:
+            found.by_cause[start.cause.kind] += 1
             self._receipts[start.receipt] += 1
             if start.dedupe is not None and start.trigger is not None:
                 self._started[history.org, start.trigger, start.dedupe] += 1
@@ -294,7 +314,9 @@ class Verdict:
                 self._say("P3", f"a dead letter: {subject}", subject.split(".")[-1])
         known = [each for each in letters if each.split(".")[-1] not in self._expected.strange_runs]
         evidence = self._empty(
-            dead_letters=known, poison=self._expected.poison, left=await stores.left(self._log)
+            dead_letters=known,
+            poison=self._expected.poison,
+            left=await stores.left(self._log, outside=self._expected.outside),
         )
         self.found.violations += check(evidence)
 

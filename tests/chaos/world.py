@@ -7,7 +7,9 @@ key was seen, so a campaign can be made again. A line of the record is on its wa
 /keyed/…   honours Idempotency-Key: acts once per key, and answers the same ever after
 /flaky/…   as keyed, but refuses the first one or two calls with a key
 /post/…    acts on every call
+/feed/…    what it has got behind a number, five at a time: one more each second
 GET /seen/<key>   what it did under a key, for people who want to know
+GET /links/<n>    the addresses at which it was asked to call back, from the n-th on
 """
 
 import asyncio
@@ -26,6 +28,7 @@ import uvloop
 LATE_SECONDS: Final = 2.5
 """Longer than any caller waits."""
 _JSON: Final = "application/json"
+_PAGE: Final = 5
 
 
 class World:
@@ -36,13 +39,22 @@ class World:
         self._seed = seed
         self._calls: Counter[str] = Counter()
         self._done: dict[str, bytes] = {}
+        self._links: dict[str, str] = {}
+        """Addresses to call back at, and whose they are."""
+        self._began = time.time()
 
     def seen(self, key: str) -> bytes:
         done = self._done.get(key)
         return json.dumps({"calls": self._calls[key], "answer": json.loads(done) if done else None}).encode()
 
-    def called(self, method: str, path: str, key: str) -> tuple[str, int, bytes]:
+    def links(self, first: int) -> bytes:
+        """Runs and addresses, in the order in which they came."""
+        return json.dumps([[run, link] for link, run in list(self._links.items())[first:]]).encode()
+
+    def called(self, method: str, path: str, key: str, given: bytes = b"") -> tuple[str, int, bytes]:
         """Act or not, write it down; the behaviour, the status and the body."""
+        if b'"callback"' in given:
+            self._remember(given, key)
         self._calls[key] += 1
         number = self._calls[key]
         manner, behaviour = path.split("/")[1], self._behaviour(path, key, number)
@@ -51,9 +63,7 @@ class World:
         status = 200 if acted else 500
         if acted:
             again = manner in {"keyed", "flaky"} and key in self._done
-            body = (
-                self._done[key] if again else json.dumps({"effect": f"{key}#{number}", "path": path}).encode()
-            )
+            body = self._done[key] if again else self._made(manner, path, key, number)
             self._done[key] = body
             acted = not again
         self._write(
@@ -68,8 +78,25 @@ class World:
         )
         return behaviour, status, body
 
+    def _remember(self, given: bytes, key: str) -> None:
+        try:
+            self._links.setdefault(json.loads(given)["callback"], key.partition("/")[0])
+        except (ValueError, KeyError):
+            return  # A bad line on the way: it is sent again.
+
+    def _made(self, manner: str, path: str, key: str, number: int) -> bytes:
+        if manner == "feed":
+            return self._fed(path)
+        return json.dumps({"effect": f"{key}#{number}", "path": path}).encode()
+
+    def _fed(self, path: str) -> bytes:
+        """From the number on that is asked for, itself included: a list that is cut by time has such an overlap."""
+        first = int(path.rpartition("after=")[2] or 1) if "after=" in path else 1
+        last = min(first + _PAGE - 1, int(time.time() - self._began))
+        return json.dumps({"orders": [{"number": number} for number in range(first, last + 1)]}).encode()
+
     def _behaviour(self, path: str, key: str, number: int) -> str:
-        chance = int.from_bytes(hashlib.sha256(f"{self._seed}/{key}/{number}".encode()).digest()[:4]) / 2**32
+        chance = share(f"{self._seed}/{key}/{number}")
         if path.startswith("/flaky/") and number <= 1 + (hash_of(key) % 2):
             return "refuse"
         if chance < 0.02:
@@ -80,6 +107,11 @@ class World:
 
     def _write(self, **line: Any) -> None:
         os.write(self._record, json.dumps({"t": time.time(), **line}).encode() + b"\n")
+
+
+def share(text: str) -> float:
+    """Between 0 and 1, the same for the same text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) / 2**32
 
 
 def hash_of(key: str) -> int:
@@ -109,15 +141,18 @@ class Talk(asyncio.Protocol):
             length = int(fields.get("content-length", "0"))
             if len(rest) < length:
                 return
-            self._rest = rest[length:]
+            given, self._rest = rest[:length], rest[length:]
             method, path, _ = lines[0].split(" ", 2)
-            self._answer(method, path, fields.get("idempotency-key", ""))
+            self._answer(method, path, fields.get("idempotency-key", ""), given)
 
-    def _answer(self, method: str, path: str, key: str) -> None:
+    def _answer(self, method: str, path: str, key: str, given: bytes) -> None:
         if path.startswith("/seen/"):
             self._say(200, self._world.seen(unquote(path[6:])))
             return
-        behaviour, status, body = self._world.called(method, path, key)
+        if path.startswith("/links/"):
+            self._say(200, self._world.links(int(path[7:])))
+            return
+        behaviour, status, body = self._world.called(method, path, key, given)
         if behaviour == "garbage":
             self._transport.write(b"\x00\x01 what is this \xff\r\n\r\n")
             self._transport.close()

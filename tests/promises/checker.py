@@ -29,6 +29,7 @@ from tests.promises.evidence import Entry, Evidence, History, Violation
 from tests.promises.items import items_are_done_once_and_in_order
 from tests.promises.models import models_are_the_fold, models_say_what_the_runs_say
 from tests.promises.occasions import events_start_their_runs
+from tests.promises.polls import what_is_found_starts_once
 from tests.promises.segments import a_history_goes_on_from_every_seam, segments_are_bounded
 from tests.promises.signals import what_was_said_counts_once, what_was_said_is_heard
 from tests.promises.timetables import planned_times_are_kept
@@ -282,6 +283,7 @@ PROMISES: Final[tuple[Promise, ...]] = (
     one_run_per_key,
     planned_times_are_kept,
     events_start_their_runs,
+    what_is_found_starts_once,
     every_run_ends_or_waits,
     what_was_said_counts_once,
     what_was_said_is_heard,

@@ -47,22 +47,26 @@ class Follower(Struct):
 
 
 def events_start_their_runs(evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
-    followers = _followers(evidence.triggers)
-    if not followers:
+    following = {
+        name: follower
+        for name, follower in followers(evidence.triggers).items()
+        if not isinstance(follower.newest.on, Poll)  # tests/promises/polls.py
+    }
+    if not following:
         return
     scene = _Scene(
         runs={history.run: history.start for history in histories},
         origins={history.run: _origin(history) for history in histories},
         told=Counter((record.trigger, record.reason.partition(":")[0]) for record in evidence.hooks),
     )
-    readings = [each for follower in followers.values() for _, each in follower.readings]
+    readings = [each for follower in following.values() for _, each in follower.readings]
     types: dict[str, Sequence[str]] = {kind: () for each in readings for kind in each.types}
     happened = [
         (stored, each)
         for stored in (*evidence.messages, *evidence.triggers)
         for each in occurrences(stored, types)
     ]
-    for name, follower in followers.items():
+    for name, follower in following.items():
         allowed: set[str] = set()
         for stored, each in happened:
             asked = _asked(scene, name, follower, stored, each)
@@ -125,7 +129,7 @@ def _one_each(name: str, starts: Sequence[RunStarted]) -> Iterator[Violation]:
             yield Violation(PROMISE, f"{name}: a chain is {start.cause.depth} runs long")
 
 
-def _followers(triggers: Sequence[Stored]) -> dict[str, Follower]:
+def followers(triggers: Sequence[Stored]) -> dict[str, Follower]:
     found: dict[str, Follower] = {}
     for stored in triggers:
         _, _, aggregate, id_ = stored.subject.split(".")

@@ -16,6 +16,7 @@ from deploy.wiring import accounts
 from tests.chaos.cluster.network import Network
 from tests.chaos.cluster.stack import URL_VARIABLE
 from tests.chaos.field import Field
+from tests.chaos.opening import Opening
 from tests.chaos.shapes import shapes
 
 NODES: Final = ("a", "b", "c")
@@ -39,8 +40,8 @@ class ClusterField(Field):
         self.world = self.helper("tests.chaos.world", str(self.folder / "world.jsonl"), self.seed)
         self._world_port = int(self.world.line())
         seconds = self.installed.start()
-        every = shapes(f"http://127.0.0.1:{self._world_port}")
-        self.targets = tuple(self._target(shape) for shape in every if shape.name in SHAPES)
+        opening, every = Opening(self.installed), shapes(f"http://127.0.0.1:{self._world_port}")
+        self.targets = tuple(opening.target(shape) for shape in every if shape.name in SHAPES)
         return seconds
 
 
