@@ -65,8 +65,9 @@ from gateway.triggers.retroactive import Retroactive
 from gateway.triggers.store import Triggers
 from gateway.triggers.trials import Trials
 from gateway.workers.claims import Claims
-from gateway.workers.desk import Desk, Means
+from gateway.workers.desk import Desk
 from gateway.workers.leases import Leases
+from gateway.workers.means import Means
 from gateway.workers.types import Types
 from gateway.workflows.compiling import RemoteCompiler
 from gateway.workflows.queries import WorkflowQueries

@@ -2,37 +2,27 @@
 
 Rules that hold here:
   * a worker holds its tasks itself, by the leases it was given; a gateway that dies takes none with it;
-  * an outcome is accepted before its task is acknowledged, so what is lost in between is said again, and is an echo;
   * redelivery is harmless: what may have been done already is looked up, in the ledger and in the history.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import structlog
 from msgspec import Raw, Struct
 
-from chassis.clock import Clock
-from chassis.dispatch import Dispatch
 from chassis.edge.problems import Problem
 from chassis.ids import receipt
-from chassis.ports import Away, Blobs, Given, Handing, Letters, Log, Signals
+from chassis.ports import Away, Given
 from chassis.standing import Standing, standing_of, told_by
 from chassis.unwanted import Unwanted
-from contracts.codec import Decoder, Malformed, decode_json, depth_exceeds
-from contracts.limits import (
-    JSON_DEPTH,
-    WORKER_INPUT_BYTES,
-    WORKER_LEASE_SECONDS,
-    WORKER_POLLS,
-    WORKER_POLLS_IN_ALL,
-)
-from contracts.messages import CancelAttempts, Look, Outcome, Task
+from contracts.codec import Decoder, Malformed, decode_json
+from contracts.limits import WORKER_INPUT_BYTES, WORKER_LEASE_SECONDS
+from contracts.messages import CancelAttempts, Look, Task
 from contracts.nodes import NodeSpec
-from contracts.payloads import Inline, Payload, null
+from contracts.payloads import Inline
 from contracts.streams import worker_consumer
 from contracts.subjects import CANCEL_ALL, TASKS, dead_letter
 from contracts.subjects import run as run_subject
@@ -40,28 +30,23 @@ from contracts.subjects import task as task_subject
 from contracts.workers import (
     BeginTask,
     BegunTask,
-    Failed,
     FetchBlob,
     FetchedBlob,
-    GaveBack,
     GoneLease,
     KeepLeases,
     KeptLeases,
-    LetGo,
     PollTasks,
     ReportedTask,
     ReportTask,
-    Succeeded,
     WorkerTask,
     WorkerTasks,
 )
-from gateway.payloads import payload_of
 from gateway.rejected import absent
 from gateway.workers import rules
-from gateway.workers.claims import Claims
-from gateway.workers.leases import Leases
-from gateway.workers.rules import Claimed, Held
-from gateway.workers.types import Types
+from gateway.workers.means import Means, Worker
+from gateway.workers.outcomes import Outcomes
+from gateway.workers.rules import Held
+from gateway.workers.waiting import Gone, Waiting
 
 CLOCKS_APART_SECONDS: Final = 1.0
 """How far the clock of whoever scheduled an attempt may be ahead of or behind ours."""
@@ -72,30 +57,6 @@ _LOOKED_MOST: Final = 20_000
 log = structlog.get_logger()
 _decode_task: Final = Decoder[Task](Task)
 _decode_cancel: Final = Decoder[CancelAttempts](CancelAttempts)
-
-
-class Worker(Struct, frozen=True, kw_only=True):
-    """Who speaks: a token of one pool of one org."""
-
-    org: str
-    pool: str
-    token: str
-
-
-class Means(Struct, frozen=True, kw_only=True):
-    """What the desk works with."""
-
-    handing: Handing
-    leases: Leases
-    claims: Claims
-    types: Types
-    runs: Log
-    tasks: Log
-    blobs: Blobs
-    dispatch: Dispatch
-    letters: Letters
-    signals: Signals
-    clock: Clock
 
 
 class _Asking(Struct, frozen=True):
@@ -113,12 +74,11 @@ class Desk:
         self._means = means
         self._unwanted = Unwanted()
         self._looked: dict[str, float] = {}
-        self._polls: Counter[str] = Counter()
-        self._waits: set[asyncio.Timeout] = set()
-        self._closed = False
         self.asked_at: dict[tuple[str, str], float] = {}
         """When a worker of each org and pool asked last: unix seconds."""
         self.counts: Counter[str] = Counter()
+        self._waiting = Waiting(means.handing)
+        self._outcomes = Outcomes(means, self.counts)
 
     async def run(self) -> None:
         """Hear for ever which attempts nobody wants any more."""
@@ -127,47 +87,28 @@ class Desk:
 
     def close(self) -> None:
         """Answer everybody who waits for work."""
-        self._closed = True
-        for wait in self._waits:
-            _end(wait)
+        self._waiting.close()
 
     @property
     def waiting(self) -> int:
-        return self._polls.total()
+        return self._waiting.calls
 
     # --- Asking for work ------------------------------------------------------------------------
 
-    async def poll(self, worker: Worker, asked: PollTasks, gone: "Gone | None" = None) -> WorkerTasks:
+    async def poll(self, worker: Worker, asked: PollTasks, gone: Gone | None = None) -> WorkerTasks:
         """Tasks, as soon as there are some; none when the wait is over, or when the worker has gone."""
         specs = await self._means.types.of_pool(worker.org, worker.pool)
         self.asked_at[worker.org, worker.pool] = self._now()
         asking = _Asking(worker, asked, specs)
-        with self._room(worker):
+        consumer = worker_consumer(worker.org, worker.pool)
+        with self._waiting.room(worker.token):
             end = self._means.clock.seconds() + asked.wait_s
             while True:
                 left = max(0.0, end - self._means.clock.seconds())
-                given = await self._fetched(asking, left, gone)
+                given = await self._waiting.fetch(consumer, asked.most, left, gone)
                 tasks = await self._offered(asking, given)
                 if tasks or not given:
                     return WorkerTasks(tasks=tuple(tasks))
-
-    async def _fetched(self, asking: _Asking, seconds: float, gone: "Gone | None") -> list[Given]:
-        consumer = worker_consumer(asking.worker.org, asking.worker.pool)
-        if self._closed or (gone is not None and gone.is_gone):
-            return []
-        try:
-            async with asyncio.timeout(None) as wait:
-                self._waits.add(wait)
-                if gone is not None:
-                    gone.tell = lambda: _end(wait)
-                try:
-                    return await self._means.handing.fetch(consumer, asking.asked.most, seconds)
-                finally:
-                    self._waits.discard(wait)
-                    if gone is not None:
-                        gone.tell = _nobody_waits
-        except TimeoutError:
-            return []
 
     async def _offered(self, asking: _Asking, given: Sequence[Given]) -> list[WorkerTask]:
         """What of it the worker gets. What fails in the middle is there for others soon."""
@@ -194,7 +135,7 @@ class Desk:
             await self._bury(asking.worker, given, str(error))
             return None
         held = self._held(asking.worker, task, given)
-        claimed = await self._claimed(held)
+        claimed = await self._outcomes.claimed(held)
         match rules.verdict(task, await self._standing(task, given), claimed):
             case "echo":
                 # Whoever recorded the outcome may have died before it asked for what follows: have the owner look.
@@ -202,12 +143,12 @@ class Desk:
                 await self._means.dispatch.send(Look(org=task.org, run=task.run, trace=task.trace))
                 self._means.handing.done(held.delivery)
             case "doubt":
-                await self._settle(
+                await self._outcomes.settle(
                     held,
                     rules.in_doubt(held, "The call was begun before, and nobody knows how it ended."),
                 )
             case "let_go":
-                await self._deny(held, rules.let_go(held))
+                await self._outcomes.deny(held, rules.let_go(held))
             case "give":
                 return await self._give(asking, task, held, room)
         return None
@@ -215,12 +156,12 @@ class Desk:
     async def _give(self, asking: _Asking, task: Task, held: Held, room: int) -> WorkerTask | None:
         if task.node_type not in asking.specs:
             message = "No worker of this pool has announced the node type."
-            await self._deny(held, rules.refused(held, "workflow.unknown_node_type", message))
+            await self._outcomes.deny(held, rules.refused(held, "workflow.unknown_node_type", message))
             return None
         config = await self._config(task)
         if config is None or len(config) > WORKER_INPUT_BYTES:
             code = "payload.missing" if config is None else "payload.too_large"
-            await self._deny(
+            await self._outcomes.deny(
                 held, rules.refused(held, code, "The configuration cannot be given to a worker.")
             )
             return None
@@ -229,7 +170,7 @@ class Desk:
             return None
         lease = await self._means.leases.seal(held)
         if held.repeat == "no" and not asking.asked.begins and not await self._means.claims.claim(held):
-            await self._settle(held, rules.in_doubt(held, "Another has begun the call."))
+            await self._outcomes.settle(held, rules.in_doubt(held, "Another has begun the call."))
             return None
         self.counts["given"] += 1
         return WorkerTask(
@@ -298,7 +239,7 @@ class Desk:
                 means.handing.done(each.delivery)
                 gone.append(GoneLease(lease=lease, why="ended"))
             elif rules.is_late(each, self._now()):
-                await self._deny(each, rules.too_late(each, await self._claimed(each)))
+                await self._outcomes.deny(each, rules.too_late(each, await self._outcomes.claimed(each)))
                 gone.append(GoneLease(lease=lease, why="late"))
             else:
                 means.handing.keep(each.delivery)
@@ -341,63 +282,9 @@ class Desk:
         except KeyError:
             raise Problem("payload.missing") from None
 
-    # --- What came of it ------------------------------------------------------------------------
-
     async def report(self, worker: Worker, said: ReportTask) -> ReportedTask:
         """Tell the run's owner; when it has accepted, the task is done. Said again it changes nothing."""
-        held = await self._means.leases.open(worker.org, worker.pool, said.lease)
-        report = said.report
-        if isinstance(report, GaveBack) and rules.may_give_back(held, await self._claimed(held)):
-            self._means.handing.give_back(held.delivery)
-            return ReportedTask(result="accepted")
-        denies = isinstance(report, Failed) or (isinstance(report, LetGo) and report.effect == "none")
-        output: Payload = null()
-        if isinstance(report, Succeeded):
-            await self._check(held, report)
-            output = await payload_of(bytes(report.output), self._means.blobs)
-        claimed = await (self._vouched(held) if denies else self._claimed(held))
-        took_ms = max(0, int((self._now() - held.given_at) * 1000))
-        accepted = await self._settle(held, rules.outcome(held, report, claimed, output, took_ms))
-        self.counts[report.__struct_config__.tag if accepted else "lost"] += 1  # type: ignore[index]  # Every report has a tag.
-        return ReportedTask(result="accepted" if accepted else "lost")
-
-    async def _check(self, held: Held, report: Succeeded) -> None:
-        """Raises `Problem` for an output that no history can keep, and for ports that the node does not have."""
-        output = bytes(report.output)
-        try:
-            if depth_exceeds(output, JSON_DEPTH):
-                raise Problem("malformed", f"The output is nested deeper than {JSON_DEPTH} levels.")
-            decode_json(output)
-        except Malformed:
-            raise Problem("malformed", "The output is no JSON.") from None
-        spec = (await self._means.types.of_pool(held.org, held.pool)).get(held.node_type)
-        if spec is not None and not {port.name for port in spec.outputs}.issuperset(report.ports):
-            raise Problem("malformed", "The node has no such port.")
-
-    async def _deny(self, held: Held, outcome: Outcome) -> None:
-        """Say that nothing happened; that is ours to say only when nobody else may begin it."""
-        if await self._vouched(held) == "another":
-            outcome = rules.in_doubt(held, "Another has begun the call.")
-        await self._settle(held, outcome)
-
-    async def _claimed(self, held: Held) -> Claimed:
-        """Only what must not be repeated is claimed by anybody."""
-        return await self._means.claims.whose(held) if held.repeat == "no" else "nobody"
-
-    async def _vouched(self, held: Held) -> Claimed:
-        """The same, and when nobody has begun, our claim keeps it so."""
-        claimed = await self._claimed(held)
-        if held.repeat == "no" and claimed == "nobody" and not await self._means.claims.claim(held):
-            return "another"
-        return claimed
-
-    async def _settle(self, held: Held, outcome: Outcome) -> bool:
-        """Whether the history took it. Raises `Away` when nobody did: the task stays."""
-        answer = await self._means.dispatch.send(outcome)
-        self._means.handing.done(held.delivery)
-        if answer.result == "refused":
-            log.warning("outcome.refused", org=held.org, run=held.run, step=held.step, reason=answer.error)
-        return answer.result == "accepted"
+        return await self._outcomes.report(worker, said)
 
     async def _bury(self, worker: Worker, given: Given, reason: str) -> None:
         """No code can handle this task, and none will: keep it where people look."""
@@ -406,24 +293,6 @@ class Desk:
         log.error("task.dead-letter", org=worker.org, reason=reason)
         self.counts["dead_letters"] += 1
         self._means.handing.done(given.name)
-
-    # --- Bounds -----------------------------------------------------------------------------------
-
-    @contextmanager
-    def _room(self, worker: Worker) -> Iterator[None]:
-        if self._polls[worker.token] >= WORKER_POLLS or self._polls.total() >= WORKER_POLLS_IN_ALL:
-            raise Problem(
-                "rate_limited",
-                f"{WORKER_POLLS} calls of a token may wait for work at once.",
-                headers={"retry-after": "1"},
-            )
-        self._polls[worker.token] += 1
-        try:
-            yield
-        finally:
-            self._polls[worker.token] -= 1
-            if not self._polls[worker.token]:
-                del self._polls[worker.token]
 
     def _now(self) -> float:
         return self._means.clock.now().timestamp()
@@ -436,24 +305,3 @@ class Desk:
             return
         for step, number in cancel.attempts:
             self._unwanted.add((cancel.org, cancel.run, step, number), self._now())
-
-
-class Gone:
-    """Tells the desk that whoever asked has gone."""
-
-    def __init__(self) -> None:
-        self.is_gone = False
-        self.tell: Callable[[], None] = _nobody_waits
-
-    def set(self) -> None:
-        self.is_gone = True
-        self.tell()
-
-
-def _nobody_waits() -> None:
-    """Nothing is to be ended."""
-
-
-def _end(wait: asyncio.Timeout) -> None:
-    if not wait.expired():
-        wait.reschedule(asyncio.get_running_loop().time())

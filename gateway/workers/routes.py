@@ -27,8 +27,10 @@ from contracts.workers import (
 )
 from gateway.callers import Caller
 from gateway.domain import cause_of
-from gateway.workers.desk import Desk, Gone, Worker
+from gateway.workers.desk import Desk
+from gateway.workers.means import Worker
 from gateway.workers.types import Types
+from gateway.workers.waiting import Gone
 
 
 @post("/worker/types", status_code=200)

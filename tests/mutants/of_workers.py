@@ -8,6 +8,7 @@ _API: Final = "tests/gateway/test_workers_api.py"
 _POOLS: Final = "tests/gateway/test_pools_api.py"
 _SHELL: Final = "tests/executor/test_service.py"
 _DESK: Final = "gateway.workers.desk"
+_OUTCOMES: Final = "gateway.workers.outcomes"
 _RULES: Final = "gateway.workers.rules"
 
 GIVEN_AGAIN: Final = Mutant(
@@ -33,7 +34,7 @@ NOT_VOUCHED: Final = Mutant(
     what="That nothing happened is told although another may still begin it.",
     edits=[
         Edit(
-            _DESK,
+            _OUTCOMES,
             'if held.repeat == "no" and claimed == "nobody" and not await self._means.claims.claim(held):',
             "if False:",
         )
@@ -57,7 +58,7 @@ DONE_BEFORE_TOLD: Final = Mutant(
     what="An outcome that nobody took is lost with its task.",
     edits=[
         Edit(
-            _DESK,
+            _OUTCOMES,
             "        answer = await self._means.dispatch.send(outcome)\n        self._means.handing.done(held.delivery)\n",
             "        self._means.handing.done(held.delivery)\n        answer = await self._means.dispatch.send(outcome)\n",
         )
