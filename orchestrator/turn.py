@@ -5,7 +5,7 @@ go on when no step can. It speaks in events, and folds each of them in before it
 """
 
 from collections import defaultdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from heapq import heappop, heappush
 
 from contracts.cases import Pin
@@ -19,9 +19,7 @@ from contracts.runs import (
     ApprovalEscalated,
     AttemptCancelled,
     AttemptFailed,
-    AttemptScheduled,
     CallReceived,
-    ChildAsked,
     ChildBegan,
     ChildEnded,
     Decision,
@@ -38,10 +36,10 @@ from contracts.runs import (
     StepSkipped,
     StepSucceeded,
     WaitDropped,
-    WaitKind,
     WaitOpened,
 )
-from orchestrator.approvals import approval_wait, call_wait, came_of_it, escalation_wait, undecided
+from orchestrator.approvals import approval_wait, came_of_it, undecided
+from orchestrator.attempts import after_failure, next_attempt
 from orchestrator.catalogue import ROUNDS
 from orchestrator.containers import (
     all_over,
@@ -69,7 +67,8 @@ from orchestrator.control import (
 )
 from orchestrator.evaluate import Evaluate
 from orchestrator.evolution import evolve
-from orchestrator.kinship import cause_of_children, child_of, child_wait, failure_of, started_output, too_late
+from orchestrator.kinship import cause_of_children, failure_of, started_output, too_late
+from orchestrator.opening import Awaited, child_asked, waits_of
 from orchestrator.paths import (
     WHOLE,
     ItemPath,
@@ -82,7 +81,6 @@ from orchestrator.paths import (
     within,
 )
 from orchestrator.readiness import Graph, Place, readiness
-from orchestrator.retries import jitter, pause_before_retry
 from orchestrator.state import DONE, Items, News, Run
 
 
@@ -125,7 +123,7 @@ class Turn:
             case StepReported():
                 self.say(StepSucceeded(step=path, node=node.id, ports=news.ports))
             case AttemptFailed():
-                self._retry_or_fail(path, node, news.error, news.attempt, news.retry_after_s)
+                self._retry_or_fail(node, news)
             case AttemptCancelled():
                 self.say(StepCancelled(step=path, node=node.id))
             case DoubtResolved():
@@ -155,8 +153,7 @@ class Turn:
             case "escalation":
                 self._escalate(path)
             case "child" | "start":
-                late = too_late(self.run.children[path].child)
-                self._retry_or_fail(path, node, late, self.run.step(path).attempt)
+                self._child_failed(path, node, too_late(self.run.children[path].child))
             case _:
                 self._again(path, node)
 
@@ -169,33 +166,23 @@ class Turn:
             case ChildEnded(outcome="cancelled") if self._stops_at(path):
                 self.say(StepCancelled(step=path, node=node.id))
             case ChildEnded():
-                self._retry_or_fail(path, node, failure_of(news), self.run.step(path).attempt)
+                self._child_failed(path, node, failure_of(news))
 
-    def _retry_or_fail(
-        self,
-        path: StepPath,
-        node: PlanNode,
-        error: Failure,
-        attempt: int,
-        retry_after_s: float | None = None,
-    ) -> None:
-        pause = pause_before_retry(
-            node.retry,
-            error,
-            tries=attempt - self.run.step(path).first + 1,
-            shift=jitter(self.run.id, path, attempt),
-            retry_after_s=retry_after_s,
-        )
-        if pause is None:
-            self._fail(path, node, error)
+    def _retry_or_fail(self, node: PlanNode, failed: AttemptFailed) -> None:
+        path, then = failed.step, after_failure(self.run, node, failed, self._at)
+        if then == "never":
+            self._fail(path, node, failed.error)
         elif self._stops_at(path):
             self.say(StepCancelled(step=path, node=node.id))
-        elif pause == 0:
+        elif then == "now":
             self._again(path, node)
         else:
-            wait = f"retry:{path}:{attempt + 1}"
-            due = self._at + timedelta(seconds=pause)
-            self.say(WaitOpened(wait=wait, kind="retry", due=due, step=path))
+            self.say(then)
+
+    def _child_failed(self, path: StepPath, node: PlanNode, error: Failure) -> None:
+        """Like an attempt that failed; the next one is another run."""
+        attempt = self.run.step(path).attempt
+        self._retry_or_fail(node, AttemptFailed(step=path, attempt=attempt, error=error))
 
     def _resolve(self, path: StepPath, node: PlanNode, news: DoubtResolved) -> None:
         if news.resolution == "done":
@@ -294,7 +281,7 @@ class Turn:
             case Passed() as passed:
                 self.say(StepSucceeded(step=path, node=node.id, ports=passed.ports, output=passed.output))
             case Delayed() | Listening() | Expecting() | Asking() as awaited:
-                self._wait(path, node, awaited)
+                self._wait(path, awaited)
             case Answered() as answer:
                 self._respond(path, node, answer)
             case Fanned() | Looped() as items:
@@ -319,19 +306,12 @@ class Turn:
         else:
             self.say(StepSucceeded(step=path, node=node.id, ports=pin.ports or (), output=pin.output))
 
-    def _wait(
-        self, path: StepPath, node: PlanNode, awaited: Delayed | Listening | Expecting | Asking
-    ) -> None:
-        match awaited:
-            case Delayed():
-                self.say(WaitOpened(wait=f"delay:{path}", kind="delay", due=awaited.due, step=path))
-            case Listening():
-                self._listen(path, node, awaited)
-            case Expecting():
-                wait = call_wait(path)
-                self.say(WaitOpened(wait=wait, kind="call", due=awaited.due, step=path, call=awaited.call))
-            case Asking():
-                self._ask(path, awaited)
+    def _wait(self, path: StepPath, awaited: Awaited) -> None:
+        for wait in waits_of(path, awaited):
+            self.say(wait)
+        said = self.run.news.get(path)
+        if said is not None:  # Before anything waited for it.
+            self._settle(path, said)
 
     def _open(self, path: StepPath, node: PlanNode, items: Fanned | Looped) -> None:
         if isinstance(items, Looped):
@@ -354,35 +334,8 @@ class Turn:
         if refused is not None:
             self._fail(path, node, refused)
             return
-        attempt = self.run.step(path).attempt + 1
-        asked = ChildAsked(
-            step=path,
-            node=node.id,
-            attempt=attempt,
-            child=child_of(self.run, path, attempt),
-            workflow=called.workflow,
-            version=called.version,
-            plan=called.plan,
-            waits=called.waits,
-            input=called.input,
-        )
-        kind: WaitKind = "child" if called.waits else "start"
-        self.say(WaitOpened(wait=child_wait(asked), kind=kind, due=called.due, step=path))
-        self.say(asked)
-
-    def _listen(self, path: StepPath, node: PlanNode, listening: Listening) -> None:
-        wait = f"signal:{path}"
-        self.say(WaitOpened(wait=wait, kind="signal", due=listening.due, step=path, signal=listening.signal))
-        said = self.run.news.get(path)
-        if said is not None:  # Before anything waited for it.
-            self._settle(path, said)
-
-    def _ask(self, path: StepPath, asking: Asking) -> None:
-        wait, approval = approval_wait(path), asking.approval
-        self.say(WaitOpened(wait=wait, kind="approval", due=asking.due, step=path, approval=approval))
-        if approval.escalates is not None:
-            wait = escalation_wait(path)
-            self.say(WaitOpened(wait=wait, kind="escalation", due=approval.escalates, step=path))
+        for decision in child_asked(self.run, path, node, called):
+            self.say(decision)
 
     def _respond(self, path: StepPath, node: PlanNode, answer: Answered) -> None:
         """The first answer counts, for ever; a later respond node passes its body on and answers nobody."""
@@ -400,19 +353,7 @@ class Turn:
         if isinstance(config, Failure):
             self._fail(path, node, config)
             return
-        self.say(
-            AttemptScheduled(
-                step=path,
-                node=node.id,
-                node_type=node.type,
-                attempt=self.run.step(path).attempt + 1,
-                key=f"{self.run.id}/{path}",
-                pool=node.pool,
-                repeat=node.repeat,
-                timeout_s=node.timeout_s,
-                config=config,
-            )
-        )
+        self.say(next_attempt(self.run, path, node, config))
 
     def _fail(self, path: StepPath, node: PlanNode, error: Failure) -> None:
         """The step has failed for good, and with it what is around it, until something takes the failure."""

@@ -4,6 +4,7 @@ from typing import Final
 
 from tests.mutants.mutant import Edit, Mutant
 
+_ATTEMPTS: Final = "orchestrator.attempts"
 _CONTAINERS: Final = "orchestrator.containers"
 _DECISIONS: Final = "orchestrator.decisions"
 _TURN_OF: Final = "orchestrator.turn"
@@ -73,9 +74,9 @@ ONE_KEY_FOR_ALL: Final = Mutant(
     what="The world takes the call of the second item for a repetition of the first's.",
     edits=[
         Edit(
-            _TURN_OF,
-            '                key=f"{self.run.id}/{path}",',
-            '                key=f"{self.run.id}/{node.id}",',
+            _ATTEMPTS,
+            '        key=f"{run.id}/{path}",',
+            '        key=f"{run.id}/{node.id}",',
         )
     ],
     stage=_STAGE,

@@ -5,6 +5,7 @@ from typing import Final
 from tests.mutants.mutant import Edit, Mutant
 
 _ACCEPTANCE: Final = "orchestrator.acceptance"
+_ATTEMPTS: Final = "orchestrator.attempts"
 _DECISIONS: Final = "orchestrator.decisions"
 _TURN_OF: Final = "orchestrator.turn"
 _EVOLUTION: Final = "orchestrator.evolution"
@@ -138,9 +139,9 @@ FRESH_KEY: Final = Mutant(
     what="The world cannot tell a repeated call from a new one.",
     edits=[
         Edit(
-            _TURN_OF,
-            '                key=f"{self.run.id}/{path}",',
-            '                key=f"{self.run.id}/{path}/{self.run.step(path).attempt + 1}",',
+            _ATTEMPTS,
+            '        key=f"{run.id}/{path}",',
+            '        key=f"{run.id}/{path}/{run.step(path).attempt + 1}",',
         )
     ],
 )
