@@ -6,12 +6,12 @@ Rule that holds here: `evolve` is total and boring. It never refuses an event, a
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from msgspec import structs
 
 from contracts.errors import Failure
-from contracts.limits import HANDLERS_REMEMBERED, SIGNALS_REMEMBERED, Sha256, SignalKey, StepPath, WaitName
+from contracts.limits import HANDLERS_REMEMBERED, StepPath
 from contracts.payloads import NULL
 from contracts.runs import (
     TERMINAL,
@@ -59,14 +59,13 @@ from contracts.runs import (
     WaitEnded,
     WaitOpened,
 )
-from orchestrator import remembered
+from orchestrator import remembered, waited
 from orchestrator.kinship import child_wait
+from orchestrator.moves import Changes, moved, without
 from orchestrator.paths import item_of, item_path, within
 from orchestrator.state import (
     ERROR_PORT,
     RUN_STATUSES,
-    STEP_STATUSES,
-    Heard,
     Items,
     Lost,
     Phase,
@@ -93,9 +92,6 @@ def evolve(run: Run, event: RunEvent, at: datetime) -> Run:
     return structs.replace(run, **changes)
 
 
-Changes: TypeAlias = dict[str, Any]
-
-
 def _status(run: Run, changes: Changes, phase: Phase) -> RunStatus:
     if changes.get("parked", run.parked) and phase not in TERMINAL:
         return "parked"
@@ -104,25 +100,6 @@ def _status(run: Run, changes: Changes, phase: Phase) -> RunStatus:
     if changes.get("waits", run.waits) or changes.get("doubts", run.doubts):
         return "waiting"
     return "running"
-
-
-def _without(mapping: dict[Any, Any], key: object) -> dict[Any, Any]:
-    return {k: v for k, v in mapping.items() if k != key} if key in mapping else mapping
-
-
-def _to(run: Run, path: StepPath, event: RunEvent, **changes: Any) -> Changes:
-    """The step moves as the table says, and what was under way at it is over."""
-    step = run.step(path)
-    status = STEP_STATUSES[type(event)].get(step.status)
-    if status is None:
-        return {}
-    return {
-        "steps": {**run.steps, path: structs.replace(step, status=status, **changes)},
-        "attempts": _without(run.attempts, path),
-        "doubts": _without(run.doubts, path),
-        "children": _without(run.children, path),
-        "news": _without(run.news, path),
-    }
 
 
 # --- Facts ------------------------------------------------------------------------------------
@@ -162,8 +139,8 @@ def _ended(
         return {}
     return {
         "steps": {**run.steps, path: structs.replace(run.step(path), **changes)},
-        "attempts": _without(run.attempts, path),
-        "doubts": _without(run.doubts, path),
+        "attempts": without(run.attempts, path),
+        "doubts": without(run.doubts, path),
         "news": {**run.news, path: event},
     }
 
@@ -184,62 +161,12 @@ def _doubted(run: Run, event: AttemptDoubted, _at: datetime) -> Changes:
     path = event.step
     if path not in run.attempts or not _open_at(run, path, event.attempt):
         return {}
-    changes = _to(run, path, event, error=event.error)
+    changes = moved(run, path, event, error=event.error)
     return changes | {"doubts": {**run.doubts, path: event.attempt}}
 
 
 def _doubt_resolved(run: Run, event: DoubtResolved, _at: datetime) -> Changes:
     return _ended(run, event, output=event.output if event.resolution == "done" else None)
-
-
-def _wait_ended(run: Run, event: WaitEnded, _at: datetime) -> Changes:
-    wait = run.waits.get(event.wait)
-    changes: Changes = {"waits": _without_wait(run, event.wait)}
-    if wait is not None and wait.step is not None and run.step(wait.step).status == "waiting":
-        changes["news"] = {**run.news, wait.step: wait}
-    return changes
-
-
-def _without_wait(run: Run, name: WaitName) -> dict[WaitName, WaitOpened]:
-    """An approval's end is the end of its escalation, too."""
-    wait = run.waits.get(name)
-    if wait is None or wait.kind != "approval":
-        return _without(run.waits, name)
-    return {each: other for each, other in run.waits.items() if other.step != wait.step}
-
-
-def _wait_answered(run: Run, event: CallReceived | ApprovalDecided, _at: datetime) -> Changes:
-    if event.wait not in run.waits:
-        return {}
-    step = structs.replace(run.step(event.step), heard=Heard(by=event.by, request=event.request))
-    return {
-        "steps": {**run.steps, event.step: step},
-        "waits": _without_wait(run, event.wait),
-        "news": {**run.news, event.step: event},
-    }
-
-
-def _signal_received(run: Run, event: SignalReceived, _at: datetime) -> Changes:
-    if not run.active or event.key in run.heard:
-        return {}
-    heard = {**_remembered(run), event.key: event.request}
-    listening = (wait for wait in run.waits.values() if wait.signal == event.signal)
-    wait = next((wait for wait in listening if wait.step == event.step), None)
-    if event.step is None or wait is None:
-        return {"heard": heard, "signals": (*run.signals, event)}
-    return {
-        "heard": heard,
-        "waits": _without(run.waits, wait.wait),
-        "news": {**run.news, event.step: event},
-    }
-
-
-def _remembered(run: Run) -> dict[SignalKey, Sha256 | None]:
-    """Room for one more key. Those of signals that nothing has waited for yet are never forgotten."""
-    if len(run.heard) < SIGNALS_REMEMBERED:
-        return run.heard
-    kept = {each.key for each in run.signals}
-    return _without(run.heard, next((key for key in run.heard if key not in kept), None))
 
 
 def _child_heard(run: Run, event: ChildBegan | ChildEnded, _at: datetime) -> Changes:
@@ -253,8 +180,8 @@ def _child_heard(run: Run, event: ChildBegan | ChildEnded, _at: datetime) -> Cha
         step = structs.replace(step, output=event.output, error=event.error)
     return {
         "steps": {**run.steps, path: step},
-        "children": _without(run.children, path),
-        "waits": _without(run.waits, child_wait(asked)),
+        "children": without(run.children, path),
+        "waits": without(run.waits, child_wait(asked)),
         "news": {**run.news, path: event},
     }
 
@@ -315,7 +242,7 @@ def _continued(_run: Run, _event: RunContinued, _at: datetime) -> Changes:
 
 
 def _scheduled(run: Run, event: AttemptScheduled, _at: datetime) -> Changes:
-    changes = _to(
+    changes = moved(
         run,
         event.step,
         event,
@@ -330,14 +257,14 @@ def _scheduled(run: Run, event: AttemptScheduled, _at: datetime) -> Changes:
 
 def _succeeded(run: Run, event: StepSucceeded, _at: datetime) -> Changes:
     output = run.step(event.step).output if event.output is None else event.output
-    changes = _to(run, event.step, event, ports=event.ports, output=output, error=None)
-    return changes | {"items": _without(run.items, event.step)} if changes else {}
+    changes = moved(run, event.step, event, ports=event.ports, output=output, error=None)
+    return changes | {"items": without(run.items, event.step)} if changes else {}
 
 
 def _failed(run: Run, event: StepFailed, _at: datetime) -> Changes:
     ports = event.ports or (ERROR_PORT,) if event.handled else ()
     path = event.step
-    changes = _to(run, path, event, ports=ports, error=event.error, output=None)
+    changes = moved(run, path, event, ports=ports, error=event.error, output=None)
     if not changes:
         return {}
     if event.handled and path in run.items:
@@ -354,23 +281,23 @@ def _failed(run: Run, event: StepFailed, _at: datetime) -> Changes:
 
 
 def _skipped(run: Run, event: StepSkipped, _at: datetime) -> Changes:
-    return _to(run, event.step, event)
+    return moved(run, event.step, event)
 
 
 def _cancelled(run: Run, event: StepCancelled, _at: datetime) -> Changes:
     path = event.step
     if path in run.attempts:
-        return _to(run, path, event, effect="possible", detail="No executor has said how the attempt ended.")
+        return moved(run, path, event, effect="possible", detail="No executor has said how the attempt ended.")
     if path in run.doubts:
-        return _to(run, path, event, effect="possible", detail="The attempt was in doubt.")
+        return moved(run, path, event, effect="possible", detail="The attempt was in doubt.")
     if path in run.children:
         detail = f"Run {run.children[path].child} had not ended."
-        return _to(run, path, event, effect="possible", detail=detail)
-    return _to(run, path, event)
+        return moved(run, path, event, effect="possible", detail=detail)
+    return moved(run, path, event)
 
 
 def _items_opened(run: Run, event: ItemsOpened, _at: datetime) -> Changes:
-    changes = _to(run, event.step, event)
+    changes = moved(run, event.step, event)
     opened = Items(count=event.count, last=event.input or NULL)
     return changes | {"items": {**run.items, event.step: opened}} if changes else {}
 
@@ -414,28 +341,8 @@ def _items_kept(run: Run, event: ItemsKept, _at: datetime) -> Changes:
 def _child_asked(run: Run, event: ChildAsked, _at: datetime) -> Changes:
     # It may be asked for again without harm: each time it is another run.
     fresh: Changes = {"repeat": "yes", "output": None, "error": None, "effect": None, "detail": ""}
-    changes = _to(run, event.step, event, attempt=event.attempt, **fresh)
+    changes = moved(run, event.step, event, attempt=event.attempt, **fresh)
     return changes | {"children": {**run.children, event.step: event}} if changes else {}
-
-
-def _wait_opened(run: Run, event: WaitOpened, _at: datetime) -> Changes:
-    changes = _to(run, event.step, event) if event.step else {}
-    said = next((each for each in run.signals if each.signal == event.signal), None)
-    if said is not None and event.step is not None:
-        # It was said before anything waited for it: the wait is over at once.
-        return changes | {
-            "signals": tuple(each for each in run.signals if each is not said),
-            "news": {**changes.get("news", run.news), event.step: said},
-        }
-    return changes | {"waits": {**run.waits, event.wait: event}}
-
-
-def _wait_dropped(run: Run, event: WaitDropped, _at: datetime) -> Changes:
-    return {"waits": _without_wait(run, event.wait)}
-
-
-def _escalated(run: Run, event: ApprovalEscalated, _at: datetime) -> Changes:
-    return {"news": _without(run.news, event.step)} if event.step in run.news else {}
 
 
 def _responded(run: Run, event: RunResponded, _at: datetime) -> Changes:
@@ -475,10 +382,10 @@ FOLDS: Final[Mapping[type, Callable[[Run, Any, datetime], Changes]]] = {
     AttemptDoubted: _doubted,
     AttemptCancelled: _attempt_cancelled,
     DoubtResolved: _doubt_resolved,
-    WaitEnded: _wait_ended,
-    SignalReceived: _signal_received,
-    CallReceived: _wait_answered,
-    ApprovalDecided: _wait_answered,
+    WaitEnded: waited.wait_ended,
+    SignalReceived: waited.signal_received,
+    CallReceived: waited.wait_answered,
+    ApprovalDecided: waited.wait_answered,
     ChildBegan: _child_heard,
     ChildEnded: _child_heard,
     CancelRequested: _cancel_requested,
@@ -502,9 +409,9 @@ FOLDS: Final[Mapping[type, Callable[[Run, Any, datetime], Changes]]] = {
     ChildAsked: _child_asked,
     HandlerAsked: _handled,
     HandlerRefused: _handled,
-    WaitOpened: _wait_opened,
-    ApprovalEscalated: _escalated,
-    WaitDropped: _wait_dropped,
+    WaitOpened: waited.wait_opened,
+    ApprovalEscalated: waited.escalated,
+    WaitDropped: waited.wait_dropped,
     RunResponded: _responded,
     RunStopping: _stopping,
     RunCompleted: _completed,

@@ -5,7 +5,7 @@ from typing import Final
 from tests.mutants.mutant import Edit, Mutant
 
 _ACCEPTANCE: Final = "orchestrator.acceptance"
-_EVOLUTION: Final = "orchestrator.evolution"
+_WAITED: Final = "orchestrator.waited"
 _STORY: Final = "tests/orchestrator/test_waits.py"
 _DESK: Final = "tests/ingress/test_answering.py"
 
@@ -25,7 +25,7 @@ SECOND_WINS: Final = Mutant(
     what="What was decided does not end its wait, so it may be decided otherwise.",
     edits=[
         Edit(
-            _EVOLUTION,
+            _WAITED,
             '        "waits": _without_wait(run, event.wait),\n        "news": {**run.news, event.step: event},\n',
             '        "news": {**run.news, event.step: event},\n',
         )
@@ -59,7 +59,7 @@ STILL_ESCALATES: Final = Mutant(
     what="The end of an approval leaves its escalation open.",
     edits=[
         Edit(
-            _EVOLUTION,
+            _WAITED,
             '    if wait is None or wait.kind != "approval":\n',
             '    if wait is None or wait.kind != "nothing":\n',
         )

@@ -196,8 +196,8 @@ CANCELLED_WITHOUT_A_TRACE: Final = Mutant(
     edits=[
         Edit(
             _EVOLUTION,
-            '        return _to(run, path, event, effect="possible", detail="No executor has said how the attempt ended.")',
-            '        return _to(run, path, event, effect="none", detail="No executor has said how the attempt ended.")',
+            '        return moved(run, path, event, effect="possible", detail="No executor has said how the attempt ended.")',
+            '        return moved(run, path, event, effect="none", detail="No executor has said how the attempt ended.")',
         )
     ],
 )

@@ -6,7 +6,7 @@ from tests.mutants.mutant import Edit, Mutant
 
 _ACCEPTANCE: Final = "orchestrator.acceptance"
 _EVENTS: Final = "projections.events"
-_EVOLUTION: Final = "orchestrator.evolution"
+_WAITED: Final = "orchestrator.waited"
 _STORY: Final = "tests/orchestrator/test_signals.py"
 
 COUNTED_TWICE: Final = Mutant(
@@ -19,10 +19,10 @@ FORGOTTEN_WHEN_HEARD: Final = Mutant(
     what="Only the keys of what is kept are remembered.",
     edits=[
         Edit(
-            _EVOLUTION,
-            '        "heard": heard,\n        "waits": _without(run.waits, wait.wait),\n'
+            _WAITED,
+            '        "heard": heard,\n        "waits": without(run.waits, wait.wait),\n'
             '        "news": {**run.news, event.step: event},\n',
-            '        "waits": _without(run.waits, wait.wait),\n        "news": {**run.news, event.step: event},\n',
+            '        "waits": without(run.waits, wait.wait),\n        "news": {**run.news, event.step: event},\n',
         )
     ],
 )
@@ -55,7 +55,7 @@ EARLY_UNHEARD: Final = Mutant(
     what="A wait that opens does not look at what was said before it.",
     edits=[
         Edit(
-            _EVOLUTION,
+            _WAITED,
             "    if said is not None and event.step is not None:\n",
             "    if said is not None and not event.wait:\n",
         )
@@ -66,7 +66,7 @@ EARLY_TWICE: Final = Mutant(
     what="Two waits for one name go on with the same saying.",
     edits=[
         Edit(
-            _EVOLUTION,
+            _WAITED,
             '            "signals": tuple(each for each in run.signals if each is not said),\n',
             '            "signals": run.signals,\n',
         )
@@ -77,7 +77,7 @@ NEWEST_FIRST: Final = Mutant(
     what="Of two sayings that are kept the newer one goes to the first wait.",
     edits=[
         Edit(
-            _EVOLUTION,
+            _WAITED,
             "each for each in run.signals if each.signal == event.signal)",
             "each for each in reversed(run.signals) if each.signal == event.signal)",
         )
@@ -94,7 +94,7 @@ ANOTHER_NAME: Final = Mutant(
             "for wait in run.waits.values() if wait.signal is not None)",
         ),
         Edit(
-            _EVOLUTION,
+            _WAITED,
             "for wait in run.waits.values() if wait.signal == event.signal)",
             "for wait in run.waits.values() if wait.signal is not None)",
         ),
@@ -105,8 +105,8 @@ TIMEOUT_WINS: Final = Mutant(
     what="What was said does not end its wait, which runs out of time later.",
     edits=[
         Edit(
-            _EVOLUTION,
-            '        "heard": heard,\n        "waits": _without(run.waits, wait.wait),\n',
+            _WAITED,
+            '        "heard": heard,\n        "waits": without(run.waits, wait.wait),\n',
             '        "heard": heard,\n',
         )
     ],
