@@ -102,6 +102,7 @@ _ROWS: Final = (
         "An expression does not compile or refers to something that is not there.",
     ),
     ErrorCode("workflow.bad_retry", 422, "The retry policy is out of bounds."),
+    ErrorCode("workflow.bad_undo", 422, "What stands under `compensate` cannot undo this node."),
     # Trying a workflow out
     ErrorCode(
         "test.unfit", 422, "The test does not fit the workflow; each reason is listed with its JSON pointer."
@@ -112,6 +113,11 @@ _ROWS: Final = (
     ErrorCode("test.bad_condition", 422, "A condition of a case does not compile."),
     # Steps and runs
     ErrorCode("expression", 422, "An expression failed while the run evaluated it."),
+    ErrorCode(
+        "undo.too_many",
+        422,
+        "The run has done so much that can be undone that nothing more of the kind is begun.",
+    ),
     ErrorCode("attempt.timeout", 504, "The attempt did not end in time."),
     ErrorCode("attempt.crashed", 500, "The node's code raised something that it did not declare."),
     ErrorCode("code.failed", 422, "The code of a code node raised an error, or asked for the step to fail."),

@@ -145,6 +145,10 @@ EARLY_CALL_SECONDS: Final = 5.0
 """How long a call is held that comes before its run waits for it."""
 EARLY_CALLS: Final = 200
 """Held at once."""
+UNDOS_KEPT: Final = 1_000
+"""Undos that one run keeps before it begins nothing more that has one."""
+UNDOS_SHOWN: Final = 100
+"""Steps that could not be undone, named at the end of a run; what is beyond them is counted."""
 HANDLERS_REMEMBERED: Final = 20
 """Failures of one run, opened again and again, of which it sees to it that its error workflow is told."""
 HEARTBEAT_SECONDS: Final = 0.6

@@ -55,6 +55,10 @@ class PlanNode(Struct, frozen=True, kw_only=True, omit_defaults=True):
     join: Join = "all"
     retry: Retry = Retry()
     on_error: OnError = "fail"
+    compensate: Annotated[str, Meta(max_length=64)] = ""
+    """The node that undoes it; empty where none does."""
+    undoes: Annotated[str, Meta(max_length=64)] = ""
+    """The node that it undoes: it has no place in the order of the others."""
     timeout_s: Seconds
     config: dict[str, Any]
     """As written: templates in `{{ }}`, conditions bare."""

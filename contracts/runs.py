@@ -14,6 +14,7 @@ from contracts import limits
 from contracts.errors import Failure
 from contracts.limits import (
     CAUSES_DEEP,
+    UNDOS_SHOWN,
     AttemptNumber,
     Count,
     HttpStatus,
@@ -37,7 +38,16 @@ from contracts.payloads import Payload, null
 from contracts.waits import Approval, AwaitedCall, Deciders, Verdict
 
 RunStatus: TypeAlias = Literal[
-    "queued", "running", "waiting", "stopping", "completed", "failed", "cancelled", "parked", "archived"
+    "queued",
+    "running",
+    "waiting",
+    "stopping",
+    "compensating",
+    "completed",
+    "failed",
+    "cancelled",
+    "parked",
+    "archived",
 ]
 TERMINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 StepStatus: TypeAlias = Literal[
@@ -85,6 +95,16 @@ class Unfinished(Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempt: AttemptNumber
     effect: Literal["none", "possible", "done"]
     detail: Text = ""
+
+
+class Undone(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What came of undoing what a run had done."""
+
+    steps: Count = 0
+    """So many were undone."""
+    left: Annotated[tuple[StepPath, ...], Meta(max_length=UNDOS_SHOWN)] = ()
+    """Those that were not, as far as they are shown: their undo failed, or nobody could begin it."""
+    left_in_all: Count = 0
 
 
 class RunFact(Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -330,6 +350,19 @@ class StepSucceeded(Consequence, frozen=True, kw_only=True, tag="step.succeeded"
     output: Payload | None = None
 
 
+class UndoKept(Consequence, frozen=True, kw_only=True, tag="undo.kept"):
+    """A step has succeeded, and this is what undoes it, said while everything that it is made of is at hand."""
+
+    step: StepPath
+    """The step that undoes."""
+    node: NodeId
+    undoes: StepPath
+    config: Payload | None = None
+    """With every expression evaluated; secret references stay references."""
+    error: Failure | None = None
+    """Why there is none: then nobody can undo the step."""
+
+
 class StepFailed(Consequence, frozen=True, kw_only=True, tag="step.failed"):
     """The step will not be tried again. `handled`: something takes over, its error path unless `ports` says another."""
 
@@ -490,6 +523,17 @@ class RunStopping(Consequence, frozen=True, kw_only=True, tag="run.stopping"):
     error: Failure | None = None
 
 
+class RunCompensating(Consequence, frozen=True, kw_only=True, tag="run.compensating"):
+    """Nothing goes on any more, and what the run had done is undone before it ends so: the last step first."""
+
+    outcome: Literal["failed", "cancelled"]
+    error: Failure | None = None
+    step: StepPath | None = None
+    """Whose failure nothing handled."""
+    reason: Text = ""
+    unfinished: tuple[Unfinished, ...] = ()
+
+
 class RunCompleted(Consequence, frozen=True, kw_only=True, tag="run.completed"):
     """Every step is done or skipped."""
 
@@ -502,6 +546,8 @@ class RunFailed(Consequence, frozen=True, kw_only=True, tag="run.failed"):
     error: Failure
     step: StepPath | None = None
     unfinished: tuple[Unfinished, ...] = ()
+    undone: Undone | None = None
+    """Where it had done something that can be undone."""
 
 
 class RunCancelled(Consequence, frozen=True, kw_only=True, tag="run.cancelled"):
@@ -509,6 +555,7 @@ class RunCancelled(Consequence, frozen=True, kw_only=True, tag="run.cancelled"):
 
     reason: Text = ""
     unfinished: tuple[Unfinished, ...] = ()
+    undone: Undone | None = None
 
 
 Fact: TypeAlias = (
@@ -535,6 +582,7 @@ Decision: TypeAlias = (
     AttemptScheduled
     | StepPinned
     | StepSucceeded
+    | UndoKept
     | StepFailed
     | StepSkipped
     | StepCancelled
@@ -552,6 +600,7 @@ Decision: TypeAlias = (
     | WaitDropped
     | RunResponded
     | RunStopping
+    | RunCompensating
     | RunCompleted
     | RunFailed
     | RunCancelled

@@ -57,6 +57,8 @@ class Node(Struct, frozen=True, kw_only=True, omit_defaults=True):
     retry: Retry | None = None
     on_error: OnError = "fail"
     """What a failure does that no error path takes."""
+    compensate: NodeId | None = None
+    """The node that undoes this one, when it had succeeded and its run fails or is cancelled. No edge leads to it."""
     timeout_s: Annotated[float, Meta(gt=0, le=RUN_SECONDS)] | None = None
     pool: Annotated[str, Meta(max_length=32)] | None = None
     sensitive: Annotated[tuple[Pointer, ...], Meta(max_length=SENSITIVE)] = ()

@@ -241,7 +241,7 @@ def _cancel(run: Run, _graph: Graph | None, message: CancelRun, _at: datetime) -
     refused = _unknown_or_ended(run)
     if refused is not None:
         return refused
-    if run.phase == "stopping" and run.parked is None:
+    if run.phase in ("stopping", "compensating") and run.parked is None:
         return ()
     return (CancelRequested(by=message.actor, reason=message.reason),)
 
@@ -251,6 +251,8 @@ def _retry(run: Run, graph: Graph | None, message: RetryRun, _at: datetime) -> A
         return ()
     if run.phase not in ("failed", "cancelled") or not run.opening:
         return _refuse("run.not_reopenable", f"The run is {run.status}.")
+    if run.compensating is not None:
+        return _refuse("run.not_reopenable", "What the run had done was undone: begin another one.")
     again = tuple(path for path in _in_order(run, graph) if _fell(run, path))
     for path in message.steps:
         if path not in again:

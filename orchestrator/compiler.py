@@ -32,6 +32,7 @@ from contracts.pools import WORKERS
 from contracts.workflows import Edge, Fault, Node, Retry, Workflow
 from orchestrator.asking import WITH_LINKS, flaws_of_approval
 from orchestrator.catalogue import AT_ONCE, SPECS
+from orchestrator.compensation import faults_of_undos, undone_by
 from orchestrator.drafts import Draft, read
 from orchestrator.schemas import Finding, Form
 from orchestrator.state import ERROR_PORT
@@ -113,6 +114,7 @@ class _Compiling:
         self._nodes: dict[NodeId, tuple[int, Node]] = {}
         self._drawn: list[_Drawn] = []
         self._named: dict[NodeId, _Drawn] = {}
+        self._undoes = undone_by(draft)
         self._expressions = 0
 
     def nodes(self) -> tuple[PlanNode, ...]:
@@ -121,6 +123,8 @@ class _Compiling:
         self._read_types()
         topology = self._read_edges()
         self._read_insides()
+        specs = {name: drawn.form.spec for name, drawn in self._named.items()}
+        self._faults += faults_of_undos(self._draft, specs)
         planned = {drawn.place: self._planned(drawn, topology) for drawn in self._drawn}
         if self._expressions > CEL_PER_WORKFLOW:
             message = (
@@ -339,6 +343,14 @@ class _Compiling:
 
     # --- Configurations -----------------------------------------------------------------------
 
+    def _before(self, node: Node, topology: Topology) -> frozenset[NodeId]:
+        """The nodes whose outputs are there when this one begins; for one that undoes: when the other has succeeded."""
+        known, undoes = frozenset(self._nodes), self._undoes.get(node.id)
+        names = (undoes or node.id, *self._around(node))
+        # In and behind a circle nobody can say what comes before; the circle itself is told.
+        before = frozenset[NodeId]().union(*(topology.ancestors.get(name, known) for name in names))
+        return before if undoes is None else before | {undoes}
+
     def _planned(self, drawn: _Drawn, topology: Topology) -> PlanNode:
         node, spec, marks = drawn.node, drawn.form.spec, drawn.form.marks
         at = f"/nodes/{drawn.place}/config"
@@ -353,9 +365,7 @@ class _Compiling:
         if node.sensitive and (spec.place != "executor" or outside):
             message = "Only what an executor of ours brings is sealed; mark it where it comes from."
             self._fault("workflow.bad_config", f"/nodes/{drawn.place}/sensitive", message, node.id)
-        known, around = frozenset(self._nodes), self._around(node)
-        # In and behind a circle nobody can say what comes before; the circle itself is told.
-        before = frozenset().union(*(topology.ancestors.get(name, known) for name in (node.id, *around)))
+        around = self._around(node)
         fields = compile_config(
             node.config,
             self._language,
@@ -363,8 +373,8 @@ class _Compiling:
             form=Fields(conditions=marks.conditions, literal=marks.literal),
             # A loop's condition is about what its round gave.
             scope=Scope(
-                nodes=before,
-                known=known,
+                nodes=self._before(node, topology),
+                known=frozenset(self._nodes),
                 item=bool(around) or spec.type == "loop",
                 waits=self._waits_beside({None, *around}),
             ),
@@ -384,6 +394,8 @@ class _Compiling:
             join="any" if spec.type == "merge" and node.config.get("mode") == "any" else "all",
             retry=node.retry or Retry(),
             on_error=node.on_error,
+            compensate=node.compensate or "",
+            undoes=self._undoes.get(node.id, ""),
             timeout_s=node.timeout_s or spec.timeout_s,
             config=node.config,
             conditions=marks.conditions,

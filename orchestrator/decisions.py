@@ -4,6 +4,7 @@ Rule that holds here: the state says what to do, a fact only where to look. So a
 when it is seen again, and a run that was parked is taken up by looking everywhere once.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -15,6 +16,7 @@ from orchestrator.readiness import Graph, every_step
 from orchestrator.state import Run
 from orchestrator.stopping import end_without_plan, stop, wind_down
 from orchestrator.turn import Turn, must_stop
+from orchestrator.undoing import undo, undone_first
 
 _LOOK_EVERYWHERE: Final = (RunStarted, RunReopened, RunUnparked)
 
@@ -28,11 +30,13 @@ def decide(run: Run, graph: Graph | None, fact: Fact, at: datetime, evaluate: Ev
         return []
     if graph is None:
         return end_without_plan(run, at)
+    if run.phase == "compensating":
+        return with_handler(run, graph.plan, undo(run, graph, at), at, evaluate)
     turn = Turn(run, graph, at, evaluate)
     turn.settle_news()
     if turn.run.phase == "stopping":
         ends = wind_down(turn.run, tuple(every_step(graph, turn.run)), at)
-        return turn.said + with_handler(turn.run, graph.plan, ends, at, evaluate)
+        return turn.said + _ended(turn.run, graph, ends, at, evaluate)
     if isinstance(fact, _LOOK_EVERYWHERE):
         turn.look_everywhere()
     elif isinstance(fact, WaitEnded) and (container := turn_of(fact)):
@@ -40,10 +44,17 @@ def decide(run: Run, graph: Graph | None, fact: Fact, at: datetime, evaluate: Ev
     turn.advance()
     if must_stop(turn.run):
         ends = stop(turn.run, tuple(every_step(graph, turn.run)), at)
-        return turn.said + with_handler(turn.run, graph.plan, ends, at, evaluate)
+        return turn.said + _ended(turn.run, graph, ends, at, evaluate)
     if _all_done(turn.run):
         turn.say(RunCompleted(output=evaluate.output(turn.run)))
     return turn.said
+
+
+def _ended(
+    run: Run, graph: Graph, ends: Sequence[Decision], at: datetime, evaluate: Evaluate
+) -> list[Decision]:
+    """What comes before the end: what the run had done is undone, then its error workflow is told."""
+    return with_handler(run, graph.plan, undone_first(run, graph, ends, at), at, evaluate)
 
 
 def _all_done(run: Run) -> bool:

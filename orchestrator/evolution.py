@@ -37,6 +37,7 @@ from contracts.runs import (
     ItemsOpened,
     ItemsPaged,
     RunCancelled,
+    RunCompensating,
     RunCompleted,
     RunContinued,
     RunEvent,
@@ -55,11 +56,12 @@ from contracts.runs import (
     StepReported,
     StepSkipped,
     StepSucceeded,
+    UndoKept,
     WaitDropped,
     WaitEnded,
     WaitOpened,
 )
-from orchestrator import remembered, waited
+from orchestrator import remembered, undos, waited
 from orchestrator.kinship import child_wait
 from orchestrator.moves import Changes, moved, without
 from orchestrator.paths import item_of, item_path, within
@@ -258,7 +260,9 @@ def _scheduled(run: Run, event: AttemptScheduled, _at: datetime) -> Changes:
 def _succeeded(run: Run, event: StepSucceeded, _at: datetime) -> Changes:
     output = run.step(event.step).output if event.output is None else event.output
     changes = moved(run, event.step, event, ports=event.ports, output=output, error=None)
-    return changes | {"items": without(run.items, event.step)} if changes else {}
+    if not changes:
+        return {}
+    return changes | {"items": without(run.items, event.step)} | undos.over(run, event.step, undone=True)
 
 
 def _failed(run: Run, event: StepFailed, _at: datetime) -> Changes:
@@ -277,7 +281,7 @@ def _failed(run: Run, event: StepFailed, _at: datetime) -> Changes:
         changes["items"] = remembered.failing(run.items, item_of(path), event.error)
     elif not event.handled and run.failed is None:
         changes["failed"] = path
-    return changes
+    return changes | undos.over(run, path, undone=False)
 
 
 def _skipped(run: Run, event: StepSkipped, _at: datetime) -> Changes:
@@ -285,6 +289,11 @@ def _skipped(run: Run, event: StepSkipped, _at: datetime) -> Changes:
 
 
 def _cancelled(run: Run, event: StepCancelled, _at: datetime) -> Changes:
+    changes = _let_go(run, event)
+    return changes | undos.over(run, event.step, undone=False) if changes else {}
+
+
+def _let_go(run: Run, event: StepCancelled) -> Changes:
     path = event.step
     if path in run.attempts:
         return moved(run, path, event, effect="possible", detail="No executor has said how the attempt ended.")
@@ -362,8 +371,12 @@ def _stopping(_run: Run, event: RunStopping, _at: datetime) -> Changes:
     return {"stopping": event}
 
 
+def _compensating(_run: Run, event: RunCompensating, _at: datetime) -> Changes:
+    return {"compensating": event}
+
+
 def _completed(_run: Run, event: RunCompleted, _at: datetime) -> Changes:
-    return {"output": event.output}
+    return {"output": event.output, "undos": {}}
 
 
 def _run_failed(_run: Run, event: RunFailed, _at: datetime) -> Changes:
@@ -396,6 +409,7 @@ FOLDS: Final[Mapping[type, Callable[[Run, Any, datetime], Changes]]] = {
     RunContinued: _continued,
     AttemptScheduled: _scheduled,
     StepSucceeded: _succeeded,
+    UndoKept: undos.kept,
     StepFailed: _failed,
     StepSkipped: _skipped,
     StepCancelled: _cancelled,
@@ -414,6 +428,7 @@ FOLDS: Final[Mapping[type, Callable[[Run, Any, datetime], Changes]]] = {
     WaitDropped: waited.wait_dropped,
     RunResponded: _responded,
     RunStopping: _stopping,
+    RunCompensating: _compensating,
     RunCompleted: _completed,
     RunFailed: _run_failed,
     RunCancelled: _run_cancelled,

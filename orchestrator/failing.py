@@ -15,14 +15,14 @@ from contracts.errors import Failure
 from contracts.limits import Id, StepPath
 from contracts.payloads import Inline, Payload
 from contracts.plans import Plan
-from contracts.runs import Decision, HandlerAsked, HandlerRefused, RunFailed
+from contracts.runs import Decision, HandlerAsked, HandlerRefused, RunFailed, Undone
 from orchestrator.control import Called, started_by_a_run
 from orchestrator.evaluate import Evaluate
 from orchestrator.kinship import cause_of_children, handler_of
 from orchestrator.state import Run
 
 
-class Told(Struct, frozen=True, kw_only=True):
+class Told(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an error workflow sees as `trigger.body`."""
 
     run: Id
@@ -33,6 +33,8 @@ class Told(Struct, frozen=True, kw_only=True):
     step: StepPath | None
     started_at: datetime | None
     failed_at: datetime
+    undone: Undone | None = None
+    """Where it had done something that can be undone."""
 
 
 def with_handler(
@@ -68,5 +70,6 @@ def _input(run: Run, failed: RunFailed, at: datetime) -> Payload:
         step=failed.step,
         started_at=run.started_at,
         failed_at=at,
+        undone=failed.undone,
     )
     return Inline(value=started_by_a_run(Raw(encode(told)), at))

@@ -37,6 +37,7 @@ from contracts.runs import (
     StepFailed,
     StepPinned,
     StepSucceeded,
+    UndoKept,
     WaitOpened,
 )
 from contracts.waits import Approval, AwaitedCall
@@ -105,6 +106,9 @@ class Recorded:
                 self._first.setdefault(name, event)
 
     def config(self, _run: Run, path: StepPath, node: PlanNode) -> Payload | Failure:
+        undo = self._said(UndoKept, path)
+        if undo is not None:
+            return undo.error or undo.config or NULL
         scheduled = self._said(AttemptScheduled, path) or self._said(StepPinned, path)
         if scheduled is not None:
             return scheduled.config

@@ -118,7 +118,9 @@ class _Narrowing:
 
     def _looks_at(self, name: NodeId) -> Iterator[NodeId]:
         """By the expressions of a node and of all that lies inside of it, as far as it is one of the workflow's own."""
-        yield from (read for read in self._graph.nodes[name].reads.nodes if read in self._before)
+        node = self._graph.nodes[name]
+        reads = {*node.reads.nodes, *(self._graph.nodes[node.compensate].reads.nodes if node.compensate else ())}
+        yield from (read for read in reads if read in self._before and read != name)
         for inner in self._graph.inside.get(name, ()):
             yield from (read for read in self._looks_at(inner) if read != name)
 
@@ -181,8 +183,8 @@ class _Narrowing:
     def _nodes(self, kept: set[NodeId], pins: dict[NodeId, Pin]) -> Iterator[PlanNode]:
         for node in self._plan.nodes:
             around = tuple(self._around(node))
-            own = around[-1] if around else node.id
-            if own in kept and not pins.keys() & set(around):
+            own = around[-1] if around else node.undoes or node.id
+            if own in kept and not pins.keys() & {*around, node.undoes}:
                 yield self._pinned(node, pins[node.id]) if node.id in pins else node
 
     def _around(self, node: PlanNode) -> Iterator[NodeId]:
@@ -195,10 +197,11 @@ class _Narrowing:
         """What is left of a node that is not done. No executor is asked, by this release or by one that knows no pins."""
         pin = structs.replace(pin, ports=self._ports(node, pin))
         if pin.evaluated:
-            return structs.replace(node, place="orchestrator", pin=pin)
+            return structs.replace(node, place="orchestrator", compensate="", pin=pin)
         return structs.replace(
             node,
             place="orchestrator",
+            compensate="",
             config={},
             conditions=(),
             literal=(),

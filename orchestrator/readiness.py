@@ -21,7 +21,7 @@ class Graph(Struct, frozen=True, kw_only=True, eq=False):
     nodes: dict[NodeId, PlanNode]
     inside: dict[NodeId, tuple[NodeId, ...]]
     """The nodes of each container, topological: a node stands behind every node that leads to it. Those of the
-    workflow itself stand under the empty name."""
+    workflow itself stand under the empty name. What undoes others is not among them."""
     incoming: dict[NodeId, tuple[PlanEdge, ...]]
     followers: dict[NodeId, tuple[NodeId, ...]]
     handled: frozenset[NodeId]
@@ -44,7 +44,8 @@ class Graph(Struct, frozen=True, kw_only=True, eq=False):
         containers = ["", *(node.id for node in plan.nodes if node.contains)]
         inside: dict[NodeId, list[NodeId]] = {container: [] for container in containers}
         for node in sorted(plan.nodes, key=lambda node: node.order):
-            inside[node.inside].append(node.id)
+            if not node.undoes:
+                inside[node.inside].append(node.id)
         return Graph(
             plan=plan,
             nodes=nodes,

@@ -33,6 +33,7 @@ from contracts.runs import (
     Mode,
     Parent,
     RunCancelled,
+    RunCompensating,
     RunCompleted,
     RunFailed,
     RunParked,
@@ -48,11 +49,15 @@ from contracts.runs import (
     StepSkipped,
     StepStatus,
     StepSucceeded,
+    UndoKept,
+    Undone,
     Unfinished,
     WaitOpened,
 )
 
-Phase: TypeAlias = Literal["queued", "running", "stopping", "completed", "failed", "cancelled"]
+Phase: TypeAlias = Literal[
+    "queued", "running", "stopping", "compensating", "completed", "failed", "cancelled"
+]
 """A run's status without `waiting` (running, with nothing under way) and `parked` (any phase, held)."""
 
 ERROR_PORT: Final = "error"
@@ -62,10 +67,16 @@ DONE: Final[frozenset[StepStatus]] = frozenset({"succeeded", "failed", "skipped"
 RUN_STATUSES: Final[Mapping[type, Mapping[Phase, Phase]]] = {
     RunStarted: {"queued": "running"},
     RunStopping: {"running": "stopping"},
+    RunCompensating: {"running": "compensating", "stopping": "compensating"},
     # From `queued` when only the tombstone of an archived history is left to fold.
     RunCompleted: {"running": "completed", "queued": "completed"},
-    RunFailed: {"running": "failed", "stopping": "failed", "queued": "failed"},
-    RunCancelled: {"running": "cancelled", "stopping": "cancelled", "queued": "cancelled"},
+    RunFailed: {"running": "failed", "stopping": "failed", "compensating": "failed", "queued": "failed"},
+    RunCancelled: {
+        "running": "cancelled",
+        "stopping": "cancelled",
+        "compensating": "cancelled",
+        "queued": "cancelled",
+    },
     RunReopened: {"failed": "running", "cancelled": "running"},
 }
 """event → {phase before: phase after}. Every event that is not here, or not from this phase, leaves the phase alone."""
@@ -225,6 +236,12 @@ class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
     failed: StepPath | None = None
     """The step whose failure nothing handles."""
     stopping: RunStopping | None = None
+    undos: dict[StepPath, UndoKept] = {}
+    """What undoes the steps that have succeeded, by the step that would do it: the oldest success first."""
+    compensating: RunCompensating | None = None
+    """How the run ends once what it had done is undone. It is never opened again after that."""
+    undone: Undone = Undone()
+    """What came of undoing so far."""
     parked: RunParked | None = None
     output: Payload = NULL
     error: Failure | None = None
@@ -247,7 +264,7 @@ class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def active(self) -> bool:
         """It has begun and has not ended."""
-        return self.phase in ("running", "stopping")
+        return self.phase in ("running", "stopping", "compensating")
 
     def step(self, path: StepPath) -> Step:
         return self.steps.get(path, PENDING)

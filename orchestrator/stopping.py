@@ -30,6 +30,7 @@ from orchestrator.evolution import evolve
 from orchestrator.kinship import failure_of, started_output
 from orchestrator.paths import node_of
 from orchestrator.state import DONE, News, Run
+from orchestrator.undos import came_of_undoing, the_end
 
 
 def stop(run: Run, order: Sequence[StepPath], at: datetime, error: Failure | None = None) -> list[Decision]:
@@ -74,11 +75,14 @@ def wind_down(run: Run, order: Sequence[StepPath], at: datetime) -> list[Decisio
 
 
 def end_without_plan(run: Run, at: datetime) -> list[Decision]:
-    """Nobody knows what would follow, so the run stops; what its steps learnt is theirs all the same."""
+    """Nobody knows what would follow, so the run stops; what its steps learnt is theirs all the same.
+
+    Nor does anybody know how to undo what it had done: what is left of that is told.
+    """
     told = [_learnt(path, news) for path, news in run.news.items() if not isinstance(news, WaitOpened)]
     run = _after(run, told, at)
     steps = tuple(run.steps)
-    if run.phase == "stopping":
+    if run.phase in ("stopping", "compensating"):
         return told + wind_down(run, steps, at)
     missing = Failure(code="run.no_plan", message=f"Plan {run.plan} is not in the store.")
     return told + stop(run, steps, at, missing)
@@ -119,13 +123,16 @@ def _reason(run: Run) -> Failure:
 
 
 def _end(run: Run, order: Sequence[StepPath], error: Failure | None) -> list[Decision]:
-    """The terminal event, and what could not be undone."""
+    """The terminal event, and what nobody knows the end of."""
+    if run.compensating is not None:
+        return [the_end(run, run.compensating)]
     unfinished = tuple(
         Unfinished(step=path, attempt=step.attempt, effect=step.effect, detail=step.detail)
         for path in order
         if (step := run.step(path)).status == "cancelled" and step.effect is not None
     )
     if error is None:
-        return [RunCancelled(reason=run.cancel.reason if run.cancel else "", unfinished=unfinished)]
+        reason = run.cancel.reason if run.cancel else ""
+        return [RunCancelled(reason=reason, unfinished=unfinished, undone=came_of_undoing(run))]
     blamed = run.failed if run.failed and run.step(run.failed).error == error else None
-    return [RunFailed(error=error, step=blamed, unfinished=unfinished)]
+    return [RunFailed(error=error, step=blamed, unfinished=unfinished, undone=came_of_undoing(run))]

@@ -7,11 +7,12 @@ go on when no step can. It speaks in events, and folds each of them in before it
 from collections import defaultdict
 from datetime import datetime
 from heapq import heappop, heappush
+from typing import Final
 
 from contracts.cases import Pin
 from contracts.causes import stopped
 from contracts.errors import Failure
-from contracts.limits import PortName, StepPath
+from contracts.limits import UNDOS_KEPT, PortName, StepPath
 from contracts.payloads import Payload
 from contracts.plans import PlanNode
 from contracts.runs import (
@@ -35,6 +36,7 @@ from contracts.runs import (
     StepReported,
     StepSkipped,
     StepSucceeded,
+    UndoKept,
     WaitDropped,
     WaitOpened,
 )
@@ -84,6 +86,12 @@ from orchestrator.readiness import Graph, Place, readiness
 from orchestrator.state import DONE, Items, News, Run
 
 
+_TOO_MUCH: Final = Failure(
+    code="undo.too_many",
+    message=f"The run has {UNDOS_KEPT} steps that would have to be undone; nothing more of the kind is begun.",
+)
+
+
 def must_stop(run: Run) -> bool:
     """Whether nothing may begin any more, whatever is ready."""
     return run.cancel is not None or run.overdue or run.failed is not None
@@ -115,6 +123,7 @@ class Turn:
         """Decide on what each step learnt, and look at what may follow from it."""
         for path, news in self.run.news.items():
             self._settle(path, news)
+            self._keep_undo(path)
             self._look_behind(path)
 
     def _settle(self, path: StepPath, news: News) -> None:
@@ -137,6 +146,18 @@ class Turn:
                 self.say(StepSucceeded(step=path, node=node.id, ports=(news.decision,), output=output))
             case ChildBegan() | ChildEnded():
                 self._hear_of_child(path, node, news)
+
+    def _keep_undo(self, path: StepPath) -> None:
+        """Say what would undo a step that has succeeded, while all that it is made of is at hand."""
+        undo = self._graph.nodes[node_of(path)].compensate
+        if not undo or self.run.step(path).status != "succeeded":
+            return
+        step = within(item_of(path), undo)
+        config = self._evaluate.config(self.run, step, self._graph.nodes[undo])
+        if isinstance(config, Failure):
+            self.say(UndoKept(step=step, node=undo, undoes=path, error=config))
+        else:
+            self.say(UndoKept(step=step, node=undo, undoes=path, config=config))
 
     def _settle_wait(self, path: StepPath, node: PlanNode, wait: WaitOpened) -> None:
         """Its time has come."""
@@ -274,6 +295,9 @@ class Turn:
             self._look_behind(path)
 
     def _begin(self, path: StepPath, node: PlanNode) -> None:
+        if node.compensate and len(self.run.undos) >= UNDOS_KEPT:
+            self._fail(path, node, _TOO_MUCH)
+            return
         if node.place == "executor":
             self._attempt(path, node)
             return
