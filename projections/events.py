@@ -24,7 +24,7 @@ NAME_CHARS: Final = 640
 UNFINISHED: Final = 100
 
 _DONE: Final = frozenset({"succeeded", "failed", "skipped", "cancelled"})
-_SETTLED: Final = runs.TERMINAL | {"stopping", "parked"}
+_SETTLED: Final = runs.TERMINAL | {"stopping", "compensating", "parked"}
 _waits: Final = msgspec.json.Decoder(list[Wait])
 _asks: Final = msgspec.json.Decoder(Asks)
 ASKS_CHARS: Final = 200_000
@@ -144,6 +144,13 @@ def _stopping(scene: Scene, event: runs.RunStopping) -> None:
     scene.run.status = "stopping"
     if event.error is not None:
         _blame(scene.run, event.error, None)
+
+
+def _compensating(scene: Scene, event: runs.RunCompensating) -> None:
+    scene.run.status = "compensating"
+    _leave_unfinished(scene.run, event.unfinished)
+    if event.error is not None:
+        _blame(scene.run, event.error, event.step)
 
 
 def _reopened(scene: Scene, event: runs.RunReopened) -> None:
@@ -445,6 +452,7 @@ EFFECTS: Final[dict[type, _Effect]] = {
     runs.AttemptScheduled: _attempt_scheduled,
     runs.StepPinned: _nothing,
     runs.StepSucceeded: _succeeded,
+    runs.UndoKept: _nothing,
     runs.StepFailed: _step_failed,
     runs.StepSkipped: _skipped,
     runs.StepCancelled: _step_cancelled,
@@ -462,6 +470,7 @@ EFFECTS: Final[dict[type, _Effect]] = {
     runs.WaitDropped: _wait_closed,
     runs.RunResponded: _responded,
     runs.RunStopping: _stopping,
+    runs.RunCompensating: _compensating,
     runs.RunCompleted: _completed,
     runs.RunFailed: _failed,
     runs.RunCancelled: _cancelled,

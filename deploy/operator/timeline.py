@@ -32,6 +32,7 @@ from contracts.runs import (
     ItemsOpened,
     ItemsPaged,
     RunCancelled,
+    RunCompensating,
     RunCompleted,
     RunContinued,
     RunEvent,
@@ -49,6 +50,8 @@ from contracts.runs import (
     StepReported,
     StepSkipped,
     StepSucceeded,
+    UndoKept,
+    Undone,
     WaitDropped,
     WaitEnded,
     WaitOpened,
@@ -125,7 +128,14 @@ def _ports(event: StepSucceeded) -> str:
 
 def _unfinished(event: RunFailed | RunCancelled) -> str:
     left = [f"{each.step} (effect {each.effect})" for each in event.unfinished]
-    return f"; unfinished: {', '.join(left)}" if left else ""
+    unfinished = f"; unfinished: {', '.join(left)}" if left else ""
+    return unfinished + (_undone(event.undone) if event.undone is not None else "")
+
+
+def _undone(undone: Undone) -> str:
+    left = f", not undone: {', '.join(undone.left)}" if undone.left else ""
+    more = undone.left_in_all - len(undone.left)
+    return f"; undone: {undone.steps}{left}{f' and {more} more' if more else ''}"
 
 
 def _wait(event: WaitOpened) -> str:
@@ -192,12 +202,14 @@ _WORDS: Final[Mapping[type, Callable[[Any], str]]] = {
     AttemptScheduled: lambda e: f"{_attempt(e)}, {e.node_type} on pool {e.pool}",
     StepPinned: lambda e: f"{e.step}, not done: {preview(e.config)}",
     StepSucceeded: _ports,
-    StepFailed: lambda e: f"{e.step}, {_failure(e.error)}{' (its error path goes on)' if e.handled else ''}",
+    UndoKept: lambda e: f"{e.step} undoes {e.undoes}{f': {_failure(e.error)}' if e.error else ''}",
+    StepFailed: lambda e: f"{e.step}, {_failure(e.error)}{' (handled)' if e.handled else ''}",
     StepSkipped: lambda e: e.step,
     StepCancelled: lambda e: e.step,
     WaitOpened: _wait,
     WaitDropped: lambda e: e.wait,
     RunResponded: lambda e: f"{e.step}, status {e.status}: {preview(e.body)}",
+    RunCompensating: lambda e: f"outcome {e.outcome}{f', {_failure(e.error)}' if e.error else ''}",
     RunStopping: lambda e: f"outcome {e.outcome}{f', {_failure(e.error)}' if e.error else ''}",
     RunCompleted: lambda e: preview(e.output),
     RunFailed: lambda e: f"{f'{e.step}, ' if e.step else ''}{_failure(e.error)}{_unfinished(e)}",

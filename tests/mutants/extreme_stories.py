@@ -114,6 +114,13 @@ def kindred(seed: int) -> Story:
     return structs.replace(told, workflows=[*workflows, last], related=True)
 
 
+def undoing(seed: int) -> Story:
+    """Every call has something that undoes it, and much is cancelled or refused."""
+    told, chance = sound(seed), random.Random(f"{seed}/undoing")
+    workflows = [with_undos(chance, drawn, 1.0) for drawn in told.workflows]
+    return structs.replace(told, workflows=workflows, cancels=0.2, retries=1)
+
+
 def large(seed: int) -> Story:
     """Every answer of the world is larger than a commit may hold."""
     return _scripted(sound(seed), ["big"])

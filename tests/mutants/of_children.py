@@ -173,7 +173,7 @@ TOLD_TOO_EARLY: Final = Mutant(
         Edit(
             "orchestrator.decisions",
             "        ends = wind_down(turn.run, tuple(every_step(graph, turn.run)), at)\n"
-            "        return turn.said + with_handler(turn.run, graph.plan, ends, at, evaluate)\n",
+            "        return turn.said + _ended(turn.run, graph, ends, at, evaluate)\n",
             "        return turn.said + wind_down(turn.run, tuple(every_step(graph, turn.run)), at)\n",
         )
     ],

@@ -311,7 +311,13 @@ TASKS_NOT_ASKED: Final = Mutant(
 LET_GO_AT_ONCE: Final = Mutant(
     name="attempts are let go while their run goes on",
     what="Every commit tells the executors to end the run's attempts, also where nobody wants it to stop.",
-    edits=[Edit(_SERVICE, '        if known.run.phase != "running":\n', "        if True:\n")],
+    edits=[
+        Edit(
+            _SERVICE,
+            '        if known.run.phase not in ("running", "compensating"):\n',
+            "        if True:\n",
+        )
+    ],
 )
 LET_GO_BY_A_LOOK: Final = Mutant(
     name="a look ends attempts",

@@ -1,6 +1,6 @@
 """Two mechanisms at once, of which each may stand in for the other.
 
-Not here: compensation twice (nothing compensates yet); republish against catch-up (nothing of ours reads what is
+Not here: compensation twice (one mechanism alone sees to it: tests/mutants/of_undos.py); republish against catch-up (nothing of ours reads what is
 republished: the live tail follows the log, its two sides are mutants of their own); Nats-Msg-Id against the derived run
 id (every message of ours has an id of its own: only the run's own history tells a duplicate); max_ack_pending against
 optimistic concurrency becomes cycles side by side against optimistic concurrency. Turns against the room of a commit: a

@@ -33,6 +33,7 @@ from tests.mutants.extreme_stories import (
     sound,
     timed,
     together,
+    undoing,
 )
 from tests.mutants.rough_surroundings import (
     Apart,
@@ -149,6 +150,7 @@ STAGES: Final[Mapping[str, Stage]] = {
     "by the clock": staged(rates=structs.replace(STORM, killed=0.02), told=timed),
     "by events": staged(rates=structs.replace(STORM, killed=0.02), told=followed),
     "maps and loops": staged(told=contained),
+    "undoing": staged(rates=structs.replace(STORM, signal_lost=0.2), told=undoing),
     "families": staged(rates=structs.replace(STORM, signal_lost=0.2), told=kindred),
     "many items": staged(told=crowded),
     "together": staged(rates=structs.replace(STORM, signal_lost=0.4, killed=0.02), told=together),

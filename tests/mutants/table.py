@@ -20,6 +20,7 @@ from tests.mutants import (
     of_signals,
     of_stores,
     of_trials,
+    of_undos,
     of_workers,
     pairs,
 )
@@ -42,6 +43,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *of_contracts.MUTANTS,
     *of_stores.MUTANTS,
     *of_trials.MUTANTS,
+    *of_undos.MUTANTS,
     *of_logs.MUTANTS,
     *of_workers.MUTANTS,
     *pairs.MUTANTS,

@@ -33,6 +33,7 @@ from tests.promises.polls import what_is_found_starts_once
 from tests.promises.segments import a_history_goes_on_from_every_seam, segments_are_bounded
 from tests.promises.signals import what_was_said_counts_once, what_was_said_is_heard
 from tests.promises.timetables import planned_times_are_kept
+from tests.promises.undos import what_was_done_is_undone_once
 
 OVERDUE: Final = timedelta(seconds=5)
 BACK_SECONDS: Final = 10.0
@@ -299,6 +300,7 @@ PROMISES: Final[tuple[Promise, ...]] = (
     a_history_goes_on_from_every_seam,
     items_are_done_once_and_in_order,
     effects_happen_as_told,
+    what_was_done_is_undone_once,
     models_are_the_fold,
     models_say_what_the_runs_say,
     poison_is_kept,

@@ -95,8 +95,12 @@ class _Told:
         self._succeeded: set[StepPath] = set()
         self._waits: dict[str, StepPath] = {}
         self._stops = False
+        self._undoes = False
 
     def hear(self, event: runs.RunEvent) -> Found:
+        self._undoes = self._undoes or isinstance(event, runs.RunCompensating)
+        if self._undoes:
+            return  # Nothing of any item goes on; what is undone is another promise.
         path = getattr(event, "step", None)
         if isinstance(path, str) and not isinstance(event, runs.SignalReceived | runs.RunFailed):
             yield from self._lies_in_what_is_open(event, path)

@@ -134,7 +134,7 @@ def story(seed: int) -> Story:
     return Story(
         workflows=[
             structs.replace(drawn, plan=_with_questions(random.Random(f"{seed}/{drawn.trigger}"), drawn.plan))
-            for drawn in related or workflows
+            for drawn in _undoing(seed, related or workflows)
         ],
         related=bool(related),
         deliveries=deliveries,
@@ -244,6 +244,30 @@ def calling(chance: random.Random, drawn: Drawn, behind: Sequence[str]) -> Drawn
     told = "nowhere" if chance.random() < 0.1 else chance.choice(behind)
     on_failure = told if chance.random() < 0.4 else None
     return structs.replace(drawn, plan=structs.replace(drawn.plan, nodes=tuple(nodes), on_failure=on_failure))
+
+
+UNDOING: Final = 0.1
+"""The share of stories in which some steps can be undone."""
+
+
+def _undoing(seed: int, workflows: Sequence[Drawn]) -> Sequence[Drawn]:
+    """The same workflows, some of whose calls have another one that undoes them. Its chance is its own."""
+    chance = random.Random(f"{seed}/undoing")
+    if chance.random() >= UNDOING:
+        return workflows
+    return [with_undos(chance, drawn, 0.5) for drawn in workflows]
+
+
+def with_undos(chance: random.Random, drawn: Drawn, share: float) -> Drawn:
+    """The same workflow; this share of what acts in it can be undone."""
+    nodes = list(drawn.plan.nodes)
+    for place, node in enumerate(drawn.plan.nodes):
+        acts = node.pin is None and (node.place == "executor" or node.type == "workflow.run")
+        if acts and chance.random() < share:
+            undo = _call(chance, f"undo_{node.id}", len(nodes))
+            nodes[place] = structs.replace(node, compensate=undo.id)
+            nodes.append(structs.replace(undo, undoes=node.id, inside=node.inside, on_error="fail"))
+    return structs.replace(drawn, plan=structs.replace(drawn.plan, nodes=tuple(nodes)))
 
 
 class _Drawing:
