@@ -153,6 +153,8 @@ class Turn:
         if not undo or self.run.step(path).status != "succeeded":
             return
         step = within(item_of(path), undo)
+        if step in self.run.undos:
+            return
         config = self._evaluate.config(self.run, step, self._graph.nodes[undo])
         if isinstance(config, Failure):
             self.say(UndoKept(step=step, node=undo, undoes=path, error=config))
@@ -235,6 +237,8 @@ class Turn:
 
     def look_everywhere(self) -> None:
         """At every node of the workflow and of each item that is not over."""
+        for path in self.run.steps:
+            self._keep_undo(path)  # Of what succeeded while nobody had the plan.
         self._look_inside(WHOLE)
         for path, items in self.run.items.items():
             self.look_at(path)

@@ -17,7 +17,7 @@ from tests.orchestrator.stories import drawn as plan_of
 from tests.simulation.clocks import Timed
 from tests.simulation.followers import drawn_followers
 from tests.simulation.installation import ORG
-from tests.simulation.workflows import Delivery, Story, calling, story
+from tests.simulation.workflows import Delivery, Story, calling, story, with_undos
 
 MANY: Final = 1_100
 """Items of which each says two things."""

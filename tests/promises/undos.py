@@ -32,17 +32,16 @@ class _Told:
     def __init__(self, nodes: Mapping[NodeId, PlanNode]) -> None:
         self._nodes = nodes
         self._owed: set[StepPath] = set()
-        """Successes for which the next event must keep an undo."""
+        """Successes for which no undo was kept yet."""
         self._kept: dict[StepPath, StepPath] = {}
         """By the step that undoes, the step that it undoes: the oldest success first."""
         self._undone = 0
         self._left = 0
         self._undoes = False
+        self._acted: StepPath = ""
+        """The step of which somebody has just said what came of it."""
 
     def hear(self, event: RunEvent) -> Iterator[str]:
-        if self._owed and not isinstance(event, runs.UndoKept):
-            yield f"{sorted(self._owed)} succeeded, and no undo was kept"
-            self._owed.clear()
         match event:
             case runs.UndoKept():
                 yield from self._keep(event)
@@ -56,22 +55,15 @@ class _Told:
                 yield "it was undone and is completed"
             case _ if self._undoes:
                 yield from self._undo(event)
-            case runs.StepReported() | runs.ChildBegan():
-                self._acted(event.step)
-            case runs.ChildEnded(outcome="completed") | runs.DoubtResolved(resolution="done"):
-                self._acted(event.step)
+            case runs.StepReported() | runs.ChildBegan() | runs.ChildEnded() | runs.DoubtResolved():
+                self._acted = event.step
             case runs.StepSucceeded():
                 self._succeed(event.step)
-
-    _news: StepPath = ""
-
-    def _acted(self, path: StepPath) -> None:
-        self._news = path
 
     def _succeed(self, path: StepPath) -> None:
         """Of what was pinned nothing has to be undone."""
         node = self._nodes.get(node_of(path))
-        if node is not None and node.compensate and self._news == path:
+        if node is not None and node.compensate and self._acted == path:
             self._owed.add(path)
 
     def _keep(self, event: runs.UndoKept) -> Iterator[str]:
@@ -94,6 +86,8 @@ class _Told:
 
     def _end(self, event: runs.RunFailed | runs.RunCancelled) -> Iterator[str]:
         plan_is_lost = isinstance(event, runs.RunFailed) and event.error.code == "run.no_plan"
+        if self._owed and not plan_is_lost:
+            yield f"{sorted(self._owed)} succeeded, and no undo was kept"
         if self._kept and not plan_is_lost and not self._undoes and self._nodes:
             yield f"it ended without undoing {list(self._kept.values())}"
         told = event.undone or runs.Undone()
