@@ -63,6 +63,10 @@ class _Narrowing:
             around = nodes[self._node].inside
             message = f"{node} lies inside of {around}, so nobody knows its item: test {around}."
             self._fault("test.unknown_node", "/selection/node", message, node)
+        elif part != "whole" and nodes[self._node].undoes:
+            undone = nodes[self._node].undoes
+            message = f"{node} undoes {undone}, and is made when a run of that fails."
+            self._fault("test.unknown_node", "/selection/node", message, node)
         for name in self._given.pins:
             if name not in nodes:
                 self._fault("test.unknown_node", f"/pins/{name}", f"There is no node {name}.")

@@ -55,6 +55,11 @@ attempt under way the run ends in the same commit. Otherwise `run.stopping` is s
 a wait of kind `grace` is opened; the run ends when every attempt has said how it ended, or with the grace. What an
 attempt may have done to the world is listed in the terminal event, `unfinished`.
 
+What undoes a step is said when that has succeeded (`undo.kept`) and kept in the order of the successes. Where a failed or
+cancelled run would end and some are kept, `run.compensating` is said in place of the end; then one undo is made after the
+other, the newest first (`orchestrator/undoing.py`), and the end stands behind the last. One that is over is kept no
+longer, so none is made twice; a run that was undone is not reopened.
+
 A failed or cancelled run can be reopened: what failed or was cancelled is pending again, what succeeded stays. A step
 that must not be repeated blindly and whose last attempt may have touched the world is in doubt again, not pending.
 One terminal event per opening.

@@ -49,6 +49,7 @@ Topic: TypeAlias = Literal[
     "runs of other workflows",
     "in doubt",
     "cancelling",
+    "undoing",
     "opening again",
     "said twice",
     "parked",

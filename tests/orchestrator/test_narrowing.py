@@ -264,10 +264,26 @@ def hold(outcome: Narrowed, plan: Plan, part: str, name: str) -> None:
         assert {edge.source, edge.target} <= left.keys()
     assert part != "whole" or not outcome.outline.acts
     inner = {act.node for act in outcome.outline.acts if not act.inside}
-    assert part not in ("until", "node") or inner <= {name}
+    undo = {node.compensate for node in plan.nodes if node.id == name}
+    assert part not in ("until", "node") or inner <= {name, *undo}
     told = outcome.outline
     every = [*(act.node for act in told.acts), *told.decides, *told.pinned, *told.left_out]
     assert sorted(every) == sorted(node.id for node in plan.nodes)
+
+
+def test_what_undoes_a_node_is_there_with_it_and_so_is_what_it_reads() -> None:
+    plan = drawn("a>b b>c", action("b", compensate="undo"), reading("undo", "a", undoes="b"))
+    outcome = made(plan, "until", "b", pins={"a": PINNED})
+    assert sides(outcome) == ("b undo", "", "a", "c")
+    assert faults(plan, "node", "b") == [("test.unpinned", "/pins/a")]
+    assert faults(plan, "node", "undo") == [("test.unknown_node", "/selection/node")]
+
+
+def test_what_is_pinned_has_nothing_to_be_undone() -> None:
+    plan = drawn("a>b", action("a", compensate="undo"), action("undo", undoes="a"))
+    outcome = made(plan, pins={"a": PINNED})
+    assert sides(outcome) == ("b", "", "a", "undo")
+    assert outcome.plan.nodes[0].compensate == ""
 
 
 # --- What a run makes of pins -----------------------------------------------------------------------
