@@ -274,7 +274,7 @@ def hold(outcome: Narrowed, plan: Plan, part: str, name: str) -> None:
 def test_what_undoes_a_node_is_there_with_it_and_so_is_what_it_reads() -> None:
     plan = drawn("a>b b>c", action("b", compensate="undo"), reading("undo", "a", undoes="b"))
     outcome = made(plan, "until", "b", pins={"a": PINNED})
-    assert sides(outcome) == ("b undo", "", "a", "c")
+    assert sides(outcome) == ("undo b", "", "a", "c")
     assert faults(plan, "node", "b") == [("test.unpinned", "/pins/a")]
     assert faults(plan, "node", "undo") == [("test.unknown_node", "/selection/node")]
 

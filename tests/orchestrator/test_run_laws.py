@@ -65,6 +65,7 @@ from tests.orchestrator.stories import (
     signal,
     wake,
 )
+from tests.promises.undos import Undoings
 
 CONTROLS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("filter", {"condition": True}, {}),
@@ -120,11 +121,23 @@ def random_plan(chance: random.Random) -> Plan:
         org="org",
         workflow="flow",
         version=1,
-        nodes=tuple(nodes),
+        nodes=with_undos(nodes, chance) if chance.random() < 0.5 else tuple(nodes),
         edges=tuple(sorted(edges, key=lambda edge: (edge.source, edge.target))),
         vars={},
         timeout_s=chance.choice([None, 45.0]),
     )
+
+
+def with_undos(nodes: list[PlanNode], chance: random.Random) -> tuple[PlanNode, ...]:
+    """The same nodes; what acts can be undone, each by a node of its own."""
+    undone, undos = list(nodes), list[PlanNode]()
+    for place, node in enumerate(nodes):
+        if node.place == "executor" or node.type == "workflow.run":
+            retry = {"retry": PATIENT} if chance.random() < 0.5 else {}
+            order = len(nodes) + len(undos)
+            undos.append(action(f"u{place}", order=order, undoes=node.id, repeat="no", **retry))
+            undone[place] = structs.replace(node, compensate=undos[-1].id)
+    return (*undone, *undos)
 
 
 PEOPLE = ("key:1", "key:2", "link")
@@ -320,6 +333,14 @@ def test_each_opening_ends_at_most_once_and_no_attempt_is_made_twice(seed: int) 
 
 @settings(max_examples=200, deadline=None)
 @given(seeds)
+def test_what_was_done_is_undone_once_the_last_step_first_or_told_as_left(seed: int) -> None:
+    told = lived(seed)
+    undoings = Undoings(told.graph.nodes)
+    assert [what for event in told.events() for what in undoings.hear(event)] == []
+
+
+@settings(max_examples=200, deadline=None)
+@given(seeds)
 def test_every_run_ends_when_everybody_does_their_part(seed: int) -> None:
     told = lived(seed, moments=8)
     for _ in range(200):
@@ -341,7 +362,7 @@ def test_every_run_ends_when_everybody_does_their_part(seed: int) -> None:
             told.hear(wake(waits[0].wait))
     assert told.run.status in TERMINAL
     settled = {path for path, step in told.run.steps.items() if step.status in {*DONE, "cancelled"}}
-    assert settled == set(told.graph.order)
+    assert settled - {node.compensate for node in told.graph.plan.nodes} == set(told.graph.order)
 
 
 def what_it_waits_for(wait: WaitOpened, words: str) -> Message:

@@ -20,13 +20,13 @@ _ENDS_ONE = runs.StepSucceeded | runs.StepFailed | runs.StepCancelled
 def what_was_done_is_undone_once(evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
     for history in histories:
         plan = evidence.plans.get(history.start.plan) if history.start is not None else None
-        told = _Told({node.id: node for node in plan.nodes} if plan is not None else {})
+        told = Undoings({node.id: node for node in plan.nodes} if plan is not None else {})
         for event in history.events:
             for what in told.hear(event):
                 yield Violation("P5", what, history.run)
 
 
-class _Told:
+class Undoings:
     """What a history has said of undos so far."""
 
     def __init__(self, nodes: Mapping[NodeId, PlanNode]) -> None:
