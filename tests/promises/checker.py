@@ -154,12 +154,14 @@ def every_run_ends_or_waits(evidence: Evidence, histories: Sequence[History]) ->
 def wishes_and_waits_are_kept(_evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
     """A run that shall stop begins nothing and does not end well, and no wait ends before it is due."""
     for history in histories:
-        stops, due = False, dict[str, datetime]()
+        stops, undoes, due = False, False, dict[str, datetime]()
         for commit in history.commits:
             for event in commit.events:
                 match event:
                     case runs.CancelRequested() | runs.RunStopping():
-                        stops = True
+                        stops = not undoes
+                    case runs.RunCompensating():  # What begins then is another promise.
+                        stops, undoes = False, True
                     case runs.RunReopened():
                         stops = False
                     case runs.AttemptScheduled() | runs.RunCompleted() if stops:

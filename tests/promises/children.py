@@ -201,7 +201,7 @@ def _first_end(history: History) -> float | None:
     ends = (
         stored.time
         for stored, commit in zip(history.stored, history.commits, strict=True)
-        if any(isinstance(event, _ENDS) for event in commit.events)
+        if any(isinstance(event, (*_ENDS, runs.RunCompensating)) for event in commit.events)
     )
     return next(ends, None)
 
