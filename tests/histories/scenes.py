@@ -311,6 +311,22 @@ _CALLS: Final = flow(
 )
 """Runs of other workflows: one that counts, one that does not, and one that cannot be."""
 
+_TRIP: Final = flow(
+    "flight>hotel hotel>bill",
+    node("flight", config={"value": "{{ trigger.body.to }}"}, compensate="unfly"),
+    node("hotel", compensate="leave"),
+    node("unfly", config={"value": "{{ steps.flight.output }}"}),
+    node("leave", config={"value": "{{ steps.hotel.output.room }} {{ trigger.body.to }}"}, retry=_PATIENT),
+)
+_ROOMS: Final = flow(
+    "each>bill",
+    node("each", "map", {"items": "{{ trigger.body.rows }}"}),
+    node("book", inside="each", compensate="free"),
+    node("free", config={"value": "{{ item.n }} {{ steps.book.output }}"}, inside="each"),
+)
+_BOOKED: Final[Sequence[Message]] = (done("flight", output="LH 1"), done("hotel", output={"room": 7}))
+
+
 SCENES: Final[Sequence[Scene]] = (
     Scene(name="three in a row", workflow=_LINEAR, body='{"id":41}', said=_said(done("a", output={"id": 41}), done("b", output="42"), done("c"))),
     Scene(name="a large value travels apart", workflow=_LINEAR, body='{"id":1}', said=_said(done("a", output={"id": 1, "x": "y" * 70_000}), done("b"), done("c"))),
@@ -400,4 +416,8 @@ SCENES: Final[Sequence[Scene]] = (
     Scene(name="failed twice, and told twice", workflow={**flow("a"), "on_failure": "billing"}, said=_said(broken("a"), RETRY, broken("a", 2))),
     Scene(name="failed, and nobody to tell", workflow={**flow("a"), "on_failure": "nowhere"}, said=_said(broken("a"))),
     Scene(name="lists joined", workflow=_JOINED, said=_said(done("a", output=[{"id": 1, "of": "tea"}, {"id": 2}]), done("b", output=[{"id": 2.0, "n": 5}, {"id": "1"}]))),
+    Scene(name="undone when it fails", workflow=_TRIP, body='{"to":"Rome"}', said=_said(*_BOOKED, broken("bill"), broken("leave", 1, TRY_AGAIN), 2, done("leave", 2), done("unfly"), RETRY)),
+    Scene(name="undone when it is cancelled", workflow={**_TRIP, "on_failure": "billing"}, body='{"to":"Rome"}', said=_said(done("flight", output="x" * 70_000), CANCEL, done("hotel", output={"room": 1}), done("leave"), broken("unfly"))),
+    Scene(name="undone but for one, and told", workflow={**_TRIP, "on_failure": "billing"}, body='{"to":"Rome"}', said=_said(done("flight"), done("hotel"), broken("bill"), unsure("unfly"), resolve("unfly", "failed"))),
+    Scene(name="items undone", workflow=_ROOMS, segment=5, body=_ROWS, said=_said(done("each[1].book", output=1), done("each[0].book", output=0), done("each[2].book", output=2), broken("bill"), done("each[2].free"), unsure("each[0].free"), resolve("each[0].free", "done"), done("each[1].free"))),
 )  # fmt: skip
