@@ -111,6 +111,7 @@ RUNS: Final = Table(
     _time("opened", null=True),
     _text("handlers"),
     _text("handler_error", null=True),
+    _text("undone", null=True),
     _text("mode"),
     schema="read",
 )

@@ -105,6 +105,7 @@ def _completed(scene: Scene, event: runs.RunCompleted) -> None:
 def _failed(scene: Scene, event: runs.RunFailed) -> None:
     _blame(scene.run, event.error, event.step)
     _leave_unfinished(scene.run, event.unfinished)
+    _tell_undone(scene.run, event.undone)
     scene.usage.runs_failed += 1
     _end(scene, "failed")
 
@@ -112,6 +113,7 @@ def _failed(scene: Scene, event: runs.RunFailed) -> None:
 def _cancelled(scene: Scene, event: runs.RunCancelled) -> None:
     scene.run.error_message = text(event.reason) or None
     _leave_unfinished(scene.run, event.unfinished)
+    _tell_undone(scene.run, event.undone)
     scene.usage.runs_cancelled += 1
     _end(scene, "cancelled")
 
@@ -129,6 +131,10 @@ def _blame(run: RunRow, error: Failure, step: str | None) -> None:
 def _leave_unfinished(run: RunRow, unfinished: tuple[runs.Unfinished, ...]) -> None:
     told = [structs.replace(each, detail=text(each.detail, 200)) for each in unfinished[:UNFINISHED]]
     run.unfinished = encode(told).decode() if told else None
+
+
+def _tell_undone(run: RunRow, undone: runs.Undone | None) -> None:
+    run.undone = encode(undone).decode() if undone is not None else None
 
 
 def _handler_asked(scene: Scene, event: runs.HandlerAsked) -> None:
@@ -157,7 +163,7 @@ def _reopened(scene: Scene, event: runs.RunReopened) -> None:
     run = scene.run
     run.opening += 1
     run.status, run.ended, run.unfinished = "running", None, None
-    run.handler_error = None
+    run.handler_error = run.undone = None
     run.error_code = run.error_message = run.error_step = None
     run.output_preview = run.output_size = run.output_blob = None
     if run.deadline is not None:

@@ -70,6 +70,8 @@ class RunRow(Struct, kw_only=True):
     """The runs of its error workflow, one for each time that it failed, with commas between; the newest last."""
     handler_error: str | None = None
     """Why there is none."""
+    undone: str | None = None
+    """What came of undoing what it had done."""
     mode: str = "live"
 
     @property

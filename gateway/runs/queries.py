@@ -1,8 +1,9 @@
 """Reads runs."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
+import msgspec
 from msgspec import Raw, Struct
 from sqlalchemy import select
 
@@ -12,7 +13,7 @@ from contracts.runs import Mode, RunStatus
 from gateway.domain import Place
 from gateway.pages import Page, cursor_of, fetch, newest_first
 from gateway.rejected import absent
-from gateway.runs.views import ParentRun, Progress, RunError, RunView, StepView, Value
+from gateway.runs.views import ParentRun, Progress, RunError, RunView, StepView, UndoneView, Value
 
 _R = RUNS.c
 _S = STEPS.c
@@ -88,7 +89,7 @@ class RunQueries:
 _PLAIN = [
     name
     for name in RunView.__struct_fields__
-    if name not in ("error", "unfinished", "input", "output", "parent", "handler")
+    if name not in ("error", "unfinished", "input", "output", "parent", "handler", "undone")
 ]
 
 
@@ -103,8 +104,12 @@ def _run(row: Any) -> RunView:
         output=_output(row),
         parent=_parent(row),
         handler=row["handlers"].rpartition(",")[2] or None,
+        undone=None if row["undone"] is None else _undone(row["undone"]),
         **{name: row[name] for name in _PLAIN},
     )
+
+
+_undone: Final = msgspec.json.Decoder(UndoneView).decode
 
 
 def _parent(row: Any) -> ParentRun | None:

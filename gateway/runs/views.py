@@ -91,6 +91,16 @@ class ParentRun(Struct, frozen=True, kw_only=True):
     """Whether the step waits for its end."""
 
 
+class UndoneView(Struct, frozen=True, kw_only=True):
+    """Of a run that failed or was cancelled and had done what can be undone."""
+
+    steps: int = 0
+    """So many steps were undone."""
+    left: tuple[str, ...] = ()
+    """Steps that were not: their undo failed, or could not begin. The first hundred."""
+    left_in_all: int = 0
+
+
 class RunView(Struct, frozen=True, kw_only=True):
     id: str
     status: RunStatus
@@ -127,6 +137,8 @@ class RunView(Struct, frozen=True, kw_only=True):
     """The run of its error workflow, which was told that this one failed last."""
     handler_error: str | None = None
     """Why there is none."""
+    undone: UndoneView | None = None
+    """What came of undoing what the run had done. Null where there was nothing to undo."""
 
 
 class Progress(Struct, frozen=True, kw_only=True):

@@ -57,6 +57,7 @@ create table runs (
     opened timestamptz,
     handlers text not null default '',
     handler_error text,
+    undone text,
     mode text not null default 'live',
     primary key (org, id)
 ) with (fillfactor = 80);
