@@ -26,6 +26,7 @@ from contracts.runs import (
     DoubtResolved,
     Parent,
     RunCancelled,
+    RunCompensating,
     RunCompleted,
     RunEvent,
     RunFailed,
@@ -37,8 +38,11 @@ from contracts.runs import (
     SignalReceived,
     StepCancelled,
     StepFailed,
+    StepReported,
     StepSkipped,
     StepSucceeded,
+    UndoKept,
+    Undone,
     Unfinished,
     WaitDropped,
     WaitEnded,
@@ -408,6 +412,29 @@ async def test_a_run_that_stops_says_what_it_left_behind() -> None:
     assert (steps["one"].status, steps["two"].status, run.steps_done) == ("cancelled", "skipped", 2)
     assert run.unfinished is not None
     assert len(run.unfinished) < 40_000
+
+
+async def test_a_run_that_undoes_says_so_and_then_what_is_left() -> None:
+    error = Failure(code="refused", message="No.")
+    began = (started(), scheduled("one"))
+    undoes = (
+        StepReported(step="one", attempt=1, output=value(1)),
+        succeeded("one"),
+        UndoKept(step="undo", node="undo", undoes="one", config=value(1)),
+        RunCompensating(outcome="failed", error=error, step="two"),
+        scheduled("undo"),
+    )
+    run, steps = await told(began, undoes)
+    assert (run.status, run.error_code, run.error_step, run.ended) == ("compensating", "refused", "two", None)
+    assert steps["undo"].status == "scheduled"
+    ends = RunFailed(error=error, step="two", undone=Undone(left=("one",), left_in_all=1))
+    failed = StepFailed(step="undo", node="undo", error=error, handled=True)
+    run, steps = await told(began, undoes, (failed, ends))
+    assert (run.status, steps["undo"].status, run.undone) == (
+        "failed",
+        "failed",
+        '{"left":["one"],"left_in_all":1}',
+    )
 
 
 async def test_a_reopened_run_goes_on_and_may_not_be_purged() -> None:
