@@ -80,7 +80,9 @@ def _duration(value: float) -> str:
 
 
 def run_states_table() -> str:
-    return _transitions("run", RUN_STATUSES, ("queued", "running", "stopping", "compensating", *sorted(TERMINAL)))
+    return _transitions(
+        "run", RUN_STATUSES, ("queued", "running", "stopping", "compensating", *sorted(TERMINAL))
+    )
 
 
 def step_states_table() -> str:

@@ -33,7 +33,9 @@ def faults_of_undos(draft: Draft, specs: Mapping[NodeId, NodeSpec]) -> Iterator[
         if undo is None:
             message = f"There is no node {node.compensate}."
         elif undo.id in linked:
-            message = f"An edge leads to {undo.id} or away from it: what undoes a node stands beside the others."
+            message = (
+                f"An edge leads to {undo.id} or away from it: what undoes a node stands beside the others."
+            )
         elif first[undo.id] != node.id:
             message = f"{undo.id} undoes {first[undo.id]} already; what undoes a node undoes no other."
         else:

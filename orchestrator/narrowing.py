@@ -123,7 +123,10 @@ class _Narrowing:
     def _looks_at(self, name: NodeId) -> Iterator[NodeId]:
         """By the expressions of a node and of all that lies inside of it, as far as it is one of the workflow's own."""
         node = self._graph.nodes[name]
-        reads = {*node.reads.nodes, *(self._graph.nodes[node.compensate].reads.nodes if node.compensate else ())}
+        reads = {
+            *node.reads.nodes,
+            *(self._graph.nodes[node.compensate].reads.nodes if node.compensate else ()),
+        }
         yield from (read for read in reads if read in self._before and read != name)
         for inner in self._graph.inside.get(name, ()):
             yield from (read for read in self._looks_at(inner) if read != name)

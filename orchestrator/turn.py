@@ -85,7 +85,6 @@ from orchestrator.paths import (
 from orchestrator.readiness import Graph, Place, readiness
 from orchestrator.state import DONE, Items, News, Run
 
-
 _TOO_MUCH: Final = Failure(
     code="undo.too_many",
     message=f"The run has {UNDOS_KEPT} steps that would have to be undone; nothing more of the kind is begun.",

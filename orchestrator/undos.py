@@ -60,6 +60,4 @@ def the_end(run: Run, compensating: RunCompensating) -> RunFailed | RunCancelled
     unfinished, undone = compensating.unfinished, came_of_undoing(run)
     if compensating.error is None:
         return RunCancelled(reason=compensating.reason, unfinished=unfinished, undone=undone)
-    return RunFailed(
-        error=compensating.error, step=compensating.step, unfinished=unfinished, undone=undone
-    )
+    return RunFailed(error=compensating.error, step=compensating.step, unfinished=unfinished, undone=undone)

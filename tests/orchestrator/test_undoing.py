@@ -261,9 +261,7 @@ def test_an_undo_in_doubt_waits_for_a_person_and_so_do_those_behind_it() -> None
     told.then_kinds(DoubtResolved, StepSucceeded, AttemptScheduled)
 
 
-@pytest.mark.parametrize(
-    ("resolution", "follows"), [("retry", AttemptScheduled), ("failed", StepFailed)]
-)
+@pytest.mark.parametrize(("resolution", "follows"), [("retry", AttemptScheduled), ("failed", StepFailed)])
 def test_a_person_has_an_undo_made_again_or_gives_it_up(resolution: str, follows: type) -> None:
     told = failed().when(doubted("leave"), resolve("leave", resolution))
     assert type(told.said[1]) is follows
@@ -287,7 +285,10 @@ def test_many_undos_that_cannot_be_made_take_turns() -> None:
         for number in range(many)
     }
     # Paths that are no nodes of the plan: only the node that undoes counts.
-    kept = {f"each[{n}].leave": structs.replace(each, step=f"each[{n}].leave") for n, each in enumerate(kept.values())}
+    kept = {
+        f"each[{n}].leave": structs.replace(each, step=f"each[{n}].leave")
+        for n, each in enumerate(kept.values())
+    }
     told = structs.replace(told, state=structs.replace(told.state, undos=kept)).when(broken("bill"))
     assert told.said[-1] == WaitOpened(wait="turn:undo", kind="turn", due=NOON)
     told = told.when(wake("turn:undo"))
