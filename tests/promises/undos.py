@@ -38,8 +38,8 @@ class Undoings:
         self._undone = 0
         self._left = 0
         self._undoes = False
-        self._acted: StepPath = ""
-        """The step of which somebody has just said what came of it."""
+        self._acted: set[StepPath] = set()
+        """Steps of which somebody has said what came of them."""
 
     def hear(self, event: RunEvent) -> Iterator[str]:
         match event:
@@ -56,15 +56,16 @@ class Undoings:
             case _ if self._undoes:
                 yield from self._undo(event)
             case runs.StepReported() | runs.ChildBegan() | runs.ChildEnded() | runs.DoubtResolved():
-                self._acted = event.step
+                self._acted.add(event.step)
             case runs.StepSucceeded():
                 self._succeed(event.step)
 
     def _succeed(self, path: StepPath) -> None:
         """Of what was pinned nothing has to be undone."""
         node = self._nodes.get(node_of(path))
-        if node is not None and node.compensate and self._acted == path:
+        if node is not None and node.compensate and path in self._acted:
             self._owed.add(path)
+        self._acted.discard(path)
 
     def _keep(self, event: runs.UndoKept) -> Iterator[str]:
         if event.undoes not in self._owed:
