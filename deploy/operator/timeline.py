@@ -132,6 +132,11 @@ def _unfinished(event: RunFailed | RunCancelled) -> str:
     return unfinished + (_undone(event.undone) if event.undone is not None else "")
 
 
+def _why(event: RunCompensating) -> str:
+    why = f", {_failure(event.error)}" if event.error is not None else ""
+    return why + (f": {event.reason}" if event.reason else "")
+
+
 def _undone(undone: Undone) -> str:
     left = f", not undone: {', '.join(undone.left)}" if undone.left else ""
     more = undone.left_in_all - len(undone.left)
@@ -209,7 +214,7 @@ _WORDS: Final[Mapping[type, Callable[[Any], str]]] = {
     WaitOpened: _wait,
     WaitDropped: lambda e: e.wait,
     RunResponded: lambda e: f"{e.step}, status {e.status}: {preview(e.body)}",
-    RunCompensating: lambda e: f"outcome {e.outcome}{f', {_failure(e.error)}' if e.error else ''}",
+    RunCompensating: lambda e: f"outcome {e.outcome}{f', {e.step}' if e.step else ''}{_why(e)}",
     RunStopping: lambda e: f"outcome {e.outcome}{f', {_failure(e.error)}' if e.error else ''}",
     RunCompleted: lambda e: preview(e.output),
     RunFailed: lambda e: f"{f'{e.step}, ' if e.step else ''}{_failure(e.error)}{_unfinished(e)}",
