@@ -285,7 +285,8 @@ class _Told:
     def _all_done(self, event: runs.ItemDone, item: str) -> Found:
         """Every node inside was done or passed by."""
         container = _node(event.step)
-        inside = [node.id for node in self._nodes.values() if node.inside == container]
+        nodes = self._nodes.values()
+        inside = [node.id for node in nodes if node.inside == container and not node.undoes]
         missing = [node for node in inside if f"{item}.{node}" not in self._settled]
         if missing:
             yield "P3", f"{item} is done, and its {', '.join(missing)} not"
