@@ -296,9 +296,8 @@ def _cancelled(run: Run, event: StepCancelled, _at: datetime) -> Changes:
 def _let_go(run: Run, event: StepCancelled) -> Changes:
     path = event.step
     if path in run.attempts:
-        return moved(
-            run, path, event, effect="possible", detail="No executor has said how the attempt ended."
-        )
+        detail = "No executor has said how the attempt ended."
+        return moved(run, path, event, effect="possible", detail=detail)
     if path in run.doubts:
         return moved(run, path, event, effect="possible", detail="The attempt was in doubt.")
     if path in run.children:

@@ -196,8 +196,10 @@ CANCELLED_WITHOUT_A_TRACE: Final = Mutant(
     edits=[
         Edit(
             _EVOLUTION,
-            '        return moved(run, path, event, effect="possible", detail="No executor has said how the attempt ended.")',
-            '        return moved(run, path, event, effect="none", detail="No executor has said how the attempt ended.")',
+            '        detail = "No executor has said how the attempt ended."\n'
+            '        return moved(run, path, event, effect="possible", detail=detail)',
+            '        detail = "No executor has said how the attempt ended."\n'
+            '        return moved(run, path, event, effect="none", detail=detail)',
         )
     ],
 )
