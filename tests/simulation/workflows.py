@@ -228,7 +228,7 @@ def _related(seed: int, workflows: Sequence[Drawn]) -> list[Drawn]:
 def calling(chance: random.Random, drawn: Drawn, behind: Sequence[str]) -> Drawn:
     """The same workflow, and some of its calls start a run."""
     nodes = list(drawn.plan.nodes)
-    places = [place for place, node in enumerate(nodes) if node.place == "executor"]
+    places = [place for place, node in enumerate(nodes) if node.place == "executor" and not node.undoes]
     for place in chance.sample(places, min(len(places), chance.choice((1, 1, 2)))):
         node = nodes[place]
         workflow = "nowhere" if chance.random() < 0.05 else chance.choice(behind)
