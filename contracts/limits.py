@@ -147,6 +147,8 @@ EARLY_CALLS: Final = 200
 """Held at once."""
 UNDOS_KEPT: Final = 1_000
 """Undos that one run keeps before it begins nothing more that has one."""
+UNDOS_BYTES: Final = 4 * MIB
+"""What their configurations may amount to before that."""
 UNDOS_SHOWN: Final = 100
 """Steps that could not be undone, named at the end of a run; what is beyond them is counted."""
 HANDLERS_REMEMBERED: Final = 20

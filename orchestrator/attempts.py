@@ -1,8 +1,9 @@
 """An attempt at a step, and whether another one follows it: at once, after a pause, or never."""
 
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
+from contracts.errors import Failure
 from contracts.limits import StepPath
 from contracts.payloads import Payload
 from contracts.plans import PlanNode
@@ -11,6 +12,10 @@ from orchestrator.retries import jitter, pause_before_retry
 from orchestrator.state import Run
 
 Next: TypeAlias = WaitOpened | Literal["now", "never"]
+
+ABANDONED: Final = Failure(
+    code="in_doubt.abandoned", message="A person decided that the step in doubt has failed."
+)
 
 
 def next_attempt(run: Run, path: StepPath, node: PlanNode, config: Payload) -> AttemptScheduled:

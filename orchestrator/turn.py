@@ -7,12 +7,11 @@ go on when no step can. It speaks in events, and folds each of them in before it
 from collections import defaultdict
 from datetime import datetime
 from heapq import heappop, heappush
-from typing import Final
 
 from contracts.cases import Pin
 from contracts.causes import stopped
 from contracts.errors import Failure
-from contracts.limits import UNDOS_KEPT, PortName, StepPath
+from contracts.limits import PortName, StepPath
 from contracts.payloads import Payload
 from contracts.plans import PlanNode
 from contracts.runs import (
@@ -41,7 +40,7 @@ from contracts.runs import (
     WaitOpened,
 )
 from orchestrator.approvals import approval_wait, came_of_it, undecided
-from orchestrator.attempts import after_failure, next_attempt
+from orchestrator.attempts import ABANDONED, after_failure, next_attempt
 from orchestrator.catalogue import ROUNDS
 from orchestrator.containers import (
     all_over,
@@ -84,11 +83,7 @@ from orchestrator.paths import (
 )
 from orchestrator.readiness import Graph, Place, readiness
 from orchestrator.state import DONE, Items, News, Run
-
-_TOO_MUCH: Final = Failure(
-    code="undo.too_many",
-    message=f"The run has {UNDOS_KEPT} steps that would have to be undone; nothing more of the kind is begun.",
-)
+from orchestrator.undos import TOO_MUCH, holds_enough
 
 
 def must_stop(run: Run) -> bool:
@@ -210,10 +205,7 @@ class Turn:
         if news.resolution == "done":
             self.say(StepSucceeded(step=path, node=node.id))
         elif news.resolution == "failed":
-            error = Failure(
-                code="in_doubt.abandoned", message="A person decided that the step in doubt has failed."
-            )
-            self._fail(path, node, error)
+            self._fail(path, node, ABANDONED)
         else:
             self._attempt(path, node)
 
@@ -298,8 +290,8 @@ class Turn:
             self._look_behind(path)
 
     def _begin(self, path: StepPath, node: PlanNode) -> None:
-        if node.compensate and len(self.run.undos) >= UNDOS_KEPT:
-            self._fail(path, node, _TOO_MUCH)
+        if node.compensate and holds_enough(self.run):
+            self._fail(path, node, TOO_MUCH)
             return
         if node.place == "executor":
             self._attempt(path, node)

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from contracts.errors import Failure
 from contracts.limits import EVENTS_PER_TURN, StepPath
+from contracts.payloads import NULL
 from contracts.plans import PlanNode
 from contracts.runs import (
     AttemptFailed,
@@ -24,7 +25,7 @@ from contracts.runs import (
     UndoKept,
     WaitOpened,
 )
-from orchestrator.attempts import after_failure, next_attempt
+from orchestrator.attempts import ABANDONED, after_failure, next_attempt
 from orchestrator.evolution import evolve
 from orchestrator.paths import node_of
 from orchestrator.readiness import Graph
@@ -88,7 +89,7 @@ class _Undoing:
             case DoubtResolved(resolution="done"):
                 self.say(StepSucceeded(step=path, node=node.id))
             case DoubtResolved(resolution="failed"):
-                self._fail(path, node, _ABANDONED)
+                self._fail(path, node, ABANDONED)
             case DoubtResolved() | WaitOpened():
                 self._attempt(path, node)
             case AttemptFailed():
@@ -117,11 +118,7 @@ class _Undoing:
             self._attempt(undo.step, node)
 
     def _attempt(self, path: StepPath, node: PlanNode) -> None:
-        config = self._run.undos[path].config
-        if config is None:
-            self._fail(path, node, _ABANDONED)
-        else:
-            self.say(next_attempt(self._run, path, node, config))
+        self.say(next_attempt(self._run, path, node, self._run.undos[path].config or NULL))
 
     def _fail(self, path: StepPath, node: PlanNode, error: Failure) -> None:
         """The others are undone all the same: that takes the failure over."""
@@ -130,6 +127,3 @@ class _Undoing:
     def _end(self) -> None:
         if self._run.compensating is not None:
             self.say(the_end(self._run, self._run.compensating))
-
-
-_ABANDONED = Failure(code="in_doubt.abandoned", message="A person decided that the step in doubt has failed.")

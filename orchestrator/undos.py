@@ -4,13 +4,29 @@ Rule that holds here: an undo that is over is kept no longer. So none is made tw
 """
 
 from datetime import datetime
+from typing import Final
 
 from msgspec import structs
 
-from contracts.limits import UNDOS_SHOWN, StepPath
+from contracts.errors import Failure
+from contracts.limits import UNDOS_BYTES, UNDOS_KEPT, UNDOS_SHOWN, StepPath
+from contracts.payloads import Inline
 from contracts.runs import RunCancelled, RunCompensating, RunFailed, UndoKept, Undone
 from orchestrator.moves import Changes, without
 from orchestrator.state import Run
+
+
+TOO_MUCH: Final = Failure(
+    code="undo.too_many",
+    message="The run has done so much that would have to be undone that nothing more of the kind is begun.",
+)
+
+
+def holds_enough(run: Run) -> bool:
+    """Whether nothing more may begin that would have to be undone: in number, or by what it takes to remember it."""
+    undos = run.undos.values()
+    size = sum(len(undo.config.value) for undo in undos if isinstance(undo.config, Inline))
+    return len(undos) >= UNDOS_KEPT or size >= UNDOS_BYTES
 
 
 def kept(run: Run, event: UndoKept, _at: datetime) -> Changes:

@@ -61,7 +61,8 @@ def settle(run: RunRow) -> None:
 def _look_at(run: RunRow) -> datetime | None:
     if run.status == "parked" or run.status in runs.TERMINAL:
         return None
-    moments = [_after(each, OVERDUE) for each in (run.next_due, run.deadline) if each is not None]
+    deadline = run.deadline if run.status != "compensating" else None  # It does not count any more.
+    moments = [_after(each, OVERDUE) for each in (run.next_due, deadline) if each is not None]
     starts = f'"kind":"{STARTING}"' in run.waits
     if run.steps_running or starts or (run.waits == "[]" and not run.steps_in_doubt):
         moments.append(_after(run.last_time, STILL))
@@ -154,6 +155,7 @@ def _stopping(scene: Scene, event: runs.RunStopping) -> None:
 
 def _compensating(scene: Scene, event: runs.RunCompensating) -> None:
     scene.run.status = "compensating"
+    _tell_undone(scene.run, runs.Undone())
     _leave_unfinished(scene.run, event.unfinished)
     if event.error is not None:
         _blame(scene.run, event.error, event.step)
@@ -186,7 +188,10 @@ def _parked(scene: Scene, event: runs.RunParked) -> None:
 
 
 def _unparked(scene: Scene, _: runs.RunUnparked) -> None:
-    scene.run.status, scene.run.parked_reason, scene.run.needs_release = "running", None, None
+    """A run that undoes goes on with that, and with nothing else: it is never opened again."""
+    run = scene.run
+    run.status = "running" if run.undone is None else "compensating"
+    run.parked_reason = run.needs_release = None
 
 
 def _responded(scene: Scene, event: runs.RunResponded) -> None:

@@ -71,7 +71,7 @@ class RunRow(Struct, kw_only=True):
     handler_error: str | None = None
     """Why there is none."""
     undone: str | None = None
-    """What came of undoing what it had done."""
+    """What came of undoing what it had done; nothing yet while it does."""
     mode: str = "live"
 
     @property

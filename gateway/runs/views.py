@@ -138,7 +138,7 @@ class RunView(Struct, frozen=True, kw_only=True):
     handler_error: str | None = None
     """Why there is none."""
     undone: UndoneView | None = None
-    """What came of undoing what the run had done. Null where there was nothing to undo."""
+    """What came of undoing what the run had done, told at its end; nothing yet while it does. Null where there was nothing."""
 
 
 class Progress(Struct, frozen=True, kw_only=True):

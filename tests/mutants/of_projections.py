@@ -75,7 +75,7 @@ NO_DEADLINES: Final = Mutant(
     edits=[
         Edit(
             _EVENTS,
-            "for each in (run.next_due, run.deadline) if each is not None]",
+            "for each in (run.next_due, deadline) if each is not None]",
             "for each in (run.next_due,) if each is not None]",
         )
     ],
@@ -99,8 +99,8 @@ WAITS_NOT_SWEPT: Final = Mutant(
     edits=[
         Edit(
             _EVENTS,
-            "for each in (run.next_due, run.deadline) if each is not None]",
-            "for each in (run.deadline,) if each is not None]",
+            "for each in (run.next_due, deadline) if each is not None]",
+            "for each in (deadline,) if each is not None]",
         )
     ],
     stage="lost wake-ups",

@@ -4,7 +4,8 @@ import pytest
 from msgspec import structs
 
 from chassis.testing.scenario import Scenario
-from contracts.limits import EVENTS_PER_TURN, UNDOS_KEPT, UNDOS_SHOWN
+from contracts.cases import Pin
+from contracts.limits import EVENTS_PER_TURN, UNDOS_BYTES, UNDOS_KEPT, UNDOS_SHOWN
 from contracts.messages import Message
 from contracts.plans import Plan, PlanNode
 from contracts.runs import (
@@ -145,6 +146,17 @@ def test_what_a_person_says_was_done_is_undone() -> None:
 def test_when_so_much_is_kept_nothing_more_of_the_kind_begins() -> None:
     told = started(trip())
     kept = {f"u{number}": structs.replace(KEPT, step=f"u{number}") for number in range(UNDOS_KEPT)}
+    told = structs.replace(told, state=structs.replace(told.state, undos=kept)).when(done("flight"))
+    [stopped] = [event for event in told.said if isinstance(event, StepFailed)]
+    assert (stopped.step, stopped.error.code) == ("hotel", "undo.too_many")
+
+
+def test_what_takes_much_room_to_remember_is_bounded_too() -> None:
+    told = started(trip())
+    large = value("x" * (UNDOS_BYTES // 2))
+    kept = {name: structs.replace(KEPT, step=name, config=large) for name in ("u1", "u2")}
+    few = structs.replace(told, state=structs.replace(told.state, undos={"u1": kept["u1"]}))
+    assert few.when(done("flight")).said[-1] == scheduled("hotel")
     told = structs.replace(told, state=structs.replace(told.state, undos=kept)).when(done("flight"))
     [stopped] = [event for event in told.said if isinstance(event, StepFailed)]
     assert (stopped.step, stopped.error.code) == ("hotel", "undo.too_many")
@@ -295,6 +307,14 @@ def test_many_undos_that_cannot_be_made_take_turns() -> None:
     came = ended(told)
     assert came is not None
     assert (len(came.left), came.left_in_all) == (UNDOS_SHOWN, many)
+
+
+def test_a_pinned_undo_is_made_by_nobody_and_comes_out_as_the_test_says() -> None:
+    pinned = undoes("leave", "hotel", pin=Pin(output=value("left")))
+    told = failed(trip(pinned))
+    told.then_kinds(AttemptFailed, StepFailed, RunCompensating, StepSucceeded, AttemptScheduled)
+    told = failed(trip(structs.replace(pinned, pin=Pin(error=REFUSED))))
+    assert told.state.undone == Undone(left=("hotel",), left_in_all=1)
 
 
 # --- Never twice ------------------------------------------------------------------------------

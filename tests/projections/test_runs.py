@@ -437,6 +437,19 @@ async def test_a_run_that_undoes_says_so_and_then_what_is_left() -> None:
     )
 
 
+async def test_a_run_that_was_parked_while_it_undoes_goes_on_undoing_and_has_no_deadline() -> None:
+    began = structs.replace(started(), deadline=NOON + timedelta(minutes=1))
+    compensates = RunCompensating(outcome="failed", error=FAILURE, step="two")
+    so_far = ((began,), (compensates, scheduled("undo")))
+    parked, taken_up = RunParked(reason="poison"), RunUnparked(by="key:1")
+    run, _ = await told(*so_far, (parked,))
+    assert (run.status, run.look_at) == ("parked", None)
+    run, _ = await told(*so_far, (parked,), (taken_up,))
+    assert (run.status, run.parked_reason) == ("compensating", None)
+    run, _ = await told(*so_far, (AttemptDoubted(step="undo", attempt=1, error=FAILURE),))
+    assert (run.status, run.steps_in_doubt, run.look_at) == ("compensating", 1, None)
+
+
 async def test_a_reopened_run_goes_on_and_may_not_be_purged() -> None:
     failed = (StepFailed(step="one", node="one", error=FAILURE), RunFailed(error=FAILURE, step="one"))
     reopened = (RunReopened(by="key:1", steps=("one",)), scheduled("one", 2))

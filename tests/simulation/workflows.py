@@ -240,6 +240,7 @@ def calling(chance: random.Random, drawn: Drawn, behind: Sequence[str]) -> Drawn
             inside=node.inside,
             retry=node.retry,
             on_error=node.on_error,
+            compensate=node.compensate,
         )
     told = "nowhere" if chance.random() < 0.1 else chance.choice(behind)
     on_failure = told if chance.random() < 0.4 else None
