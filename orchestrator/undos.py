@@ -15,7 +15,6 @@ from contracts.runs import RunCancelled, RunCompensating, RunFailed, UndoKept, U
 from orchestrator.moves import Changes, without
 from orchestrator.state import Run
 
-
 TOO_MUCH: Final = Failure(
     code="undo.too_many",
     message="The run has done so much that would have to be undone that nothing more of the kind is begun.",

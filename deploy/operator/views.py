@@ -18,6 +18,12 @@ def _awaited(waiting: Mapping[str, Any]) -> str:
     return f"{waiting['kind']} {waiting['name']}{until}{held}"
 
 
+def _undone(undone: Mapping[str, Any]) -> str:
+    more = undone["left_in_all"] - len(undone["left"])
+    left = f"; left: {', '.join(undone['left'])}" if undone["left"] else ""
+    return f"{undone['steps']} steps{left}{f' and {more} more' if more else ''}"
+
+
 def run_lines(
     run: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], waiting: Sequence[Mapping[str, Any]] = ()
 ) -> list[str]:
@@ -36,6 +42,8 @@ def run_lines(
         lines.append(f"ended     {run['ended']}")
     if run["error"]:
         lines.append(f"error     {run['error']['code']}: {run['error']['message']}")
+    if run["ended"] and run.get("undone"):
+        lines.append(f"undone    {_undone(run['undone'])}")
     lines += [f"waits for {_awaited(each)}" for each in waiting]
     if run["output"]:
         lines.append(f"output    {run['output']['preview']}")

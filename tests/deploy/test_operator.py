@@ -239,19 +239,29 @@ def test_a_trigger_is_tried_out_or_says_why_it_starts_nothing(
     assert bodies == [b'{"body":{"n": 1}}', b'{"delivery":"d1"}']
 
 
+VIEW = {
+    **dict.fromkeys(("id", "status", "workflow", "version", "cause", "cause_id", "started"), "x"),
+    **dict.fromkeys(("ended", "error", "output"), None),
+    "opening": 1,
+}
+
+
 def test_a_run_tells_what_it_waits_for_in_the_words_that_a_signal_needs() -> None:
-    run_view = {
-        **dict.fromkeys(("id", "status", "workflow", "version", "cause", "cause_id", "started"), "x"),
-        **dict.fromkeys(("ended", "error", "output"), None),
-        "opening": 1,
-    }
     waiting = [
         {"kind": "signal", "name": "signal:ask", "step": "ask", "signal": "paid"},
         {"kind": "delay", "name": "delay:b", "step": "b", "due": "2026-11-21T12:00:00Z"},
     ]
-    lines = run_lines(run_view, [], waiting)
+    lines = run_lines(VIEW, [], waiting)
     assert "waits for signal paid, at step ask" in lines
     assert "waits for delay delay:b until 2026-11-21T12:00:00Z" in lines
+
+
+def test_of_a_run_that_was_undone_it_is_told_what_is_left_when_it_has_ended() -> None:
+    undone = {"steps": 3, "left": ["hotel", "flight"], "left_in_all": 5}
+    over = VIEW | {"ended": "2026-11-21T12:00:00Z", "undone": undone}
+    assert "undone    3 steps; left: hotel, flight and 3 more" in run_lines(over, [])
+    assert "undone    3 steps" in run_lines(over | {"undone": {"steps": 3, "left": [], "left_in_all": 0}}, [])
+    assert not any(line.startswith("undone") for line in run_lines(over | {"ended": None}, []))
 
 
 def test_a_server_that_is_not_there_is_told_by_its_address() -> None:
