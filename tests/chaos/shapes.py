@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.chaos import asking, kin
-from tests.chaos.drawing import Shape, call, row
+from tests.chaos.drawing import Shape, call, forked, row
 
 
 def shapes(world: str) -> Sequence[Shape]:
@@ -36,6 +36,7 @@ def shapes(world: str) -> Sequence[Shape]:
         Shape(name="approval", weight=4, definition=asking.approval(world), people=True),
         Shape(name="signal", weight=4, definition=asking.signal(world), people=True),
         Shape(name="callback", weight=4, definition=asking.callback(world), people=True),
+        Shape(name="undo", weight=5, definition=_undoing(world), people=True),
     )
 
 
@@ -69,6 +70,20 @@ def _loop(world: str) -> dict[str, Any]:
     """Three rounds of one call."""
     again = {"id": "again", "type": "loop", "config": {"until": "index == 2"}}
     return {"nodes": [again, call("round", world, "KEYED") | {"inside": "again"}]}
+
+
+def _undoing(world: str) -> dict[str, Any]:
+    """Two calls that are undone by two others: every third run stops itself, and people cancel some of those that pause."""
+    undos = [call("unbook", world, "KEYED"), call("leave", world, "PUT")]
+    drawn = forked(
+        call("book", world, "PUT") | {"compensate": "unbook"},
+        call("stay", world, "KEYED") | {"compensate": "leave"},
+        {"id": "check", "type": "if", "config": {"condition": "trigger.body.n % 3 == 0"}},
+        {"id": "stop", "type": "stop", "config": {"message": "Not every third."}},
+        {"id": "pause", "type": "delay", "config": {"seconds": 1.5}},
+        ways="book>stay stay>check check.true>stop check.false>pause",
+    )
+    return drawn | {"nodes": [*drawn["nodes"], *undos]}
 
 
 def _respond() -> dict[str, Any]:

@@ -62,6 +62,9 @@ def test_every_promise_is_kept_while_services_and_the_log_are_killed(played: Pla
     assert set(played.round.record.shapes.values()) == shapes
     assert played.round.record.said
     assert played.round.record.answered
+    assert (
+        played.sql("select count(*) from read.runs where undone is not null and ended is not null")[0][0] > 0
+    )
     assert len(played.round.struck) == PLAN.faults
     assert found.effects > PLAN.runs
     sums = summed([told(played.round)])

@@ -90,6 +90,27 @@ LEFT_UNTOLD: Final = Mutant(
     tests=[_STORY],
 )
 
+WITHOUT_BOUND: Final = Mutant(
+    name="what would have to be undone is kept without a bound",
+    what="A long loop fills the state of its run with undos.",
+    edits=[
+        Edit(_UNDOS, "    return len(undos) >= UNDOS_KEPT or size >= UNDOS_BYTES\n", "    return False\n")
+    ],
+    tests=[_STORY],
+)
+TAKEN_UP_AS_RUNNING: Final = Mutant(
+    name="a run that undoes is told as running when it was parked",
+    what="Who looks at it believes that it does what it was drawn for.",
+    edits=[
+        Edit(
+            "projections.events",
+            '    run.status = "running" if run.undone is None else "compensating"\n',
+            '    run.status = "running"\n',
+        )
+    ],
+    tests=["tests/projections/test_runs.py"],
+)
+
 MUTANTS: Final = (
     TWICE,
     OLDEST_FIRST,
@@ -100,4 +121,6 @@ MUTANTS: Final = (
     LATE_SUCCESS_STAYS,
     OPENED_AGAIN,
     LEFT_UNTOLD,
+    WITHOUT_BOUND,
+    TAKEN_UP_AS_RUNNING,
 )
