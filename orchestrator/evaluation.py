@@ -35,7 +35,7 @@ from contracts.limits import NodeId, StepPath
 from contracts.payloads import Inline, Payload
 from contracts.plans import Plan, PlanNode
 from orchestrator.asking import WITH_LINKS
-from orchestrator.control import Called, Outcome, Unfit, goes_on, perform
+from orchestrator.control import Called, Outcome, Unfit
 from orchestrator.inputs import (
     Incoming,
     NotReady,
@@ -47,6 +47,7 @@ from orchestrator.inputs import (
     page_output,
 )
 from orchestrator.paths import WHOLE, ItemPath, container_of, item_of, item_path, within
+from orchestrator.performing import goes_on, perform
 from orchestrator.published import NOT_LOOKED, Workflows, looked_up
 from orchestrator.readiness import Graph, seen_from
 from orchestrator.state import Run

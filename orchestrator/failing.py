@@ -16,9 +16,10 @@ from contracts.limits import Id, StepPath
 from contracts.payloads import Inline, Payload
 from contracts.plans import Plan
 from contracts.runs import Decision, HandlerAsked, HandlerRefused, RunFailed, Undone
-from orchestrator.control import Called, started_by_a_run
+from orchestrator.control import Called
 from orchestrator.evaluate import Evaluate
 from orchestrator.kinship import cause_of_children, handler_of
+from orchestrator.performing import started_by_a_run
 from orchestrator.state import Run
 
 

@@ -35,8 +35,9 @@ from contracts.plans import Plan, PlanEdge, PlanNode
 from contracts.runs import AttemptScheduled, Cause, ChildAsked, HandlerAsked, RunEvent, RunStarted
 from contracts.workflows import Retry
 from orchestrator.catalogue import SPECS
-from orchestrator.control import Called, Outcome, perform
+from orchestrator.control import Called, Outcome
 from orchestrator.inputs import Incoming, Values, item_output, map_output, page_output
+from orchestrator.performing import perform
 from orchestrator.published import Published
 from orchestrator.run import RULES, Graph, Run, accept, decide, evolve
 

@@ -11,7 +11,8 @@ from contracts.errors import Failure
 from contracts.limits import NodeId
 from contracts.payloads import Payload
 from orchestrator.catalogue import SPECS
-from orchestrator.control import Answered, Delayed, Outcome, Passed, perform
+from orchestrator.control import Answered, Delayed, Outcome, Passed
+from orchestrator.performing import perform
 from tests.orchestrator.stories import NOON, control, value
 
 INPUT = value({"n": 1})

@@ -13,9 +13,10 @@ from contracts.errors import Failure
 from contracts.payloads import Payload
 from contracts.plans import PlanNode
 from ingress.hooks import Hooks
-from orchestrator.control import Called, Outcome, perform
+from orchestrator.control import Called, Outcome
 from orchestrator.inputs import Incoming, Values, map_output
 from orchestrator.memory import Known, Memory
+from orchestrator.performing import perform
 from orchestrator.published import NOT_LOOKED, Workflows, looked_up
 from orchestrator.run import Graph, Run
 from tests.orchestrator.stories import AsWritten
