@@ -76,11 +76,13 @@ def access() -> dict[str, Access]:
             *(*_DEAD, *_PUT_BLOBS, *_ANNOUNCE),
             # What a schedule decided, and asking for the runs that it starts.
             *("sched.*.*", "orch.*"),
+            # Who is inside of a gate.
+            "gate.*.*",
             # What is paused, how many tasks of a pool lie there, and saying what is held because of it.
             *_follows("DOMAIN"),
             *("$JS.API.CONSUMER.INFO.TASKS.*", subjects.HELD),
             *(f"{inbox_prefix(asker)}.>" for asker in (*SERVICES, SUPERVISOR)),
-            *_reads("RUNS", "DOMAIN", "SCHEDULES", "TASKS", "INBOX", _BLOBS, _NODES, _MARKS),
+            *_reads("RUNS", "DOMAIN", "SCHEDULES", "GATES", "TASKS", "INBOX", _BLOBS, _NODES, _MARKS),
             *(f"$JS.API.CONSUMER.{verb}.INBOX.*" for verb in ("MSG.NEXT", "INFO", "RESET", "UNPIN")),
             *_acknowledges("INBOX"),
             "$JS.API.STREAM.PURGE.INBOX",

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from contracts.messages import ScheduleLook, Wake
+from contracts.messages import Timed
 from contracts.payloads import Blob
 from contracts.streams import Consumer
 
@@ -121,7 +121,7 @@ class Inbox(Protocol):
         """Store one message for one run."""
         ...
 
-    async def wake_at(self, wakes: Sequence[tuple[Wake | ScheduleLook, datetime]]) -> None:
+    async def wake_at(self, wakes: Sequence[tuple[Timed, datetime]]) -> None:
         """Have each wake-up delivered to its run's owner at its time; at once when the time is past.
 
         One wake-up per wait: arming the same wait again replaces it. Never cancelled; a late one finds nothing to do.

@@ -8,11 +8,13 @@ from typing import Any, Final
 from urllib.parse import quote, unquote
 
 from contracts.commits import Commit, DomainCommit
+from contracts.gates import GateCommit
 from contracts.schedules import ScheduleCommit
 
 RUN_COMMITTED: Final = "run.committed"
 DOMAIN_COMMITTED: Final = "domain.committed"
 SCHEDULE_COMMITTED: Final = "schedule.committed"
+GATE_COMMITTED: Final = "gate.committed"
 TRACE: Final = "traceparent"
 EVENT_TYPES: Final = "ao-types"
 RUN_ENDED: Final = "Run-Ended"
@@ -26,13 +28,17 @@ ENDING: Final = frozenset({"run.completed", "run.failed", "run.cancelled"})
 _SAFE: Final = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in '"%')
 
 
-def headers_of(commit: Commit[Any] | DomainCommit[Any] | ScheduleCommit, trace: str = "") -> dict[str, str]:
+def headers_of(
+    commit: Commit[Any] | DomainCommit[Any] | ScheduleCommit | GateCommit, trace: str = ""
+) -> dict[str, str]:
     """The headers of one commit. Values are percent-encoded as the binding asks."""
     types = dict.fromkeys(str(type(event).__struct_config__.tag) for event in commit.events)
     if isinstance(commit, Commit):
         kind, source = RUN_COMMITTED, f"/orgs/{commit.org}/runs/{commit.run}"
     elif isinstance(commit, ScheduleCommit):
         kind, source = SCHEDULE_COMMITTED, f"/orgs/{commit.org}/triggers/{commit.schedule}"
+    elif isinstance(commit, GateCommit):
+        kind, source = GATE_COMMITTED, f"/orgs/{commit.org}/gates/{commit.gate}"
     else:
         kind, source = DOMAIN_COMMITTED, f"/orgs/{commit.org}/{commit.aggregate}s/{commit.aggregate_id}"
     headers = {

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from contracts.commits import Commit, DomainCommit, Envelope
+from contracts.gates import GateCommit, GateEvent
 from contracts.limits import JSON_DEPTH
 from contracts.messages import Answer, Said
 from contracts.pauses import PauseEvent
@@ -114,18 +115,21 @@ _DOMAIN: Final[dict[str, tuple[Any, msgspec.json.Decoder[Any]]]] = {
 }
 AGGREGATES: Final = tuple(_DOMAIN)
 _schedule_commit: Final = msgspec.json.Decoder(ScheduleCommit)
+_gate_commit: Final = msgspec.json.Decoder(GateCommit)
 
 
 def _tags(union: Any) -> frozenset[str]:
     return frozenset(str(kind.__struct_config__.tag) for kind in get_args(union) or (union,))
 
 
-_KNOWN: Final = {"run": _tags(RunEvent), "schedule": _tags(ScheduleEvent)} | {
-    name: _tags(union) for name, (union, _) in _DOMAIN.items()
-}
+_APART: Final = {"schedule": _tags(ScheduleEvent), "gate": _tags(GateEvent)}
+"""Of histories in streams of their own."""
+_KNOWN: Final = (
+    {"run": _tags(RunEvent)} | _APART | {name: _tags(union) for name, (union, _) in _DOMAIN.items()}
+)
 
 FOLLOWED: Final = frozenset(
-    tag for aggregate, tags in _KNOWN.items() if aggregate != "schedule" for tag in tags
+    tag for aggregate, tags in _KNOWN.items() if aggregate not in _APART for tag in tags
 )
 """The types of events that stand in RUNS and DOMAIN, which a trigger may follow."""
 
@@ -169,6 +173,17 @@ def decode_schedule_commit(body: bytes) -> ScheduleCommit:
     if all(map(is_current, commit.events)):
         return commit
     return _decode_old(body, "schedule", _schedule_commit)
+
+
+def decode_gate_commit(body: bytes) -> GateCommit:
+    """One commit of GATES with today's event shapes. Raises `Unknown` or `Malformed`."""
+    try:
+        commit = _gate_commit.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return _decode_old(body, "gate", _gate_commit)
+    if all(map(is_current, commit.events)):
+        return commit
+    return _decode_old(body, "gate", _gate_commit)
 
 
 class _Stamp(msgspec.Struct, frozen=True):

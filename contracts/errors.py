@@ -162,6 +162,7 @@ _ROWS: Final = (
         "child.not_published", 409, "The version of the workflow that the step starts is not published."
     ),
     ErrorCode("child.gone", 500, "Nothing is left of the run that the step waited for."),
+    ErrorCode("flow.full", 429, "So many runs wait at a gate of the workflow that nobody else may."),
     ErrorCode(
         "cause.too_deep", 409, "Runs have started one another too often: the workflows of the loop are named."
     ),

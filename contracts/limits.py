@@ -212,6 +212,21 @@ HELD_LANES: Final = 1_000
 PAUSES: Final = 500
 """Of one org, at a time."""
 PRIORITIES: Final = 9
+GATE_SLOTS: Final = 1_000
+"""Runs inside of one gate."""
+GATE_QUEUE: Final = 10_000
+"""Runs that wait at one gate."""
+GATE_SECONDS: Final = 24 * 3600
+GATE_KEY_CHARS: Final = 200
+"""Of a key as it is shown; a longer one is named by its hash."""
+GATE_COMMITS: Final = 100
+"""Commits of one gate that stay in the log."""
+GATE_NEXT: Final = 20
+"""Runs of which a gate records that they are next."""
+GATE_NAMES: Final = 100_000
+"""Runs that one orchestrator knows to wait at its gates; what is beyond it, a look brings again."""
+FLOW_LIMITS: Final = 4
+"""Gates before one workflow."""
 
 # --- Code of users ----------------------------------------------------------------------------
 CODE_CHARS: Final = 100_000

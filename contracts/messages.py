@@ -8,6 +8,7 @@ from msgspec import Meta, Raw, Struct, field
 from contracts.apis import ApiImports
 from contracts.cases import Outline, Trial
 from contracts.errors import Failure
+from contracts.gates import SlotWanted
 from contracts.limits import (
     BUNDLE_MESSAGES,
     WORKER_POOLS,
@@ -20,6 +21,7 @@ from contracts.limits import (
     OrgId,
     Pointer,
     PortName,
+    Positive,
     Seconds,
     Sha256,
     SignalKey,
@@ -190,6 +192,45 @@ class ChildOver(RunMessage, frozen=True, kw_only=True, tag="child.over"):
     error: Failure | None = None
 
 
+class GiveSlot(RunMessage, frozen=True, kw_only=True, tag="slot.give"):
+    """To a run: a gate has let it in. Said again it says nothing new; one that has ended tells the gate so."""
+
+    gate: Id
+    opening: Positive
+
+
+class RefuseSlot(RunMessage, frozen=True, kw_only=True, tag="slot.refuse"):
+    """To a run: a gate does not let it in, and it may not wait there."""
+
+    gate: Id
+    opening: Positive
+    why: Literal["full", "skipped"]
+
+
+class AskSlot(RunMessage, frozen=True, kw_only=True, tag="slot.ask"):
+    """To a gate, whose id stands as `run`: let a run in. Asked again it is the same question."""
+
+    holder: Id
+    opening: Positive
+    since: datetime
+    """When the run began to wait."""
+    wanted: SlotWanted
+
+
+class FreeSlot(RunMessage, frozen=True, kw_only=True, tag="slot.free"):
+    """To a gate: a run is inside no longer, with this opening and those before it."""
+
+    holder: Id
+    opening: Positive
+
+
+class GateLook(RunMessage, frozen=True, kw_only=True, tag="gate.look"):
+    """Look at a gate, whose id stands as `run`: have those ask who are next. A wake-up for whoever waits for a rate."""
+
+    wait: ClassVar[WaitName] = "gate"
+    """There is one wake-up for each gate: the next one."""
+
+
 class UnparkRun(RunMessage, frozen=True, kw_only=True, tag="run.unpark"):
     actor: Actor
 
@@ -211,10 +252,15 @@ Message: TypeAlias = (
     | DecideApproval
     | ChildStarted
     | ChildOver
+    | GiveSlot
+    | RefuseSlot
     | UnparkRun
 )
 
-Said: TypeAlias = Message | ScheduleLook
+ToGate: TypeAlias = AskSlot | FreeSlot | GateLook
+Timed: TypeAlias = Wake | ScheduleLook | GateLook
+"""What is said at a time."""
+Said: TypeAlias = Message | ScheduleLook | AskSlot | FreeSlot | GateLook
 """Whatever is said to the owner of a partition."""
 
 

@@ -51,8 +51,16 @@ class HeldLane(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Asked for: in TASKS, or an executor's."""
 
 
+class HeldAtGates(Struct, frozen=True, kw_only=True):
+    """How many runs of an org wait at gates, as far as one orchestrator has those."""
+
+    org: OrgId
+    waiting: Count
+
+
 class Held(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Said by each orchestrator now and then while it holds something, and once when it holds nothing any more."""
 
     instance: Id
     lanes: Annotated[tuple[HeldLane, ...], Meta(max_length=HELD_LANES)] = ()
+    gates: Annotated[tuple[HeldAtGates, ...], Meta(max_length=HELD_LANES)] = ()

@@ -11,8 +11,8 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from contracts import commits, messages, nodes, pauses, plans, runs, schedules, triggers, workflows
-from contracts.cloudevents import DOMAIN_COMMITTED, RUN_COMMITTED, SCHEDULE_COMMITTED
+from contracts import commits, gates, messages, nodes, pauses, plans, runs, schedules, triggers, workflows
+from contracts.cloudevents import DOMAIN_COMMITTED, GATE_COMMITTED, RUN_COMMITTED, SCHEDULE_COMMITTED
 from contracts.codec import AGGREGATES
 from contracts.streams import OWNERS, STREAMS
 from contracts.upcasts import CURRENT
@@ -45,6 +45,7 @@ _PLACES: Final = {
     "schedule": _Place(
         address="sched.{org}.{schedule}", id="schedule", stream="SCHEDULES", kind=SCHEDULE_COMMITTED
     ),
+    "gate": _Place(address="gate.{org}.{gate}", id="gate", stream="GATES", kind=GATE_COMMITTED),
 }
 
 
@@ -59,6 +60,7 @@ def every_event() -> dict[str, list[type[msgspec.Struct]]]:
         "run": event_types(runs.RunEvent),
         **{name: event_types(_DOMAIN[name]) for name in AGGREGATES},
         "schedule": event_types(schedules.ScheduleEvent),
+        "gate": event_types(gates.GateEvent),
     }
 
 
@@ -73,6 +75,7 @@ def schemas() -> dict[str, Any]:
         messages.EffectClaim,
         messages.CancelAttempts,
         schedules.ScheduleCommit,
+        gates.GateCommit,
         pauses.Held,
     ]
     kinds += [triggers.Hook, nodes.NodeSpec, plans.Plan, workflows.Workflow, workflows.Fault]

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct, field
 
 from contracts import limits
 from contracts.errors import Failure
+from contracts.gates import SlotWanted
 from contracts.limits import (
     CAUSES_DEEP,
     UNDOS_SHOWN,
@@ -55,12 +56,13 @@ StepStatus: TypeAlias = Literal[
 ]
 """`running`: a map or a loop, some of whose items are not over."""
 WaitKind: TypeAlias = Literal[
-    "delay", "retry", "grace", "signal", "turn", "call", "approval", "escalation", "child", "start"
+    "delay", "retry", "grace", "signal", "turn", "call", "approval", "escalation", "child", "start", "slot"
 ]
 """`delay`: a delay node; `retry`: the pause before the next attempt; `grace`: cancelled attempts may still report;
 `signal`: somebody has to say something; `turn`: a container goes on in a commit of its own; `call`: a resumption
 address has to be called; `approval`: somebody has to decide; `escalation`: until then, or others are asked as well;
-`child`: a run that the step started must end; `start`: a run that the step starts must be there."""
+`child`: a run that the step started must end; `start`: a run that the step starts must be there; `slot`: a gate before
+the workflow must let the run in."""
 
 Actor: TypeAlias = limits.Actor
 """Who caused a commit, as an opaque id: `trigger:…`, `key:…`, `executor:…`, `timer`, `sweeper`, `system`."""
@@ -255,6 +257,22 @@ class ChildEnded(RunFact, frozen=True, kw_only=True, tag="child.ended"):
     outcome: Literal["completed", "failed", "cancelled"]
     output: Payload = field(default_factory=null)
     error: Failure | None = None
+
+
+class SlotTaken(RunFact, frozen=True, kw_only=True, tag="slot.taken"):
+    """A gate has let the run in."""
+
+    wait: WaitName
+    gate: Id
+
+
+class SlotRefused(RunFact, frozen=True, kw_only=True, tag="slot.refused"):
+    """A gate does not let the run in, and it may not wait there."""
+
+    wait: WaitName
+    gate: Id
+    why: Literal["full", "skipped"]
+    """`full`: so many wait already. `skipped`: whoever finds the gate closed shall not run."""
 
 
 class CancelRequested(RunFact, frozen=True, kw_only=True, tag="run.cancel-requested"):
@@ -491,6 +509,8 @@ class WaitOpened(Consequence, frozen=True, kw_only=True, tag="wait.opened"):
     """By kind `call`."""
     approval: Approval | None = None
     """By kind `approval`."""
+    slot: SlotWanted | None = None
+    """By kind `slot`."""
 
 
 class ApprovalEscalated(Consequence, frozen=True, kw_only=True, tag="approval.escalated"):
@@ -571,6 +591,8 @@ Fact: TypeAlias = (
     | ApprovalDecided
     | ChildBegan
     | ChildEnded
+    | SlotTaken
+    | SlotRefused
     | CancelRequested
     | DeadlinePassed
     | RunReopened

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct
 
 from contracts import subjects
-from contracts.limits import FIRES_KEPT, LEASE_SECONDS, MIB, PARTITIONS, WORKER_LEASE_SECONDS
+from contracts.limits import FIRES_KEPT, GATE_COMMITS, LEASE_SECONDS, MIB, PARTITIONS, WORKER_LEASE_SECONDS
 
 _SECOND: Final = 1_000_000_000
 _DAY: Final = 24 * 3600 * _SECOND
@@ -133,6 +133,13 @@ STREAMS: Final = (
         what="Fires of schedules and missed ones: the newest of each schedule; the last commit holds the whole state.",
         writer="orchestrator",
         config=_WITH_HISTORY | {"max_msgs_per_subject": FIRES_KEPT},
+    ),
+    Stream(
+        name=subjects.GATES,
+        subjects=("gate.*.*",),
+        what="Who is inside of each gate: its newest commits; the last one holds the whole state.",
+        writer="orchestrator",
+        config=_WITH_HISTORY | {"max_msgs_per_subject": GATE_COMMITS},
     ),
     Stream(
         name=subjects.ANCHORS,

@@ -12,6 +12,7 @@ INBOX = "INBOX"
 TASKS = "TASKS"
 EFFECTS = "EFFECTS"
 SCHEDULES = "SCHEDULES"
+GATES = "GATES"
 ANCHORS = "ANCHORS"
 HOOKS = "HOOKS"
 LOGS = "LOGS"
@@ -100,6 +101,11 @@ def drain(executor: str) -> str:
 def schedule(org: str, trigger: str) -> str:
     """What became of a schedule's planned times."""
     return f"sched.{org}.{trigger}"
+
+
+def gate(org: str, gate_id: str) -> str:
+    """Who is inside of a gate."""
+    return f"gate.{org}.{gate_id}"
 
 
 def hook(org: str, trigger: str) -> str:

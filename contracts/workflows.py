@@ -6,8 +6,10 @@ from msgspec import Meta, Struct, field
 
 from contracts.apis import OrgApiImported, OrgApiRemoved
 from contracts.cases import CaseName
+from contracts.gates import FlowLimit
 from contracts.limits import (
     EDGES,
+    FLOW_LIMITS,
     NODES,
     PRIORITIES,
     RETRIES,
@@ -80,7 +82,9 @@ class Flow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How its runs share what there is with others."""
 
     priority: Annotated[int, Meta(ge=0, le=PRIORITIES)] = 5
-    """Of those of one org that wait for the same pool, the higher goes first."""
+    """Of those of one org that wait for the same pool, or at the same gate, the higher goes first."""
+    limits: Annotated[tuple[FlowLimit, ...], Meta(max_length=FLOW_LIMITS)] = ()
+    """The gates that a run passes, one behind the other, before its first step."""
 
 
 class Workflow(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -31,6 +31,7 @@ from orchestrator.domain import Domain
 from orchestrator.emission import Emission
 from orchestrator.evaluation import Compiled
 from orchestrator.family import Family
+from orchestrator.gatekeeping import Gatekeeper
 from orchestrator.held_back import HeldBack
 from orchestrator.judge import Judge
 from orchestrator.lanes import Lanes
@@ -98,7 +99,17 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
             lateness=lateness.observe,
             cursors=Cursors(js.marks),
         )
-        family = Family(dispatch)
+        family, gates = (
+            Family(dispatch),
+            Gatekeeper(
+                history=js.gates,
+                sender=dispatch,
+                inbox=js.inbox,
+                dead_letters=js.letters,
+                ownership=ownership,
+                clock=clock,
+            ),
+        )
         orchestrator = Orchestrator(
             history=js.log,
             ownership=ownership,
@@ -118,6 +129,7 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
             tracer=tracer,
             schedules=schedules,
             family=family,
+            gates=gates,
         )
         holding = orchestrator.holding
         pauses = PausesFollowed(js.reader(DOMAIN, PAUSES), holding.pause)
@@ -145,7 +157,7 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
             horizon.run(),
             pauses.follow(),
             held.follow(),
-            Announcing(js.signals, js.connection.instance, holding.told).run(),
+            Announcing(js.signals, js.connection.instance, holding.told, gates.told).run(),
         ):
             beside.create_task(work)
         for spec in SPECS.values():
@@ -184,6 +196,14 @@ def show(metrics: Metrics, orchestrator: Orchestrator, schedules: Schedules, fam
         "kind",
         lambda: dict(schedules.counts),
     )
+    gates = orchestrator.gates
+    if gates is not None:
+        metrics.counters(
+            "orchestrator_gates_total", "What was done at gates, by kind.", "kind", lambda: dict(gates.counts)
+        )
+        metrics.gauge(
+            "orchestrator_gate_waiting", "Runs that are known to wait at gates.", lambda: gates.names
+        )
     lanes = orchestrator.holding.lanes
     metrics.gauge("orchestrator_held_attempts", "Attempts that are held, by name.", lambda: lanes.names)
 

@@ -18,8 +18,10 @@ from contracts.messages import (
     ChildOver,
     ChildStarted,
     DecideApproval,
+    GiveSlot,
     Look,
     Message,
+    RefuseSlot,
     ResolveDoubt,
     RetryRun,
     SendSignal,
@@ -48,6 +50,8 @@ from contracts.runs import (
     RunStarted,
     RunUnparked,
     SignalReceived,
+    SlotRefused,
+    SlotTaken,
     StepReported,
     WaitEnded,
     WaitOpened,
@@ -55,6 +59,7 @@ from contracts.runs import (
 from contracts.waits import may_decide
 from orchestrator.approvals import approval_wait, call_wait, escalated
 from orchestrator.containers import closed
+from orchestrator.passing import at_gate, awaited_slot
 from orchestrator.readiness import Graph, every_step
 from orchestrator.state import Run
 
@@ -191,6 +196,19 @@ def _child_over(run: Run, _graph: Graph | None, message: ChildOver, _at: datetim
     )
 
 
+# --- Gates: only the one at which it waits, in this opening ------------------------------------
+
+
+def _give_slot(run: Run, _graph: Graph | None, message: GiveSlot, _at: datetime) -> Accepted:
+    wait = awaited_slot(run, message.gate, message.opening)
+    return () if wait is None else (SlotTaken(wait=wait.wait, gate=message.gate),)
+
+
+def _refuse_slot(run: Run, _graph: Graph | None, message: RefuseSlot, _at: datetime) -> Accepted:
+    wait = awaited_slot(run, message.gate, message.opening)
+    return () if wait is None else (SlotRefused(wait=wait.wait, gate=message.gate, why=message.why),)
+
+
 # --- Time -------------------------------------------------------------------------------------
 
 
@@ -274,6 +292,8 @@ def _resolve(run: Run, _graph: Graph | None, message: ResolveDoubt, _at: datetim
     refused = _unknown_or_ended(run)
     if refused is not None:
         return refused
+    if message.resolution == "retry" and at_gate(run):
+        return _refuse("conflict", "The run waits at a gate: nothing begins before it is let in.")
     attempt = run.doubts.get(message.step)
     if message.attempt not in (0, attempt):
         return ()
@@ -394,5 +414,7 @@ _ACCEPT: Final[Mapping[type, Callable[[Run, Graph | None, Any, datetime], Accept
     DecideApproval: _decide,
     ChildStarted: _child_started,
     ChildOver: _child_over,
+    GiveSlot: _give_slot,
+    RefuseSlot: _refuse_slot,
     UnparkRun: _unpark,
 }

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from chassis.expressions import Form as Fields
-from chassis.expressions import Language, Scope, compile_config
+from chassis.expressions import Language, Scope, compile_condition, compile_config
 from contracts.codec import encode
 from contracts.limits import (
     ATTEMPT_SECONDS,
@@ -125,6 +125,7 @@ class _Compiling:
         self._read_insides()
         specs = {name: drawn.form.spec for name, drawn in self._named.items()}
         self._faults += faults_of_undos(self._draft, specs)
+        self._read_limits()
         planned = {drawn.place: self._planned(drawn, topology) for drawn in self._drawn}
         if self._expressions > CEL_PER_WORKFLOW:
             message = (
@@ -340,6 +341,33 @@ class _Compiling:
             return 1
         at_once = node.config.get("at_once", AT_ONCE)
         return at_once if isinstance(at_once, int) else AT_ONCE
+
+    # --- Gates ----------------------------------------------------------------------------------
+
+    def _read_limits(self) -> None:
+        if any(fault.pointer.startswith("/flow/limits") for fault in self._faults):
+            return  # What could not be read stands in no place here.
+        names = set[str]()
+        for place, limit in enumerate(self._draft.flow.limits if self._draft.flow is not None else ()):
+            at = f"/flow/limits/{place}"
+            if limit.name in names:
+                self._fault("workflow.bad_config", f"{at}/name", f"Limit {limit.name} stands twice.")
+            names.add(limit.name)
+            if limit.at_once is None and limit.rate is None:
+                self._fault("workflow.bad_config", at, "A limit says `at_once`, `rate`, or both.")
+            elif limit.at_once is None and limit.when_full == "cancel_oldest":
+                message = "Where only a rate counts nobody is inside who could be stopped."
+                self._fault("workflow.bad_config", f"{at}/when_full", message)
+            if limit.per:
+                self._read_key(limit.per, f"{at}/per")
+
+    def _read_key(self, source: str, pointer: str) -> None:
+        """A run is at the gate before its first step: no step has an output yet."""
+        scope = Scope(nodes=frozenset(), known=frozenset(self._nodes))
+        key = compile_condition(source, self._language, node="", field=pointer, scope=scope)
+        self._expressions += key.expressions
+        for fault in key.faults:
+            self._fault("workflow.bad_expression", pointer, fault.message, position=fault.position.offset)
 
     # --- Configurations -----------------------------------------------------------------------
 

@@ -13,8 +13,10 @@ from contracts.messages import (
     ChildOver,
     ChildStarted,
     DecideApproval,
+    GiveSlot,
     Look,
     Message,
+    RefuseSlot,
     ResolveDoubt,
     RetryRun,
     SendSignal,
@@ -86,6 +88,8 @@ def actor_of(message: Message) -> str:
             return message.executor
         case ChildStarted() | ChildOver():
             return f"run:{message.child}"
+        case GiveSlot() | RefuseSlot():
+            return f"gate:{message.gate}"
         case Wake():
             return "timer"
         case Look():
@@ -107,5 +111,7 @@ def cause_of(message: Message) -> str:
             return message.request
         case ChildStarted() | ChildOver():
             return message.child
+        case GiveSlot() | RefuseSlot():
+            return message.gate
         case Look() | CancelRun() | RetryRun() | ResolveDoubt() | UnparkRun():
             return str(type(message).__struct_config__.tag)

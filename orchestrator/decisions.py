@@ -8,17 +8,27 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from contracts.runs import Decision, Fact, RunCompleted, RunReopened, RunStarted, RunUnparked, WaitEnded
+from contracts.runs import (
+    Decision,
+    Fact,
+    RunCompleted,
+    RunReopened,
+    RunStarted,
+    RunUnparked,
+    SlotTaken,
+    WaitEnded,
+)
 from orchestrator.containers import turn_of
 from orchestrator.evaluate import Evaluate
 from orchestrator.failing import with_handler
+from orchestrator.passing import at_gate
 from orchestrator.readiness import Graph, every_step
 from orchestrator.state import Run
 from orchestrator.stopping import end_without_plan, stop, wind_down
 from orchestrator.turn import Turn, must_stop
 from orchestrator.undoing import undo, undone_first
 
-_LOOK_EVERYWHERE: Final = (RunStarted, RunReopened, RunUnparked)
+_LOOK_EVERYWHERE: Final = (RunStarted, RunReopened, RunUnparked, SlotTaken)
 
 
 def decide(run: Run, graph: Graph | None, fact: Fact, at: datetime, evaluate: Evaluate) -> list[Decision]:
@@ -37,8 +47,11 @@ def decide(run: Run, graph: Graph | None, fact: Fact, at: datetime, evaluate: Ev
     if turn.run.phase == "stopping":
         ends = wind_down(turn.run, tuple(every_step(graph, turn.run)), at)
         return turn.said + _ended(turn.run, graph, ends, at, evaluate)
-    if isinstance(fact, _LOOK_EVERYWHERE):
-        turn.look_everywhere()
+    if isinstance(fact, _LOOK_EVERYWHERE) and not at_gate(turn.run):
+        refused = turn.enter()
+        if refused is not None:
+            ends = stop(turn.run, tuple(every_step(graph, turn.run)), at, refused)
+            return turn.said + _ended(turn.run, graph, ends, at, evaluate)
     elif isinstance(fact, WaitEnded) and (container := turn_of(fact)):
         turn.look_at(container)
     turn.advance()

@@ -8,7 +8,8 @@ from msgspec import Struct
 
 from chassis.pointers import escaped
 from contracts.codec import Malformed, decode_json, depth_exceeds, encode, explain
-from contracts.limits import EDGES, JSON_DEPTH, NODES, VARS, WORKFLOW_BYTES
+from contracts.gates import FlowLimit, Rate
+from contracts.limits import EDGES, FLOW_LIMITS, JSON_DEPTH, NODES, VARS, WORKFLOW_BYTES
 from contracts.workflows import Edge, Fault, Flow, Node, Retry, Workflow
 
 S = TypeVar("S", bound=Struct)
@@ -16,8 +17,10 @@ S = TypeVar("S", bound=Struct)
 _INTEGERS: Final = range(-(2**63), 2**64)
 """What JSON encoders of any language agree on; a larger one would change on its way."""
 
-_GROUPS: Final[dict[str, type[Struct]]] = {"retry": Retry, "flow": Flow}
+_GROUPS: Final[dict[str, type[Struct]]] = {"retry": Retry, "flow": Flow, "rate": Rate}
 """Fields that have fields of their own, each of which is told when it is wrong."""
+_LISTS: Final[dict[str, tuple[type[Struct], int]]] = {"limits": (FlowLimit, FLOW_LIMITS)}
+"""Lists of such, and how many they hold at most."""
 
 _IN_RETRY: Final = re.compile(r"/nodes/\d+/retry(/|$)")
 
@@ -129,8 +132,13 @@ class _Reading:
         for name, field in known.items():
             place = f"{pointer}/{name}"
             group = _GROUPS.get(name)
+            several = _LISTS.get(name)
             if group is not None and isinstance(value.get(name), dict):
-                read_fields[name] = group(**self._fields(group, value[name], place))
+                whole = self._part(group, value[name], place)
+                if whole is not None:
+                    read_fields[name] = whole
+            elif several is not None and isinstance(value.get(name), list):
+                read_fields[name] = self._several(*several, value[name], place)
             elif name in value:
                 try:
                     read_fields[name] = msgspec.convert(value[name], field.type)
@@ -140,6 +148,14 @@ class _Reading:
             elif field.required and kind is not Workflow:
                 self._fault(place, "This field is missing.")
         return read_fields
+
+    def _several(self, kind: type[S], most: int, values: list[Any], pointer: str) -> tuple[S, ...]:
+        """Those that could be read. One that could not has its fault, so no plan is made of the others."""
+        if len(values) > most:
+            self.faults.append(_limit(pointer, f"There are at most {most}."))
+            return ()
+        parts = [self._part(kind, value, f"{pointer}/{place}") for place, value in enumerate(values)]
+        return tuple(part for part in parts if part is not None)
 
     def _fault(self, pointer: str, message: str) -> None:
         code = "workflow.bad_retry" if _IN_RETRY.match(pointer) else "malformed"

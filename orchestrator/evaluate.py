@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Protocol
 
 from contracts.errors import Failure
+from contracts.gates import FlowLimit, SlotWanted
 from contracts.limits import StepPath
 from contracts.payloads import Payload
 from contracts.plans import PlanNode
@@ -45,6 +46,10 @@ class Evaluate(Protocol):
 
     def handler(self, run: Run, called: Called) -> Called | Failure:
         """The version of its error workflow that a run which fails starts now."""
+        ...
+
+    def slot(self, run: Run, limit: FlowLimit) -> SlotWanted | Failure:
+        """The gate of a limit that this run has to pass, by its own key."""
         ...
 
     def output(self, run: Run) -> Payload:

@@ -31,6 +31,7 @@ from chassis.expressions import (
 from chassis.links import Place, mark
 from contracts.codec import encode
 from contracts.errors import Failure
+from contracts.gates import FlowLimit, SlotWanted
 from contracts.limits import NodeId, StepPath
 from contracts.payloads import Inline, Payload
 from contracts.plans import Plan, PlanNode
@@ -46,6 +47,7 @@ from orchestrator.inputs import (
     map_output,
     page_output,
 )
+from orchestrator.passing import wanted
 from orchestrator.paths import WHOLE, ItemPath, container_of, item_of, item_path, within
 from orchestrator.performing import goes_on, perform
 from orchestrator.published import NOT_LOOKED, Workflows, looked_up
@@ -68,6 +70,7 @@ class Compiled:
         self.graph = Graph.of(plan)
         self._language = language
         self._nodes: dict[NodeId, _Node] = {}
+        self._keys: dict[str, CompiledConfig] = {}
 
     def evaluator(
         self,
@@ -83,6 +86,19 @@ class Compiled:
         if known is None:
             known = self._nodes[node.id] = _compiled(node, self._language)
         return known
+
+    def key(self, limit: FlowLimit) -> CompiledConfig:
+        """The expression by which each run has the gate of its own key."""
+        known = self._keys.get(limit.name)
+        if known is None:
+            field = f"/flow/limits/{_place_of(self.graph.plan, limit)}/per"
+            known = compile_condition(limit.per, self._language, node="", field=field)
+            self._keys[limit.name] = known
+        return known
+
+
+def _place_of(plan: Plan, limit: FlowLimit) -> int:
+    return plan.flow.limits.index(limit) if plan.flow is not None else 0
 
 
 class _Node(Struct, frozen=True, eq=False):
@@ -171,6 +187,22 @@ class Evaluation:
 
     def handler(self, run: Run, called: Called) -> Called | Failure:
         return looked_up(called, run.org, self._workflows)
+
+    def slot(self, run: Run, limit: FlowLimit) -> SlotWanted | Failure:
+        plan = self._compiled.graph.plan
+        if not limit.per:
+            return wanted(run, limit, plan, "")
+        try:
+            found = self._evaluated(self._compiled.key(limit), run, "")
+        except _FAILURES as error:
+            return _failure(error, None)
+        if not isinstance(found, str | int | float) or found == "":
+            return Failure(
+                code="expression",
+                message=f"The key of a gate is a text, a number or a truth; this is {type(found).__name__}.",
+                field=f"/flow/limits/{_place_of(plan, limit)}/per",
+            )
+        return wanted(run, limit, plan, found if isinstance(found, str) else encode(found).decode())
 
     def output(self, run: Run) -> Payload:
         return self.came_of(run, WHOLE)
@@ -269,15 +301,17 @@ class _Faulty(Exception):
 _FAILURES: Final = (ExpressionError, _Faulty, Unreadable)
 
 
-def _failure(error: Exception, node: PlanNode) -> Failure:
+def _failure(error: Exception, node: PlanNode | None) -> Failure:
+    """`node`: None where the workflow itself is evaluated."""
+    name = node.id if node is not None else None
     match error:
         case Unreadable():
-            return msgspec.structs.replace(error.failure, node=node.id)
+            return msgspec.structs.replace(error.failure, node=name)
         case _Faulty(fault=found) | (ExpressionError() as found):
             return Failure(
                 code="expression",
                 message=found.message[:_MESSAGE],
-                node=node.id,
+                node=name,
                 field=found.field[:_POINTER],
                 position=min(found.position.offset, _POSITION),
             )

@@ -50,6 +50,8 @@ from contracts.runs import (
     RunStopping,
     RunUnparked,
     SignalReceived,
+    SlotRefused,
+    SlotTaken,
     StepCancelled,
     StepFailed,
     StepPinned,
@@ -188,6 +190,24 @@ def _child_heard(run: Run, event: ChildBegan | ChildEnded, _at: datetime) -> Cha
     }
 
 
+def _slot_taken(run: Run, event: SlotTaken, _at: datetime) -> Changes:
+    wait = run.waits.get(event.wait)
+    if wait is None or wait.slot is None:
+        return {}
+    return {"waits": _without(run.waits, event.wait), "slots": (*run.slots, wait.slot)}
+
+
+def _slot_refused(run: Run, event: SlotRefused, _at: datetime) -> Changes:
+    wait = run.waits.get(event.wait)
+    if wait is None or wait.slot is None:
+        return {}
+    changes: Changes = {"waits": _without(run.waits, event.wait)}
+    if event.why == "full":
+        return changes | {"turned_away": event}
+    reason = f"Gate {wait.slot.name} is closed, and nobody waits there."
+    return changes | {"cancel": CancelRequested(by=f"gate:{event.gate}", reason=reason), "parked": None}
+
+
 def _cancel_requested(run: Run, event: CancelRequested, _at: datetime) -> Changes:
     # A person who cancels a parked run takes it up again, only to end it.
     return {"cancel": event, "parked": None} if run.active else {}
@@ -218,6 +238,8 @@ def _reopened(run: Run, event: RunReopened, at: datetime) -> Changes:
         "deadline": at + spent if spent else None,
         "cancel": None,
         "overdue": False,
+        "slots": (),
+        "turned_away": None,
         "failed": None,
         "stopping": None,
         "error": None,
@@ -402,6 +424,8 @@ FOLDS: Final[Mapping[type, Callable[[Run, Any, datetime], Changes]]] = {
     ApprovalDecided: waited.wait_answered,
     ChildBegan: _child_heard,
     ChildEnded: _child_heard,
+    SlotTaken: _slot_taken,
+    SlotRefused: _slot_refused,
     CancelRequested: _cancel_requested,
     DeadlinePassed: _deadline_passed,
     RunReopened: _reopened,

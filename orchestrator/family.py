@@ -1,4 +1,4 @@
-"""What runs have to say to each other once it is recorded: a parent asks for a child, or wants it no more; a child tells its end.
+"""What runs have to say to each other, and to gates, once it is recorded: a parent asks for a child, or wants it no more; a child tells its end.
 
 All of it follows from the histories and may be said twice. What gets lost on the way is said again when somebody looks at
 the parent; the sweeper has those looked at that wait for a run which is over or was never there, and stops runs that nobody
@@ -13,25 +13,22 @@ from typing import Final, Protocol
 import structlog
 
 from chassis.ports import Away
-from contracts.messages import Answer, CancelRun, ChildOver, Message
+from contracts.messages import Answer, CancelRun, ChildOver, GiveSlot, Said
 from contracts.runs import (
     ChildAsked,
     ChildBegan,
     ChildEnded,
     HandlerAsked,
     Parent,
-    RunCancelled,
-    RunCompleted,
     RunEvent,
-    RunFailed,
 )
 from orchestrator.kinship import beginning_of, child_wait, end_of, is_awaited, start_of, start_of_handler
 from orchestrator.memory import Known
+from orchestrator.petitions import ENDS, Petitions
 from orchestrator.run import Run
 
 log = structlog.get_logger()
 
-_ENDS: Final = (RunCompleted, RunFailed, RunCancelled)
 FIRST: Final = 1
 """The opening of a child that its parent has a say in: what a person opened again is that person's."""
 
@@ -39,7 +36,7 @@ FIRST: Final = 1
 class Sender(Protocol):
     """`chassis.dispatch.Dispatch`, or its like."""
 
-    async def send(self, message: Message) -> Answer: ...
+    async def send(self, message: Said) -> Answer: ...
 
 
 class Family:
@@ -47,6 +44,7 @@ class Family:
 
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
+        self._petitions = Petitions(self._say)
         self.counts: dict[str, int] = defaultdict(int)
 
     def after(
@@ -61,10 +59,11 @@ class Family:
         for asked in before.run.children.values():
             if asked.waits and asked.child not in heard and _is_let_go(before.run, run, asked):
                 tasks.create_task(self._let_go(known, asked))
-        if run.parent is not None and any(isinstance(event, _ENDS) for event in events):
+        if run.parent is not None and any(isinstance(event, ENDS) for event in events):
             self.tell(known, run.parent, tasks)
         if any(isinstance(event, HandlerAsked) for event in events):
             self._handle(known, tasks)
+        self._petitions.after(before, known, events, tasks)
 
     def again(self, known: Known, tasks: asyncio.TaskGroup) -> None:
         """All that the state asks for: somebody looked, and nobody knows what of it was heard."""
@@ -74,6 +73,11 @@ class Family:
             elif asked.waits:
                 tasks.create_task(self._let_go(known, asked))
         self._handle(known, tasks)
+        self._petitions.again(known, tasks)
+
+    def given(self, known: Known, message: GiveSlot, tasks: asyncio.TaskGroup) -> None:
+        """A gate asks whether the run is still inside."""
+        self._petitions.given(known, message, tasks)
 
     def _handle(self, known: Known, tasks: asyncio.TaskGroup) -> None:
         """Ask for the runs of its error workflow that were to be told when the run failed, and when it had failed before."""
@@ -129,7 +133,7 @@ class Family:
         if answer is not None and answer.error is not None and answer.error.code == "run.ended":
             await self._say(start_of(run, asked, known.trace))  # It has ended before: it tells us once more.
 
-    async def _say(self, message: Message) -> Answer | None:
+    async def _say(self, message: Said) -> Answer | None:
         """None: nobody took it. Whoever looks next says it again."""
         try:
             answer = await self._sender.send(message)

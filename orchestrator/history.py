@@ -15,6 +15,7 @@ from msgspec import Struct, structs
 
 from contracts.commits import Commit
 from contracts.errors import Failure
+from contracts.gates import FlowLimit, SlotWanted
 from contracts.limits import ITEMS_PER_PAGE, Positive, StepPath
 from contracts.payloads import NULL, Blob, Inline, Payload
 from contracts.plans import PlanNode
@@ -33,6 +34,7 @@ from contracts.runs import (
     RunCompleted,
     RunContinued,
     RunEvent,
+    RunFailed,
     RunResponded,
     StepFailed,
     StepPinned,
@@ -58,6 +60,7 @@ from orchestrator.control import (
 from orchestrator.decisions import decide
 from orchestrator.evaluate import Evaluate
 from orchestrator.evolution import evolve
+from orchestrator.passing import wanted
 from orchestrator.paths import ItemPath, container_of
 from orchestrator.readiness import Graph
 from orchestrator.segments import FORMAT, continued
@@ -166,6 +169,15 @@ class Recorded:
                         workflow=event.workflow, version=event.version, plan=event.plan, input=event.input
                     )
         return called
+
+    def slot(self, run: Run, limit: FlowLimit) -> SlotWanted | Failure:
+        for event in self._decisions:
+            match event:
+                case WaitOpened(slot=SlotWanted() as slot):
+                    return slot
+                case RunFailed(step=None):  # Its key could not be told.
+                    return event.error
+        return wanted(run, limit, None, "")
 
     def output(self, _run: Run) -> Payload:
         completed = (event.output for event in self._decisions if isinstance(event, RunCompleted))

@@ -30,9 +30,11 @@ from contracts.codec import Malformed, decode_bundle, encode
 from contracts.errors import Failure
 from contracts.messages import (
     Answer,
+    GiveSlot,
     Look,
     ScheduleLook,
     StartRun,
+    ToGate,
 )
 from contracts.runs import AttemptScheduled, Parent, WaitOpened
 from contracts.subjects import run as run_subject
@@ -41,6 +43,7 @@ from orchestrator.commits import proposal
 from orchestrator.dead_letters import DeadLetters, refuse
 from orchestrator.emission import Emission, woken_early
 from orchestrator.family import Family
+from orchestrator.gatekeeping import Gatekeeper
 from orchestrator.holding import Holding
 from orchestrator.inputs import NotReady
 from orchestrator.judge import Judge, Proposed, Stumbled, too_large
@@ -78,8 +81,12 @@ class Orchestrator:
         tracer: Tracer | None = None,
         schedules: Schedules | None = None,
         family: Family | None = None,
+        gates: Gatekeeper | None = None,
     ) -> None:
-        """`schedules`: None where nothing is started by the clock. `family`: None where no run starts another one."""
+        """`schedules`: None where nothing is started by the clock. `family`: None where no run starts another one.
+
+        `gates`: None where no workflow has any.
+        """
         self._log = history
         self._ownership = ownership
         self._emission = emission
@@ -90,6 +97,7 @@ class Orchestrator:
         self._tracer = tracer or Tracer()
         self._schedules = schedules
         self._family = family
+        self.gates = gates
         self._memory = Memory()
         self._ready: dict[str, list[Letter]] = {}
         self._preparing: dict[str, list[Letter]] = {}
@@ -131,6 +139,8 @@ class Orchestrator:
             self.holding.end()
             if self._schedules is not None:
                 self._schedules.release()
+            if self.gates is not None:
+                self.gates.release()
 
     # --- What arrives -------------------------------------------------------------------------
 
@@ -153,6 +163,8 @@ class Orchestrator:
                 self._tasks.create_task(refusal)
             elif isinstance(message, ScheduleLook):
                 self._look_at_schedule(message, partial(envelope.answer, place))
+            elif isinstance(message, ToGate):
+                self._say_to_gate(message, partial(envelope.answer, place))
             else:
                 self._route(Letter(message, envelope, place))
 
@@ -161,6 +173,12 @@ class Orchestrator:
             answer(Answer(run=message.run, result="nothing"))
         else:
             self._schedules.look(message, answer, self._tasks)
+
+    def _say_to_gate(self, message: ToGate, answer: Callable[[Answer], None]) -> None:
+        if self.gates is None:
+            answer(Answer(run=message.run, result="nothing"))
+        else:
+            self.gates.hear(message, answer, self._tasks)
 
     def _route(self, letter: Letter) -> None:
         run_id = letter.message.run
@@ -476,6 +494,8 @@ class Orchestrator:
                 self._replies.tell(message.reply, said)
                 answer = without_response(answer)
             letter.answer(answer)
+            if isinstance(message, GiveSlot) and not verdict.changed and self._family is not None:
+                self._family.given(known, message, self._tasks)
             if isinstance(message, StartRun) and message.parent is not None and not verdict.changed:
                 self._tell_parent(known, message.parent)
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 from msgspec import Struct
 
 from contracts.errors import Failure
+from contracts.gates import SlotWanted
 from contracts.limits import PortName, Sha256, SignalKey, StepPath
 from contracts.nodes import Repeat
 from contracts.payloads import NULL, Blob, Inline, Payload
@@ -43,6 +44,7 @@ from contracts.runs import (
     RunStatus,
     RunStopping,
     SignalReceived,
+    SlotRefused,
     StepCancelled,
     StepFailed,
     StepReported,
@@ -233,6 +235,10 @@ class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
     responded: RunResponded | None = None
     cancel: CancelRequested | None = None
     overdue: bool = False
+    slots: tuple[SlotWanted, ...] = ()
+    """The gates that have let it in, since it was opened last."""
+    turned_away: SlotRefused | None = None
+    """A gate had no room for it, not even to wait."""
     failed: StepPath | None = None
     """The step whose failure nothing handles."""
     stopping: RunStopping | None = None

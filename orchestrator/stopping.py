@@ -119,6 +119,10 @@ def _after(run: Run, decisions: Sequence[Decision], at: datetime) -> Run:
 
 def _reason(run: Run) -> Failure:
     failed = run.step(run.failed).error if run.failed else None
+    if failed is None and run.turned_away is not None:
+        return Failure(
+            code="flow.full", message="So many wait at a gate of the workflow that nobody else may."
+        )
     return failed or Failure(code="run.deadline", message="The run did not end in time.")
 
 

@@ -70,6 +70,7 @@ from orchestrator.evaluate import Evaluate
 from orchestrator.evolution import evolve
 from orchestrator.kinship import cause_of_children, failure_of, started_output, too_late
 from orchestrator.opening import Awaited, child_asked, waits_of
+from orchestrator.passing import at_gate, next_gate
 from orchestrator.paths import (
     WHOLE,
     ItemPath,
@@ -88,6 +89,8 @@ from orchestrator.undos import TOO_MUCH, holds_enough
 
 def must_stop(run: Run) -> bool:
     """Whether nothing may begin any more, whatever is ready."""
+    if run.turned_away is not None:
+        return True
     return run.cancel is not None or run.overdue or run.failed is not None
 
 
@@ -110,6 +113,19 @@ class Turn:
     def say(self, decision: Decision) -> None:
         self.run = evolve(self.run, decision, self._at)
         self.said.append(decision)
+
+    # --- The gates before the workflow ----------------------------------------------------------
+
+    def enter(self) -> Failure | None:
+        """Stand at the next gate, or look everywhere when there is none. A failure: nobody can say which gate it is."""
+        opened = None if self._stops else next_gate(self.run, self._graph.plan, self._evaluate)
+        if isinstance(opened, Failure):
+            return opened
+        if opened is None:
+            self.look_everywhere()
+        else:
+            self.say(opened)
+        return None
 
     # --- What was learnt about single steps ---------------------------------------------------
 
@@ -265,6 +281,8 @@ class Turn:
 
     def advance(self) -> None:
         """Begin every step that is ready and skip what is never reached; then let containers go on, till nothing goes."""
+        if self._graph.plan.flow is not None and at_gate(self.run):
+            return
         while not self._stops:
             if self._steps:
                 self._consider(heappop(self._steps)[2])

@@ -34,6 +34,7 @@ class WaitingFor(Struct, frozen=True, kw_only=True, omit_defaults=True):
         "approval",
         "escalation",
         "child",
+        "slot",
         "decision",
         "release",
         "person",
@@ -49,6 +50,12 @@ class WaitingFor(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What somebody has to decide, by kind `approval`."""
     run: Id | None = None
     """The run that must end, by kind `child`."""
+    gate: Id | None = None
+    """What has to let it in, by kind `slot`."""
+    limit: str = ""
+    """The name of that limit in the workflow."""
+    key: str = ""
+    """Whose gate it is, where each key has its own."""
     held: str = ""
     """Why an attempt is not asked for yet; empty: it is."""
 
@@ -86,6 +93,9 @@ def waiting_for(run: Run) -> list[WaitingFor]:
             signal=wait.signal,
             question=wait.approval.question if wait.approval else None,
             run=_child(run, wait.step),
+            gate=wait.slot.gate if wait.slot else None,
+            limit=wait.slot.name if wait.slot else "",
+            key=wait.slot.key if wait.slot else "",
         )
         for name, wait in run.waits.items()
     ]

@@ -18,8 +18,8 @@ from projections.sanitised import moment, optional, preview, text
 
 STILL: Final = timedelta(seconds=30)
 OVERDUE: Final = timedelta(seconds=5)
-STARTING: Final[runs.WaitKind] = "start"
-"""For this wait it is the run itself that has to see to it that something comes."""
+ASKED_FOR: Final[tuple[runs.WaitKind, ...]] = ("start", "slot")
+"""For these waits it is the run itself that has to see to it that something comes."""
 NAME_CHARS: Final = 640
 UNFINISHED: Final = 100
 
@@ -63,7 +63,7 @@ def _look_at(run: RunRow) -> datetime | None:
         return None
     deadline = run.deadline if run.status != "compensating" else None  # It does not count any more.
     moments = [_after(each, OVERDUE) for each in (run.next_due, deadline) if each is not None]
-    starts = f'"kind":"{STARTING}"' in run.waits
+    starts = any(f'"kind":"{kind}"' in run.waits for kind in ASKED_FOR)
     if run.steps_running or starts or (run.waits == "[]" and not run.steps_in_doubt):
         moments.append(_after(run.last_time, STILL))
     return min(moments, default=None)
@@ -399,7 +399,9 @@ def _escalated(scene: Scene, event: runs.ApprovalEscalated) -> None:
         step.asks = encode(asks).decode()
 
 
-def _wait_closed(scene: Scene, event: runs.WaitEnded | runs.WaitDropped) -> None:
+def _wait_closed(
+    scene: Scene, event: runs.WaitEnded | runs.WaitDropped | runs.SlotTaken | runs.SlotRefused
+) -> None:
     name = text(event.wait, NAME_CHARS)
     waits = _waits.decode(scene.run.waits)
     _keep_waits(scene.run, [wait for wait in waits if wait.name != name])
@@ -454,6 +456,8 @@ EFFECTS: Final[dict[type, _Effect]] = {
     runs.ApprovalDecided: _answered,
     runs.ChildBegan: _child_began,
     runs.ChildEnded: _child_ended,
+    runs.SlotTaken: _wait_closed,
+    runs.SlotRefused: _wait_closed,
     runs.CancelRequested: _nothing,
     runs.DeadlinePassed: _nothing,
     runs.RunReopened: _reopened,

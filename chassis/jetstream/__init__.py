@@ -44,6 +44,7 @@ class JetStream:
         self.log = JetStreamLog(connection, subjects.RUNS, batch_from=batch_from)
         self.domain = JetStreamLog(connection, subjects.DOMAIN)
         self.schedules = JetStreamLog(connection, subjects.SCHEDULES)
+        self.gates = JetStreamLog(connection, subjects.GATES)
         self.effects = JetStreamLog(connection, subjects.EFFECTS)
         self.marks = JetStreamLog(connection, f"KV_{subjects.MARKS_BUCKET}")
         self.signals = JetStreamSignals(connection)

@@ -12,7 +12,7 @@ from chassis.jetstream.wire import acknowledged, block, lines_of, refused
 from chassis.ports import Ambiguous, Away, Full
 from contracts import subjects
 from contracts.codec import encode
-from contracts.messages import ScheduleLook, Wake
+from contracts.messages import Timed
 
 _AWAY_SECONDS: Final = 1.5
 _DOUBT_SECONDS: Final = 6.0
@@ -79,11 +79,11 @@ class JetStreamInbox:
     async def look(self, partition: int, org: str, run: str, message: bytes) -> None:
         await store(self._connection, [(subjects.inbox(partition, org, run), message, b"")])
 
-    async def wake_at(self, wakes: Sequence[tuple[Wake | ScheduleLook, datetime]]) -> None:
+    async def wake_at(self, wakes: Sequence[tuple[Timed, datetime]]) -> None:
         await store(self._connection, [_schedule(wake, due) for wake, due in wakes])
 
 
-def _schedule(wake: Wake | ScheduleLook, due: datetime) -> Question:
+def _schedule(wake: Timed, due: datetime) -> Question:
     """One subject per wait: a later schedule on it replaces the earlier one."""
     at = due.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     target = subjects.inbox(subjects.partition(wake.run), wake.org, wake.run)

@@ -19,7 +19,7 @@ from chassis.testing.signals import MemorySignals
 from chassis.testing.world import START, World
 from contracts.codec import encode
 from contracts.limits import PARTITIONS
-from contracts.messages import ScheduleLook, Wake
+from contracts.messages import Timed
 from contracts.subjects import call, partition, timer
 
 __all__ = ["MemoryInbox", "MemoryOwnership", "MemorySignals"]
@@ -65,7 +65,7 @@ class MemoryInbox:
         self._world = world
         self._ack_all = ack_all
         self.letters: list[dict[int, _Letter]] = [{} for _ in range(PARTITIONS)]
-        self.timers: dict[str, tuple[float, int, Wake | ScheduleLook]] = {}
+        self.timers: dict[str, tuple[float, int, Timed]] = {}
         self.owners: dict[int, MemoryOwnership] = {}
         self.terms = [0] * PARTITIONS
         """How often each partition was taken over; what was delivered in an earlier term is not heard."""
@@ -83,7 +83,7 @@ class MemoryInbox:
     async def look(self, partition: int, org: str, run: str, message: bytes) -> None:
         await self._world.operation(lambda: self.lay(partition, message))
 
-    async def wake_at(self, wakes: Sequence[tuple[Wake | ScheduleLook, datetime]]) -> None:
+    async def wake_at(self, wakes: Sequence[tuple[Timed, datetime]]) -> None:
         def act() -> None:
             for wake, due in wakes:
                 at, number = (due - START).total_seconds(), next(self._numbers)

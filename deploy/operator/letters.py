@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from chassis.jetstream import JetStream
 from contracts.codec import Malformed, decode_message, encode
-from contracts.messages import Look, Said, ScheduleLook, UnparkRun
+from contracts.messages import Look, Said, ScheduleLook, ToGate, UnparkRun
 from contracts.subjects import DLQ, INBOX, TASKS, partition
 from deploy.refusals import Refused
 
@@ -76,7 +76,7 @@ def messages_of(letter: Kept) -> tuple[Said, ...]:
             raise Refused(
                 f"Letter {letter.number} cannot be read by this release either: {malformed}."
             ) from None
-        if isinstance(again, ScheduleLook):
+        if isinstance(again, ScheduleLook | ToGate):
             return (again,)
     elif letter.stream == TASKS:
         again = Look(org=letter.org, run=letter.run)

@@ -44,6 +44,8 @@ from contracts.runs import (
     RunStopping,
     RunUnparked,
     SignalReceived,
+    SlotRefused,
+    SlotTaken,
     StepCancelled,
     StepFailed,
     StepPinned,
@@ -147,6 +149,8 @@ def _wait(event: WaitOpened) -> str:
     of = f" of {event.step}" if event.step else ""
     what = f", for {event.signal}" if event.signal else ""
     what += f": {event.approval.question}" if event.approval else ""
+    what += f", at gate {event.slot.name}" if event.slot else ""
+    what += f" of {event.slot.key}" if event.slot and event.slot.key else ""
     until = f" until {event.due.isoformat()}" if event.due else ""
     return f"{event.wait}, {event.kind}{of}{what}{until}"
 
@@ -198,6 +202,8 @@ _WORDS: Final[Mapping[type, Callable[[Any], str]]] = {
     HandlerRefused: lambda e: f"workflow {e.workflow}, {_failure(e.error)}",
     ChildBegan: lambda e: f"{e.step}, run {e.child}",
     ChildEnded: _child_ended,
+    SlotTaken: lambda e: f"{e.wait}, gate {e.gate}",
+    SlotRefused: lambda e: f"{e.wait}, gate {e.gate}: {e.why}",
     CancelRequested: lambda e: f"by {e.by}{f': {e.reason}' if e.reason else ''}",
     DeadlinePassed: lambda _: "",
     RunReopened: lambda e: f"by {e.by}: {', '.join(e.steps)}",

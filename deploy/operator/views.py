@@ -14,6 +14,9 @@ def _awaited(waiting: Mapping[str, Any]) -> str:
         return f"a decision at step {waiting['step']}{until}: {waiting['question']}"
     if waiting.get("run"):
         return f"run {waiting['run']}, at step {waiting['step']}{until}"
+    if waiting.get("limit"):
+        key = f" of {waiting['key']}" if waiting.get("key") else ""
+        return f"its turn at gate {waiting['limit']}{key}"
     held = f" ({waiting['held']})" if waiting.get("held") else ""
     return f"{waiting['kind']} {waiting['name']}{until}{held}"
 

@@ -47,6 +47,7 @@ Topic: TypeAlias = Literal[
     "signals",
     "approvals and calls",
     "runs of other workflows",
+    "gates",
     "in doubt",
     "cancelling",
     "undoing",
@@ -217,6 +218,19 @@ class ChildEnd(Happening, frozen=True, kw_only=True, tag="child ends"):
     error: Error | None = None
 
 
+class LettingIn(Happening, frozen=True, kw_only=True, tag="gate lets in"):
+    """A gate lets the run in: the one at which it stands, where none is named."""
+
+    limit: str = ""
+    opening: Positive | None = None
+
+
+class TurningAway(Happening, frozen=True, kw_only=True, tag="gate turns away"):
+    """The gate at which the run stands does not let it in, and it may not wait there."""
+
+    why: Literal["full", "skipped"]
+
+
 class Parking(Happening, frozen=True, kw_only=True, tag="parking"):
     """The engine's own code cannot go on: it raises on what it is told, or the history needs a newer release."""
 
@@ -257,6 +271,8 @@ World: TypeAlias = (
     | Call
     | ChildBegun
     | ChildEnd
+    | LettingIn
+    | TurningAway
     | Parking
     | Unparking
     | Upgrade

@@ -151,6 +151,25 @@ def _child_ended(end: told.ChildEnd, run: Run, keep: Keep) -> Message:
     )
 
 
+# --- Gates --------------------------------------------------------------------------------------
+
+
+def _gate(run: Run, limit: str = "") -> str:
+    """The one at which the run stands, or has been let in by."""
+    standing = [wait.slot for wait in run.waits.values() if wait.slot is not None]
+    found = [slot.gate for slot in (*standing, *run.slots) if limit in ("", slot.name)]
+    return found[0] if found else "nowhere"
+
+
+def _let_in(letting: told.LettingIn, run: Run, _keep: Keep) -> Message:
+    opening = letting.opening or run.opening
+    return messages.GiveSlot(org=run.org, run=run.id, gate=_gate(run, letting.limit), opening=opening)
+
+
+def _turned_away(turning: told.TurningAway, run: Run, _keep: Keep) -> Message:
+    return messages.RefuseSlot(org=run.org, run=run.id, gate=_gate(run), opening=run.opening, why=turning.why)
+
+
 def _unparked(_unparking: told.Unparking, run: Run, _keep: Keep) -> Message:
     return messages.UnparkRun(**_wish(run))
 
@@ -170,5 +189,7 @@ _SAID: Final[Mapping[type, Callable[[Any, Run, Keep], Message]]] = {
     told.Call: _called,
     told.ChildBegun: _child_begun,
     told.ChildEnd: _child_ended,
+    told.LettingIn: _let_in,
+    told.TurningAway: _turned_away,
     told.Unparking: _unparked,
 }

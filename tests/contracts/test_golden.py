@@ -7,7 +7,13 @@ import msgspec
 import pytest
 
 from chassis.testing.examples import MOMENT, examples
-from contracts.codec import decode_commit, decode_domain_commit, decode_schedule_commit, encode
+from contracts.codec import (
+    decode_commit,
+    decode_domain_commit,
+    decode_gate_commit,
+    decode_schedule_commit,
+    encode,
+)
 from contracts.reference import every_event
 from contracts.upcasts import CURRENT
 
@@ -33,6 +39,9 @@ def decode_one(aggregate: str, event: bytes) -> object:
     if aggregate == "schedule":
         frame = dict(FRAME) | {"schedule": "s1", "state": {}}
         return decode_schedule_commit(encode(frame | {"events": [msgspec.Raw(event)]})).events[0]
+    if aggregate == "gate":
+        frame = dict(FRAME) | {"gate": "g1", "state": {}}
+        return decode_gate_commit(encode(frame | {"events": [msgspec.Raw(event)]})).events[0]
     frame = dict(FRAME) | (
         {"run": "r1"} if aggregate == "run" else {"aggregate": aggregate, "aggregate_id": "a1"}
     )

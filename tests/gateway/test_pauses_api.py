@@ -4,7 +4,7 @@ from typing import Any
 
 from contracts.codec import decode_domain_commit, encode
 from contracts.limits import PAUSES
-from contracts.pauses import Held, HeldLane
+from contracts.pauses import Held, HeldAtGates, HeldLane
 from contracts.subjects import HELD
 from tests.gateway.fakes import Office
 from tests.gateway.stories import created, published
@@ -12,9 +12,9 @@ from tests.gateway.stories import created, published
 ORG = "org_default"
 
 
-def tell(office: Office, *lanes: HeldLane, instance: str = "o1") -> None:
+def tell(office: Office, *lanes: HeldLane, instance: str = "o1", gates: tuple[HeldAtGates, ...] = ()) -> None:
     """An orchestrator says what it holds."""
-    office.held._hear(HELD, encode(Held(instance=instance, lanes=lanes)), None)
+    office.held._hear(HELD, encode(Held(instance=instance, lanes=lanes, gates=gates)), None)
 
 
 def events(office: Office) -> list[Any]:
@@ -114,6 +114,16 @@ async def test_an_org_of_which_too_much_waits_begins_nothing_more_and_others_do(
     tell(office)
     office.clock.moved += 1
     assert (await office.api("POST", "/runs", {"workflow": mine})).status == 202
+
+
+async def test_runs_that_wait_at_gates_count_too_and_less(office: Office) -> None:
+    mine = await published(office)
+    tell(office, gates=(HeldAtGates(org=ORG, waiting=19),))
+    assert (await office.api("POST", "/runs", {"workflow": mine})).status == 202
+    tell(office, gates=(HeldAtGates(org=ORG, waiting=20),))
+    office.clock.moved += 1
+    refused = await office.api("POST", "/runs", {"workflow": mine})
+    assert (refused.status, refused.json["code"]) == (429, "held.too_many")
 
 
 async def test_what_is_paused_refuses_nobody(office: Office) -> None:

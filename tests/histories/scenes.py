@@ -2,18 +2,20 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from msgspec import Raw
 
+from chassis.ids import derived
 from contracts.errors import Failure
-from contracts.messages import Message, SendSignal, StepInDoubt
+from contracts.messages import GiveSlot, Message, RefuseSlot, SendSignal, StepInDoubt
 from contracts.payloads import Inline
 from tests.histories.stage import Scene
 from tests.orchestrator.stories import (
     CANCEL,
     LOOK,
     RETRY,
+    START,
     TO,
     TRY_AGAIN,
     broken,
@@ -327,6 +329,37 @@ _ROOMS: Final = flow(
 _BOOKED: Final[Sequence[Message]] = (done("flight", output="LH 1"), done("hotel", output={"room": 7}))
 
 
+_GATED: Final = flow(
+    "a", flow={"limits": [{"name": "crm", "at_once": 1, "per": "trigger.body.of"}]}, timeout_s=60
+)
+_TWO_GATES: Final = flow(
+    "ask>a",
+    node("ask", "wait.signal", {"signal": "paid"}),
+    flow={
+        "priority": 9,
+        "limits": [
+            {"name": "all", "across": "org", "rate": {"count": 3, "seconds": 60}, "queue": 5},
+            {"name": "mine", "at_once": 2},
+        ],
+    },
+)
+
+
+def _gate(name: str, key: str = "", owner: str = START.workflow) -> str:
+    return derived("gate", TO["org"], owner, name, key)
+
+
+_CRM, _MINE, _ALL = _gate("crm", "ada"), _gate("mine"), _gate("all", owner="")
+
+
+def let_in(gate: str, opening: int = 1) -> GiveSlot:
+    return GiveSlot(**TO, gate=gate, opening=opening)
+
+
+def turned_away(gate: str, why: Literal["full", "skipped"]) -> RefuseSlot:
+    return RefuseSlot(**TO, gate=gate, opening=1, why=why)
+
+
 SCENES: Final[Sequence[Scene]] = (
     Scene(name="three in a row", workflow=_LINEAR, body='{"id":41}', said=_said(done("a", output={"id": 41}), done("b", output="42"), done("c"))),
     Scene(name="a large value travels apart", workflow=_LINEAR, body='{"id":1}', said=_said(done("a", output={"id": 1, "x": "y" * 70_000}), done("b"), done("c"))),
@@ -420,4 +453,14 @@ SCENES: Final[Sequence[Scene]] = (
     Scene(name="undone when it is cancelled", workflow={**_TRIP, "on_failure": "billing"}, body='{"to":"Rome"}', said=_said(done("flight", output="x" * 70_000), CANCEL, done("hotel", output={"room": 1}), done("leave"), broken("unfly"))),
     Scene(name="undone but for one, and told", workflow={**_TRIP, "on_failure": "billing"}, body='{"to":"Rome"}', said=_said(done("flight"), done("hotel"), broken("bill"), unsure("unfly"), resolve("unfly", "failed"))),
     Scene(name="items undone", workflow=_ROOMS, segment=5, body=_ROWS, said=_said(done("each[1].book", output=1), done("each[0].book", output=0), done("each[2].book", output=2), broken("bill"), done("each[2].free"), unsure("each[0].free"), resolve("each[0].free", "done"), done("each[1].free"))),
+    Scene(name="let in at a gate", workflow=_GATED, body='{"of":"ada"}', said=_said(LOOK, let_in(_gate("crm", "bob")), let_in(_CRM), let_in(_CRM), done("a"))),
+    Scene(name="two gates, and again when it is opened again", workflow=_TWO_GATES, said=_said(signal("paid", "k", 1), let_in(_ALL), let_in(_MINE), let_in(_ALL), broken("a"), RETRY, let_in(_MINE), let_in(_MINE, 2), let_in(_ALL, 2), done("a", 2))),
+    Scene(name="too many wait, and room later", workflow=_GATED, body='{"of":"ada"}', said=_said(turned_away(_CRM, "full"), RETRY, let_in(_CRM, 2), done("a"))),
+    Scene(name="skipped at a gate", workflow={**_GATED, "on_failure": "billing"}, body='{"of":"ada"}', said=_said(turned_away(_CRM, "skipped"), let_in(_CRM))),
+    Scene(name="cancelled at a gate", workflow=_GATED, body='{"of":"ada"}', said=_said(CANCEL, let_in(_CRM))),
+    Scene(name="no time left at a gate", workflow=_GATED, body='{"of":"ada"}', said=_said(65, LOOK)),
+    Scene(name="a key that cannot be told", workflow=_GATED, body="7"),
+    Scene(name="a key that is no key", workflow=_GATED, body='{"of":[1]}'),
+    Scene(name="a long key", workflow=_GATED, body=json.dumps({"of": "\u202e" * 300})),
+    Scene(name="in several segments from a gate on", workflow=_TWO_GATES, segment=3, said=_said(let_in(_MINE), let_in(_ALL), signal("paid", "k"), done("a"))),
 )  # fmt: skip

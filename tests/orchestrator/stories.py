@@ -11,6 +11,7 @@ from chassis.testing.scenario import Scenario
 from contracts.codec import encode
 from contracts.commits import Commit
 from contracts.errors import Failure
+from contracts.gates import FlowLimit, SlotWanted
 from contracts.messages import (
     CallWait,
     CancelRun,
@@ -37,6 +38,7 @@ from contracts.workflows import Retry
 from orchestrator.catalogue import SPECS
 from orchestrator.control import Called, Outcome
 from orchestrator.inputs import Incoming, Values, item_output, map_output, page_output
+from orchestrator.passing import wanted
 from orchestrator.performing import perform
 from orchestrator.published import Published
 from orchestrator.run import RULES, Graph, Run, accept, decide, evolve
@@ -144,6 +146,9 @@ class AsWritten:
 
     def handler(self, _run: Run, called: Called) -> Called | Failure:
         return self._broken.get("on_failure") or structs.replace(called, version=1, plan=CHILD_PLAN)
+
+    def slot(self, run: Run, limit: FlowLimit) -> SlotWanted | Failure:
+        return self._broken.get(limit.name) or wanted(run, limit, self._graph.plan, limit.per)
 
     def output(self, run: Run) -> Payload:
         return item_output(self._graph, run, "")

@@ -127,7 +127,7 @@ def _people_are_obeyed_once(evidence: Evidence, history: History) -> Iterator[Vi
             case runs.RunReopened():
                 granted["retry"] += 1
                 opening += 1
-            case runs.CancelRequested() if not event.by.startswith(("run:", "sweeper")):
+            case runs.CancelRequested() if not event.by.startswith(("run:", "gate:", "sweeper")):
                 stopped_in.add(opening)
             case runs.DoubtResolved():
                 granted["resolve"] += 1

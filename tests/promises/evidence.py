@@ -174,6 +174,8 @@ class Evidence(Struct, kw_only=True):
     """DOMAIN, in its order."""
     fires: Sequence[Stored] = ()
     """SCHEDULES, in its order."""
+    gates: Sequence[Stored] = ()
+    """GATES, in its order."""
     hooks: Sequence[Hook] = ()
     """Deliveries that started no run, as far as anybody has looked."""
     segment: int = SEGMENT_EVENTS

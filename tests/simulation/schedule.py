@@ -219,6 +219,7 @@ def evidence_of(installation: Installation) -> Evidence:
         seed=installation.world.seed,
         triggers=installation.domain.messages,
         fires=installation.fires.messages,
+        gates=installation.gates.messages,
         hooks=[_hook(body) for _, body, _ in installation.hooks.stored]
         if installation.story.followers
         else (),

@@ -34,6 +34,7 @@ from orchestrator.answers import Replies
 from orchestrator.domain import Domain
 from orchestrator.emission import Emission
 from orchestrator.family import Family
+from orchestrator.gatekeeping import Gatekeeper
 from orchestrator.judge import Judge
 from orchestrator.lanes import Lanes
 from orchestrator.past import Past
@@ -144,6 +145,14 @@ class Services(Stores):
             clock=self.clock,
             schedules=schedules,
             family=Family(dispatch),
+            gates=Gatekeeper(
+                history=self.gates,
+                sender=dispatch,
+                inbox=self.inbox,
+                dead_letters=self.dead,
+                ownership=ownership,
+                clock=self.clock,
+            ),
         )
         # Small rooms: what is rare with large ones happens in every schedule.
         orchestrator._memory = Forgetful(self.world, room=2)
@@ -151,7 +160,7 @@ class Services(Stores):
         async with asyncio.TaskGroup() as group:
             pauses = PausesFollowed(self.domain, orchestrator.holding.pause)
             beside = [group.create_task(horizon.run()), group.create_task(pauses.follow())]
-            if self.story.clocks or self.story.related:
+            if self.story.clocks or self.story.related or self.story.gated:
                 beside.append(group.create_task(dispatch.run()))
             if self.story.clocks:
                 beside.append(group.create_task(schedules.run()))

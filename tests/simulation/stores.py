@@ -51,6 +51,7 @@ class Stores:
         self.runs = MemoryLog(world)
         self.effects = MemoryLog(world)
         self.fires = MemoryLog(world)
+        self.gates = MemoryLog(world)
         self.signals = MemorySignals(world)
         self.inbox = MemoryInbox(world)
         self.tasks = MemoryTasks(world, self.clock)

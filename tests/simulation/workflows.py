@@ -7,10 +7,11 @@ from typing import Any, Final
 from msgspec import Struct, structs
 
 from contracts.cases import Given, Pin, Selection
+from contracts.gates import FlowLimit, Rate
 from contracts.nodes import Repeat
 from contracts.plans import Plan, PlanEdge, PlanNode
 from contracts.triggers import Github, HeaderKey, NoAuthentication, NoDedupe, Preset, Webhook
-from contracts.workflows import Retry
+from contracts.workflows import Flow, Retry
 from orchestrator.narrowing import Narrowed, narrowed
 from tests.orchestrator.stories import REFUSED, control, value
 from tests.simulation.clocks import Timed, clocks
@@ -93,6 +94,8 @@ class Story(Struct, frozen=True, kw_only=True):
     """Histories leave the log as soon as their runs have ended, in the middle of everything."""
     related: bool = False
     """Nodes of some workflows start runs of others."""
+    gated: bool = False
+    """Runs of some workflows pass gates."""
     clocks: Sequence[Timed] = ()
     """What the clock starts."""
     followers: Sequence[Follower] = ()
@@ -133,10 +136,17 @@ def story(seed: int) -> Story:
             deliveries.append(Delivery(trigger=drawn.trigger, key="forged", at=at, forged=True))
     return Story(
         workflows=[
-            structs.replace(drawn, plan=_with_questions(random.Random(f"{seed}/{drawn.trigger}"), drawn.plan))
+            _with_gates(
+                seed,
+                structs.replace(
+                    drawn, plan=_with_questions(random.Random(f"{seed}/{drawn.trigger}"), drawn.plan)
+                ),
+                alone=not related,
+            )
             for drawn in _undoing(seed, related or workflows)
         ],
         related=bool(related),
+        gated=_is_gated(seed),
         deliveries=deliveries,
         cancels=chance.choice((0, 0, 0, 0.1, 0.3)),
         retries=chance.choice((0, 1, 2)),
@@ -269,6 +279,36 @@ def with_undos(chance: random.Random, drawn: Drawn, share: float) -> Drawn:
             nodes[place] = structs.replace(node, compensate=undo.id)
             nodes.append(structs.replace(undo, undoes=node.id, inside=node.inside, on_error="fail"))
     return structs.replace(drawn, plan=structs.replace(drawn.plan, nodes=tuple(nodes)))
+
+
+GATED: Final = 0.25
+"""Of all stories, those in which runs pass gates."""
+_SHARED: Final = FlowLimit(name="shared", at_once=1, across="org")
+_LIMITS: Final = (
+    FlowLimit(name="one", at_once=1),
+    FlowLimit(name="one", at_once=1),
+    FlowLimit(name="two", at_once=2),
+    FlowLimit(name="slowly", rate=Rate(count=1, seconds=2)),
+    FlowLimit(name="both", at_once=2, rate=Rate(count=1, seconds=1)),
+    FlowLimit(name="few", at_once=1, queue=1),
+    FlowLimit(name="alone", at_once=1, when_full="skip"),
+    FlowLimit(name="newest", at_once=1, when_full="cancel_oldest"),
+)
+
+
+def _is_gated(seed: int) -> bool:
+    return random.Random(f"{seed}/gated").random() < GATED
+
+
+def _with_gates(seed: int, drawn: Drawn, *, alone: bool) -> Drawn:
+    """The same workflow behind gates. `alone`: no run of it waits for another one, which may wait for what it has."""
+    chance = random.Random(f"{seed}/{drawn.trigger}/gates")
+    if not _is_gated(seed) or chance.random() < 0.3:
+        return drawn
+    limits = chance.sample(_LIMITS[1:], chance.choice((1, 1, 2)))
+    if alone and chance.random() < 0.3:
+        limits.append(_SHARED)
+    return structs.replace(drawn, plan=structs.replace(drawn.plan, flow=Flow(limits=tuple(limits))))
 
 
 class _Drawing:

@@ -1,0 +1,139 @@
+"""A gate: so many runs at a time, or so many in a time. What a run wants of one, and what became of those who asked."""
+
+from datetime import datetime
+from typing import Annotated, Literal, TypeAlias
+
+from msgspec import Meta, Struct
+
+from contracts.limits import (
+    CEL_SOURCE_BYTES,
+    GATE_KEY_CHARS,
+    GATE_NEXT,
+    GATE_QUEUE,
+    GATE_SECONDS,
+    GATE_SLOTS,
+    Actor,
+    Count,
+    Id,
+    OrgId,
+    Positive,
+    SchemaVersion,
+)
+
+WhenFull: TypeAlias = Literal["queue", "skip", "cancel_oldest"]
+"""`queue`: wait for one's turn. `skip`: be refused. `cancel_oldest`: whoever has been inside longest shall stop."""
+
+
+class Rate(Struct, frozen=True, kw_only=True):
+    """So many in so many seconds, and as many at once after a quiet time."""
+
+    count: Annotated[int, Meta(ge=1, le=GATE_SLOTS)]
+    seconds: Annotated[float, Meta(gt=0, le=GATE_SECONDS)]
+
+
+class GateLimit(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a gate lets in. With both bounds both hold."""
+
+    at_once: Annotated[int, Meta(ge=1, le=GATE_SLOTS)] | None = None
+    rate: Rate | None = None
+    when_full: WhenFull = "queue"
+    queue: Annotated[int, Meta(ge=0, le=GATE_QUEUE)] = GATE_QUEUE
+    """So many may wait; who comes then is refused."""
+
+
+LimitName: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+
+
+class FlowLimit(GateLimit, frozen=True, kw_only=True, omit_defaults=True):
+    """A gate before a workflow, as its builder draws it."""
+
+    name: LimitName
+    across: Literal["workflow", "org"] = "workflow"
+    """`org`: the workflows of the org that name it share the gate."""
+    per: Annotated[str, Meta(max_length=CEL_SOURCE_BYTES)] = ""
+    """A CEL expression: each value has a gate of its own. Empty: there is one."""
+
+
+class SlotWanted(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The gate that a run has to pass now, and by which limit."""
+
+    gate: Id
+    """Follows from the org, the limit's name and the key."""
+    name: LimitName
+    key: Annotated[str, Meta(max_length=GATE_KEY_CHARS)] = ""
+    bounds: GateLimit
+    rank: Count = 0
+    """The lower, the sooner."""
+
+
+class _GateFact(Struct, frozen=True, kw_only=True, tag_field="type"):
+    schema_version: SchemaVersion = 1
+
+
+class SlotGranted(_GateFact, frozen=True, kw_only=True, tag="slot.granted"):
+    """A run is inside from now on."""
+
+    run: Id
+    opening: Positive = 1
+    """Of the run: opened again it asks again."""
+    grant: Positive
+    """1, 2, 3 … over all grants of the gate."""
+    level: float = 0.0
+    """What is left of the rate then: whole runs that might follow at once, and a part of the next."""
+
+
+class SlotFreed(_GateFact, frozen=True, kw_only=True, tag="slot.freed"):
+    """A run is inside no longer."""
+
+    run: Id
+    grant: Positive
+    why: Literal["said", "asked"] = "said"
+    """`said`: by its owner. `asked`: the run was opened again since, and wants a slot anew."""
+
+
+class SlotsAwaited(_GateFact, frozen=True, kw_only=True, tag="slot.awaited"):
+    """Who is next, as far as that was known. Only for the next owner, who has them ask again."""
+
+    runs: Annotated[tuple[Id, ...], Meta(max_length=GATE_NEXT)]
+
+
+GateEvent: TypeAlias = SlotGranted | SlotFreed | SlotsAwaited
+
+
+class Holder(Struct, frozen=True, kw_only=True):
+    """A run that is inside."""
+
+    run: Id
+    opening: Positive = 1
+    grant: Positive
+    since: datetime
+
+
+class GateState(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A gate as its newest commit tells it. Of those who wait it knows a few: they ask again when nobody answers."""
+
+    holders: tuple[Holder, ...] = ()
+    """Whoever has been inside longest first."""
+    grants: Count = 0
+    level: float | None = None
+    """What was left of the rate at `passed`; None: nobody has ever passed."""
+    passed: datetime | None = None
+    """When somebody was let in last."""
+    next: tuple[Id, ...] = ()
+    """A few of those who wait."""
+
+
+class GateCommit(Struct, frozen=True, kw_only=True):
+    """One message of GATES: who was let in and who has left, by one decision."""
+
+    id: Id
+    org: OrgId
+    gate: Id
+    version: Positive
+    events: Annotated[tuple[GateEvent, ...], Meta(min_length=1, max_length=2 * GATE_SLOTS)]
+    state: GateState
+    """After these events."""
+    time: Annotated[datetime, Meta(tz=True)]
+    actor: Actor
+    engine_version: Annotated[str, Meta(max_length=64)]
+    prev_hash: Annotated[str, Meta(max_length=64)]

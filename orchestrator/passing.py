@@ -1,0 +1,110 @@
+"""How a run passes the gates before its workflow: where it waits, what it asks, and what it says when it has ended. Pure.
+
+A run that begins, or is opened again, passes them one behind the other before any of its steps begins. All runs of an org pass
+those of their workflow first and those of the org then, each by its name: so no two of them wait for each other's.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from chassis.ids import derived, digest
+from contracts.errors import Failure
+from contracts.gates import FlowLimit, GateLimit, SlotWanted
+from contracts.limits import GATE_KEY_CHARS, PRIORITIES, WaitName
+from contracts.messages import AskSlot, FreeSlot, GiveSlot
+from contracts.plans import Plan
+from contracts.runs import TERMINAL, WaitOpened
+from contracts.workflows import Flow
+from orchestrator.evaluate import Evaluate
+from orchestrator.state import Run
+
+_EVERYBODYS: Final = Flow()
+
+
+def gates_of(run: Run, plan: Plan) -> Sequence[FlowLimit]:
+    """In the order in which they are passed. Who tries a workflow out takes nobody's place."""
+    if plan.flow is None or run.mode == "test":
+        return ()
+    return sorted(plan.flow.limits, key=lambda limit: (limit.across != "workflow", limit.name))
+
+
+def next_gate(run: Run, plan: Plan, evaluate: Evaluate) -> WaitOpened | Failure | None:
+    """The gate that the run has to pass now; None: it is inside of all of them."""
+    gates = gates_of(run, plan)
+    if len(run.slots) >= len(gates):
+        return None
+    slot = evaluate.slot(run, gates[len(run.slots)])
+    if isinstance(slot, Failure):
+        return slot
+    return WaitOpened(wait=slot_wait(run), kind="slot", slot=slot)
+
+
+def slot_wait(run: Run) -> WaitName:
+    return f"slot:{run.opening}:{len(run.slots) + 1}"
+
+
+def at_gate(run: Run) -> bool:
+    """Whether it waits to be let in, so that none of its steps may begin."""
+    return any(wait.kind == "slot" for wait in run.waits.values())
+
+
+def wanted(run: Run, limit: FlowLimit, plan: Plan | None, key: str) -> SlotWanted:
+    """The gate of this limit, for this key."""
+    flow = (plan.flow if plan is not None else None) or _EVERYBODYS
+    owner = run.workflow if limit.across == "workflow" else ""
+    shown = key if len(key) <= GATE_KEY_CHARS else f"sha256:{digest(key.encode())}"
+    return SlotWanted(
+        gate=derived("gate", run.org, owner, limit.name, key),
+        name=limit.name,
+        key=shown,
+        bounds=GateLimit(
+            at_once=limit.at_once, rate=limit.rate, when_full=limit.when_full, queue=limit.queue
+        ),
+        rank=PRIORITIES - flow.priority,
+    )
+
+
+def awaited_slot(run: Run, gate: str, opening: int) -> WaitOpened | None:
+    """The wait at this gate, if the run stands there in this opening."""
+    if not run.active or run.opening != opening:
+        return None
+    return next((wait for wait in run.waits.values() if wait.slot and wait.slot.gate == gate), None)
+
+
+def is_inside(run: Run, given: GiveSlot) -> bool:
+    """Whether what the gate gave is the run's to keep: it stands there, or is inside and has not ended."""
+    if not run.active or run.opening != given.opening:
+        return False
+    stands = awaited_slot(run, given.gate, given.opening) is not None
+    return stands or any(slot.gate == given.gate and stays(slot) for slot in run.slots)
+
+
+def stays(slot: SlotWanted) -> bool:
+    """Whether a run is inside until it ends. Where only a rate counts, it leaves as soon as it has passed."""
+    return slot.bounds.at_once is not None
+
+
+def question(run: Run, wait: WaitOpened, trace: str) -> AskSlot | None:
+    """Asks a gate to let the run in. It follows from the history alone, so it is the same however often it is said."""
+    if wait.slot is None or run.opened_at is None:
+        return None
+    return AskSlot(
+        org=run.org,
+        run=wait.slot.gate,
+        trace=trace,
+        holder=run.id,
+        opening=run.opening,
+        since=run.opened_at,
+        wanted=wait.slot,
+    )
+
+
+def leaving(run: Run, slot: SlotWanted, trace: str) -> FreeSlot:
+    """Tells a gate that the run is inside no longer."""
+    return FreeSlot(org=run.org, run=slot.gate, trace=trace, holder=run.id, opening=run.opening)
+
+
+def left(run: Run) -> Sequence[SlotWanted]:
+    """The gates inside of which it is no longer: all when it has ended, else those where nobody stays."""
+    has_ended = run.phase in TERMINAL
+    return [slot for slot in run.slots if has_ended or not stays(slot)]

@@ -1,0 +1,348 @@
+"""Gates among real shells: who is let in, who waits, and what a lost word, a killed owner or a rate does to it."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from msgspec import structs
+
+from chassis.dispatch import Dispatch
+from chassis.ids import run_id
+from chassis.testing.queues import MemoryOwnership
+from chassis.testing.stores import MemoryLog
+from contracts.codec import decode_commit, decode_gate_commit
+from contracts.gates import FlowLimit, GateEvent, Rate, SlotFreed, SlotGranted, SlotsAwaited
+from contracts.messages import AskSlot, FreeSlot, GiveSlot, Look, RetryRun
+from contracts.pauses import HeldAtGates
+from contracts.plans import Plan
+from contracts.subjects import run as run_subject
+from contracts.workflows import Flow
+from orchestrator.answers import Replies
+from orchestrator.emission import Emission
+from orchestrator.family import Family
+from orchestrator.gatekeeping import ASK_SECONDS, Gatekeeper
+from orchestrator.history import state_at
+from orchestrator.judge import Judge
+from orchestrator.run import Graph, Run
+from orchestrator.service import Orchestrator
+from orchestrator.sources import Sources
+from tests.orchestrator.stories import CANCEL, broken, done, drawn
+from tests.orchestrator.test_family import Overheard
+from tests.orchestrator.test_service import Room
+from tests.simulation.surroundings import Program
+
+NAMES = [run_id("org", "test", str(number)) for number in range(8)]
+"""They lie in different partitions."""
+
+
+class Hall(Room):
+    """An orchestrator whose workflow has gates."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self.gates = MemoryLog(self.world)
+
+    async def orchestrator(self) -> None:
+        self.dispatch = dispatch = Overheard(self.signals, self.inbox)
+        ownership = MemoryOwnership(self.world, self.inbox, self.signals)
+        sources = Sources(
+            log=self.log,
+            blobs=self.blobs,
+            archive=self.archive,
+            compile_plan=lambda plan: Program(Graph.of(plan), lambda: False),
+        )
+        self.keeper = Gatekeeper(
+            history=self.gates,
+            sender=dispatch,
+            inbox=self.inbox,
+            dead_letters=self.dead,
+            ownership=ownership,
+            clock=self.clock,
+        )
+        self.ownership = ownership
+        self.service = Orchestrator(
+            history=self.log,
+            ownership=ownership,
+            emission=Emission(
+                tasks=self.tasks,
+                inbox=self.inbox,
+                signals=self.signals,
+                ownership=ownership,
+                clock=self.clock,
+            ),
+            sources=sources,
+            judge=Judge(sources),
+            replies=Replies(self.signals),
+            dead_letters=self.dead,
+            clock=self.clock,
+            family=Family(dispatch),
+            gates=self.keeper,
+        )
+        async with asyncio.TaskGroup() as group:
+            carrying = group.create_task(dispatch.run())
+            await self.service.serve()
+            carrying.cancel()
+
+    async def tell(self, message: Any) -> str:
+        answer = await Dispatch.send(self.dispatch, message)
+        await asyncio.sleep(0.5)
+        return answer.result
+
+    async def begin(self, *names: str) -> None:
+        for name in names:
+            assert await self.tell(structs.replace(self.start, run=name)) == "accepted"
+
+    async def end(self, name: str) -> None:
+        await self.tell(structs.replace(done("a"), run=name))
+
+    def state(self, name: str) -> Run:
+        stored = self.log.subjects().get(run_subject("org", name), ())
+        return state_at("org", name, [decode_commit(each.body) for each in stored])
+
+    @property
+    def inside(self) -> list[str]:
+        return [name for name in NAMES if self.state(name).attempts]
+
+    def events(self, gate: str | None = None) -> list[GateEvent]:  # type: ignore[override]  # Of gates, not of a run.
+        return [
+            event
+            for subject, stored in self.gates.subjects().items()
+            if gate is None or subject.endswith(gate)
+            for each in stored
+            for event in decode_gate_commit(each.body).events
+        ]
+
+    @property
+    def granted(self) -> int:
+        return sum(isinstance(event, SlotGranted) for event in self.events())
+
+    def said(self, kind: type) -> int:
+        return sum(isinstance(message, kind) for message in self.dispatch.said)
+
+
+def hall(
+    *limits: FlowLimit,
+) -> Callable[[Callable[[Hall], Coroutine[Any, Any, None]]], None]:
+    plan = structs.replace(drawn("a"), flow=Flow(limits=limits))
+    return lambda story: Hall(plan).play(story)  # type: ignore[arg-type]  # A hall is a room.
+
+
+ONE = FlowLimit(name="crm", at_once=1)
+
+
+def test_one_is_inside_and_the_others_come_in_their_order_as_each_ends() -> None:
+    @hall(ONE)
+    async def story(room: Hall) -> None:
+        await room.begin(*NAMES[:3])
+        for name in NAMES[:3]:
+            assert room.inside == [name]
+            await room.end(name)
+        assert all(room.state(name).status == "completed" for name in NAMES[:3])
+        kinds = [type(event) for event in room.events() if not isinstance(event, SlotsAwaited)]
+        assert kinds == [SlotGranted, SlotFreed] * 3
+        assert room.keeper.names == 0
+
+
+def test_as_many_are_inside_as_the_limit_says() -> None:
+    @hall(FlowLimit(name="crm", at_once=2))
+    async def story(room: Hall) -> None:
+        await room.begin(*NAMES[:4])
+        assert len(room.inside) == 2
+        await room.end(room.inside[0])
+        assert len(room.inside) == 2
+
+
+def test_a_run_that_fails_or_is_cancelled_makes_room_too() -> None:
+    @hall(ONE)
+    async def story(room: Hall) -> None:
+        await room.begin(*NAMES[:3])
+        await room.tell(structs.replace(broken("a"), run=NAMES[0]))
+        assert room.inside == [NAMES[1]]
+        await room.tell(structs.replace(CANCEL, run=NAMES[1]))
+        await asyncio.sleep(5)  # It has its grace.
+        assert room.inside == [NAMES[2]]
+
+
+def test_a_run_that_is_cancelled_while_it_waits_is_not_let_in() -> None:
+    @hall(ONE)
+    async def story(room: Hall) -> None:
+        await room.begin(*NAMES[:3])
+        await room.tell(structs.replace(CANCEL, run=NAMES[1]))
+        await room.end(NAMES[0])
+        assert room.inside == [NAMES[2]]
+        granted = [event.run for event in room.events() if isinstance(event, SlotGranted)]
+        assert granted == [NAMES[0], NAMES[2]]
+
+
+def test_a_word_of_leaving_that_got_lost_is_asked_for_while_somebody_waits() -> None:
+    @hall(ONE)
+    async def story(room: Hall) -> None:
+        await room.begin(*NAMES[:2])
+        room.dispatch.lose = (FreeSlot,)
+        await room.end(NAMES[0])
+        assert room.inside == []
+        room.dispatch.lose = ()
+        await asyncio.sleep(ASK_SECONDS + 1)
+        assert room.inside == [NAMES[1]]
+
+
+def test_a_slot_whose_word_got_lost_is_given_when_the_run_is_looked_at() -> None:
+    @hall(ONE)
+    async def story(room: Hall) -> None:
+        room.dispatch.lose = (AskSlot,)
+        await room.begin(NAMES[0])
+        assert room.inside == []
+        room.dispatch.lose = ()
+        await room.tell(Look(org="org", run=NAMES[0]))
+        assert room.inside == [NAMES[0]]
+
+
+def test_what_nobody_could_be_told_is_told_again() -> None:
+    @hall(ONE)
+    async def story(room: Hall) -> None:
+        room.dispatch.lose = (GiveSlot,)
+        await room.begin(NAMES[0])
+        assert room.inside == []
+        room.dispatch.lose = ()
+        await asyncio.sleep(ASK_SECONDS + 1)
+        assert room.inside == [NAMES[0]]
+        assert room.granted == 1, "it was let in once"
+
+
+def test_one_who_is_inside_is_asked_and_stays() -> None:
+    @hall(ONE)
+    async def story(room: Hall) -> None:
+        await room.begin(*NAMES[:2])
+        await asyncio.sleep(4 * ASK_SECONDS)
+        assert room.said(GiveSlot) >= 3
+        assert room.inside == [NAMES[0]]
+        assert room.granted == 1
+
+
+def test_a_run_that_is_opened_again_waits_for_its_turn_anew() -> None:
+    @hall(ONE)
+    async def story(room: Hall) -> None:
+        await room.begin(*NAMES[:2])
+        await room.tell(structs.replace(broken("a"), run=NAMES[0]))
+        assert room.inside == [NAMES[1]]
+        await room.tell(RetryRun(org="org", run=NAMES[0], actor="key:1"))
+        assert room.inside == [NAMES[1]]
+        await room.end(NAMES[1])
+        assert room.inside == [NAMES[0]]
+
+
+def test_a_late_word_of_an_earlier_opening_frees_nothing() -> None:
+    @hall(ONE)
+    async def story(room: Hall) -> None:
+        await room.begin(NAMES[0])
+        gate = room.state(NAMES[0]).slots[0].gate
+        await room.tell(structs.replace(broken("a"), run=NAMES[0]))
+        await room.tell(RetryRun(org="org", run=NAMES[0], actor="key:1"))
+        await room.begin(NAMES[1])
+        await room.tell(FreeSlot(org="org", run=gate, holder=NAMES[0], opening=1))
+        assert room.inside == [NAMES[0]]
+
+
+def test_where_nobody_may_wait_the_second_is_skipped() -> None:
+    @hall(FlowLimit(name="crm", at_once=1, when_full="skip"))
+    async def story(room: Hall) -> None:
+        await room.begin(*NAMES[:2])
+        await asyncio.sleep(1)
+        assert [room.state(name).status for name in NAMES[:2]] == ["running", "cancelled"]
+
+
+def test_nobody_is_skipped_because_of_a_run_whose_word_of_leaving_was_lost() -> None:
+    @hall(FlowLimit(name="crm", at_once=1, when_full="skip"))
+    async def story(room: Hall) -> None:
+        await room.begin(NAMES[0])
+        room.dispatch.lose = (FreeSlot,)
+        await room.end(NAMES[0])
+        room.dispatch.lose = ()
+        await room.begin(NAMES[1])
+        await asyncio.sleep(1)
+        assert room.inside == [NAMES[1]]
+
+
+def test_where_the_queue_is_full_the_last_fails() -> None:
+    @hall(FlowLimit(name="crm", at_once=1, queue=1))
+    async def story(room: Hall) -> None:
+        await room.begin(*NAMES[:3])
+        await asyncio.sleep(1)
+        assert [room.state(name).status for name in NAMES[:3]] == ["running", "waiting", "failed"]
+
+
+def test_the_oldest_makes_room_for_the_newest() -> None:
+    @hall(FlowLimit(name="crm", at_once=1, when_full="cancel_oldest"))
+    async def story(room: Hall) -> None:
+        await room.begin(*NAMES[:2])
+        await asyncio.sleep(5)
+        assert room.state(NAMES[0]).status == "cancelled"
+        assert room.inside == [NAMES[1]]
+
+
+def test_a_rate_lets_in_one_after_the_other_in_its_time() -> None:
+    @hall(FlowLimit(name="calls", rate=Rate(count=1, seconds=10)))
+    async def story(room: Hall) -> None:
+        await room.begin(*NAMES[:3])
+        assert room.inside == NAMES[:1]
+        await asyncio.sleep(10)
+        assert sorted(room.inside) == sorted(NAMES[:2])
+        await asyncio.sleep(10)
+        assert sorted(room.inside) == sorted(NAMES[:3])
+
+
+def test_who_waits_for_a_rate_is_let_in_after_a_kill_when_its_time_comes() -> None:
+    @hall(FlowLimit(name="calls", rate=Rate(count=1, seconds=30)))
+    async def story(room: Hall) -> None:
+        await room.begin(*NAMES[:3])
+        room.world.loop.kill("orchestrator")
+        await asyncio.sleep(3)
+        room.world.loop.spawn("orchestrator", room.orchestrator())
+        await asyncio.sleep(30)
+        assert len(room.inside) == 2, "INBOX woke whoever has the gate now"
+        await asyncio.sleep(30)
+        assert len(room.inside) == 3
+
+
+def test_who_waits_is_counted_for_its_org() -> None:
+    @hall(ONE)
+    async def story(room: Hall) -> None:
+        await room.begin(*NAMES[:3])
+        assert room.keeper.told() == [HeldAtGates(org="org", waiting=2)]
+        for name in NAMES[:3]:
+            await room.end(name)
+        assert room.keeper.told() == []
+
+
+def test_a_rate_knows_nobody_who_is_inside() -> None:
+    @hall(FlowLimit(name="calls", rate=Rate(count=5, seconds=1)))
+    async def story(room: Hall) -> None:
+        await room.begin(*NAMES[:3])
+        stored = [each for found in room.gates.subjects().values() for each in found]
+        assert decode_gate_commit(stored[-1].body).state.holders == ()
+
+
+def test_the_next_owner_hears_from_the_one_before_who_waits() -> None:
+    @hall(ONE)
+    async def story(room: Hall) -> None:
+        await room.begin(*NAMES[:2])
+        before = room.ownership
+        room.world.loop.spawn("another", room.orchestrator())
+        await asyncio.sleep(0.1)
+        await before.release()
+        await asyncio.sleep(3)
+        await room.end(NAMES[0])
+        assert room.inside == [NAMES[1]]
+
+
+def test_after_a_kill_whoever_was_next_is_asked_as_soon_as_a_place_is_free() -> None:
+    @hall(ONE)
+    async def story(room: Hall) -> None:
+        await room.begin(*NAMES[:2])
+        room.world.loop.kill("orchestrator")
+        await asyncio.sleep(3)
+        room.world.loop.spawn("orchestrator", room.orchestrator())
+        await asyncio.sleep(3)
+        await room.end(NAMES[0])
+        await asyncio.sleep(1)
+        assert room.inside == [NAMES[1]]

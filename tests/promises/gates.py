@@ -1,0 +1,133 @@
+"""What the promises mean at gates: never more inside than a gate allows, nobody inside whom it has not let in, and nobody who
+waits at a free one when all is calm.
+
+Told by the histories of the runs and by what GATES has: nothing here asks what a keeper remembers.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Final, TypeAlias
+
+from msgspec import Struct
+
+from chassis.ports import Stored
+from contracts import runs
+from contracts.codec import decode_gate_commit
+from contracts.commits import FIRST_HASH
+from contracts.gates import GateCommit, GateState, SlotGranted, SlotWanted
+from orchestrator.gates import evolve
+from tests.promises.evidence import Evidence, History, Violation
+
+_ENDS: Final = (runs.RunCompleted, runs.RunFailed, runs.RunCancelled)
+Place: TypeAlias = tuple[str, str]
+"""An org and a gate of it."""
+
+
+class Stay(Struct):
+    """One run inside of one gate."""
+
+    run: str
+    opening: int
+    slot: SlotWanted
+    since: float
+    until: float = float("inf")
+
+
+def gates_are_kept(evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
+    commits = _commits(evidence.gates)
+    for place, stored in commits.items():
+        yield from _well_written(place, stored)
+    granted = {
+        (org, gate, event.run, event.opening)
+        for (org, gate), stored in commits.items()
+        for commit in map(_decoded, stored)
+        for event in commit.events
+        if isinstance(event, SlotGranted)
+    }
+    stays: dict[Place, list[Stay]] = defaultdict(list)
+    for history in histories:
+        for stay in _stays(history):
+            stays[history.org, stay.slot.gate].append(stay)
+            if (history.org, stay.slot.gate, stay.run, stay.opening) not in granted:
+                yield Violation("P2", f"gate {stay.slot.gate} never let it in", history.run)
+        yield from _began_inside(history)
+    for place, inside in stays.items():
+        yield from _never_too_many(place, inside)
+
+
+def _commits(messages: Sequence[Stored]) -> dict[Place, list[Stored]]:
+    found: dict[Place, list[Stored]] = defaultdict(list)
+    for stored in messages:
+        _, org, gate = stored.subject.split(".")
+        found[org, gate].append(stored)
+    return found
+
+
+def _decoded(stored: Stored) -> GateCommit:
+    return decode_gate_commit(stored.body)
+
+
+def _well_written(place: Place, messages: Sequence[Stored]) -> Iterator[Violation]:
+    """Versions, chain, and the state that stands in each commit; no run is let in that is inside."""
+    before, state = FIRST_HASH, GateState()
+    for number, stored in enumerate(messages, 1):
+        commit = _decoded(stored)
+        if commit.version != number:
+            yield Violation("P4", f"gate {place}: version {commit.version} stands at place {number}")
+        if commit.prev_hash != before:
+            yield Violation("P4", f"gate {place}: version {number} does not follow from the one before")
+        for event in commit.events:
+            if isinstance(event, SlotGranted) and event.run in {holder.run for holder in state.holders}:
+                yield Violation("P2", f"gate {place}: it was let in twice", event.run)
+            state = evolve(state, event, commit.time)
+        if commit.state != state:
+            yield Violation("P4", f"gate {place}: version {number} says another state than its events")
+        before, state = hashlib.sha256(stored.body).hexdigest(), commit.state
+
+
+def _stays(history: History) -> list[Stay]:
+    """From the commit in which a run heard that it is in to the one in which it ended."""
+    found, opening = list[Stay](), 0
+    wanted: dict[str, SlotWanted] = {}
+    for stored, commit in zip(history.stored, history.commits, strict=True):
+        for event in commit.events:
+            match event:
+                case runs.RunStarted() | runs.RunReopened():
+                    opening += 1
+                case runs.WaitOpened(slot=SlotWanted() as slot):
+                    wanted[event.wait] = slot
+                case runs.SlotTaken():
+                    found.append(Stay(history.run, opening, wanted[event.wait], stored.time))
+                case _ if isinstance(event, _ENDS):
+                    for stay in found:
+                        stay.until = min(stay.until, stored.time)
+    return found
+
+
+def _began_inside(history: History) -> Iterator[Violation]:
+    """No step begins before the run has passed every gate at which it stood."""
+    standing = set[str]()
+    for event in history.events:
+        match event:
+            case runs.WaitOpened(slot=SlotWanted()):
+                standing.add(event.wait)
+            case runs.SlotTaken() | runs.SlotRefused() | runs.WaitDropped():
+                standing.discard(event.wait)
+            case runs.ItemsOpened() | runs.ChildAsked() | runs.AttemptScheduled() if standing:
+                yield Violation("P2", f"step {event.step} began at a gate", history.run)
+
+
+def _never_too_many(place: Place, stays: Sequence[Stay]) -> Iterator[Violation]:
+    bounds = [stay.slot.bounds.at_once for stay in stays]
+    if None in bounds:
+        return
+    most = max(bound for bound in bounds if bound is not None)
+    # Whoever leaves at the same moment has left before.
+    steps = sorted([(stay.since, 1) for stay in stays] + [(stay.until, -1) for stay in stays])
+    inside = 0
+    for _, step in steps:
+        inside += step
+        if inside > most:
+            yield Violation("P2", f"gate {place}: {inside} were inside at once; {most} may be")
+            return

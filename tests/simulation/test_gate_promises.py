@@ -1,0 +1,109 @@
+"""What is wrong at gates is found, and what is right is not."""
+
+from datetime import timedelta
+
+from msgspec import structs
+
+from chassis.ids import digest
+from chassis.ports import Stored
+from chassis.testing.examples import MOMENT, commit
+from contracts.codec import encode
+from contracts.commits import FIRST_HASH
+from contracts.gates import GateCommit, GateEvent, GateLimit, GateState, SlotFreed, SlotGranted, SlotWanted
+from contracts.runs import RunCompleted, RunEvent, RunReopened, SlotTaken, WaitOpened
+from orchestrator.gates import evolve
+from tests.orchestrator.stories import STARTED, scheduled
+from tests.promises.evidence import Evidence, History
+from tests.promises.gates import gates_are_kept
+from tests.simulation.test_promises import well
+
+STANDS = WaitOpened(
+    wait="slot:1:1", kind="slot", slot=SlotWanted(gate="gate", name="crm", bounds=GateLimit(at_once=1))
+)
+TAKEN = SlotTaken(wait="slot:1:1", gate="gate")
+
+
+def history(run: str, *commits: tuple[float, tuple[RunEvent, ...]]) -> History:
+    stored = [
+        Stored(
+            subject=f"run.org.{run}",
+            sequence=number,
+            body=encode(commit(*events, org="org", run=run, version=number, time=MOMENT)),
+            time=seconds,
+        )
+        for number, (seconds, events) in enumerate(commits, 1)
+    ]
+    return History("org", run, stored)
+
+
+def inside(run: str, since: float, until: float) -> History:
+    return history(run, (0, (STARTED, STANDS)), (since, (TAKEN, scheduled("a"))), (until, (RunCompleted(),)))
+
+
+def gate(*events: GateEvent, lies: bool = False) -> list[Stored]:
+    found, state, before = list[Stored](), GateState(), FIRST_HASH
+    for number, event in enumerate(events, 1):
+        at = MOMENT + timedelta(seconds=number)
+        state = evolve(state, event, at)
+        body = encode(
+            GateCommit(
+                id=f"c{number}",
+                org="org",
+                gate="gate",
+                version=number,
+                events=(event,),
+                state=GateState() if lies else state,
+                time=at,
+                actor="system",
+                engine_version="0.1.0",
+                prev_hash=before,
+            )
+        )
+        found.append(Stored(subject="gate.org.gate", sequence=number, body=body))
+        before = digest(body)
+    return found
+
+
+A, A_LEFT = SlotGranted(run="a", grant=1), SlotFreed(run="a", grant=1)
+B = SlotGranted(run="b", grant=2)
+
+
+def found_in(stored: list[Stored], *histories: History) -> list[str]:
+    evidence: Evidence = structs.replace(well(), gates=stored)
+    return [violation.what for violation in gates_are_kept(evidence, histories)]
+
+
+def test_one_behind_the_other_is_well() -> None:
+    assert found_in(gate(A, A_LEFT, B), inside("a", 1, 5), inside("b", 5, 9)) == []
+
+
+def test_two_at_once_where_one_may_be_are_found() -> None:
+    [what] = found_in(gate(A, A_LEFT, B), inside("a", 1, 5), inside("b", 4, 9))
+    assert "2 were inside at once" in what
+
+
+def test_a_run_that_was_never_let_in_is_found() -> None:
+    [what] = found_in(gate(A), inside("b", 1, 5))
+    assert "never let it in" in what
+
+
+def test_a_place_of_an_earlier_opening_is_no_place() -> None:
+    again = history(
+        "a",
+        (0, (STARTED, STANDS)),
+        (1, (RunReopened(by="key:1", steps=()), STANDS)),
+        (2, (TAKEN,)),
+    )
+    [what] = found_in(gate(A), again)
+    assert "never let it in" in what
+
+
+def test_a_step_that_begins_at_the_gate_is_found() -> None:
+    [what] = found_in(gate(), history("a", (0, (STARTED, STANDS, scheduled("a")))))
+    assert "step a began at a gate" in what
+
+
+def test_a_run_that_is_let_in_twice_and_a_commit_that_lies_are_found() -> None:
+    assert any("twice" in what for what in found_in(gate(A, A)))
+    assert any("another state" in what for what in found_in(gate(A, lies=True)))
+    assert any("version 2 stands" in what for what in found_in(gate(A, A_LEFT)[1:]))
