@@ -113,6 +113,7 @@ RUNS: Final = Table(
     _text("handler_error", null=True),
     _text("undone", null=True),
     _text("mode"),
+    _text("gates"),
     schema="read",
 )
 

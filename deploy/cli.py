@@ -44,6 +44,7 @@ _COMMANDS: Final = (
     ("pools", "pools:app", "Pools of executors, and of workers outside."),
     ("executor", "executor:executor", "Run one more executor beside the stack that runs here."),
     ("pauses", "pauses:app", "What is paused and held; pausing a workflow, a pool, an org."),
+    ("gates", "gates:app", "Limits of workflows: who is inside, and who waits."),
     ("dead-letters", "dead_letters:app", "Messages that no code could handle."),
     ("projections", "projections:app", "Make the read models anew from the log."),
     ("init", "init:app", "The one-shot steps of compose.yaml."),

@@ -38,6 +38,7 @@ from gateway.cases.store import Cases
 from gateway.cases.trying import Trying
 from gateway.directory import Directory
 from gateway.domain import Domain
+from gateway.gates.queries import GateQueries
 from gateway.keys.store import Keys
 from gateway.live.missed import PostgresArchive
 from gateway.live.streams import Live
@@ -308,6 +309,7 @@ def gateway_of(  # What the world offers.
         reading=Reading(places, runs),
         approvals=Approvals(runs, histories, clock),
         approval_queries=ApprovalQueries(postgres),
+        gate_queries=GateQueries(postgres),
         ports=Ports(WorkflowQueries(postgres), run_queries, histories, js.blobs),
         histories=histories,
         inspector=RemoteInspector(js.signals, js.blobs),

@@ -26,6 +26,8 @@ from gateway.cases.store import Cases
 from gateway.cases.trying import Trying
 from gateway.commands import Command
 from gateway.domain import Domain
+from gateway.gates.queries import GateQueries
+from gateway.gates.routes import ROUTES as GATE_ROUTES
 from gateway.keys.routes import ROUTES as KEY_ROUTES
 from gateway.keys.store import Keys
 from gateway.live.streams import Live
@@ -81,6 +83,7 @@ ROUTES: Final[list[ControllerRouterHandler]] = [
     *WORKER_ROUTES,
     *ORG_ROUTES,
     *PAUSE_ROUTES,
+    *GATE_ROUTES,
     *SECRET_ROUTES,
     *KEY_ROUTES,
 ]
@@ -105,6 +108,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     reading: Reading
     approvals: Approvals
     approval_queries: ApprovalQueries
+    gate_queries: GateQueries
     ports: Ports
     histories: Histories
     inspector: Inspector

@@ -40,20 +40,32 @@ _decode: Final = msgspec.json.Decoder(_Key)
 
 
 def cursor_of(time: datetime, id_: str) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(_Key(time, id_))).rstrip(b"=").decode()
+    return encoded(_Key(time, id_))
+
+
+def encoded(key: Struct) -> str:
+    """A cursor that names the row after which the next page begins."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(key)).rstrip(b"=").decode()
 
 
 def parse_cursor(text: str) -> tuple[datetime, str]:
     """Raises `Problem` for anything that is not a cursor of ours."""
+    key = parsed(text, _decode)
+    return key.time, key.id
+
+
+def parsed(text: str, decoder: msgspec.json.Decoder[T]) -> T:
+    """Raises `Problem` for anything that is not such a cursor of ours."""
     try:
-        key = _decode.decode(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+        key = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        found = decoder.decode(key)
     except (binascii.Error, msgspec.DecodeError, UnicodeError, ValueError, RecursionError):
         raise Problem(
             "malformed", errors=[Complaint(pointer="cursor", message="This is not a cursor of ours.")]
         ) from None
-    if "\0" in key.id:
+    if b"\\u0000" in key:
         raise Problem("malformed", errors=[Complaint(pointer="cursor", message="A NUL character.")])
-    return key.time, key.id
+    return found
 
 
 def newest_first(

@@ -91,6 +91,8 @@ _ROUTES: Final[Mapping[str, Mapping[tuple[str, str], str]]] = {
         ("GET", "/pauses"): "pauses:read",
         ("POST", "/pauses/begin"): "pauses:write",
         ("POST", "/pauses/end"): "pauses:write",
+        ("GET", "/gates"): "runs:read",
+        ("GET", "/gates/{gate_id}"): "runs:read",
         ("GET", "/vars"): "vars:read",
         ("PUT", "/vars"): "vars:write",
         ("GET", "/secrets"): "secrets:read",

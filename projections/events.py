@@ -13,6 +13,7 @@ from contracts.errors import Failure
 from contracts.limits import DETAILS_CHARS, QUESTION_CHARS
 from contracts.payloads import Payload
 from contracts.waits import Approval
+from projections import at_gates
 from projections.rows import Asks, RunRow, StepRow, UsageRow, Wait
 from projections.sanitised import moment, optional, preview, text
 
@@ -121,6 +122,7 @@ def _cancelled(scene: Scene, event: runs.RunCancelled) -> None:
 
 def _end(scene: Scene, status: str) -> None:
     scene.run.status, scene.run.ended = status, scene.at
+    at_gates.has_left(scene.run)
     _keep_waits(scene.run, [])
 
 
@@ -370,6 +372,7 @@ def _wait_opened(scene: Scene, event: runs.WaitOpened) -> None:
     )
     others = [wait for wait in _waits.decode(scene.run.waits) if wait.name != opened.name]
     _keep_waits(scene.run, [*others, opened])
+    at_gates.stands(scene.run, event, scene.at)
     if event.step is None or event.kind == "escalation":
         return
     step = scene.step(event.step)
@@ -399,9 +402,15 @@ def _escalated(scene: Scene, event: runs.ApprovalEscalated) -> None:
         step.asks = encode(asks).decode()
 
 
+def _let_in(scene: Scene, event: runs.SlotTaken) -> None:
+    at_gates.let_in(scene.run, event.wait, scene.at)
+    _wait_closed(scene, event)
+
+
 def _wait_closed(
     scene: Scene, event: runs.WaitEnded | runs.WaitDropped | runs.SlotTaken | runs.SlotRefused
 ) -> None:
+    at_gates.waits_no_longer(scene.run, event.wait)
     name = text(event.wait, NAME_CHARS)
     waits = _waits.decode(scene.run.waits)
     _keep_waits(scene.run, [wait for wait in waits if wait.name != name])
@@ -456,7 +465,7 @@ EFFECTS: Final[dict[type, _Effect]] = {
     runs.ApprovalDecided: _answered,
     runs.ChildBegan: _child_began,
     runs.ChildEnded: _child_ended,
-    runs.SlotTaken: _wait_closed,
+    runs.SlotTaken: _let_in,
     runs.SlotRefused: _wait_closed,
     runs.CancelRequested: _nothing,
     runs.DeadlinePassed: _nothing,

@@ -73,6 +73,8 @@ class RunRow(Struct, kw_only=True):
     undone: str | None = None
     """What came of undoing what it had done; nothing yet while it does."""
     mode: str = "live"
+    gates: str = ""
+    """At which gates it waits or is inside, as JSON; empty: at none."""
 
     @property
     def stuck(self) -> bool:

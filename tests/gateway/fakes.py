@@ -61,6 +61,7 @@ from gateway.cases.trying import Trying
 from gateway.directory import Directory
 from gateway.domain import Domain
 from gateway.domain import Place as LogPlace
+from gateway.gates.queries import GateQueries
 from gateway.keys.store import Keys
 from gateway.live.streams import Live
 from gateway.live.tail import Mark, Seen, Tail
@@ -699,6 +700,7 @@ class Office:
             reading=Reading(self.places, runs),
             approvals=Approvals(runs, histories, self.clock),
             approval_queries=ApprovalQueries(postgres),
+            gate_queries=GateQueries(postgres),
             ports=Ports(WorkflowQueries(postgres), run_queries, histories, self.blobs),
             histories=histories,
             inspector=self.engine,

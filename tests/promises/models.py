@@ -1,10 +1,14 @@
 """P6: read models are a fold of the log, however it was cut into batches, and say what decisions are made by."""
 
+import json
 import random
 from collections.abc import Iterator, Sequence
 
 from contracts.runs import TERMINAL
+from orchestrator.passing import stays
+from orchestrator.state import Run
 from projections.arrived import Arrived, read
+from projections.rows import RunRow
 from projections.runs import Known, fold, touched
 from tests.promises.evidence import Evidence, History, Violation
 from tests.promises.tables import Tables
@@ -28,6 +32,10 @@ def models_say_what_the_runs_say(evidence: Evidence, histories: Sequence[History
         if row is None or row.status != state.status:
             shown = row.status if row is not None else "nothing"
             yield Violation("P6", f"the row says {shown}, the run is {state.status}", history.run)
+        elif _at_gates(row) != _stands_at(state):
+            yield Violation(
+                "P6", f"the row has it at {_at_gates(row)}, the run is at {_stands_at(state)}", history.run
+            )
         for path, step in state.steps.items():
             shown_step = evidence.tables.steps.get((history.org, history.run, path))
             if shown_step is None or shown_step.status != step.status:
@@ -38,6 +46,18 @@ def models_say_what_the_runs_say(evidence: Evidence, histories: Sequence[History
         ended = evidence.tables.ended.get((history.org, history.run))
         if state.status in TERMINAL and (ended is None or ended.version != history.commits[-1].version):
             yield Violation("P6", "the archive does not know its last commit", history.run)
+
+
+def _at_gates(row: RunRow) -> set[tuple[str, bool]]:
+    return {(place["gate"], place["inside"]) for place in json.loads(row.gates or "[]")}
+
+
+def _stands_at(state: Run) -> set[tuple[str, bool]]:
+    """At which gates the run waits, and inside of which it is."""
+    if not state.active:
+        return set()
+    waits = {(wait.slot.gate, False) for wait in state.waits.values() if wait.slot is not None}
+    return waits | {(slot.gate, True) for slot in state.slots if stays(slot)}
 
 
 def folded(arrived: Sequence[Arrived], cuts: random.Random | None) -> Tables:

@@ -59,6 +59,7 @@ create table runs (
     handler_error text,
     undone text,
     mode text not null default 'live',
+    gates text not null default '',
     primary key (org, id)
 ) with (fillfactor = 80);
 create index runs_by_time on runs (org, started, id);
@@ -68,11 +69,13 @@ create index runs_due on runs (org, id) where ended is null;
 create index runs_by_parent on runs (org, parent_run, started, id) where parent_run is not null;
 create index runs_awaited on runs (org, id) where parent_waits and ended is null;
 create index runs_handled on runs (ended) where handlers <> '';
+create index runs_at_gates on runs (org, id) where gates <> '';
 create index runs_failed on runs (org, started, id) where status = 'failed';
 comment on column runs.events is 'How many events the history has: the number of the last one.';
 comment on column runs.head_version is 'The newest commit in the archive.';
 comment on column runs.folded_version is 'The newest commit in this row; behind head_version while a newer release is needed.';
 comment on column runs.waits is 'Every open wait as JSON: name, kind, due, step, since.';
+comment on column runs.gates is 'At which gates it waits or is inside, as JSON; empty: at none.';
 comment on column runs.look_at is 'When the sweeper has the run looked at unless it moves before; null: never.';
 
 create table steps (

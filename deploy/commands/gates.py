@@ -1,0 +1,70 @@
+"""`automateos gates`: at which limits runs are, who is inside, and who waits."""
+
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from deploy.commands.here import Asked, Json, KeyFile, table
+
+app = App(name="gates", help="Limits of workflows: who is inside, and who waits.")
+
+Gate = Annotated[str, Parameter(help="The gate's id, as the list tells it.")]
+Standing = Annotated[
+    Literal["inside", "waiting"] | None, Parameter(help="Only those inside, or only those who wait.")
+]
+
+
+@app.command(name="list")
+def list_(*, limit: int = 20, key_file: KeyFile = None, as_json: Json = False, here: Asked) -> None:
+    """List the gates at which somebody is: how many are inside, how many wait, and since when."""
+    from deploy.operator.reach import api
+
+    found = api(here, key_file).pages("/gates", limit)
+    if as_json:
+        for each in found:
+            here.tell(each)
+        return
+    rows = [
+        (
+            each["gate"],
+            each["limit"],
+            each["key"],
+            _allowed(each["bounds"]),
+            str(each["inside"]),
+            str(each["waiting"]),
+            (each["waiting_since"] or "")[:19],
+        )
+        for each in found
+    ]
+    for line in table(rows, ("GATE", "LIMIT", "KEY", "ALLOWS", "INSIDE", "WAITING", "SINCE")):
+        here.say(line)
+
+
+@app.command
+def show(
+    gate: Gate,
+    *,
+    standing: Standing = None,
+    limit: int = 20,
+    key_file: KeyFile = None,
+    as_json: Json = False,
+    here: Asked,
+) -> None:
+    """Show the runs at a gate: who is inside, and who waits, in the order in which they come in."""
+    from deploy.operator.reach import api
+
+    found = api(here, key_file).pages(f"/gates/{gate}", limit, standing=standing)
+    if as_json:
+        for each in found:
+            here.tell(each)
+        return
+    rows = [(each["run"], each["standing"], each["since"][:19], each["workflow"]) for each in found]
+    for line in table(rows, ("RUN", "IS", "SINCE", "WORKFLOW")):
+        here.say(line)
+
+
+def _allowed(bounds: dict[str, Any]) -> str:
+    """What a gate lets in, in short."""
+    rate = bounds.get("rate")
+    told = [f"{bounds['at_once']} at once"] if bounds.get("at_once") else []
+    return ", ".join([*told, f"{rate['count']} in {rate['seconds']:g} s"] if rate else told)

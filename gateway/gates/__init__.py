@@ -1,0 +1,1 @@
+"""Who is inside of the gates of an org, and who waits there."""
