@@ -194,14 +194,14 @@ def _slot_taken(run: Run, event: SlotTaken, _at: datetime) -> Changes:
     wait = run.waits.get(event.wait)
     if wait is None or wait.slot is None:
         return {}
-    return {"waits": _without(run.waits, event.wait), "slots": (*run.slots, wait.slot)}
+    return {"waits": without(run.waits, event.wait), "slots": (*run.slots, wait.slot)}
 
 
 def _slot_refused(run: Run, event: SlotRefused, _at: datetime) -> Changes:
     wait = run.waits.get(event.wait)
     if wait is None or wait.slot is None:
         return {}
-    changes: Changes = {"waits": _without(run.waits, event.wait)}
+    changes: Changes = {"waits": without(run.waits, event.wait)}
     if event.why == "full":
         return changes | {"turned_away": event}
     reason = f"Gate {wait.slot.name} is closed, and nobody waits there."

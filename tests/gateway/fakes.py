@@ -62,6 +62,7 @@ from gateway.directory import Directory
 from gateway.domain import Domain
 from gateway.domain import Place as LogPlace
 from gateway.gates.queries import GateQueries
+from gateway.gates.views import AtGateView, Standing
 from gateway.keys.store import Keys
 from gateway.live.streams import Live
 from gateway.live.tail import Mark, Seen, Tail
@@ -69,6 +70,7 @@ from gateway.logs.live import LogStreams
 from gateway.logs.reading import Kept as KeptLogs
 from gateway.logs.reading import Logs
 from gateway.logs.search import LogSearch
+from gateway.pages import Page
 from gateway.pauses.store import OrgPauses
 from gateway.permissions import SCOPES
 from gateway.places import Places
@@ -534,6 +536,15 @@ class NoRunRows(RunQueries):
         raise absent("run")
 
 
+class NoGates(GateQueries):
+    """Nobody is at any gate."""
+
+    async def at(
+        self, org: str, gate: str, standing: Standing | None, cursor: str | None, limit: int
+    ) -> Page[AtGateView]:
+        raise absent("gate")
+
+
 class Catalogue:
     async def specs(self) -> Mapping[str, NodeSpec]:
         spec = NodeSpec(
@@ -700,7 +711,7 @@ class Office:
             reading=Reading(self.places, runs),
             approvals=Approvals(runs, histories, self.clock),
             approval_queries=ApprovalQueries(postgres),
-            gate_queries=GateQueries(postgres),
+            gate_queries=NoGates(postgres),
             ports=Ports(WorkflowQueries(postgres), run_queries, histories, self.blobs),
             histories=histories,
             inspector=self.engine,

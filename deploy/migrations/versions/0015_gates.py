@@ -4,7 +4,7 @@ from deploy.database import sql_file
 from deploy.migrations.scripts import execute
 
 revision = "0015"
-down_revision = "0013"
+down_revision = "0014"
 
 
 def upgrade() -> None:
