@@ -2,7 +2,8 @@
 
     python -m bench [row …]      QUICK=1: within 50 s.  JSON on the last line; exit 1 when counts disagree or a promise is broken.
 
-Rows: one echo http respond forty map rebuild killed overload replay; retained, fair and long make installations of their own.
+Rows: one echo http respond forty map rebuild killed overload replay; retained, startup, fair, long, waiting and timers make
+installations of their own. Two commits against each other: python -m bench.paired.
 """
 
 import json
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from bench import fair, long, overload, retained, rows
+from bench import fair, long, overload, retained, rows, startup, timers, waiting
 from bench.measure import QUICK, Bench, Disagree, has_wrk
 from bench.replay import replay_events_per_s
 from deploy.testing.installation import installation
@@ -39,6 +40,9 @@ ALONE: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "retained": retained.measure,
     "fair": fair.measure,
     "long": long.measure,
+    "startup": startup.measure,
+    "waiting": waiting.measure,
+    "timers": timers.measure,
 }
 """Their figures depend on what is there already: each has an installation of its own, and is asked for by name."""
 

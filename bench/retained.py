@@ -40,7 +40,7 @@ def measure() -> dict[str, Any]:
         try:
             closed(url, 8, 1.0)
             for size in SIZES:
-                _fill(bench, url, size)
+                fill(bench, url, size)
                 told["by_size"][str(size)] = _at(bench, url)
         except Disagree as reason:
             told["broken"] = f"retained: {reason}"
@@ -59,7 +59,7 @@ def measure() -> dict[str, Any]:
     return told
 
 
-def _fill(bench: Bench, url: str, size: int) -> None:
+def fill(bench: Bench, url: str, size: int) -> None:
     """Until so many runs are kept."""
     began, had = time.perf_counter(), bench.completed()
     while (kept := bench.completed()) < size:

@@ -106,5 +106,25 @@ def lengthy(times: int, rounds: int) -> dict[str, Any]:
     return {"nodes": nodes, "edges": edges}
 
 
+def standing() -> dict[str, Any]:
+    """Waits for a signal, for ever, and has a step to make behind it."""
+    return _before_a_step({"id": "stand", "type": "wait.signal", "config": {"signal": "go"}})
+
+
+def resting() -> dict[str, Any]:
+    """Waits for a day."""
+    return _before_a_step({"id": "rest", "type": "delay", "config": {"seconds": 86_400}})
+
+
+def until_due() -> dict[str, Any]:
+    """Waits until the moment that its body says."""
+    return _before_a_step({"id": "rest", "type": "delay", "config": {"until": "{{ trigger.body.until }}"}})
+
+
+def _before_a_step(node: dict[str, Any]) -> dict[str, Any]:
+    nodes = [node, {"id": "after", "type": "echo", "config": {"value": "woken"}}]
+    return {"nodes": nodes, "edges": _row(nodes)}
+
+
 def _row(nodes: list[dict[str, Any]]) -> list[dict[str, str]]:
     return [{"source": before["id"], "target": after["id"]} for before, after in itertools.pairwise(nodes)]

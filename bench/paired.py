@@ -1,0 +1,192 @@
+"""Two commits of this repository against each other: in alternation, on one machine, by the same measure.
+
+    python -m bench.paired b17ddea HEAD [--rounds 5] [--most-worse 0.1] [row …]
+
+Each round measures both, and the one that was second is first in the next. Both are checked out into a temporary folder and
+run by the Python and the libraries of this environment, under the load of this checkout's `bench`. Printed for every figure: the medians
+and their ratio, and between what the ratios of the single rounds lay. JSON on the last line; exit 1 when a figure of the second is worse by
+more than a tenth, or when a side is broken. Rows: one echo http respond forty rebuild killed.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+HERE: Final = Path(__file__).resolve().parent
+COPIED: Final = ("__init__.py", "load.py", "measure.py", "rows.py", "side.py", "target.py", "workflows.py")
+"""What both sides are measured by."""
+Better: TypeAlias = Literal["more", "less"]
+FIGURES: Final[Mapping[str, Better]] = {
+    "runs_per_s": "more",
+    "http_runs_per_s": "more",
+    "respond_per_s": "more",
+    "p50_ms_at_1": "less",
+    "respond_p50_ms_at_100": "less",
+    "forty_steps_p50_ms": "less",
+    "rebuild_events_per_s": "more",
+    "moved_on_p99_s": "less",
+    "rss_mb": "less",
+    "ready_s": "less",
+}
+BESIDE: Final[Mapping[str, Better]] = {
+    "p99_ms_at_1": "less",
+    "respond_p99_ms_at_100": "less",
+    "us_per_run_at_1": "less",
+    "us_per_run_in_the_most": "less",
+    "us_per_respond": "less",
+}
+"""Told too, and decides nothing: the tail of three seconds, and what CPU a run cost, which the figures include."""
+ROW_SECONDS: Final = 120.0
+
+
+def checked_out(commit: str, folder: Path) -> None:
+    """The files of a commit, with this checkout's measure in place of its own."""
+    folder.mkdir()
+    packed = folder.with_suffix(".tar")
+    with packed.open("wb") as file:
+        subprocess.run(["git", "archive", commit], cwd=HERE.parent, stdout=file, check=True)
+    with tarfile.open(packed) as archive:
+        archive.extractall(folder, filter="data")
+    packed.unlink()
+    shutil.rmtree(folder / "bench", ignore_errors=True)
+    (folder / "bench").mkdir()
+    for name in COPIED:
+        shutil.copy(HERE / name, folder / "bench" / name)
+
+
+def named(commit: str) -> str:
+    """The full name of a commit; raises for what is none."""
+    command = ["git", "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"]
+    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{commit!r} is no commit of this repository.")
+    return done.stdout.strip()
+
+
+def one_side(folder: Path, rows: Sequence[str]) -> dict[str, Any]:
+    """The figures of one checkout, measured once."""
+    environ = {**os.environ, "PYTHONPATH": str(folder), "QUICK": os.environ.get("QUICK", "1")}
+    command = [sys.executable, "-m", "bench.side", *rows]
+    most = ROW_SECONDS * (1 + len(rows or FIGURES))
+    done = subprocess.run(
+        command, cwd=folder, env=environ, capture_output=True, text=True, timeout=most, check=False
+    )
+    if not done.stdout.strip():
+        return {"broken": done.stderr.strip()[-2_000:] or f"exit {done.returncode}"}
+    try:
+        told: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    except json.JSONDecodeError:
+        return {"broken": (done.stdout + done.stderr)[-2_000:]}
+    return told | _costs(told)
+
+
+def _costs(told: Mapping[str, Any]) -> dict[str, float]:
+    """Microseconds of CPU per run, over all processes."""
+    sums = {
+        name: sum(load["us_per_run"].values())
+        for name, load in told.get("scenarios", {}).items()
+        if "us_per_run" in load
+    }
+    shown = {
+        "us_per_run_at_1": "echo3 at 1",
+        "us_per_run_in_the_most": "echo3 at 128",
+        "us_per_respond": "respond at 128",
+    }
+    return {name: sums[scenario] for name, scenario in shown.items() if scenario in sums}
+
+
+def compared(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Every figure that both sides have: the medians, and how much worse the second is."""
+    told: dict[str, Any] = {}
+    for name, better in {**FIGURES, **BESIDE}.items():
+        pairs = [
+            (float(ours[name]), float(theirs[name]))
+            for ours, theirs in zip(first, second, strict=True)
+            if ours.get(name) and theirs.get(name)
+        ]
+        if not pairs:
+            continue
+        ratios = [theirs / ours for ours, theirs in pairs]
+        before, after = (statistics.median(side) for side in zip(*pairs, strict=True))
+        ratio = after / before
+        told[name] = {
+            "first": round(before, 2),
+            "second": round(after, 2),
+            "ratio": round(ratio, 3),
+            "lowest": round(min(ratios), 3),
+            "highest": round(max(ratios), 3),
+            "rounds": len(pairs),
+            "better": better,
+            "worse": round(max(0.0, 1 - ratio if better == "more" else ratio - 1), 3),
+        }
+    return told
+
+
+def worse(figures: Mapping[str, Mapping[str, Any]], most: float) -> dict[str, float]:
+    """The figures that decide, where the second is worse by more than `most`."""
+    return {name: each["worse"] for name, each in figures.items() if name in FIGURES and each["worse"] > most}
+
+
+def _line(name: str, each: Mapping[str, Any]) -> str:
+    better = "↑" if each["better"] == "more" else "↓"
+    spread = f"{each['lowest']:.2f} to {each['highest']:.2f}"
+    return f"{name:24} {better} {each['first']:>10} {each['second']:>10}   x {each['ratio']:.2f}   {spread}\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure both as often as is asked, and compare."""
+    parser = argparse.ArgumentParser(prog="python -m bench.paired", description=__doc__)
+    parser.add_argument("first")
+    parser.add_argument("second")
+    parser.add_argument("rows", nargs="*")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--most-worse", type=float, default=0.1)
+    asked = parser.parse_args(arguments)
+    # Whoever was started in the background hands on that SIGINT is ignored, and older commits stop by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    commits = [named(asked.first), named(asked.second)]
+    sides: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="automateos-paired-") as temporary:
+        folders = [Path(temporary) / "first", Path(temporary) / "second"]
+        for commit, folder in zip(commits, folders, strict=True):
+            checked_out(commit, folder)
+        for number in range(asked.rounds):
+            for side in (0, 1) if number % 2 == 0 else (1, 0):
+                told = one_side(folders[side], asked.rows)
+                sides[side].append(told)
+                shown = {name: told[name] for name in FIGURES if name in told}
+                sys.stdout.write(f"round {number + 1}  {commits[side][:9]}  {told['broken'] or shown}\n")
+                sys.stdout.flush()
+    figures = compared(*sides)
+    broken = [told["broken"] for side in sides for told in side if told["broken"]]
+    fallen = worse(figures, asked.most_worse)
+    sys.stdout.write(f"{'':26} {commits[0][:9]:>10} {commits[1][:9]:>10}   ratio    of single rounds\n")
+    sys.stdout.writelines(_line(name, each) for name, each in figures.items())
+    told = {
+        "first": commits[0],
+        "second": commits[1],
+        "rounds": asked.rounds,
+        "seconds": round(time.perf_counter() - began),
+        "load": Path("/proc/loadavg").read_text().split()[0],
+        "figures": figures,
+        "worse": fallen,
+        "broken": broken[0] if broken else "",
+    }
+    sys.stdout.write(json.dumps(told) + "\n")
+    return 1 if broken or fallen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,90 @@
+"""How late runs are woken whose time has come, while 100,000 others wait for theirs.
+
+    python -m bench timers        100,000 pending (QUICK=1: 2,000; WAITING=…: as many)
+
+Measured with nothing pending, with all of them, over a `kill -9` of the orchestrator in the middle, and after all of the
+installation was stopped and started. What became due while nobody was there is late from the moment on at which somebody
+is again; it fails when such a run, or the 99th of a hundred of those that became due after it, is more than a second late.
+"""
+
+import os
+import signal
+import time
+from typing import Any, Final
+
+from bench.measure import QUICK, Disagree
+from bench.waiting import ACCEPT, WAITING, growth, quiet, show, take
+from bench.waking import by_time, lateness, woken
+from bench.workflows import resting, until_due
+from deploy.testing.installation import Installation, installation
+
+DUE: Final = 200 if QUICK else 1_000
+LASTING: Final = 10.0 if QUICK else 20.0
+LATE_MS: Final = 1_000.0
+"""So late they may be, right after a start."""
+
+
+def measure() -> dict[str, Any]:
+    """The figures, and what of the promise does not hold."""
+    told: dict[str, Any] = {"broken": ""}
+    with installation() as running:
+        running.start()
+        crowd, due = running.install("crowd", resting(), ACCEPT), running.install("due", until_due(), ACCEPT)
+        try:
+            take(running, crowd, 1)
+            told["before"] = quiet(running) | _due(due, running)
+            told["start"] = take(running, crowd, WAITING)
+            told["after"] = quiet(running) | _due(due, running)
+            told["killed"] = _killed(running, due)
+            told["started"] = _started(running, due)
+        except Disagree as reason:
+            return told | {"broken": f"timers: {reason}"}
+    told["kb_per_timer"] = growth(told["before"], told["after"])
+    late = {
+        f"{when}: {what}": told[when][what][name]
+        for when in ("killed", "started")
+        for what, name in (("missed", "late_max_ms"), ("later", "late_p99_ms"))
+        if told[when].get(what, {}).get(name, 0.0) > LATE_MS
+    }
+    told["broken"] = f"timers: late by ms {late}" if late else ""
+    show("timers", told)
+    return told
+
+
+def _due(url: str, running: Installation) -> dict[str, Any]:
+    return {"by_time": lateness(woken(running, by_time(url, DUE, LASTING)))}
+
+
+def _killed(running: Installation, url: str) -> dict[str, Any]:
+    """The orchestrator dies while they become due."""
+    due = by_time(url, DUE, LASTING)
+    time.sleep(max(0.0, min(due.values()) + LASTING / 4 - time.time()))
+    os.kill(running.pids()["orchestrator"], signal.SIGKILL)
+    gone = time.time()
+    while not running.are_ready(["orchestrator"]):
+        if time.time() > gone + 60:
+            raise Disagree("the orchestrator does not come back")
+        time.sleep(0.01)
+    return {"ready_s": round(time.time() - gone, 2), **_split(running, due, gone, time.time())}
+
+
+def _started(running: Installation, url: str) -> dict[str, Any]:
+    """Everything stops and starts while they become due."""
+    due = by_time(url, DUE, LASTING)
+    running.stop()
+    gone = time.time()
+    ready = running.start()
+    return {"ready_s": round(ready, 2), **_split(running, due, gone, time.time())}
+
+
+def _split(running: Installation, due: dict[str, float], gone: float, back: float) -> dict[str, Any]:
+    """Those that were missed are late from `back` on."""
+    each = woken(running, due)
+    missed = [one for one in each if gone <= one.due < back]
+    later = [one for one in each if one.due >= back]
+    told: dict[str, Any] = {}
+    if missed:
+        told["missed"] = lateness(missed, since=back)
+    if later:
+        told["later"] = lateness(later)
+    return told
