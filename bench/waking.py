@@ -43,14 +43,15 @@ def shares(name: str, seconds: Sequence[float]) -> dict[str, float]:
     }
 
 
-def by_time(url: str, count: int, lasting: float) -> dict[str, float]:
+def by_time(url: str, count: int, lasting: float, ahead: float = 2.0) -> dict[str, float]:
     """Start runs that become due one after the other, `lasting` seconds from first to last, and give when each is due.
 
-    The first is due when all of them have been taken.
+    The first is due about `ahead` seconds after all of them have been taken.
     """
     path = urlsplit(url)
     line = http.client.HTTPConnection(path.hostname or "", path.port, timeout=60)
-    first = time.time() + 2.0 + 0.03 * count
+    most = ahead + 0.03 * count
+    first = time.time() + most
     due: dict[str, float] = {}
     try:
         for number in range(count):

@@ -5,11 +5,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from chassis.postgres import Pool, connected
+from projections.events import ASKED_FOR
 from projections.sweeper import Key, Straggler
 
+# What says in `projections.events` that a run is still stands here once more: ahead of its time only such a one is due.
 _DUE: Final = """
 select org, id, sequence, false as unwanted from read.runs
-where ended is null and look_at < $1 and (org, id) > ($2, $3)
+where ended is null and (org, id) > ($2, $3) and look_at < $7 and (
+    look_at < $1 or steps_running > 0 or (waits = '[]' and steps_in_doubt = 0) or waits like any($8)
+)
 union
 select p.org, p.id, p.sequence, false from read.steps s
 join read.runs p on p.org = s.org and p.id = s.run
@@ -38,6 +42,7 @@ where t.kind in ('schedule', 'poll') and (t.org, t.id) > ($2, $3) and (
 ) order by t.org, t.id limit $4
 """
 BEHIND: Final = timedelta(seconds=5)
+_ASKED_FOR: Final = [f'%"kind":"{kind}"%' for kind in sorted(ASKED_FOR)]
 WELL_BEHIND: Final = timedelta(hours=2)
 """Longer than anybody's clock or rows are behind."""
 _EVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -49,9 +54,11 @@ class OverdueSchedules:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def due(self, at: datetime, after: Key | None, most: int) -> Sequence[Straggler]:
+    async def due(
+        self, at: datetime, after: Key | None, most: int, ahead: timedelta = timedelta()
+    ) -> Sequence[Straggler]:
         async with connected(self._pool) as connection:
-            rows = await connection.fetch(_OVERDUE, at - BEHIND, *(after or ("", "")), most)
+            rows = await connection.fetch(_OVERDUE, at + ahead - BEHIND, *(after or ("", "")), most)
         return [Straggler(*row.values()) for row in rows]
 
 
@@ -66,11 +73,16 @@ class PostgresStragglers:
         self._pool = pool
         self._failed_since = _EVER
 
-    async def due(self, at: datetime, after: Key | None, most: int) -> Sequence[Straggler]:
+    async def due(
+        self, at: datetime, after: Key | None, most: int, ahead: timedelta = timedelta()
+    ) -> Sequence[Straggler]:
+        early = at + ahead
         async with connected(self._pool) as connection:
             key = after or ("", "")
-            rows = await connection.fetch(_DUE, at, *key, most, at - BEHIND, self._failed_since)
+            rows = await connection.fetch(
+                _DUE, at, *key, most, early - BEHIND, self._failed_since, early, _ASKED_FOR
+            )
         if len(rows) < most:
             # Once all are looked at that ever failed, those are left that fail from here on.
-            self._failed_since = max(self._failed_since, at - WELL_BEHIND)
+            self._failed_since = max(self._failed_since, early - WELL_BEHIND)
         return [Straggler(*row.values()) for row in rows]

@@ -23,7 +23,8 @@ log = structlog.get_logger()
 SWEEP_SECONDS: Final = 5.0
 FIRST_SWEEPS: Final = (1.0, 1.5, 2.0)
 AHEAD_AT_FIRST: Final = timedelta(seconds=28.5)
-"""At first a run is due that was still for 1.5 s. A look too many changes nothing."""
+"""At first a run is due that was still for 1.5 s. A look too many changes nothing, but it has a price: what waits for its time
+is not looked at before, however many do (a wake-up that its owner died before arming comes with what it did not answer)."""
 PAGE: Final = 500
 FIRST_PAUSE: Final = 30.0
 LONGEST_PAUSE: Final = 300.0
@@ -45,8 +46,10 @@ Key: TypeAlias = tuple[str, str]
 class Stragglers(Protocol):
     """Knows who should have moved: still for 30 s without a wait, or 5 s behind a wait, a deadline, or another run."""
 
-    async def due(self, at: datetime, after: Key | None, most: int) -> Sequence[Straggler]:
-        """Runs that are due at this time, by org and id, beginning behind a key."""
+    async def due(
+        self, at: datetime, after: Key | None, most: int, ahead: timedelta = timedelta()
+    ) -> Sequence[Straggler]:
+        """Runs that are due at this time, by org and id, beginning behind a key; still ones `ahead` of it."""
         ...
 
 
@@ -114,12 +117,12 @@ class Sweeper:
             log.warning("sweep.put-off", reason=str(away))
 
     async def sweep(self, ahead: timedelta = timedelta()) -> int:
-        """One round over all that are due, or will be `ahead` of now; how many looks were sent."""
+        """One round over all that are due, or are still and will be `ahead` of now; how many looks were sent."""
         # While the rows are behind the log, runs look stiller than they are: judge by the time of the rows.
-        at = self._clock.now() - timedelta(seconds=self._lag()) + ahead
+        at = self._clock.now() - timedelta(seconds=self._lag())
         standing: dict[Key, _Looked] = {}
         sent, after = 0, None
-        while page := await self._stragglers.due(at, after, PAGE):
+        while page := await self._stragglers.due(at, after, PAGE, ahead):
             after = page[-1].org, page[-1].run
             wanted = [straggler for straggler in page if self._wants(straggler, standing, ahead=bool(ahead))]
             await self._look_at(wanted)

@@ -30,6 +30,7 @@ from contracts.runs import (
     RunStopping,
     StepFailed,
     WaitEnded,
+    WaitOpened,
 )
 from contracts.triggers import (
     Hook,
@@ -576,6 +577,23 @@ async def test_stragglers_are_those_whose_time_to_be_looked_at_has_come(stack: S
     due = await stragglers.due(at(40), None, 2)
     assert [each.run for each in due] == ["run0", "run1"]
     assert [each.run for each in await stragglers.due(at(40), (ORG, "run1"), 10)] == ["run2", "run4"]
+
+
+async def test_ahead_of_their_time_those_are_stragglers_that_are_still_and_not_those_that_wait_for_it(
+    stack: Stack,
+) -> None:
+    writer = Writer()
+    rest = WaitOpened(wait="delay:rest", kind="delay", due=at(40), step="rest")
+    writer.commit("rests", started(receipt="rests"), rest)
+    writer.commit("works", started(receipt="works"), scheduled("one"))
+    writer.commit("does-both", started(receipt="both"), scheduled("one"), rest)
+    await project(stack.runs(), writer.messages)
+    stragglers = PostgresStragglers(stack.pool)
+    assert await stragglers.due(at(20), None, 10) == []
+    early = await stragglers.due(at(20), None, 10, timedelta(seconds=30))
+    assert [each.run for each in early] == ["does-both", "works"]
+    due = await stragglers.due(at(50), None, 10)
+    assert [each.run for each in due] == ["does-both", "rests", "works"]
 
 
 async def test_who_waits_for_a_run_in_vain_is_found_and_who_goes_on_for_nobody(stack: Stack) -> None:

@@ -21,6 +21,7 @@ from projections.queries import BEGIN
 from projections.runs import Known, StepKey, fold, touched
 from projections.shelf import EndedRun, PostgresShelf
 from projections.stragglers import PostgresStragglers
+from projections.sweeper import AHEAD_AT_FIRST
 from tests.migrated import migrated
 from tests.simulation.archive import MemoryShelf, MemoryStragglers, past_runs
 from tests.simulation.installation import ORG, Installation
@@ -129,6 +130,8 @@ async def stragglers_agree(sides: Sides) -> None:
     fake = MemoryStragglers(sides.world, sides.models.tables, impatience=timedelta(0))
     for seconds in (0, 3, 10, 60, 7_200):
         at = START + timedelta(seconds=seconds)
+        early = await sides.stragglers.due(at, None, 100, AHEAD_AT_FIRST)
+        assert list(sides.simulated(fake.due(at, None, 100, AHEAD_AT_FIRST))) == early
         due = await sides.stragglers.due(at, None, 2)
         assert list(sides.simulated(fake.due(at, None, 2))) == due
         if due:

@@ -31,7 +31,9 @@ class Standing:
         self.runs = sorted(runs, key=lambda each: (each.org, each.run))
         self.asked_for: list[datetime] = []
 
-    async def due(self, at: datetime, after: Key | None, most: int) -> Sequence[Straggler]:
+    async def due(
+        self, at: datetime, after: Key | None, most: int, ahead: timedelta = timedelta()
+    ) -> Sequence[Straggler]:
         self.asked_for.append(at)
         behind = [each for each in self.runs if (each.org, each.run) > (after or ("", ""))]
         return behind[:most]

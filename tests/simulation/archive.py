@@ -8,6 +8,7 @@ from typing import Final
 from chassis.past import PastRun
 from chassis.testing.stores import MemoryLog
 from chassis.testing.world import World
+from projections.events import ASKED_FOR
 from projections.rows import RunIdRow, RunRow, SeamRow
 from projections.shelf import ClosedSegment, EndedRun
 from projections.stragglers import BEHIND
@@ -28,12 +29,15 @@ class MemoryStragglers:
         self._tables = tables
         self._impatience = impatience
 
-    async def due(self, at: datetime, after: Key | None, most: int) -> Sequence[Straggler]:
-        return await self._world.operation(lambda: self._due(at, after)[:most])
+    async def due(
+        self, at: datetime, after: Key | None, most: int, ahead: timedelta = timedelta()
+    ) -> Sequence[Straggler]:
+        return await self._world.operation(lambda: self._due(at, ahead, after)[:most])
 
-    def _due(self, at: datetime, after: Key | None) -> list[Straggler]:
+    def _due(self, at: datetime, ahead: timedelta, after: Key | None) -> list[Straggler]:
         rows = [row for _, row in sorted(self._tables.runs.items()) if row.ended is None]
-        found = {Straggler(row.org, row.id, row.sequence) for row in rows if self._is_still(row, at)}
+        found = {Straggler(row.org, row.id, row.sequence) for row in rows if self._is_still(row, at, ahead)}
+        at += ahead
         found |= self._who_wait_in_vain(at - BEHIND)
         found |= {
             Straggler(row.org, row.id, row.sequence)
@@ -52,9 +56,16 @@ class MemoryStragglers:
             key=lambda each: (each.org, each.run, each.unwanted),
         )
 
-    def _is_still(self, row: RunRow, at: datetime) -> bool:
-        impatience = self._impatience if row.steps_running else timedelta(0)
-        return row.look_at is not None and row.look_at < at + impatience
+    def _is_still(self, row: RunRow, at: datetime, ahead: timedelta) -> bool:
+        if row.look_at is None:
+            return False
+        if row.steps_running:
+            ahead += self._impatience
+        elif (row.waits != "[]" or row.steps_in_doubt) and not any(
+            f'"kind":"{kind}"' in row.waits for kind in ASKED_FOR
+        ):
+            ahead = timedelta(0)
+        return row.look_at < at + ahead
 
     def _who_wait_in_vain(self, before: datetime) -> set[Straggler]:
         """Runs that wait for one that is over, or was never there."""

@@ -132,8 +132,10 @@ class MemoryOverdue:
     def __init__(self, world: World, triggers: MemoryLog, fires: MemoryLog) -> None:
         self._world, self._triggers, self._fires = world, triggers, fires
 
-    async def due(self, at: datetime, after: Key | None, most: int) -> Sequence[Straggler]:
-        return await self._world.operation(lambda: self._due(at - BEHIND, after)[:most])
+    async def due(
+        self, at: datetime, after: Key | None, most: int, ahead: timedelta = timedelta()
+    ) -> Sequence[Straggler]:
+        return await self._world.operation(lambda: self._due(at + ahead - BEHIND, after)[:most])
 
     def _due(self, at: datetime, after: Key | None) -> list[Straggler]:
         found = []
