@@ -133,6 +133,11 @@ class Tracer:
         self._tracer = provider.get_tracer("automateos") if provider else None
         self._sampled_below = round(ratio * 2**64) if provider else 0
 
+    @property
+    def listens(self) -> bool:
+        """Whether any span is recorded; without it a span is what was its parent."""
+        return self._tracer is not None
+
     def begin(self, seed: str) -> str:
         """A new trace for what `seed` (a receipt, say) names. Whether it is recorded is a function of its id.
 

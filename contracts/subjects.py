@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import zlib
+from functools import lru_cache
 
 from contracts.limits import PARTITIONS
 
@@ -31,6 +32,7 @@ def partition(run: str) -> int:
     return zlib.crc32(run.encode()) % PARTITIONS
 
 
+@lru_cache(maxsize=1024)
 def token(text: str) -> str:
     """A name of any shape (a step path, a wait) as one subject token: 26 characters of base32 of its SHA-256."""
     return base64.b32encode(hashlib.sha256(text.encode()).digest())[:26].decode().lower()

@@ -55,7 +55,7 @@ class Said:
         self._task, self._journal = task, journal
         self._allowance = journal.allowances.of(task.org, task.run)
         self._began = journal.clock.seconds()
-        self._first = self._made("info", f"Attempt {task.attempt} begins.", {})
+        self._began_at = journal.clock.now().timestamp()
         self._opened = False
         self._lines: list[LogLine] = []
         self._count = self._bytes = 0
@@ -155,7 +155,8 @@ class Said:
     def _open(self) -> None:
         if not self._opened:
             self._opened = True
-            self._put(self._first)
+            # Only now: most attempts say nothing.
+            self._put(made(self._began_at, "info", f"Attempt {self._task.attempt} begins.", {}))
 
     def _marker(self, text: str, missing: Missing) -> LogLine:
         return LogLine(

@@ -29,7 +29,7 @@ from contracts.messages import (
     Wake,
 )
 from contracts.runs import Fact, RunEvent, WaitEnded
-from orchestrator.run import Evaluate, Graph, Refusal, Run, accept, decide, evolve
+from orchestrator.run import Evaluate, Graph, Refusal, Run, accept, decided, evolve
 
 SYSTEM: Final = "system"
 
@@ -53,9 +53,9 @@ def consider(run: Run, graph: Graph | None, message: Message, at: datetime, eval
             continue  # What else is due is due in the next commit as well.
         run = evolve(run, fact, at)
         events.append(fact)
-        for decision in decide(run, graph, fact, at, evaluate):
-            run = evolve(run, decision, at)
-            events.append(decision)
+        follows = decided(run, graph, fact, at, evaluate)
+        run = follows.run
+        events += follows.said
     return Considered(run=run, events=tuple(events))
 
 

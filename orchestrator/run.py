@@ -17,6 +17,8 @@ The shell's whole work for one message is therefore::
         for decision in decide(run, graph, fact, at, evaluate):
             run = evolve(run, decision, at)
 
+(`decided` gives the run behind the decisions as well: whoever makes one folds it in before the next.)
+
 Rule 1: **the state says what to do, a message or a fact only where to look.** A fact that ends an attempt or a wait
 leaves *news* at its step; deciding on the news takes it away. So everything may be said twice: the second time there
 is no news, nothing is ready that has not begun, and nothing follows.
@@ -71,7 +73,7 @@ The transitions are data: `RUN_STATUSES` and `STEP_STATUSES` in `orchestrator/st
 """
 
 from orchestrator.acceptance import RULES, Refusal, accept
-from orchestrator.decisions import decide
+from orchestrator.decisions import Decided, decide, decided
 from orchestrator.evaluate import Evaluate
 from orchestrator.evolution import evolve
 from orchestrator.readiness import Graph
@@ -79,6 +81,7 @@ from orchestrator.state import RUN_STATUSES, STEP_STATUSES, Phase, Run, Step
 from orchestrator.waiting import Outstanding, WaitingFor, outstanding, waiting_for
 
 __all__ = [
+    "Decided",
     "Evaluate",
     "Graph",
     "Outstanding",
@@ -92,6 +95,7 @@ __all__ = [
     "WaitingFor",
     "accept",
     "decide",
+    "decided",
     "evolve",
     "outstanding",
     "waiting_for",

@@ -13,7 +13,7 @@ Rules that hold here:
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -268,7 +268,7 @@ class Orchestrator:
         self._appending = frozenset(proposed.before.run.id for proposed in proposals)
         try:
             with ExitStack() as spans:
-                traces = [spans.enter_context(self._span(proposed)) for proposed in proposals]
+                traces = [self._traced(proposed, spans) for proposed in proposals]
                 placed = await self._append(proposals, began)
         except Ambiguous as ambiguous:
             log.warning("append.ambiguous", runs=len(proposals), reason=str(ambiguous))
@@ -278,13 +278,18 @@ class Orchestrator:
             self._appending = frozenset()
         self._settle(proposals, placed, traces)
 
-    def _span(self, proposed: Proposed) -> AbstractContextManager[str]:
+    def _traced(self, proposed: Proposed, spans: ExitStack) -> str:
         """What one commit is in its run's trace: caused by what was told, and the cause of what is emitted by it."""
         told, ours = proposed.cause.trace if proposed.cause else "", proposed.before.trace
         # A wish that came by another request belongs to that request's trace; the run stays in its own.
-        parent = told if told and trace_id(told) == trace_id(ours or told) else ours
+        same = told == ours or (told and trace_id(told) == trace_id(ours or told))
+        parent = told if same else ours
+        if not self._tracer.listens:
+            return parent
         run = proposed.after.run
-        return self._tracer.span("commit", parent, run=run.id, version=proposed.after.version)
+        return spans.enter_context(
+            self._tracer.span("commit", parent, run=run.id, version=proposed.after.version)
+        )
 
     def _judged(self, run_id: str, letters: list[Letter]) -> Proposed | None:
         """What these letters change in the run; None while it gets ready, or is looked at again later."""

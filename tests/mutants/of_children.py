@@ -173,8 +173,8 @@ TOLD_TOO_EARLY: Final = Mutant(
         Edit(
             "orchestrator.decisions",
             "        ends = wind_down(turn.run, tuple(every_step(graph, turn.run)), at)\n"
-            "        return turn.said + _ended(turn.run, graph, ends, at, evaluate)\n",
-            "        return turn.said + wind_down(turn.run, tuple(every_step(graph, turn.run)), at)\n",
+            "        return _ending(turn, _ended(turn.run, graph, ends, at, evaluate))\n",
+            "        return _ending(turn, wind_down(turn.run, tuple(every_step(graph, turn.run)), at))\n",
         )
     ],
     stage=_STAGE,
