@@ -11,17 +11,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from bench import fair, long, overload, retained, rows, startup, timers, waiting
+from bench import fair, long, overload, replay, retained, rows, startup, timers, waiting
 from bench.measure import QUICK, Bench, Disagree, has_wrk
-from bench.replay import replay_events_per_s
 from deploy.testing.installation import installation
-
-
-def replay(bench: Bench) -> None:
-    told = replay_events_per_s(bench.stack)
-    bench.results |= told
-    sys.stdout.write(f"replay  {told['replay_events_per_s']} events/s\n")
-
 
 ROWS: Final[Mapping[str, Callable[[Bench], None]]] = {
     "one": rows.one,
@@ -30,7 +22,7 @@ ROWS: Final[Mapping[str, Callable[[Bench], None]]] = {
     "respond": rows.respond,
     "forty": rows.forty,
     "map": rows.mapped,
-    "replay": replay,
+    "replay": replay.row,
     "rebuild": rows.rebuild,
     "killed": rows.killed,
     "overload": overload.row,
