@@ -6,6 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from contracts.limits import (
+    BATCH_RUNS,
     CEL_SOURCE_BYTES,
     GATE_KEY_CHARS,
     GATE_NEXT,
@@ -24,6 +25,11 @@ WhenFull: TypeAlias = Literal["queue", "skip", "cancel_oldest"]
 """`queue`: wait for one's turn. `skip`: be refused. `cancel_oldest`: whoever has been inside longest shall stop."""
 
 
+SlotRefusal: TypeAlias = Literal["full", "skipped", "superseded", "gathered"]
+"""`full`: so many wait already. `skipped`: whoever finds the gate closed shall not run. `superseded`: a newer one runs in
+its place. `gathered`: what started it is in another run's batch."""
+
+
 class Rate(Struct, frozen=True, kw_only=True):
     """So many in so many seconds, and as many at once after a quiet time."""
 
@@ -31,14 +37,34 @@ class Rate(Struct, frozen=True, kw_only=True):
     seconds: Annotated[float, Meta(gt=0, le=GATE_SECONDS)]
 
 
+class Debounce(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Of starts that follow one another closely the newest goes on, alone."""
+
+    seconds: Annotated[float, Meta(gt=0, le=GATE_SECONDS)]
+    """It begins when nothing came for so long,"""
+    at_most: Annotated[float, Meta(gt=0, le=GATE_SECONDS)] | None = None
+    """and at the latest so long after the first; None: however long they go on coming."""
+
+
+class Batch(Struct, frozen=True, kw_only=True):
+    """One run for many starts: its `trigger.body` is the list of theirs."""
+
+    size: Annotated[int, Meta(ge=1, le=BATCH_RUNS)]
+    """It begins when there are so many,"""
+    seconds: Annotated[float, Meta(gt=0, le=GATE_SECONDS)]
+    """or so long after the first."""
+
+
 class GateLimit(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a gate lets in. With both bounds both hold."""
+    """What a gate lets in. With both bounds both hold; one that gathers starts has no other."""
 
     at_once: Annotated[int, Meta(ge=1, le=GATE_SLOTS)] | None = None
     rate: Rate | None = None
     when_full: WhenFull = "queue"
     queue: Annotated[int, Meta(ge=0, le=GATE_QUEUE)] = GATE_QUEUE
     """So many may wait; who comes then is refused."""
+    debounce: Debounce | None = None
+    batch: Batch | None = None
 
 
 LimitName: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
@@ -80,6 +106,17 @@ class SlotGranted(_GateFact, frozen=True, kw_only=True, tag="slot.granted"):
     """1, 2, 3 … over all grants of the gate."""
     level: float = 0.0
     """What is left of the rate then: whole runs that might follow at once, and a part of the next."""
+    since: datetime | None = None
+    """When it began to wait, where only the newest goes on."""
+    members: Annotated[tuple[Id, ...], Meta(max_length=BATCH_RUNS)] = ()
+    """The runs of its batch, for which it stands, itself first."""
+
+
+class BatchBegan(_GateFact, frozen=True, kw_only=True, tag="batch.began"):
+    """The run has all that started the others of its batch: they may end."""
+
+    run: Id
+    grant: Positive
 
 
 class SlotFreed(_GateFact, frozen=True, kw_only=True, tag="slot.freed"):
@@ -87,25 +124,39 @@ class SlotFreed(_GateFact, frozen=True, kw_only=True, tag="slot.freed"):
 
     run: Id
     grant: Positive
-    why: Literal["said", "asked"] = "said"
-    """`said`: by its owner. `asked`: the run was opened again since, and wants a slot anew."""
+    why: Literal["said", "asked", "told", "gone"] = "said"
+    """`said`: by its owner. `asked`: the run was opened again since, and wants a slot anew. `told`: all others of its batch
+    know for whom they stand. `gone`: it has ended before it was let in, and the others of its batch wait on."""
 
 
 class SlotsAwaited(_GateFact, frozen=True, kw_only=True, tag="slot.awaited"):
     """Who is next, as far as that was known. Only for the next owner, who has them ask again."""
 
     runs: Annotated[tuple[Id, ...], Meta(max_length=GATE_NEXT)]
+    since: datetime | None = None
+    """When the first of those came of which only the newest goes on."""
 
 
-GateEvent: TypeAlias = SlotGranted | SlotFreed | SlotsAwaited
+GateEvent: TypeAlias = SlotGranted | SlotFreed | SlotsAwaited | BatchBegan
 
 
-class Holder(Struct, frozen=True, kw_only=True):
+class Holder(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A run that is inside."""
 
     run: Id
     opening: Positive = 1
     grant: Positive
+    since: datetime
+    members: tuple[Id, ...] = ()
+    """The runs of its batch, itself first."""
+    began: bool = False
+    """It has what started them."""
+
+
+class Newest(Struct, frozen=True, kw_only=True):
+    """A run, and when it began to wait."""
+
+    run: Id
     since: datetime
 
 
@@ -121,6 +172,10 @@ class GateState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When somebody was let in last."""
     next: tuple[Id, ...] = ()
     """A few of those who wait."""
+    first: datetime | None = None
+    """When the first of those came of which only the newest goes on."""
+    newest: Newest | None = None
+    """Who went on last of those: who came before it does not."""
 
 
 class GateCommit(Struct, frozen=True, kw_only=True):

@@ -225,6 +225,10 @@ GATE_NEXT: Final = 20
 """Runs of which a gate records that they are next."""
 GATE_NAMES: Final = 100_000
 """Runs that one orchestrator knows to wait at its gates; what is beyond it, a look brings again."""
+BATCH_RUNS: Final = 100
+"""Starts that one run stands for."""
+BATCH_BYTES: Final = 768 * KIB
+"""Of what started those; expressions read a little more."""
 FLOW_LIMITS: Final = 4
 """Gates before one workflow."""
 

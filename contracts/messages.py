@@ -8,7 +8,7 @@ from msgspec import Meta, Raw, Struct, field
 from contracts.apis import ApiImports
 from contracts.cases import Outline, Trial
 from contracts.errors import Failure
-from contracts.gates import SlotWanted
+from contracts.gates import SlotRefusal, SlotWanted
 from contracts.limits import (
     BUNDLE_MESSAGES,
     WORKER_POOLS,
@@ -197,6 +197,8 @@ class GiveSlot(RunMessage, frozen=True, kw_only=True, tag="slot.give"):
 
     gate: Id
     opening: Positive
+    input: Payload | None = None
+    """What it has started with from now on: all that its batch was started with."""
 
 
 class RefuseSlot(RunMessage, frozen=True, kw_only=True, tag="slot.refuse"):
@@ -204,7 +206,9 @@ class RefuseSlot(RunMessage, frozen=True, kw_only=True, tag="slot.refuse"):
 
     gate: Id
     opening: Positive
-    why: Literal["full", "skipped"]
+    why: SlotRefusal
+    by: Id | None = None
+    """The run that goes on in its place."""
 
 
 class AskSlot(RunMessage, frozen=True, kw_only=True, tag="slot.ask"):
@@ -215,6 +219,8 @@ class AskSlot(RunMessage, frozen=True, kw_only=True, tag="slot.ask"):
     since: datetime
     """When the run began to wait."""
     wanted: SlotWanted
+    size: Count = 0
+    """Bytes of what it was started with, as far as a batch would have to carry them."""
 
 
 class FreeSlot(RunMessage, frozen=True, kw_only=True, tag="slot.free"):
@@ -222,6 +228,8 @@ class FreeSlot(RunMessage, frozen=True, kw_only=True, tag="slot.free"):
 
     holder: Id
     opening: Positive
+    let_in: bool = True
+    """Whether it ever was inside, in this opening."""
 
 
 class GateLook(RunMessage, frozen=True, kw_only=True, tag="gate.look"):

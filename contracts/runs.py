@@ -12,7 +12,7 @@ from msgspec import Meta, Struct, field
 
 from contracts import limits
 from contracts.errors import Failure
-from contracts.gates import SlotWanted
+from contracts.gates import SlotRefusal, SlotWanted
 from contracts.limits import (
     CAUSES_DEEP,
     UNDOS_SHOWN,
@@ -264,6 +264,8 @@ class SlotTaken(RunFact, frozen=True, kw_only=True, tag="slot.taken"):
 
     wait: WaitName
     gate: Id
+    input: Payload | None = None
+    """What it has started with from now on, where it stands for a batch."""
 
 
 class SlotRefused(RunFact, frozen=True, kw_only=True, tag="slot.refused"):
@@ -271,8 +273,9 @@ class SlotRefused(RunFact, frozen=True, kw_only=True, tag="slot.refused"):
 
     wait: WaitName
     gate: Id
-    why: Literal["full", "skipped"]
-    """`full`: so many wait already. `skipped`: whoever finds the gate closed shall not run."""
+    why: SlotRefusal
+    by: Id | None = None
+    """The run that goes on in its place."""
 
 
 class CancelRequested(RunFact, frozen=True, kw_only=True, tag="run.cancel-requested"):

@@ -40,6 +40,7 @@ from orchestrator.questions import Questions
 from orchestrator.schedules import Schedules
 from orchestrator.service import Orchestrator
 from orchestrator.sources import Sources
+from orchestrator.standing_for import StandingFor
 
 PATIENCE_SECONDS: Final = 30.0
 
@@ -108,6 +109,7 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
                 dead_letters=js.letters,
                 ownership=ownership,
                 clock=clock,
+                standing_for=StandingFor(sources),
             ),
         )
         orchestrator = Orchestrator(

@@ -201,12 +201,18 @@ def _child_over(run: Run, _graph: Graph | None, message: ChildOver, _at: datetim
 
 def _give_slot(run: Run, _graph: Graph | None, message: GiveSlot, _at: datetime) -> Accepted:
     wait = awaited_slot(run, message.gate, message.opening)
-    return () if wait is None else (SlotTaken(wait=wait.wait, gate=message.gate),)
+    if wait is None or wait.slot is None:
+        return ()
+    if (wait.slot.bounds.batch is not None) != (message.input is not None):
+        return ()  # Whoever stands for others never begins without what has started them.
+    return (SlotTaken(wait=wait.wait, gate=message.gate, input=message.input),)
 
 
 def _refuse_slot(run: Run, _graph: Graph | None, message: RefuseSlot, _at: datetime) -> Accepted:
     wait = awaited_slot(run, message.gate, message.opening)
-    return () if wait is None else (SlotRefused(wait=wait.wait, gate=message.gate, why=message.why),)
+    if wait is None:
+        return ()
+    return (SlotRefused(wait=wait.wait, gate=message.gate, why=message.why, by=message.by),)
 
 
 # --- Time -------------------------------------------------------------------------------------

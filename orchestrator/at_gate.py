@@ -34,13 +34,17 @@ class AtGate:
         """Who was just told to ask again, if it waits."""
         self.woken: datetime | None = None
         """For when INBOX has a wake-up for this gate, as far as this process armed one."""
+        self.told: set[str] = set()
+        """Who knows that another run stands for it."""
+        self.is_unsettled = False
+        """Somebody stands for others, and not all of them know it."""
         self.counted = 0
         """So many of those who ask are counted among all."""
 
     @property
     def is_idle(self) -> bool:
         """Nothing is left to do at it."""
-        return not (self.asking or self.letters or self.looks or self.recalls)
+        return not (self.asking or self.letters or self.looks or self.recalls or self.is_unsettled)
 
     def take_in(self) -> int:
         """Hear every letter, again and again until it is answered; how many there are."""

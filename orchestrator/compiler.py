@@ -34,6 +34,7 @@ from orchestrator.asking import WITH_LINKS, flaws_of_approval
 from orchestrator.catalogue import AT_ONCE, SPECS
 from orchestrator.compensation import faults_of_undos, undone_by
 from orchestrator.drafts import Draft, read
+from orchestrator.limiting import faults_of_limits
 from orchestrator.schemas import Finding, Form
 from orchestrator.state import ERROR_PORT
 from orchestrator.topology import Topology, examine
@@ -347,19 +348,11 @@ class _Compiling:
     def _read_limits(self) -> None:
         if any(fault.pointer.startswith("/flow/limits") for fault in self._faults):
             return  # What could not be read stands in no place here.
-        names = set[str]()
-        for place, limit in enumerate(self._draft.flow.limits if self._draft.flow is not None else ()):
-            at = f"/flow/limits/{place}"
-            if limit.name in names:
-                self._fault("workflow.bad_config", f"{at}/name", f"Limit {limit.name} stands twice.")
-            names.add(limit.name)
-            if limit.at_once is None and limit.rate is None:
-                self._fault("workflow.bad_config", at, "A limit says `at_once`, `rate`, or both.")
-            elif limit.at_once is None and limit.when_full == "cancel_oldest":
-                message = "Where only a rate counts nobody is inside who could be stopped."
-                self._fault("workflow.bad_config", f"{at}/when_full", message)
+        limits = self._draft.flow.limits if self._draft.flow is not None else ()
+        self._faults += faults_of_limits(limits)
+        for place, limit in enumerate(limits):
             if limit.per:
-                self._read_key(limit.per, f"{at}/per")
+                self._read_key(limit.per, f"/flow/limits/{place}/per")
 
     def _read_key(self, source: str, pointer: str) -> None:
         """A run is at the gate before its first step: no step has an output yet."""

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from chassis.pointers import escaped
 from contracts.codec import Malformed, decode_json, depth_exceeds, encode, explain
-from contracts.gates import FlowLimit, Rate
+from contracts.gates import Batch, Debounce, FlowLimit, Rate
 from contracts.limits import EDGES, FLOW_LIMITS, JSON_DEPTH, NODES, VARS, WORKFLOW_BYTES
 from contracts.workflows import Edge, Fault, Flow, Node, Retry, Workflow
 
@@ -17,7 +17,13 @@ S = TypeVar("S", bound=Struct)
 _INTEGERS: Final = range(-(2**63), 2**64)
 """What JSON encoders of any language agree on; a larger one would change on its way."""
 
-_GROUPS: Final[dict[str, type[Struct]]] = {"retry": Retry, "flow": Flow, "rate": Rate}
+_GROUPS: Final[dict[str, type[Struct]]] = {
+    "retry": Retry,
+    "flow": Flow,
+    "rate": Rate,
+    "debounce": Debounce,
+    "batch": Batch,
+}
 """Fields that have fields of their own, each of which is told when it is wrong."""
 _LISTS: Final[dict[str, tuple[type[Struct], int]]] = {"limits": (FlowLimit, FLOW_LIMITS)}
 """Lists of such, and how many they hold at most."""

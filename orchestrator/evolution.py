@@ -194,7 +194,8 @@ def _slot_taken(run: Run, event: SlotTaken, _at: datetime) -> Changes:
     wait = run.waits.get(event.wait)
     if wait is None or wait.slot is None:
         return {}
-    return {"waits": without(run.waits, event.wait), "slots": (*run.slots, wait.slot)}
+    changes: Changes = {"waits": without(run.waits, event.wait), "slots": (*run.slots, wait.slot)}
+    return changes if event.input is None else changes | {"input": event.input, "batch": event.gate}
 
 
 def _slot_refused(run: Run, event: SlotRefused, _at: datetime) -> Changes:
@@ -204,7 +205,10 @@ def _slot_refused(run: Run, event: SlotRefused, _at: datetime) -> Changes:
     changes: Changes = {"waits": without(run.waits, event.wait)}
     if event.why == "full":
         return changes | {"turned_away": event}
-    reason = f"Gate {wait.slot.name} is closed, and nobody waits there."
+    reason = {
+        "superseded": f"Run {event.by} came after it, and goes on in its place.",
+        "gathered": f"Run {event.by} stands for it: they are in one batch.",
+    }.get(event.why, f"Gate {wait.slot.name} is closed, and nobody waits there.")
     return changes | {"cancel": CancelRequested(by=f"gate:{event.gate}", reason=reason), "parked": None}
 
 

@@ -5,6 +5,7 @@ Rules that hold here:
   * who asks is remembered and no more: the answer to a question is that it was heard. A run asks again when somebody looks at
     it; what a keeper knows it hands on when it is stopped, and a few of the next stand in GATES in case it is killed;
   * who waits for a rate is woken by INBOX, whoever has the gate then;
+  * who stands for others has all that started them before any of those ends;
   * a lost word frees itself: while somebody waits at a full gate, those inside are asked whether they are still there;
   * whatever is said may be said twice.
 """
@@ -16,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 import structlog
+from msgspec import structs
 
 from chassis.clock import Clock
 from chassis.crash import crash
@@ -23,7 +25,7 @@ from chassis.ports import Away, Inbox, Letters, Log, Ownership
 from chassis.tasks import side_by_side
 from contracts.codec import encode, encode_bundle
 from contracts.errors import Failure
-from contracts.gates import GateState, Holder
+from contracts.gates import GateState, Holder, SlotRefusal
 from contracts.limits import BUNDLE_MESSAGES, GATE_NAMES, HELD_LANES
 from contracts.messages import (
     Answer,
@@ -41,7 +43,9 @@ from contracts.subjects import INBOX, dead_letter, partition
 from orchestrator.at_gate import AtGate, Reply
 from orchestrator.family import Sender
 from orchestrator.gatebook import GateBook, Known
-from orchestrator.gates import Asking, Decided, awaited, decide, freed
+from orchestrator.gates import awaited, decide, freed
+from orchestrator.standing_for import StandingFor
+from orchestrator.wishes import Asking, Decided
 
 log = structlog.get_logger()
 
@@ -66,7 +70,7 @@ AFTER: Final = timedelta(seconds=1)
 class Gatekeeper:
     """Keeps the gates of the partitions that this process owns."""
 
-    def __init__(  # The composition root names every port once.
+    def __init__(  # noqa: PLR0913  # The composition root names every port once.
         self,
         *,
         history: Log,
@@ -75,7 +79,9 @@ class Gatekeeper:
         dead_letters: Letters,
         ownership: Ownership,
         clock: Clock,
+        standing_for: StandingFor,
     ) -> None:
+        self._standing_for = standing_for
         self._book = GateBook(history, clock)
         self._sender, self._inbox, self._dead_letters = sender, inbox, dead_letters
         self._ownership, self._clock = ownership, clock
@@ -196,8 +202,9 @@ class Gatekeeper:
             heard = gate.take_in()
             asking, left = dict(gate.asking), dict(gate.left)
             wishes = [_asking(message) for message in asking.values()]
+            took = await self._took(key, known.state, left)
             # Who leaves, and then who comes in: two commits, so that each is decided by what is recorded.
-            events, decided = freed(known.state, left, wishes), Decided()
+            events, decided = freed(known.state, left, wishes, took, gate.told), Decided()
             if not events:
                 decided = _decided(known.state, asking, wishes, self._clock.now())
                 events = [*decided.events, *([] if keep_next else awaited(known.state, decided))]
@@ -207,6 +214,11 @@ class Gatekeeper:
             appended = await self._book.append(*key, known, events)
             self.counts["commits" if appended is not None else "conflicts"] += 1
             known = appended or await self._book.load(*key)
+
+    async def _took(self, key: Key, state: GateState, left: dict[str, int]) -> list[str]:
+        """Of those that stand for a batch and say that they have left: who has what started it."""
+        leaving = [each.run for each in state.holders if each.members and not each.began and each.run in left]
+        return [run for run in leaving if await self._standing_for.took(key[0], key[1], run)]
 
     async def _wake(self, key: Key, gate: AtGate, decided: Decided) -> None:
         """Have whoever owns the gate then have those ask who are next, when the rate lets one in: it may not be us."""
@@ -242,16 +254,21 @@ class Gatekeeper:
 
         # Nobody is sent away before those inside were asked: the word of one that has ended may have been lost.
         refused = [(run, self._refusal(key, asking[run])) for run in decided.refused if run in gate.doubted]
-        given: list[tuple[str, Said]] = [(run, _given(org, name, inside[run])) for run in decided.inside]
+        refused += [
+            (run, _replaced(key, run, asking[run].opening, "superseded", by))
+            for run, by in decided.superseded.items()
+        ]
+        given: list[tuple[str, Said]] = [(run, await self._given(key, inside[run])) for run in decided.inside]
         self.counts["refused"] += len(refused)
         await side_by_side(tell(run, message) for run, message in (*given, *refused))
+        await self._tell_batches(key, gate, state)
         crash("gate.after_say")
         doubted = set(decided.refused) - gate.doubted
         gate.doubted = set(decided.refused)
         if decided.waiting:
             await side_by_side(self._tell(_stop(org, name, inside[run])) for run in decided.stop)
         since = self._clock.seconds() - gate.asked_at
-        if doubted or (decided.waiting and since >= ASK_SECONDS):
+        if doubted or ((decided.waiting or gate.is_unsettled) and since >= ASK_SECONDS):
             await self._ask_those_inside(key, gate, state.holders)
         return ANSWER_SECONDS if doubted else ASK_SECONDS
 
@@ -262,7 +279,38 @@ class Gatekeeper:
         first = gate.next_asked % len(holders)
         asked = (*holders[first:], *holders[:first])[:ASKED_AT_ONCE]
         gate.next_asked, gate.asked_at = first + len(asked), self._clock.seconds()
-        await side_by_side(self._tell(_given(*key, holder)) for holder in asked)
+        await side_by_side(
+            [self._tell(await self._given(key, holder)) for holder in asked if not holder.began]
+        )
+
+    async def _given(self, key: Key, holder: Holder) -> GiveSlot:
+        """That it is inside; and, if it stands for a batch, what has started that."""
+        given = GiveSlot(org=key[0], run=holder.run, gate=key[1], opening=holder.opening)
+        if not holder.members:
+            return given
+        return structs.replace(given, input=await self._standing_for.input(key[0], holder.members))
+
+    async def _tell_batches(self, key: Key, gate: AtGate, state: GateState) -> None:
+        """Tell whoever another run stands for, until all know it."""
+        batches = [holder for holder in state.holders if holder.members]
+        gate.is_unsettled = bool(batches)
+        gate.told &= {member for holder in batches for member in holder.members}
+
+        async def tell(run: str, by: str) -> None:
+            answer = await self._answered(_replaced(key, run, 1, "gathered", by))
+            if answer is not None and answer.run == run:  # INBOX may have it, which says nothing yet.
+                gate.told.add(run)
+                gate.asking.pop(run, None)
+
+        await side_by_side(
+            tell(member, holder.run)
+            for holder in batches
+            if holder.began
+            for member in holder.members[1:]
+            if member not in gate.told
+        )
+        if any(holder.began and gate.told.issuperset(holder.members[1:]) for holder in batches):
+            gate.stirred.set()
 
     def _refusal(self, key: Key, asked: AskSlot) -> RefuseSlot:
         skips = asked.wanted.bounds.when_full == "skip"
@@ -280,13 +328,15 @@ class Gatekeeper:
 
     async def _told(self, message: Said) -> bool:
         """Whether somebody took it. If not it is said again later."""
+        return await self._answered(message) is not None
+
+    async def _answered(self, message: Said) -> Answer | None:
         try:
-            await self._sender.send(message)
+            return await self._sender.send(message)
         except Away as away:
             self.counts["unsaid"] += 1
             log.warning("gate.unsaid", run=message.run, reason=str(away))
-            return False
-        return True
+            return None
 
     # --- What is another's ------------------------------------------------------------------------
 
@@ -329,7 +379,13 @@ class Gatekeeper:
 
 
 def _asking(message: AskSlot) -> Asking:
-    return Asking(run=message.holder, opening=message.opening, since=message.since, rank=message.wanted.rank)
+    return Asking(
+        run=message.holder,
+        opening=message.opening,
+        since=message.since,
+        rank=message.wanted.rank,
+        size=message.size,
+    )
 
 
 def _decided(
@@ -342,8 +398,9 @@ def _decided(
     return decide(state, newest.wanted.bounds, wishes, now)
 
 
-def _given(org: str, gate: str, holder: Holder) -> GiveSlot:
-    return GiveSlot(org=org, run=holder.run, gate=gate, opening=holder.opening)
+def _replaced(key: Key, run: str, opening: int, why: SlotRefusal, by: str) -> RefuseSlot:
+    """Another run goes on in its place."""
+    return RefuseSlot(org=key[0], run=run, gate=key[1], opening=opening, why=why, by=by)
 
 
 def _stop(org: str, gate: str, holder: Holder) -> CancelRun:

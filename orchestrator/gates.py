@@ -14,14 +14,26 @@ left, and which few are next, for the next owner to have them ask: the events of
 commit, as a schedule's is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
-from msgspec import Struct, structs
+from msgspec import structs
 
-from contracts.gates import GateEvent, GateLimit, GateState, Holder, SlotFreed, SlotGranted, SlotsAwaited
+from contracts.gates import (
+    BatchBegan,
+    GateEvent,
+    GateLimit,
+    GateState,
+    Holder,
+    Newest,
+    SlotFreed,
+    SlotGranted,
+    SlotsAwaited,
+)
 from contracts.limits import GATE_NEXT, GATE_SLOTS
+from orchestrator.gathering import batches_of, newest_of
+from orchestrator.wishes import Asking, Decided
 
 _NEARLY: Final = 1e-9
 """Numbers of a rate are not whole: so little less than one is one."""
@@ -29,56 +41,48 @@ AT_ONCE: Final = 200
 """One decision lets in, and hears of, no more than this: it has to fit into a commit. Whoever is left is next."""
 
 
-class Asking(Struct, frozen=True, kw_only=True):
-    """A run that wants to pass."""
-
-    run: str
-    opening: int = 1
-    since: datetime
-    """When it began to wait: the same however often it asks."""
-    rank: int = 0
-    """The lower, the sooner."""
-
-
-class Decided(Struct, frozen=True, kw_only=True):
-    """What follows, and what is to be done besides."""
-
-    events: tuple[GateEvent, ...] = ()
-    inside: tuple[str, ...] = ()
-    """Of those who ask: who is let in, or was before and did not hear it."""
-    refused: tuple[str, ...] = ()
-    """Of those who ask: who is not let in and may not wait."""
-    waiting: tuple[str, ...] = ()
-    """Of those who ask: who may wait, in the order in which they come in."""
-    stop: tuple[str, ...] = ()
-    """Whoever is inside and shall stop. The slot is free when it has."""
-    again: datetime | None = None
-    """When the rate lets the next one in, if it is the rate that somebody waits for."""
-
-
 def evolve(state: GateState, event: GateEvent, at: datetime) -> GateState:
     """Fold one recorded fact into the state. Total."""
     match event:
         case SlotGranted():
-            holder = Holder(run=event.run, opening=event.opening, grant=event.grant, since=at)
-            others = tuple(each for each in state.holders if each.run != event.run)
-            return structs.replace(
-                state,
-                holders=(*others, holder),
-                grants=max(state.grants, event.grant),
-                level=event.level,
-                passed=at,
-            )
+            return _granted(state, event, at)
         case SlotFreed():
             left = tuple(each for each in state.holders if (each.run, each.grant) != (event.run, event.grant))
             return structs.replace(state, holders=left)
         case SlotsAwaited():
-            return structs.replace(state, next=event.runs)
+            return structs.replace(state, next=event.runs, first=event.since)
+        case BatchBegan():
+            holders = (
+                structs.replace(each, began=True)
+                if (each.run, each.grant) == (event.run, event.grant)
+                else each
+                for each in state.holders
+            )
+            return structs.replace(state, holders=tuple(holders))
     assert_never(event)
+
+
+def _granted(state: GateState, event: SlotGranted, at: datetime) -> GateState:
+    holder = Holder(run=event.run, opening=event.opening, grant=event.grant, since=at, members=event.members)
+    others = tuple(each for each in state.holders if each.run != event.run)
+    state = structs.replace(
+        state,
+        holders=(*others, holder),
+        grants=max(state.grants, event.grant),
+        level=event.level,
+        passed=at,
+    )
+    if event.since is None:
+        return state
+    return structs.replace(state, first=None, newest=Newest(run=event.run, since=event.since))
 
 
 def decide(state: GateState, limit: GateLimit, asking: Sequence[Asking], now: datetime) -> Decided:
     """Who is let in now, of all who ask. Of a run that asks, what was before is gone (`freed`)."""
+    if limit.debounce is not None:
+        return newest_of(state, limit.debounce, asking, now)
+    if limit.batch is not None:
+        return batches_of(state, limit.batch, asking, now)
     held = {holder.run for holder in state.holders}
     inside = tuple(each.run for each in asking if each.run in held)
     waiting = sorted(
@@ -113,22 +117,54 @@ def decide(state: GateState, limit: GateLimit, asking: Sequence[Asking], now: da
 
 
 def awaited(state: GateState, decided: Decided) -> list[GateEvent]:
-    """Who is next, where something else is recorded anyway, or where nobody waits any more, or twice as many do."""
-    runs = decided.waiting[:GATE_NEXT]
-    is_news = bool(decided.events) or (not runs) or len(runs) >= max(1, 2 * len(state.next))
-    return [SlotsAwaited(runs=runs)] if is_news and runs != state.next else []
+    """Who is next, where something else is recorded anyway, or where nobody waits any more, or twice as many do.
+
+    Of whom only the newest goes on, each that is the newest.
+    """
+    runs, first = decided.waiting[:GATE_NEXT], decided.first
+    is_news = (
+        bool(decided.events) or (not runs) or len(runs) >= max(1, 2 * len(state.next)) or first is not None
+    )
+    if not is_news or (runs, first) == (state.next, state.first):
+        return []
+    return [SlotsAwaited(runs=runs, since=first)]
 
 
-def freed(state: GateState, said: Mapping[str, int], asking: Sequence[Asking] = ()) -> list[GateEvent]:
-    """Who has left: of whom it was said (up to which opening), and whoever asks again in a later one."""
+def freed(
+    state: GateState,
+    said: Mapping[str, int],
+    asking: Sequence[Asking] = (),
+    took: Collection[str] = (),
+    told: Collection[str] = (),
+) -> list[GateEvent]:
+    """Who has left: of whom it was said (up to which opening), and whoever asks again in a later one.
+
+    `took`: of those that stand for a batch, who has what started it. `told`: who knows that another one stands for it.
+    """
     anew = {each.run: each.opening - 1 for each in asking}
     gone: list[GateEvent] = []
     for holder in state.holders:
-        if holder.opening <= said.get(holder.run, 0):
+        if holder.members:
+            gone += _of_batch(holder, took, told, has_left=holder.opening <= said.get(holder.run, 0))
+        elif holder.opening <= said.get(holder.run, 0):
             gone.append(SlotFreed(run=holder.run, grant=holder.grant))
         elif holder.opening <= anew.get(holder.run, 0):
             gone.append(SlotFreed(run=holder.run, grant=holder.grant, why="asked"))
     return gone[:AT_ONCE]
+
+
+def _of_batch(
+    holder: Holder, took: Collection[str], told: Collection[str], *, has_left: bool
+) -> list[GateEvent]:
+    """The others may end when the one that stands for them has what started them, and are forgotten when they know it."""
+    if holder.began:
+        is_told = all(member in told for member in holder.members[1:])
+        return [SlotFreed(run=holder.run, grant=holder.grant, why="told")] if is_told else []
+    if not has_left:
+        return []
+    if holder.run in took:
+        return [BatchBegan(run=holder.run, grant=holder.grant)]
+    return [SlotFreed(run=holder.run, grant=holder.grant, why="gone")]
 
 
 def _level(state: GateState, limit: GateLimit, now: datetime) -> float:

@@ -12,6 +12,7 @@ from contracts.errors import Failure
 from contracts.gates import FlowLimit, GateLimit, SlotWanted
 from contracts.limits import GATE_KEY_CHARS, PRIORITIES, WaitName
 from contracts.messages import AskSlot, FreeSlot, GiveSlot
+from contracts.payloads import Inline, Payload
 from contracts.plans import Plan
 from contracts.runs import TERMINAL, WaitOpened
 from contracts.workflows import Flow
@@ -19,13 +20,25 @@ from orchestrator.evaluate import Evaluate
 from orchestrator.state import Run
 
 _EVERYBODYS: Final = Flow()
+_REFERENCE_BYTES: Final = 300
+"""What is stored apart stands in a batch as its reference."""
 
 
 def gates_of(run: Run, plan: Plan) -> Sequence[FlowLimit]:
-    """In the order in which they are passed. Who tries a workflow out takes nobody's place."""
+    """In the order in which they are passed. Who tries a workflow out takes nobody's place.
+
+    What gathers starts is for starts: not for a run that is opened again, nor for one whose end another run waits for.
+    """
     if plan.flow is None or run.mode == "test":
         return ()
-    return sorted(plan.flow.limits, key=lambda limit: (limit.across != "workflow", limit.name))
+    is_one_of_many = run.opening == 1 and not (run.parent is not None and run.parent.waits)
+    limits = [limit for limit in plan.flow.limits if is_one_of_many or not gathers(limit)]
+    return sorted(limits, key=lambda limit: (not gathers(limit), limit.across != "workflow", limit.name))
+
+
+def gathers(limit: GateLimit) -> bool:
+    """Whether of several starts one goes on."""
+    return limit.debounce is not None or limit.batch is not None
 
 
 def next_gate(run: Run, plan: Plan, evaluate: Evaluate) -> WaitOpened | Failure | None:
@@ -58,7 +71,12 @@ def wanted(run: Run, limit: FlowLimit, plan: Plan | None, key: str) -> SlotWante
         name=limit.name,
         key=shown,
         bounds=GateLimit(
-            at_once=limit.at_once, rate=limit.rate, when_full=limit.when_full, queue=limit.queue
+            at_once=limit.at_once,
+            rate=limit.rate,
+            when_full=limit.when_full,
+            queue=limit.queue,
+            debounce=limit.debounce,
+            batch=limit.batch,
         ),
         rank=PRIORITIES - flow.priority,
     )
@@ -96,7 +114,13 @@ def question(run: Run, wait: WaitOpened, trace: str) -> AskSlot | None:
         opening=run.opening,
         since=run.opened_at,
         wanted=wait.slot,
+        size=_size_of(run.input) if wait.slot.bounds.batch is not None else 0,
     )
+
+
+def _size_of(started_with: Payload) -> int:
+    """What it adds to a batch."""
+    return len(started_with.value) if isinstance(started_with, Inline) else _REFERENCE_BYTES
 
 
 def leaving(run: Run, slot: SlotWanted, trace: str) -> FreeSlot:

@@ -237,6 +237,8 @@ class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
     overdue: bool = False
     slots: tuple[SlotWanted, ...] = ()
     """The gates that have let it in, since it was opened last."""
+    batch: str = ""
+    """The gate at which it was given what started its whole batch."""
     turned_away: SlotRefused | None = None
     """A gate had no room for it, not even to wait."""
     failed: StepPath | None = None

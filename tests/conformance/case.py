@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from contracts.cases import Part
+from contracts.gates import SlotRefusal
 from contracts.limits import (
     SEGMENT_EVENTS,
     AttemptNumber,
@@ -223,12 +224,16 @@ class LettingIn(Happening, frozen=True, kw_only=True, tag="gate lets in"):
 
     limit: str = ""
     opening: Positive | None = None
+    batch: tuple[Raw, ...] | None = None
+    """The bodies of all for which it stands, at a gate that makes batches."""
 
 
 class TurningAway(Happening, frozen=True, kw_only=True, tag="gate turns away"):
     """The gate at which the run stands does not let it in, and it may not wait there."""
 
-    why: Literal["full", "skipped"]
+    why: SlotRefusal
+    by: Id | None = None
+    """The run that goes on in its place."""
 
 
 class Parking(Happening, frozen=True, kw_only=True, tag="parking"):

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
+from msgspec import structs
+
 from chassis.ids import digest
 from contracts import errors, messages
 from contracts.codec import encode
@@ -11,6 +13,7 @@ from contracts.payloads import Payload
 from contracts.waits import CALLER
 from orchestrator.kinship import child_of
 from orchestrator.run import Run
+from orchestrator.standing_for import BatchInput
 from tests.conformance import case as told
 from tests.conformance.case import Happening
 
@@ -161,13 +164,20 @@ def _gate(run: Run, limit: str = "") -> str:
     return found[0] if found else "nowhere"
 
 
-def _let_in(letting: told.LettingIn, run: Run, _keep: Keep) -> Message:
-    opening = letting.opening or run.opening
-    return messages.GiveSlot(org=run.org, run=run.id, gate=_gate(run, letting.limit), opening=opening)
+def _let_in(letting: told.LettingIn, run: Run, keep: Keep) -> Message:
+    given = messages.GiveSlot(
+        org=run.org, run=run.id, gate=_gate(run, letting.limit), opening=letting.opening or run.opening
+    )
+    if letting.batch is None:
+        return given
+    batch = BatchInput(body=list(letting.batch), runs=[run.id])
+    return structs.replace(given, input=keep(encode(batch)))
 
 
 def _turned_away(turning: told.TurningAway, run: Run, _keep: Keep) -> Message:
-    return messages.RefuseSlot(org=run.org, run=run.id, gate=_gate(run), opening=run.opening, why=turning.why)
+    return messages.RefuseSlot(
+        org=run.org, run=run.id, gate=_gate(run), opening=run.opening, why=turning.why, by=turning.by
+    )
 
 
 def _unparked(_unparking: told.Unparking, run: Run, _keep: Keep) -> Message:

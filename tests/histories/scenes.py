@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from msgspec import Raw
 
 from chassis.ids import derived
+from contracts.codec import encode
 from contracts.errors import Failure
+from contracts.gates import SlotRefusal
 from contracts.messages import GiveSlot, Message, RefuseSlot, SendSignal, StepInDoubt
 from contracts.payloads import Inline
+from orchestrator.standing_for import BatchInput
 from tests.histories.stage import Scene
 from tests.orchestrator.stories import (
     CANCEL,
@@ -356,8 +359,27 @@ def let_in(gate: str, opening: int = 1) -> GiveSlot:
     return GiveSlot(**TO, gate=gate, opening=opening)
 
 
-def turned_away(gate: str, why: Literal["full", "skipped"]) -> RefuseSlot:
-    return RefuseSlot(**TO, gate=gate, opening=1, why=why)
+def turned_away(gate: str, why: SlotRefusal, by: str | None = None) -> RefuseSlot:
+    return RefuseSlot(**TO, gate=gate, opening=1, why=why, by=by)
+
+
+def stands_for(gate: str, *bodies: Any) -> GiveSlot:
+    batch = BatchInput(body=[Raw(encode(body)) for body in bodies], runs=["run-1", "run-2"])
+    return GiveSlot(**TO, gate=gate, opening=1, input=Inline(value=Raw(encode(batch))))
+
+
+_GATHERS: Final = flow(
+    "a>b",
+    node("a", config={"value": "{{ trigger.body }}"}),
+    flow={
+        "limits": [
+            {"name": "rows", "batch": {"size": 3, "seconds": 10}},
+            {"name": "crm", "at_once": 1},
+        ]
+    },
+)
+_SETTLES: Final = flow("a", flow={"limits": [{"name": "burst", "debounce": {"seconds": 5}}]})
+_ROWS_GATE, _BURST = _gate("rows"), _gate("burst")
 
 
 SCENES: Final[Sequence[Scene]] = (
@@ -463,4 +485,9 @@ SCENES: Final[Sequence[Scene]] = (
     Scene(name="a key that is no key", workflow=_GATED, body='{"of":[1]}'),
     Scene(name="a long key", workflow=_GATED, body=json.dumps({"of": "\u202e" * 300})),
     Scene(name="in several segments from a gate on", workflow=_TWO_GATES, segment=3, said=_said(let_in(_MINE), let_in(_ALL), signal("paid", "k"), done("a"))),
+    Scene(name="stands for a batch, and does when it is opened again", workflow=_GATHERS, body="1", said=_said(let_in(_ROWS_GATE), stands_for(_ROWS_GATE, 1, {"n": 2}), let_in(_gate("crm")), done("a"), broken("b"), RETRY, let_in(_gate("crm"), 2), done("b", 2))),
+    Scene(name="stands for a large batch", workflow=_GATHERS, segment=3, body="1", said=_said(stands_for(_ROWS_GATE, "x" * 40_000, "y" * 40_000), let_in(_gate("crm")), done("a"), done("b"))),
+    Scene(name="another run stands for it", workflow=_GATHERS, body="1", said=_said(turned_away(_ROWS_GATE, "gathered", "run-9"), stands_for(_ROWS_GATE, 1))),
+    Scene(name="superseded, and wanted all the same", workflow=_SETTLES, body="1", said=_said(turned_away(_BURST, "superseded", "run-9"), RETRY, done("a"))),
+    Scene(name="the newest of its burst", workflow=_SETTLES, body="1", said=_said(let_in(_BURST), done("a"))),
 )  # fmt: skip

@@ -26,6 +26,7 @@ from orchestrator.judge import Judge
 from orchestrator.run import Graph, Run
 from orchestrator.service import Orchestrator
 from orchestrator.sources import Sources
+from orchestrator.standing_for import StandingFor
 from tests.orchestrator.stories import CANCEL, broken, done, drawn
 from tests.orchestrator.test_family import Overheard
 from tests.orchestrator.test_service import Room
@@ -58,6 +59,7 @@ class Hall(Room):
             dead_letters=self.dead,
             ownership=ownership,
             clock=self.clock,
+            standing_for=StandingFor(sources),
         )
         self.ownership = ownership
         self.service = Orchestrator(

@@ -7,7 +7,8 @@ import pytest
 
 from contracts.gates import GateLimit, GateState, Rate, SlotFreed, SlotGranted, SlotsAwaited
 from contracts.limits import GATE_NEXT, GATE_SLOTS
-from orchestrator.gates import AT_ONCE, Asking, Decided, awaited, decide, evolve, freed
+from orchestrator.gates import AT_ONCE, awaited, decide, evolve, freed
+from orchestrator.wishes import Asking, Decided
 from tests.orchestrator.stories import NOON
 
 TWO = GateLimit(at_once=2)

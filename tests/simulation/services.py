@@ -43,6 +43,7 @@ from orchestrator.schedules import Schedules
 from orchestrator.segments import Bounds
 from orchestrator.service import Orchestrator
 from orchestrator.sources import Sources
+from orchestrator.standing_for import StandingFor
 from projections.archiver import ROUND_SECONDS, Archiver, Tombstones
 from projections.figures import Figures, Progress
 from projections.following import Following, WhileWanted
@@ -152,6 +153,7 @@ class Services(Stores):
                 dead_letters=self.dead,
                 ownership=ownership,
                 clock=self.clock,
+                standing_for=StandingFor(sources),
             ),
         )
         # Small rooms: what is rare with large ones happens in every schedule.
