@@ -21,7 +21,7 @@ UNCOUNTED: Final = Mutant(
 LATE_WORD: Final = Mutant(
     name="a word of an earlier opening frees the later one",
     what="A run that was tried again loses its place to what was said of it before, and another one is inside with it.",
-    edits=[Edit(_GATES, "holder.opening <= said.get(holder.run, 0)", "holder.run in said")],
+    edits=[Edit(_GATES, "elif holder.opening <= said.get(holder.run, 0):", "elif holder.run in said:")],
     tests=[_RULES],
 )
 NEVER_LEFT: Final = Mutant(

@@ -27,6 +27,7 @@ from tests.promises.children import (
 from tests.promises.effects import effects_happen_as_told
 from tests.promises.evidence import Entry, Evidence, History, Violation
 from tests.promises.gates import gates_are_kept
+from tests.promises.gathering import every_start_is_done_once
 from tests.promises.items import items_are_done_once_and_in_order
 from tests.promises.models import models_are_the_fold, models_say_what_the_runs_say
 from tests.promises.occasions import events_start_their_runs
@@ -287,6 +288,7 @@ PROMISES: Final[tuple[Promise, ...]] = (
     one_run_per_key,
     planned_times_are_kept,
     gates_are_kept,
+    every_start_is_done_once,
     events_start_their_runs,
     what_is_found_starts_once,
     every_run_ends_or_waits,

@@ -7,7 +7,7 @@ from typing import Any, Final
 from msgspec import Struct, structs
 
 from contracts.cases import Given, Pin, Selection
-from contracts.gates import FlowLimit, Rate
+from contracts.gates import Batch, Debounce, FlowLimit, Rate
 from contracts.nodes import Repeat
 from contracts.plans import Plan, PlanEdge, PlanNode
 from contracts.triggers import Github, HeaderKey, NoAuthentication, NoDedupe, Preset, Webhook
@@ -294,6 +294,14 @@ _LIMITS: Final = (
     FlowLimit(name="alone", at_once=1, when_full="skip"),
     FlowLimit(name="newest", at_once=1, when_full="cancel_oldest"),
 )
+_GATHERING: Final = (
+    FlowLimit(name="burst", debounce=Debounce(seconds=1.5, at_most=5)),
+    FlowLimit(name="quiet", debounce=Debounce(seconds=2)),
+    FlowLimit(name="rows", batch=Batch(size=2, seconds=3)),
+    FlowLimit(name="many", batch=Batch(size=10, seconds=4)),
+)
+GATHERS: Final = 0.4
+"""Of all workflows behind gates, those whose starts are gathered."""
 
 
 def _is_gated(seed: int) -> bool:
@@ -308,6 +316,8 @@ def _with_gates(seed: int, drawn: Drawn, *, alone: bool) -> Drawn:
     limits = chance.sample(_LIMITS[1:], chance.choice((1, 1, 2)))
     if alone and chance.random() < 0.3:
         limits.append(_SHARED)
+    if random.Random(f"{seed}/{drawn.trigger}/gathers").random() < GATHERS:
+        limits.append(chance.choice(_GATHERING))
     return structs.replace(drawn, plan=structs.replace(drawn.plan, flow=Flow(limits=tuple(limits))))
 
 
