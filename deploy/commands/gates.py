@@ -65,6 +65,10 @@ def show(
 
 def _allowed(bounds: dict[str, Any]) -> str:
     """What a gate lets in, in short."""
-    rate = bounds.get("rate")
+    rate, debounce, batch = bounds.get("rate"), bounds.get("debounce"), bounds.get("batch")
+    if debounce:
+        return f"the newest, {debounce['seconds']:g} s after it"
+    if batch:
+        return f"{batch['size']} as one, or after {batch['seconds']:g} s"
     told = [f"{bounds['at_once']} at once"] if bounds.get("at_once") else []
     return ", ".join([*told, f"{rate['count']} in {rate['seconds']:g} s"] if rate else told)

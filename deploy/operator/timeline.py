@@ -203,7 +203,7 @@ _WORDS: Final[Mapping[type, Callable[[Any], str]]] = {
     ChildBegan: lambda e: f"{e.step}, run {e.child}",
     ChildEnded: _child_ended,
     SlotTaken: lambda e: f"{e.wait}, gate {e.gate}",
-    SlotRefused: lambda e: f"{e.wait}, gate {e.gate}: {e.why}",
+    SlotRefused: lambda e: f"{e.wait}, gate {e.gate}: {e.why}{f' by run {e.by}' if e.by else ''}",
     CancelRequested: lambda e: f"by {e.by}{f': {e.reason}' if e.reason else ''}",
     DeadlinePassed: lambda _: "",
     RunReopened: lambda e: f"by {e.by}: {', '.join(e.steps)}",
