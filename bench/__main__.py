@@ -2,7 +2,7 @@
 
     python -m bench [row …]      QUICK=1: within 50 s.  JSON on the last line; exit 1 when counts disagree or a promise is broken.
 
-Rows: one echo http respond forty map rebuild killed overload replay; retained, startup, fair, long, waiting and timers make
+Rows: one echo http respond forty map gated rebuild killed overload replay; retained, startup, fair, long, waiting and timers make
 installations of their own. Two commits against each other: python -m bench.paired.
 """
 
@@ -22,6 +22,7 @@ ROWS: Final[Mapping[str, Callable[[Bench], None]]] = {
     "respond": rows.respond,
     "forty": rows.forty,
     "map": rows.mapped,
+    "gated": rows.gated,
     "replay": replay.row,
     "rebuild": rows.rebuild,
     "killed": rows.killed,

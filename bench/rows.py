@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 import urllib.request
+from functools import partial
+from typing import Any
 
 from bench.measure import QUICK, Bench, Disagree, own
-from bench.workflows import EVERYBODY, echoes, fanned, light, requests
+from bench.workflows import EVERYBODY, behind, echoes, fanned, light, requests
 from deploy.testing.installation import SERVICES
 
 
@@ -87,6 +89,25 @@ def mapped(bench: Bench) -> None:
     sys.stdout.write(
         f"map of {items} items  {seconds:.1f} s  {spent / items * 1e6:.0f} µs of the orchestrator per item\n"
     )
+
+
+def gated(bench: Bench) -> None:
+    """What a limit costs a start: the same run without one, behind a gate that is never full, and behind one of its own."""
+    wide = {"name": "wide", "at_once": 1_000}
+    limited: dict[str, list[dict[str, Any]]] = {
+        "free": [],
+        "gated": [wide],
+        "keyed": [wide | {"per": "run.id"}],
+    }
+    for name, limits in limited.items():
+        url = bench.url(f"light {name}", partial(behind, limits))
+        alone = bench.load(f"{name} at 1", url, connections=1)
+        crowd = bench.load(f"{name} at 64", url, connections=64)
+        bench.results |= {
+            f"{name}_p50_ms_at_1": alone["p50_ms"],
+            f"{name}_per_s": crowd["per_s"],
+            f"{name}_orchestrator_us": crowd["us_per_run"]["orchestrator"],
+        }
 
 
 def rebuild(bench: Bench) -> None:

@@ -74,6 +74,11 @@ def light() -> dict[str, Any]:
     return {"nodes": nodes, "edges": _row(nodes)}
 
 
+def behind(limits: list[dict[str, Any]]) -> dict[str, Any]:
+    """The light one, behind gates."""
+    return light() | {"flow": {"limits": limits}}
+
+
 def fanned(at_once: int) -> dict[str, Any]:
     """A map over the items of the body: an echo and a set for each."""
     nodes: list[dict[str, Any]] = [
