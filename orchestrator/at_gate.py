@@ -8,6 +8,8 @@ from typing import TypeAlias
 from contracts.messages import Answer, AskSlot, FreeSlot, GateLook, ToGate
 
 Reply: TypeAlias = Callable[[Answer], None]
+Key: TypeAlias = tuple[str, str]
+"""An org and a gate of it."""
 
 
 class AtGate:

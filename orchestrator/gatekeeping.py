@@ -14,53 +14,38 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Final
 
 import structlog
-from msgspec import structs
 
 from chassis.clock import Clock
-from chassis.crash import crash
 from chassis.ports import Away, Inbox, Letters, Log, Ownership
-from chassis.tasks import side_by_side
 from contracts.codec import encode, encode_bundle
 from contracts.errors import Failure
-from contracts.gates import GateState, Holder, SlotRefusal
+from contracts.gates import GateState
 from contracts.limits import BUNDLE_MESSAGES, GATE_NAMES, HELD_LANES
 from contracts.messages import (
     Answer,
     AskSlot,
-    CancelRun,
     GateLook,
-    GiveSlot,
-    Look,
-    RefuseSlot,
-    Said,
     ToGate,
 )
 from contracts.pauses import HeldAtGates
 from contracts.subjects import INBOX, dead_letter, partition
-from orchestrator.at_gate import AtGate, Reply
+from orchestrator.at_gate import AtGate, Key, Reply
 from orchestrator.family import Sender
 from orchestrator.gatebook import GateBook, Known
 from orchestrator.gates import awaited, decide, freed
 from orchestrator.standing_for import StandingFor
+from orchestrator.ushering import ASK_SECONDS, Usher
 from orchestrator.wishes import Asking, Decided
 
 log = structlog.get_logger()
-
-Key: TypeAlias = tuple[str, str]
-"""An org and a gate of it."""
 
 PATIENCE: Final = 5
 """How often our code may raise at a gate before what was said to it is a dead letter."""
 PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0
-ASK_SECONDS: Final = 5.0
-"""How often those inside of a full gate are asked whether they are still there, while somebody waits."""
-ASKED_AT_ONCE: Final = 100
-ANSWER_SECONDS: Final = 0.3
-"""So long they have to answer before somebody is sent away because of them."""
 BEHIND: Final = 0.005
 """A rate lets somebody in so little after its moment, so that it has surely come."""
 AFTER: Final = timedelta(seconds=1)
@@ -83,7 +68,7 @@ class Gatekeeper:
     ) -> None:
         self._standing_for = standing_for
         self._book = GateBook(history, clock)
-        self._sender, self._inbox, self._dead_letters = sender, inbox, dead_letters
+        self._inbox, self._dead_letters = inbox, dead_letters
         self._ownership, self._clock = ownership, clock
         self._gates: dict[Key, AtGate] = {}
         self._released = False
@@ -91,6 +76,7 @@ class Gatekeeper:
         """How many runs are known to wait."""
         self._waiting: dict[str, int] = defaultdict(int)
         self.counts: dict[str, int] = defaultdict(int)
+        self._usher = Usher(sender, standing_for, clock, self.counts)
 
     def hear(self, message: ToGate, answer: Reply, tasks: asyncio.TaskGroup) -> None:
         """Take what a run says; the answer comes when it is decided."""
@@ -177,8 +163,8 @@ class Gatekeeper:
         decided, state, asking, heard = await self._recorded(key, gate, known, keep_next=bool(next_before))
         await self._wake(key, gate, decided)
         gate.answer(heard)
-        pause = await self._say(key, gate, state, decided, asking)
-        await self._have_ask(key[0], gate, next_before)
+        pause = await self._usher.say(key, gate, state, decided, asking)
+        await self._usher.have_ask(key[0], gate, next_before)
         gate.answer_looks(looks)
         self._count(key[0], gate, len(gate.asking))
         return min(pause, self._until(decided))
@@ -229,114 +215,10 @@ class Gatekeeper:
             await self._inbox.wake_at([(GateLook(org=key[0], run=key[1]), due)])
             gate.woken = due
 
-    async def _have_ask(self, org: str, gate: AtGate, runs: Sequence[str]) -> None:
-        """Have those ask of whom the owner before us knew that they are next: it may have died with that."""
-        gate.is_new, gate.recalls = False, tuple(run for run in runs if run not in gate.asking)
-        await side_by_side(self._tell(Look(org=org, run=run)) for run in gate.recalls)
-
     def _until(self, decided: Decided) -> float:
         if decided.again is None:
             return ASK_SECONDS
         return min(ASK_SECONDS, max(0.0, (decided.again - self._clock.now()).total_seconds()) + BEHIND)
-
-    # --- What is said -----------------------------------------------------------------------------
-
-    async def _say(
-        self, key: Key, gate: AtGate, state: GateState, decided: Decided, asking: dict[str, AskSlot]
-    ) -> float:
-        """Tell who asked; those whom nobody could tell are told the next time. When to look again."""
-        org, name = key
-        inside = {holder.run: holder for holder in state.holders}
-
-        async def tell(run: str, message: Said) -> None:
-            if await self._told(message) and gate.asking.get(run) == asking[run]:
-                del gate.asking[run]
-
-        # Nobody is sent away before those inside were asked: the word of one that has ended may have been lost.
-        refused = [(run, self._refusal(key, asking[run])) for run in decided.refused if run in gate.doubted]
-        refused += [
-            (run, _replaced(key, run, asking[run].opening, "superseded", by))
-            for run, by in decided.superseded.items()
-        ]
-        given: list[tuple[str, Said]] = [(run, await self._given(key, inside[run])) for run in decided.inside]
-        self.counts["refused"] += len(refused)
-        await side_by_side(tell(run, message) for run, message in (*given, *refused))
-        await self._tell_batches(key, gate, state)
-        crash("gate.after_say")
-        doubted = set(decided.refused) - gate.doubted
-        gate.doubted = set(decided.refused)
-        if decided.waiting:
-            await side_by_side(self._tell(_stop(org, name, inside[run])) for run in decided.stop)
-        since = self._clock.seconds() - gate.asked_at
-        if doubted or ((decided.waiting or gate.is_unsettled) and since >= ASK_SECONDS):
-            await self._ask_those_inside(key, gate, state.holders)
-        return ANSWER_SECONDS if doubted else ASK_SECONDS
-
-    async def _ask_those_inside(self, key: Key, gate: AtGate, holders: Sequence[Holder]) -> None:
-        """Whether they are still there: one that has ended, and whose word was lost, says so again."""
-        if not holders:
-            return
-        first = gate.next_asked % len(holders)
-        asked = (*holders[first:], *holders[:first])[:ASKED_AT_ONCE]
-        gate.next_asked, gate.asked_at = first + len(asked), self._clock.seconds()
-        await side_by_side(
-            [self._tell(await self._given(key, holder)) for holder in asked if not holder.began]
-        )
-
-    async def _given(self, key: Key, holder: Holder) -> GiveSlot:
-        """That it is inside; and, if it stands for a batch, what has started that."""
-        given = GiveSlot(org=key[0], run=holder.run, gate=key[1], opening=holder.opening)
-        if not holder.members:
-            return given
-        return structs.replace(given, input=await self._standing_for.input(key[0], holder.members))
-
-    async def _tell_batches(self, key: Key, gate: AtGate, state: GateState) -> None:
-        """Tell whoever another run stands for, until all know it."""
-        batches = [holder for holder in state.holders if holder.members]
-        gate.is_unsettled = bool(batches)
-        gate.told &= {member for holder in batches for member in holder.members}
-
-        async def tell(run: str, by: str) -> None:
-            answer = await self._answered(_replaced(key, run, 1, "gathered", by))
-            if answer is not None and answer.run == run:  # INBOX may have it, which says nothing yet.
-                gate.told.add(run)
-                gate.asking.pop(run, None)
-
-        await side_by_side(
-            tell(member, holder.run)
-            for holder in batches
-            if holder.began
-            for member in holder.members[1:]
-            if member not in gate.told
-        )
-        if any(holder.began and gate.told.issuperset(holder.members[1:]) for holder in batches):
-            gate.stirred.set()
-
-    def _refusal(self, key: Key, asked: AskSlot) -> RefuseSlot:
-        skips = asked.wanted.bounds.when_full == "skip"
-        return RefuseSlot(
-            org=key[0],
-            run=asked.holder,
-            trace=asked.trace,
-            gate=key[1],
-            opening=asked.opening,
-            why="skipped" if skips else "full",
-        )
-
-    async def _tell(self, message: Said) -> None:
-        await self._told(message)
-
-    async def _told(self, message: Said) -> bool:
-        """Whether somebody took it. If not it is said again later."""
-        return await self._answered(message) is not None
-
-    async def _answered(self, message: Said) -> Answer | None:
-        try:
-            return await self._sender.send(message)
-        except Away as away:
-            self.counts["unsaid"] += 1
-            log.warning("gate.unsaid", run=message.run, reason=str(away))
-            return None
 
     # --- What is another's ------------------------------------------------------------------------
 
@@ -396,18 +278,3 @@ def _decided(
         return Decided()
     newest = max(asking.values(), key=lambda message: (message.since, message.holder))
     return decide(state, newest.wanted.bounds, wishes, now)
-
-
-def _replaced(key: Key, run: str, opening: int, why: SlotRefusal, by: str) -> RefuseSlot:
-    """Another run goes on in its place."""
-    return RefuseSlot(org=key[0], run=run, gate=key[1], opening=opening, why=why, by=by)
-
-
-def _stop(org: str, gate: str, holder: Holder) -> CancelRun:
-    return CancelRun(
-        org=org,
-        run=holder.run,
-        actor=f"gate:{gate}",
-        opening=holder.opening,
-        reason="Another run wants to pass the gate, and it lets the newest in.",
-    )

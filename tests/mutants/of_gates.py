@@ -6,6 +6,7 @@ from tests.mutants.mutant import Edit, Mutant
 
 _GATES: Final = "orchestrator.gates"
 _KEEPER: Final = "orchestrator.gatekeeping"
+_USHER: Final = "orchestrator.ushering"
 _PASSING: Final = "orchestrator.passing"
 _PETITIONS: Final = "orchestrator.petitions"
 _RULES: Final = "tests/orchestrator/test_gates.py"
@@ -29,7 +30,7 @@ NEVER_LEFT: Final = Mutant(
     what="A place whose run has ended is nobody's for ever.",
     edits=[
         Edit(
-            _KEEPER,
+            _USHER,
             "            await self._ask_those_inside(key, gate, state.holders)\n",
             "            pass\n",
         )
@@ -60,7 +61,7 @@ TOLD_ONCE: Final = Mutant(
     what="A run that did not hear that it is inside waits until somebody looks at it.",
     edits=[
         Edit(
-            _KEEPER,
+            _USHER,
             "            if await self._told(message) and gate.asking.get(run) == asking[run]:",
             "            await self._told(message)\n            if gate.asking.get(run) == asking[run]:",
         )
@@ -71,7 +72,7 @@ HASTY: Final = Mutant(
     name="who is skipped is skipped at once",
     what="A run whose word of leaving was lost has the next one sent away.",
     edits=[
-        Edit(_KEEPER, " for run in decided.refused if run in gate.doubted]", " for run in decided.refused]")
+        Edit(_USHER, " for run in decided.refused if run in gate.doubted]", " for run in decided.refused]")
     ],
     tests=[_SHELL],
 )

@@ -57,7 +57,7 @@ HASTY_BATCH: Final = Mutant(
     what="The run that should stand for them ends, and what started the others is lost.",
     edits=[
         Edit(
-            "orchestrator.gatekeeping",
+            "orchestrator.ushering",
             "            if holder.began\n            for member",
             "            for member",
         )

@@ -20,13 +20,14 @@ from contracts.workflows import Flow
 from orchestrator.answers import Replies
 from orchestrator.emission import Emission
 from orchestrator.family import Family
-from orchestrator.gatekeeping import ASK_SECONDS, Gatekeeper
+from orchestrator.gatekeeping import Gatekeeper
 from orchestrator.history import state_at
 from orchestrator.judge import Judge
 from orchestrator.run import Graph, Run
 from orchestrator.service import Orchestrator
 from orchestrator.sources import Sources
 from orchestrator.standing_for import StandingFor
+from orchestrator.ushering import ASK_SECONDS
 from tests.orchestrator.stories import CANCEL, broken, done, drawn
 from tests.orchestrator.test_family import Overheard
 from tests.orchestrator.test_service import Room
