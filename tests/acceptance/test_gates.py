@@ -64,3 +64,33 @@ def test_each_key_has_a_gate_of_its_own_and_who_is_skipped_is_cancelled(running:
     until(lambda: running.count(_SO_MANY, opened.workflow, "cancelled") == 1, "the second is skipped")
     until(lambda: running.count(_SO_MANY, opened.workflow, "completed") == 1, "the first goes on")
     assert (status(running, first), status(running, second)) == ("completed", "cancelled")
+
+
+def test_of_a_burst_the_newest_goes_on_and_a_batch_is_one_run_whoever_is_killed(
+    running: Installation,
+) -> None:
+    burst = {"name": "burst", "debounce": {"seconds": 6}}
+    rows = {"name": "rows", "batch": {"size": 4, "seconds": 60}}
+    bursts = running.open("bursts", echoing("{{ trigger.body.n }}", burst), ACCEPT)
+    batches = running.open("batches", echoing("{{ trigger.body.map(row, row.n) }}", rows), ACCEPT)
+    superseded, gathered = deliver(bursts.url, 3), deliver(batches.url, 3)
+    until(lambda: waiting(running, "rows") == 3, "three wait for the fourth")
+    os.kill(running.pids()["orchestrator"], signal.SIGKILL)
+    until(running.ready, "the orchestrator is back")
+    gathered += [running.call("POST", "/runs", {"workflow": batches.workflow, "input": {"n": 9}})["run"]]
+    until(lambda: running.count(_SO_MANY, bursts.workflow, "completed") == 1, "the newest goes on", 400)
+    until(lambda: running.count(_SO_MANY, batches.workflow, "completed") == 1, "the batch is done", 400)
+    until(lambda: running.count(_SO_MANY, batches.workflow, "cancelled") == 3, "the others know it", 400)
+    assert [status(running, run) for run in superseded] == ["cancelled", "cancelled", "completed"]
+    assert status(running, gathered[0]) == "completed"
+    last = running.call("GET", f"/runs/{gathered[0]}/events")["items"][-1]["event"]
+    assert (last["type"], last["output"]["value"]) == ("run.completed", [1, 1, 1, 9])
+
+
+def waiting(running: Installation, limit: str) -> int:
+    gates = running.call("GET", "/gates")["items"]
+    return sum(each["waiting"] for each in gates if each["limit"] == limit)
+
+
+def echoing(value: str, limit: dict[str, Any]) -> dict[str, Any]:
+    return {"nodes": [{"id": "a", "type": "echo", "config": {"value": value}}], "flow": {"limits": [limit]}}
