@@ -14,7 +14,7 @@ import secrets
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import msgspec
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -23,7 +23,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from chassis.seals import SEALED, is_sealed, replaced
 from chassis.secret import Secret
+from chassis.written import written
 from contracts.codec import decode_json
 from contracts.limits import JSON_DEPTH
 
@@ -33,7 +35,6 @@ Why: TypeAlias = Literal["malformed", "unknown key", "not authentic", "too deep"
 KEY_BYTES: Final = 32
 SALT_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
-_SEALED: Final = "$sealed"
 _BLOB: Final = re.compile(r"v1\|([1-9][0-9]{0,8})\|([A-Za-z0-9_-]{16})\|([A-Za-z0-9_-]{22,})", re.ASCII)
 _WRAPPED: Final = re.compile(r"w1\|([0-9a-f]{16})\|([A-Za-z0-9_-]{16})\|([A-Za-z0-9_-]{64})", re.ASCII)
 
@@ -197,11 +198,6 @@ def parse_pointer(text: str) -> tuple[str, ...]:
     return tuple(token.replace("~1", "/").replace("~0", "~") for token in text.split("/")[1:])
 
 
-def is_sealed(value: object) -> bool:
-    """Whether a value says of itself that it is sealed. A stranger can write such a value; only opening it proves it."""
-    return isinstance(value, dict) and len(value) == 1 and isinstance(value.get(_SEALED), str)
-
-
 def seal_paths(document: object, paths: Sequence[str], sealer: Sealer) -> object:
     """The document with the value at each pointer replaced by `{"$sealed": blob}`. Absent places are ignored.
 
@@ -212,14 +208,20 @@ def seal_paths(document: object, paths: Sequence[str], sealer: Sealer) -> object
     return _sealed(value, [parse_pointer(path) for path in paths], sealer)
 
 
-def open_document(value: object, opener: Opener) -> object:
-    """The document with every sealed value opened. Raises `Unsealable` when one does not open."""
+class Opens(Protocol):
+    """What opens values of one place."""
+
+    def open(self, blob: str) -> bytes: ...
+
+
+def open_document(value: object, opener: Opens) -> object:
+    """The document with every sealed value opened, also inside of texts. Raises `Unsealable` when one does not open."""
     return _opened(value, opener, JSON_DEPTH + 8)
 
 
 def _sealed(value: Any, paths: Sequence[tuple[str, ...]], sealer: Sealer) -> Any:
     if () in paths:
-        return {_SEALED: sealer.seal(msgspec.json.encode(value))}
+        return {SEALED: sealer.seal(msgspec.json.encode(value))}
     if not paths:
         return value
     if isinstance(value, dict):
@@ -233,9 +235,11 @@ def _below(paths: Sequence[tuple[str, ...]], token: str) -> list[tuple[str, ...]
     return [path[1:] for path in paths if path[0] in (token, "*")]
 
 
-def _opened(value: Any, opener: Opener, depth: int) -> Any:
+def _opened(value: Any, opener: Opens, depth: int) -> Any:
     if is_sealed(value):
-        return msgspec.json.decode(opener.open(value[_SEALED]))
+        return msgspec.json.decode(opener.open(value[SEALED]))
+    if isinstance(value, str):
+        return replaced(value, lambda blob: written(msgspec.json.decode(opener.open(blob))))
     if depth == 0 and isinstance(value, dict | list):
         raise Unsealable("too deep")
     if isinstance(value, dict):

@@ -4,7 +4,18 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-from contracts.limits import PORTS_PER_NODE, Name, NodeType, PoolName, PortName, Positive, Seconds, Text
+from contracts.limits import (
+    PORTS_PER_NODE,
+    SENSITIVE,
+    Name,
+    NodeType,
+    Pointer,
+    PoolName,
+    PortName,
+    Positive,
+    Seconds,
+    Text,
+)
 
 Repeat: TypeAlias = Literal["yes", "no", "by-key"]
 """May an attempt be made again when nobody knows whether the last one happened?"""
@@ -46,3 +57,5 @@ class NodeSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     contains: bool = False
     """Other nodes lie inside of it, and are done once for each of its items."""
     timeout_s: Seconds = 900.0
+    sensitive: Annotated[tuple[Pointer, ...], Meta(max_length=SENSITIVE)] = ()
+    """Places in its output that are sealed before anything is kept of it, where a workflow does not say otherwise."""

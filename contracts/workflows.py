@@ -63,8 +63,8 @@ class Node(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The node that undoes this one, when it had succeeded and its run fails or is cancelled. No edge leads to it."""
     timeout_s: Annotated[float, Meta(gt=0, le=RUN_SECONDS)] | None = None
     pool: Annotated[str, Meta(max_length=32)] | None = None
-    sensitive: Annotated[tuple[Pointer, ...], Meta(max_length=SENSITIVE)] = ()
-    """Places in its output that are sealed before anything is kept of it."""
+    sensitive: Annotated[tuple[Pointer, ...], Meta(max_length=SENSITIVE)] | None = None
+    """Places in its output that are sealed before anything is kept of it; without them, those that its type names."""
     position: tuple[float, float] | None = None
     notes: Text | None = None
 

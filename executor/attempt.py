@@ -6,7 +6,7 @@ claimed before its first byte; what fails after that without an answer leaves th
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -97,6 +97,7 @@ class Attempt:
         self._told = False
         self._means = means
         self._stage: Literal["before", "during", "after"] = "before"
+        self.unsealed: Sequence[str] = ()
         self._promise: Repeat = task.repeat
         self._claimed = False
         self._claiming: Proposal | None = None
@@ -324,7 +325,8 @@ class Attempt:
         self.config = written
         if not node.keeps_sealed:
             opened = await self._means.opening.unsealed(self.task, written)
-            self.config, self._linked = linked(opened, self.task, self._means.links)
+            self.unsealed = opened.texts
+            self.config, self._linked = linked(opened.config, self.task, self._means.links)
         try:
             return node.decode(self.config)
         except Malformed as error:

@@ -4,7 +4,7 @@ A module in `executor/nodes/`, or an entry point of the group `automateos.nodes`
 A node is one object for the whole process and keeps nothing between attempts.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Annotated, Any, Protocol, TypeVar
@@ -115,6 +115,8 @@ class Given(_Means, Protocol):
 
     config: bytes
     """The configuration as JSON, with sealed values open and links in place of their marks."""
+    unsealed: Sequence[str]
+    """What must not be seen of those values."""
 
     @property
     def proofs(self) -> list[str]:

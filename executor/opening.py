@@ -6,14 +6,16 @@ from msgspec import Struct
 
 from chassis.egress import Credential
 from chassis.sealing import Opener, Sealer, Unsealable, open_document, parse_pointer, seal_paths
+from chassis.seals import MARK, SEALED
 from chassis.vault import NoSuchSecret, OpenedSecret, Shredded, VaultAway
 from contracts.codec import decode_json, encode
 from contracts.messages import Task
 from executor.errors import SecretMissing
 from executor.node import SecretReference
 from executor.patience import insist
+from executor.redaction import leaves
 
-_SEALED = b'"$sealed"'
+_SEALED = (f'"{SEALED}"'.encode(), MARK.encode())
 _SECRET = "$secret"  # noqa: S105  # The name of a field.
 
 
@@ -33,6 +35,26 @@ class Secrets(Protocol):
         ...
 
 
+class Unsealed(Struct, frozen=True):
+    """A configuration as an attempt may see it."""
+
+    config: bytes
+    texts: tuple[str, ...] = ()
+    """What was opened in it, which must not be seen anywhere else."""
+
+
+class _Remembering:
+    """Remembers what it opened."""
+
+    def __init__(self, opener: Opener) -> None:
+        self._opener = opener
+        self.opened: list[bytes] = []
+
+    def open(self, blob: str) -> bytes:
+        self.opened.append(self._opener.open(blob))
+        return self.opened[-1]
+
+
 class Opening(Struct, frozen=True):
     """The vault, as one process' attempts see it."""
 
@@ -50,16 +72,19 @@ class Opening(Struct, frozen=True):
             raise SecretMissing("The secret cannot be opened.") from error
         return Credential(value=opened.value, allowed_hosts=opened.allowed_hosts)
 
-    async def unsealed(self, task: Task, config: bytes) -> bytes:
+    async def unsealed(self, task: Task, config: bytes) -> Unsealed:
         """The configuration with its sealed values open; the same bytes when the run never sealed anything."""
-        if _SEALED not in config or not (task.key_id or task.seals):
-            return config
+        if not any(each in config for each in _SEALED) or not (task.key_id or task.seals):
+            return Unsealed(config)
         try:
             key_id = task.key_id or (await self._sealer(task))[0]
             opener = await insist(lambda: self.secrets.opener(task.org, task.run, key_id), VaultAway)
-            return encode(open_document(decode_json(config), opener))
+            remembering = _Remembering(opener)
+            opened = encode(open_document(decode_json(config), remembering))
         except (Shredded, Unsealable) as error:
             raise SecretMissing("A sealed value of this run cannot be opened.") from error
+        texts = (text for each in remembering.opened for text in leaves(decode_json(each)))
+        return Unsealed(opened, tuple(texts))
 
     async def sealed(self, task: Task, output: bytes) -> bytes:
         """The output with its marked values sealed: it is kept in no other form."""

@@ -12,26 +12,12 @@ from chassis.secret import REDACTED, Secret, SecretValue
 
 _SHORTEST_PART: Final = 6
 """Of an encoded secret: less than that is found in harmless text too."""
-_SEALED: Final = "$sealed"
 
 
 def texts_of(value: SecretValue) -> list[str]:
     """What must not be seen of an opened secret."""
     held = (getattr(value, name) for name in value.__struct_fields__)
     return [each.reveal().decode(errors="replace") for each in held if isinstance(each, Secret)]
-
-
-def unsealed_texts(written: Any, opened: Any) -> list[str]:
-    """What stands in a configuration where a sealed value stood."""
-    if isinstance(written, dict) and _SEALED in written:
-        return list(leaves(opened))
-    if isinstance(written, dict) and isinstance(opened, dict):
-        pairs = [(item, opened.get(name)) for name, item in written.items()]
-    elif isinstance(written, list) and isinstance(opened, list):
-        pairs = list(zip(written, opened, strict=False))
-    else:
-        return []
-    return [text for item, other in pairs for text in unsealed_texts(item, other)]
 
 
 def leaves(value: Any) -> Iterable[str]:

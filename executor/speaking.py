@@ -4,6 +4,7 @@ Rule that holds here: a secret that was opened for the attempt is blanked out of
 """
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Final
@@ -23,7 +24,7 @@ from contracts.limits import (
 )
 from contracts.logs import LogLevel, LogLine, LogRecord, Missing
 from contracts.messages import Task
-from contracts.payloads import Blob, Inline
+from contracts.payloads import Blob
 from executor.errors import StepError, from_egress
 from executor.journal import Journal
 from executor.lines import made, shown
@@ -31,7 +32,7 @@ from executor.node import Context, Given, Node, Outside, Result, SecretReference
 from executor.opening import marked_values
 from executor.outgoing import Told
 from executor.outputs import pack
-from executor.redaction import Redaction, leaves, texts_of, unsealed_texts
+from executor.redaction import Redaction, leaves, texts_of
 from executor.relay import Relay
 from executor.sandbox.sandbox import Sandbox
 
@@ -70,7 +71,7 @@ class Said:
     def took_ms(self) -> int:
         return round((self._journal.clock.seconds() - self._began) * 1000)
 
-    def hide(self, texts: list[str]) -> None:
+    def hide(self, texts: Iterable[str]) -> None:
         """From now on, and in what was not stored yet."""
         self._secrets += texts
         self._redaction = None
@@ -249,8 +250,7 @@ class SpeakingNode:
         self._journal.begins(said)
         try:
             said.hide(given.proofs)
-            if given.task.key_id or given.task.seals:
-                said.hide(await _unsealed(given))
+            said.hide(given.unsealed)
             result = await self.node.run(config, SpeakingContext(given, said))
             said.release(_plain(result.output) if given.task.sensitive else None)
             said.end("info", f"Attempt {given.task.attempt} succeeded.")
@@ -277,10 +277,3 @@ def _plain(output: Any) -> Any:
         return decode_json(pack(output).body)
     except StepError:
         return None
-
-
-async def _unsealed(given: Given) -> list[str]:
-    """The texts that the run sealed and that stand open in this attempt's configuration."""
-    payload = given.task.config
-    written = bytes(payload.value) if isinstance(payload, Inline) else await given.fetch(payload)
-    return [] if written == given.config else unsealed_texts(decode_json(written), decode_json(given.config))

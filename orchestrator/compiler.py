@@ -383,7 +383,8 @@ class _Compiling:
             )
             self._fault("workflow.bad_config", f"/nodes/{drawn.place}/on_error", message, node.id)
         outside = (node.pool or spec.pool).startswith(WORKERS)
-        if node.sensitive and (spec.place != "executor" or outside):
+        sensitive = spec.sensitive if node.sensitive is None else node.sensitive
+        if sensitive and (spec.place != "executor" or outside):
             message = "Only what an executor of ours brings is sealed; mark it where it comes from."
             self._fault("workflow.bad_config", f"/nodes/{drawn.place}/sensitive", message, node.id)
         around = self._around(node)
@@ -422,7 +423,7 @@ class _Compiling:
             conditions=marks.conditions,
             literal=marks.literal,
             secrets=marks.secrets,
-            sensitive=node.sensitive,
+            sensitive=sensitive,
             outputs=drawn.outputs,
             reads=Reads(
                 trigger=fields.reads.trigger,

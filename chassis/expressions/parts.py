@@ -11,7 +11,7 @@ from chassis.expressions.jobs import NO_ANSWERS, Answers, Apart, Job
 from chassis.expressions.program import Program
 from chassis.expressions.references import Reads
 from chassis.expressions.values import Context
-from chassis.expressions.written import written
+from chassis.written import written
 
 
 class Turn(Struct, frozen=True):

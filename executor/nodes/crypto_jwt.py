@@ -53,13 +53,15 @@ class CryptoJwtNode:
     spec: ClassVar = NodeSpec(
         type="crypto.jwt",
         title="Sign a token (JWT)",
-        help="Signs claims with a stored key. Gives `token` and `expires`. Whoever has the token may use it until then: mark it as "
-        'sensitive (`"sensitive": ["/token"]`), and it is sealed before anything is kept of it.',
+        help="Signs claims with a stored key. Gives `token` and `expires`. Whoever has the token may use it until then, so it is "
+        "sealed before anything is kept of it: hand it to another node, such as in `Bearer {{ steps.sign.output.token }}`. Where "
+        'people are to see it, say `"sensitive": []`.',
         icon="key-round",
         category="Security",
         repeat="yes",
         config=form(CryptoJwt),
         timeout_s=60,
+        sensitive=("/token",),
     )
     config: ClassVar = CryptoJwt
 

@@ -6,7 +6,8 @@ import msgspec
 from msgspec import Struct, structs
 
 from chassis.ports import Blobs
-from chassis.sealing import Opener, Sealer, Unsealable, is_sealed
+from chassis.sealing import Opener, Sealer, Unsealable
+from chassis.seals import SEALED, is_sealed, mark, replaced
 from chassis.vault import Shredded
 from contracts.cases import Pins
 from contracts.codec import encode
@@ -55,12 +56,20 @@ class Resealing:
 
 def _anew(value: Any, opener: Opener | None, sealer: Sealer) -> Any:
     if is_sealed(value):
-        try:
-            return LEFT_OUT if opener is None else {"$sealed": sealer.seal(opener.open(value["$sealed"]))}
-        except Unsealable:
-            return LEFT_OUT
+        moved = _moved(value[SEALED], opener, sealer)
+        return LEFT_OUT if moved is None else {SEALED: moved}
+    if isinstance(value, str):
+        return replaced(value, lambda blob: mark(_moved(blob, opener, sealer) or "") or LEFT_OUT)
     if isinstance(value, dict):
         return {key: _anew(item, opener, sealer) for key, item in value.items()}
     if isinstance(value, list):
         return [_anew(item, opener, sealer) for item in value]
     return value
+
+
+def _moved(blob: str, opener: Opener | None, sealer: Sealer) -> str | None:
+    """The same value, sealed anew; None when it does not open."""
+    try:
+        return None if opener is None else sealer.seal(opener.open(blob))
+    except Unsealable:
+        return None

@@ -7,7 +7,7 @@ from msgspec import Raw, structs
 
 from chassis.edge.problems import Problem
 from chassis.ports import Blobs
-from chassis.sealing import is_sealed
+from chassis.seals import MARK, is_sealed, replaced
 from contracts.cases import Case, Expected, Pin, Pins
 from contracts.codec import encode
 from contracts.limits import CASE_BYTES
@@ -58,7 +58,7 @@ async def may_be_sealed(payload: Payload, blobs: Blobs) -> bool:
     if isinstance(payload, Blob) and payload.content_type != JSON:
         return False
     data = await bytes_of(payload, blobs)
-    return b"$sealed" in data or b"\\u" in data
+    return b"$sealed" in data or MARK.encode() in data or b"\\u" in data
 
 
 async def unsealed(payload: Payload, blobs: Blobs) -> Payload:
@@ -73,6 +73,8 @@ async def unsealed(payload: Payload, blobs: Blobs) -> Payload:
 def _without(value: Any) -> Any:
     if is_sealed(value):
         return LEFT_OUT
+    if isinstance(value, str):
+        return replaced(value, lambda _blob: LEFT_OUT)
     if isinstance(value, dict):
         return {key: _without(item) for key, item in value.items()}
     if isinstance(value, list):

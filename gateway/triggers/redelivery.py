@@ -8,7 +8,8 @@ from msgspec import Struct
 from chassis.ids import digest, run_id
 from chassis.ids import receipt as new_receipt
 from chassis.ports import Blobs, Log
-from chassis.sealing import Opener, Sealer, Unsealable, is_sealed
+from chassis.sealing import Opener, Sealer, Unsealable
+from chassis.seals import is_sealed
 from chassis.vault import Shredded
 from contracts.codec import Decoder, decode_commit, encode
 from contracts.payloads import Payload

@@ -23,6 +23,7 @@ class _Shop(BaseHTTPRequestHandler):
         self._answer({"name": "Ada", "card": CARD})
 
     def do_POST(self) -> None:
+        self.heard.append(self.headers["authorization"])
         self.heard.append(self.rfile.read(int(self.headers["content-length"])).decode())
         self._answer({"paid": True})
 
@@ -61,6 +62,7 @@ def test_a_marked_field_is_used_and_is_in_no_log_no_row_no_line_and_no_export(
                     "config": {
                         "method": "POST",
                         "url": url,
+                        "headers": {"authorization": "Card {{ steps.ask.output.body.card }}"},
                         "body": {"card": "{{ steps.ask.output.body.card }}"},
                     },
                 },
@@ -69,7 +71,8 @@ def test_a_marked_field_is_used_and_is_in_no_log_no_row_no_line_and_no_export(
         }
         run = run_of(installed, definition, None)
         assert ended(installed, run)["status"] == "completed"
-    assert [json.loads(each) for each in heard] == [{"card": CARD}]
+    said, body_sent = heard
+    assert (said, json.loads(body_sent)) == (f"Card {CARD}", {"card": CARD})
     exported = tmp_path / "run.json"
     installed.command("runs", "export", run, "--out", str(exported))
     assert CARD.encode() not in exported.read_bytes()

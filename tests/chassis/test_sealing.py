@@ -21,7 +21,6 @@ from chassis.sealing import (
     SigningKey,
     Unsealable,
     generation_of,
-    is_sealed,
     new_data_key,
     new_salt,
     open_document,
@@ -34,7 +33,9 @@ from chassis.sealing import (
     wrap_data_key,
     wrapped_by,
 )
+from chassis.seals import is_sealed, mark
 from chassis.secret import Secret
+from chassis.written import written
 from contracts.codec import Malformed
 
 PLACE = Place(org="org_a", object="secret_1", field="value")
@@ -280,6 +281,43 @@ def test_a_sealed_value_carried_elsewhere_in_its_run_still_opens() -> None:
     sealed: Any = seal_paths(DOCUMENT, ["/user/password"], sealer())
     carried = {"config": {"headers": [{"value": sealed["user"]["password"]}]}}
     assert open_document(carried, opener()) == {"config": {"headers": [{"value": "hunter2"}]}}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("hunter2", "hunter2"),
+        (1234, "1234"),
+        (1.0, "1"),
+        (None, ""),
+        (True, "true"),
+        ([1], "[1]"),
+        ("ü~|", "ü~|"),
+    ],
+)
+def test_a_sealed_value_is_opened_inside_of_the_texts_into_which_a_template_wrote_it(
+    value: Any, text: str
+) -> None:
+    sealed: Any = seal_paths({"token": value}, ["/token"], sealer())
+    carried = {"headers": [f"Bearer {written(sealed['token'])}, {written(sealed['token'])}!"]}
+    assert "hunter2" not in carried["headers"][0]
+    assert open_document(carried, opener()) == {"headers": [f"Bearer {text}, {text}!"]}
+
+
+def test_what_was_opened_is_not_opened_again_and_what_only_begins_like_a_mark_stays() -> None:
+    inner = mark(sealer().seal(b'"never seen"'))
+    sealed: Any = seal_paths({"token": inner}, ["/token"], sealer())
+    assert open_document(f"<{written(sealed['token'])}>", opener()) == f"<{inner}>"
+    for text in ("automateos-sealed~", "automateos-sealed~v1|1|x|y~", "automateos-sealed~" * 10_000):
+        assert open_document(text, opener()) == text
+    assert mark("v1|1|x|y") is None
+    assert written({"$sealed": "v1|1|x|y"}) == '{"$sealed":"v1|1|x|y"}'
+
+
+def test_a_mark_of_another_run_does_not_open() -> None:
+    elsewhere = sealer(place=Place(org="org_a", object="another run", field="value"))
+    with pytest.raises(Unsealable, match="not authentic"):
+        open_document(f"Bearer {mark(elsewhere.seal(b'1'))}", opener())
 
 
 def test_a_sealed_value_of_another_run_does_not_open() -> None:

@@ -28,7 +28,7 @@ from contracts.subjects import log as log_subject
 from executor.allowances import Allowances
 from executor.errors import Refused
 from executor.node import Context, SecretReference
-from executor.redaction import Redaction, unsealed_texts
+from executor.redaction import Redaction
 from tests.executor.fakes import ORG, RUN, STEP, World, simulated, task, until
 from tests.executor.nodes import Scripted
 
@@ -300,12 +300,6 @@ def test_a_secret_that_is_cut_by_the_bound_is_not_half_shown() -> None:
     attempted(world, task({"auth": {"$secret": "s1"}}, node_type="test", secrets=("/auth",)))
     assert len(lines_of(world)) == 24
     assert "CA" not in "".join(f"{line.text}{line.fields}" for record in world.said for line in record.lines)
-
-
-def test_values_that_the_run_sealed_count_as_secrets() -> None:
-    written = {"a": {"$sealed": "v1|x"}, "b": [{"$sealed": "v1|y"}, 1], "c": "open"}
-    opened = {"a": {"user": "u1", "pin": 1234}, "b": ["s2", 1], "c": "open"}
-    assert sorted(unsealed_texts(written, opened)) == ["1234", "s2", "u1"]
 
 
 @pytest.mark.parametrize("value", [BearerSecret(token=Secret(CANARY))], ids=["bearer"])

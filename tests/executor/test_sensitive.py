@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from chassis.sealing import is_sealed
+from chassis.expressions import Context as Values
+from chassis.expressions import Language, compile_template
+from chassis.seals import is_sealed
 from contracts.messages import Outcome, StepBroken, StepDone
 from contracts.payloads import Inline
 from executor.node import Binary, Context, Result
@@ -94,6 +96,38 @@ def test_a_later_attempt_has_it_open_in_its_configuration() -> None:
     simulated(main())
     assert given == [CARD]
     assert is_sealed(output(later.outcomes[0]))
+    assert CARD not in kept(later)
+
+
+def test_a_template_writes_it_into_a_text_and_the_attempt_has_it_open_in_there() -> None:
+    world, outcome = attempted(_person, sensitive=MARKS)
+    sealed = output(outcome)
+    template = compile_template(
+        "{{ run.name }}: {{ run.card }}, {{ run.iban }}", Language(), node="", field=""
+    )
+    iban = sealed["orders"][0]["iban"]
+    said = template.evaluate(Values.from_roots(run={"name": "Ada", "card": sealed["card"], "iban": iban}))
+    given: list[str] = []
+
+    class Paying(Scripted):
+        async def run(self, config: Anything, context: Context) -> Result:
+            given.append(config.say)
+            context.log(f"paid with {CARD}", iban="DE02120300000000202051")
+            return Result(output="done")
+
+    later = World(Paying(_person))
+    later.safe = world.safe
+
+    async def main() -> None:
+        async with later.executor():
+            later.source.put(task({"say": said}, node_type="test", seals=True))
+            await until(lambda: later.outcomes, 200)
+
+    simulated(main())
+    assert CARD not in said
+    assert given == [f"Ada: {CARD}, DE02120300000000202051"]
+    lines = [(line.text, line.fields) for record in later.said for line in record.lines]
+    assert ("paid with [redacted]", {"iban": "[redacted]"}) in lines
     assert CARD not in kept(later)
 
 

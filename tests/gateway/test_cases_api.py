@@ -8,7 +8,8 @@ import pytest
 from msgspec import Raw, structs
 
 from chassis.ports import Proposal, Stored
-from chassis.sealing import open_document, seal_paths
+from chassis.sealing import Place, Sealer, new_data_key, new_salt, open_document, seal_paths
+from chassis.seals import mark
 from contracts.cases import Given, Pin
 from contracts.codec import decode_commit, encode
 from contracts.errors import Failure
@@ -174,6 +175,11 @@ async def test_an_earlier_run_gives_what_came_of_its_nodes_and_what_started_it(o
     assert (await first_of(office, reply.json["run"])).input == (await first_of(office, run)).input
 
 
+def sealer_of_nobody() -> str:
+    place = Place(org=ORG, object="elsewhere", field="value")
+    return Sealer(new_data_key(ORG, 1), new_salt(), "run.value", place).seal(b'"x"')
+
+
 async def test_sealed_values_of_an_earlier_run_are_sealed_anew_and_no_case_has_them(office: Office) -> None:
     workflow = await published(office)
     run = await started(office, workflow)
@@ -185,7 +191,9 @@ async def test_sealed_values_of_an_earlier_run_are_sealed_anew_and_no_case_has_t
     again = structs.replace(commit, events=(event,), key_id=key_id)
     office.runs_log.messages[-1] = Stored(first.subject, first.sequence, encode(again))
     passed_on: Any = sealed
-    kept_by_a = {"kept": passed_on["body"]["card"], "forged": {"$sealed": "v1|1|x|y"}}
+    card = passed_on["body"]["card"]
+    text = f"Bearer {mark(card['$sealed'])}, {mark(sealer_of_nobody())}"
+    kept_by_a = {"kept": card, "forged": {"$sealed": "v1|1|x|y"}, "text": text}
     done = StepSucceeded(step="a", node="a", output=value(kept_by_a))
     await told(office, run, done, RunCompleted(output=value(passed_on["body"])))
     reply = await office.api("POST", f"/workflows/{workflow}/tests", {"from_run": run})
@@ -194,7 +202,11 @@ async def test_sealed_values_of_an_earlier_run_are_sealed_anew_and_no_case_has_t
     opener = await office.vault.opener(ORG, new, f"salt_{new}")
     pinned: Any = json.loads(bytes((await given_of(office)).recorded["a"].output.value))  # type: ignore[union-attr]
     assert pinned["kept"] != kept_by_a["kept"]
-    assert open_document(pinned, opener) == {"kept": "4111 CANARY", "forged": "(sealed)"}
+    assert open_document(pinned, opener) == {
+        "kept": "4111 CANARY",
+        "forged": "(sealed)",
+        "text": "Bearer 4111 CANARY, (sealed)",
+    }
     opened: Any = open_document(json.loads(bytes((await first_of(office, new)).input.value)), opener)  # type: ignore[union-attr]
     assert opened["body"]["card"] == "4111 CANARY"
 
@@ -208,7 +220,11 @@ async def test_sealed_values_of_an_earlier_run_are_sealed_anew_and_no_case_has_t
     assert kept.status == 201, kept.body
     shown = (await office.api("GET", f"/workflows/{workflow}/cases/sealed")).json
     assert shown["trigger"]["body"] == {"card": "(sealed)"}
-    assert shown["recorded"]["a"]["output"] == {"kept": "(sealed)", "forged": "(sealed)"}
+    assert shown["recorded"]["a"]["output"] == {
+        "kept": "(sealed)",
+        "forged": "(sealed)",
+        "text": "Bearer (sealed), (sealed)",
+    }
     assert shown["expected"]["output"] == {"card": "(sealed)"}
     assert b"$sealed" not in b"".join(message.body for message in office.domain_log.messages)
 

@@ -607,6 +607,7 @@ async def test_a_worker_that_has_gone_is_given_nothing(office: Office) -> None:
         ({"config": {"type": "object", "properties": {str(n): {} for n in range(501)}}}, "/specs/0/config"),
         ({"config": {"type": "object", "title": "x" * 70_000}}, "/specs/0/config"),
         ({"outputs_from": "/cases"}, "/specs/0/outputs_from"),
+        ({"sensitive": ["/token"]}, "/specs/0/sensitive"),
     ],
 )  # fmt: skip
 async def test_a_type_that_may_not_be_offered_is_refused_with_its_place(

@@ -7,7 +7,8 @@ from msgspec import Raw, structs
 
 from chassis.edge.problems import Problem
 from chassis.past import PastRun
-from chassis.sealing import Place, Sealer, is_sealed, new_data_key, new_salt
+from chassis.sealing import Place, Sealer, new_data_key, new_salt
+from chassis.seals import is_sealed
 from contracts.codec import Decoder
 from contracts.errors import Failure
 from contracts.messages import Answer, Responded, StartRun

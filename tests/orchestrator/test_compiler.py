@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from chassis.expressions import Language
 from contracts.codec import Decoder
@@ -380,6 +381,17 @@ def test_marked_places_of_an_output_stand_in_the_plan() -> None:
         True,
         False,
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "sealed"), [({}, ("/token",)), ({"sensitive": []}, ()), ({"sensitive": ["/a"]}, ("/a",))]
+)
+def test_a_type_may_name_what_is_sensitive_where_a_workflow_does_not_say(
+    said: dict[str, Any], sealed: tuple[str, ...]
+) -> None:
+    secretive = {"echo": structs.replace(ECHO, sensitive=("/token",))}
+    plan = plan_of({"nodes": [{"id": "a", "type": "echo", **said}]}, secretive)
+    assert plan.nodes[0].sensitive == sealed
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from decimal import Decimal
 
 import msgspec
 
+from chassis.seals import SEALED, is_sealed, mark
+
 
 def written(value: object) -> str:
-    """Texts as they are, nothing for null, numbers in their shortest form, lists and objects as JSON."""
+    """Texts as they are, nothing for null, numbers in their shortest form, sealed values as marks, lists and objects as JSON."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -17,7 +19,8 @@ def written(value: object) -> str:
         return _number(value)
     if isinstance(value, int):
         return str(value)
-    return msgspec.json.encode(value).decode()
+    marked = mark(value[SEALED]) if isinstance(value, dict) and is_sealed(value) else None
+    return msgspec.json.encode(value).decode() if marked is None else marked
 
 
 def _number(value: float) -> str:
