@@ -205,6 +205,12 @@ def _parse_json(sizes: Sequence[Size]) -> tuple[float, Size]:
     return 5_000 + 400 * whole, Size(6 * whole + 2, whole)
 
 
+def _to_json(sizes: Sequence[Size]) -> tuple[float, Size]:
+    """`1e15` becomes a number of 18 digits; a control character becomes six, the first of which is escaped once more."""
+    whole = sizes[0]
+    return 10_000 + 8_000 * whole.parts + 20 * whole.bytes, Size(7 * whole.bytes + 32, text=True)
+
+
 def _sum(sizes: Sequence[Size]) -> tuple[float, Size]:
     return 5_000 + 400 * sizes[0].parts + 2 * sizes[0].bytes, SCALAR
 
@@ -274,9 +280,11 @@ RULES: Final[Mapping[str, Rule]] = {
     "parseDate": _python(30_000, 700),
     **dict.fromkeys(("upper", "lower"), _python(5_000, 60, 3)),
     "urlEncode": _python(10_000, 300, 3),
+    "htmlEscape": _python(5_000, 60, 6),
     "urlDecode": _python(10_000, 300, 1),
     **dict.fromkeys(("padStart", "padEnd"), _python(10_000, 60, 1, 4_032)),
     "parseJson": _parse_json,
+    "toJson": _to_json,
     "math.sum": _sum,
     "sets.contains": _sets,
     "sets.intersects": _sets,

@@ -23,8 +23,8 @@ class FunctionDoc(Struct, frozen=True):
     """The engine's names for it, where they differ from `name`."""
 
 
-MACROS: Final = frozenset({"has", "all", "exists", "exists_one", "filter", "map", "sortBy", "cel.bind"})
-"""Names that the parser expands into something else; they are never called."""
+MACROS: Final = frozenset({"has", "orValue", "hasValue", "all", "exists", "exists_one", "filter", "map", "sortBy", "cel.bind"})  # fmt: skip
+"""Names that are expanded into something else before anything runs; they are never called."""
 
 # One row, one line.
 # fmt: off
@@ -46,6 +46,8 @@ FUNCTIONS: Final = (
     FunctionDoc("[ ]", "operators", "list[0], object['name']", "An item by its place (from 0), or a member by its name.", "[[7, 8][1], {'a b': 1}['a b']]", "[8, 1]", ("_[_]",)),
     # --- lists and objects
     FunctionDoc("has", "lists and objects", "has(a.b)", "Whether a field is there.", "has({'a': 1}.a)", "true"),
+    FunctionDoc("orValue", "lists and objects", "a.?b.orValue(c), list[?0].orValue(c)", "What is there, or something else where it is absent; of a way of several parts, all from the first `?` on may be absent. A null is there.", "cel.bind(x, {'a': {'b': 1}, 'l': []}, [x.?a.b.orValue(0), x.?c.b.orValue(0), x.l[?0].orValue(0)])", '[1, 0, 0]'),
+    FunctionDoc("hasValue", "lists and objects", "a.?b.hasValue()", "Whether it is there.", "cel.bind(x, {'a': 1}, [x.?a.hasValue(), x.?b.hasValue()])", "[true, false]"),
     FunctionDoc("size", "lists and objects", "size(x), x.size()", "Number of items, members, characters or bytes.", "[size([1, 2]), 'été'.size()]", "[2, 3]"),
     FunctionDoc("map", "lists and objects", "list.map(x, expr), list.map(x, condition, expr)", "A list of what the expression gives for each item; with a condition, only for items where it holds. Over an object: its names, sorted.", "[1, 2, 3].map(x, x > 1, x * 10)", "[20, 30]"),
     FunctionDoc("filter", "lists and objects", "list.filter(x, condition)", "The items for which the condition holds.", "[1, 2, 3].filter(x, x % 2 == 1)", "[1, 3]"),
@@ -84,7 +86,9 @@ FUNCTIONS: Final = (
     FunctionDoc("regex.replace", "text", "regex.replace(text, pattern, new), regex.replace(text, pattern, new, most)", "What an RE2 pattern finds, replaced; \\1 in the new text is the first group.", "regex.replace('2026-11-20', '([0-9]+)-([0-9]+)-([0-9]+)', '\\\\3.\\\\2.\\\\1')", '"20.11.2026"'),
     FunctionDoc("regex.extractAll", "text", "regex.extractAll(text, pattern)", "A list of all that an RE2 pattern finds, or of its one group.", "regex.extractAll('id:1, id:22', 'id:([0-9]+)')", '["1", "22"]'),
     FunctionDoc("urlEncode", "text", "text.urlEncode()", "As a part of a URL; urlDecode: the way back.", "['a b/ü'.urlEncode(), 'a%20b'.urlDecode()]", '["a%20b%2F%C3%BC", "a b"]', ("urlEncode", "urlDecode")),
+    FunctionDoc("htmlEscape", "text", "text.htmlEscape()", "As a part of a page or a mail in HTML, also inside of an attribute: no letter of it means anything there.", "'<b>\"Ü\"</b>'.htmlEscape()", '"&lt;b&gt;&quot;Ü&quot;&lt;/b&gt;"'),
     FunctionDoc("parseJson", "text", "text.parseJson()", "The value that a text in JSON stands for.", "'{\"a\": [1]}'.parseJson().a[0] + 1", "2"),
+    FunctionDoc("toJson", "text", "x.toJson()", "Any value as a text in JSON, the names of objects sorted.", "[{'b': [1, null], 'a': 'x'}.toJson(), 'a'.toJson()]", '["{\\"a\\":\\"x\\",\\"b\\":[1,null]}","\\"a\\""]'),
     # --- numbers
     FunctionDoc("math.least", "numbers", "math.least(a, b, …), math.least(list)", "The smallest.", "math.least(3, 1.5, 2)", "1.5", ("math.@min",)),
     FunctionDoc("math.greatest", "numbers", "math.greatest(a, b, …), math.greatest(list)", "The largest.", "math.greatest([3, 7, 2])", "7", ("math.@max",)),

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from typing import Final
 
+from chassis.expressions.absence import ANSWERS, QUESTIONS, spelled_out
 from chassis.expressions.bounds import too_complex
 from chassis.expressions.costs import KNOWN
 from chassis.expressions.engine import Engine, Refused
@@ -14,9 +15,7 @@ from chassis.expressions.wire import Malformed
 from contracts.limits import CEL_SOURCE_BYTES
 
 _KEPT: Final = 1_024
-_OPTIONAL: Final = "`?` for values that may be absent is not available here: write `has(a.b) ? a.b : …`"
-_NOT_HERE: Final = {"_?._": _OPTIONAL, "_[?_]": _OPTIONAL}
-"""Operators that the engine parses because it has the `optional` extension."""
+_ABSENT: Final = "`?` stands behind names, fields and numbers, at most ten from there on, and needs an end: `a.?b.orValue(c)` or `a.?b.hasValue()`"
 
 
 class Language:
@@ -43,7 +42,7 @@ class Language:
         if (flaw := _unfit(source)) is not None:
             return (flaw,)
         try:
-            tree = self._engine.parse(source)
+            tree = spelled_out(self._engine.parse(source))
             if (flaw := too_complex(tree)) is not None:
                 return (flaw,)
             resolved = resolve(tree)
@@ -78,11 +77,19 @@ def _unknown(resolved: Resolved) -> tuple[Flaw, ...]:
     return tuple(
         Flaw(
             code="reference",
-            message=f"`{name}` is not used with so many or such arguments"
-            if name in MACROS
-            else _NOT_HERE.get(name, f"there is no function `{name}`"),
+            message=_misused(name),
             offset=offset,
         )
         for name, offset in resolved.functions.items()
         if name not in KNOWN
+    )
+
+
+def _misused(name: str) -> str:
+    if name in QUESTIONS | ANSWERS:
+        return _ABSENT
+    return (
+        f"`{name}` is not used with so many or such arguments"
+        if name in MACROS
+        else f"there is no function `{name}`"
     )

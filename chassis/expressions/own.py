@@ -7,15 +7,18 @@ says how large what it gives can be.
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
+from html import escape
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
+import msgspec
 from cel_expr_python import cel
 
 from chassis.expressions.arithmetic import overload
 from chassis.expressions.faults import Failed
 from chassis.expressions.moments import add, diff, start_of
 from chassis.expressions.patterns import format_date, parse_date
+from chassis.expressions.results import in_json
 from chassis.expressions.shield import shielded
 from chassis.expressions.values import INT64, Value
 from chassis.expressions.zones import Unusable, zone
@@ -26,6 +29,11 @@ _T: Final = cel.Type
 _ANY_TEXT: Final = _T.DYN
 """A text that may have a NUL: it goes back as a message, which the engine does not take for `STRING`."""
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
+_JSON_KINDS: Final = (
+    *(_T.BOOL, _T.BYTES, _T.DOUBLE, _T.DURATION, _T.INT, _T.LIST),
+    *(_T.MAP, _T.NULL, _T.STRING, _T.TIMESTAMP, _T.UINT),
+)
+"""All kinds of values but types: the engine does not take every kind for `DYN`."""
 PADDED: Final = 1_000
 """Characters to which a text is filled up."""
 
@@ -41,9 +49,13 @@ def own_functions() -> list[Any]:
         _zoned("parseDate", moment, text, text, does=_parsed),
         _method("upper", _ANY_TEXT, text, does=lambda given: shielded(given.upper())),
         _method("lower", _ANY_TEXT, text, does=lambda given: shielded(given.lower())),
+        _method("htmlEscape", _ANY_TEXT, text, does=lambda given: shielded(escape(given))),
         _method("urlEncode", text, text, does=lambda given: quote(given, safe="")),
         _method("urlDecode", _ANY_TEXT, text, does=_url_decoded),
         _method("parseJson", _T.DYN, text, does=_json_read),
+        cel.FunctionDecl(
+            "toJson", [_overload("toJson", _ANY_TEXT, one, does=_json_written) for one in _JSON_KINDS]
+        ),
         _padding("padStart", lambda given, fill: fill + given),
         _padding("padEnd", lambda given, fill: given + fill),
         cel.FunctionDecl("math.sum", [overload("math.sum", _T.DYN, _T.LIST, does=_sum)]),
@@ -130,6 +142,13 @@ def _json_read(given: str) -> Any:
         raise Unusable(f"the JSON is nested deeper than {JSON_DEPTH}")
     try:
         return shielded(Value(raw).decoded)
+    except Failed as failed:
+        raise Unusable(failed.message) from None
+
+
+def _json_written(given: Any) -> Any:
+    try:
+        return shielded(msgspec.json.encode(in_json(given)).decode())
     except Failed as failed:
         raise Unusable(failed.message) from None
 

@@ -60,6 +60,11 @@ def plain(result: Any, shape: Outline, room: Room) -> Any:
     return _plain(value, shape, room, 0)
 
 
+def in_json(value: Any) -> Any:
+    """A value of an expression as JSON can hold it, its names sorted. Raises `Failed`."""
+    return _plain(value, UNKNOWN, Room(), 0)
+
+
 _keep_none: Final = ctypes.pythonapi.Py_IncRef
 _keep_none.argtypes = [ctypes.py_object]
 _keep_none.restype = None

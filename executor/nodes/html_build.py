@@ -34,7 +34,7 @@ class HtmlBuildNode:
     spec: ClassVar = NodeSpec(
         type="html.build",
         title="Build HTML table",
-        help="Turns a list into a table in HTML, as a text or a file. Every value stands there as the text that it is.",
+        help="Turns a list into a table in HTML, as a text or a file. Every value stands there as the text that it is. Other HTML is a text with `{{ … .htmlEscape() }}` in it.",
         icon="table",
         category="Data",
         repeat="yes",

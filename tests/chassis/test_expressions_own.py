@@ -1,6 +1,7 @@
 """Functions that the engine does not have: texts in all alphabets, JSON in a text, sums, and what they may cost."""
 
 import sys
+from html import unescape
 from typing import Any
 
 import msgspec
@@ -35,6 +36,7 @@ def test_every_text_goes_through_whole(text: str) -> None:
     assert value("trigger.t.upper()", t=text) == text.upper()
     assert value("trigger.t.lower()", t=text) == text.lower()
     assert value("trigger.t.urlEncode().urlDecode()", t=text) == text
+    assert unescape(str(value("trigger.t.htmlEscape()", t=text.replace("&", "")))) == text.replace("&", "")
     assert value("trigger.t.padStart(5, '\\u0000')", t=text) == text.rjust(5, "\0")
     assert value("trigger.t.padEnd(70)", t=text) == text.ljust(70)
 
@@ -52,6 +54,32 @@ def test_json_in_a_text_is_read_whole(given_value: Any) -> None:
     assert value("trigger.t.parseJson()", t=text) == given_value
 
 
+@given(
+    some.recursive(
+        some.none() | some.booleans() | some.integers(-(2**63), 2**63 - 1) | texts,
+        lambda inner: some.lists(inner, max_size=4) | some.dictionaries(texts, inner, max_size=3),
+        max_leaves=10,
+    )
+)
+def test_every_value_is_written_as_json_from_which_it_is_read_again(given_value: Any) -> None:
+    told = value("trigger.v.toJson()", v=given_value)
+    assert isinstance(told, str)
+    assert msgspec.json.decode(told) == given_value
+    assert told == msgspec.json.encode(given_value, order="deterministic").decode()
+
+
+def test_nulls_that_are_written_as_json_cost_no_references_to_none() -> None:
+    before = sys.getrefcount(None)
+    for _ in range(1_000):
+        assert value("trigger.l.toJson()", l=[None] * 10) == "[" + ",".join(["null"] * 10) + "]"
+    assert abs(sys.getrefcount(None) - before) < 500
+
+
+def test_what_json_has_no_form_for_is_written_as_in_a_result() -> None:
+    source = "[timestamp('2026-11-20T12:00:00Z'), duration('90s'), bytes('abc')]"
+    assert value(f"{source}.toJson()") == '["2026-11-20T12:00:00Z","90s","YWJj"]'
+
+
 @pytest.mark.parametrize(
     ("source", "says"),
     [
@@ -61,6 +89,7 @@ def test_json_in_a_text_is_read_whole(given_value: Any) -> None:
         ("'a'.padStart(2, 'ab')", "one character"),
         ("'a'.padEnd(2, '')", "one character"),
         (f"'a'.padEnd({PADDED + 1})", "at most"),
+        ("(0.0 / 0.0).toJson()", "no finite number"),
         ("math.sum([1, null])", "numbers only"),
         ("math.sum(['1'])", "numbers only"),
         ("math.sum([true])", "numbers only"),
@@ -77,7 +106,7 @@ def test_what_does_not_work_is_told(source: str, says: str) -> None:
         value(source, deep="[" * (JSON_DEPTH + 1) + "]" * (JSON_DEPTH + 1), n=1)
 
 
-@pytest.mark.parametrize("source", ["trigger.?a", "[?trigger.a]", "trigger[?'a']", "optional.of(1)", "[1].first()", "regex.extract('a', 'a')"])  # fmt: skip
+@pytest.mark.parametrize("source", ["trigger.?a", "[?trigger.a]", "trigger[?'a']", "optional.of(1)", "optional.none()", "trigger.?a.or(trigger.?b).orValue(1)", "[1].first()", "regex.extract('a', 'a')"])  # fmt: skip
 def test_what_comes_along_with_the_engines_extensions_does_not_exist(source: str) -> None:
     assert not isinstance(LANGUAGE.program(source), Program)
 
@@ -99,7 +128,9 @@ def test_nulls_in_a_sum_cost_no_references_to_none() -> None:
 HEAVY: dict[str, dict[str, Any]] = {
     "trigger.s.parseJson()": {"s": "[" + "[]," * 200_000 + "[]]"},
     "trigger.s.upper()": {"s": "ß" * 400_000},
+    "trigger.l.toJson()": {"l": [[]] * 200_000},
     "trigger.s.urlEncode()": {"s": "ü" * 100_000},
+    "trigger.s.htmlEscape()": {"s": "'" * 400_000},
     "regex.replace(trigger.s, 'a.*b|a', 'x')": {"s": "a" * 50_000},
     "regex.replace(trigger.s, '', trigger.s)": {"s": "a" * 3_000},
     "regex.replace(trigger.s, '(a+)', '" + r"\\1" * 100 + "')": {"s": "a" * 30_000},
@@ -123,6 +154,9 @@ def test_what_may_cost_too_much_is_evaluated_apart(source: str) -> None:
         ("trigger.s.parseJson()", {"s": '{"a":[1e15,1e15,"x"]}' + " " * 20}),
         ("trigger.s.upper()", {"s": "ΐ" * 200}),
         ("trigger.s.urlEncode()", {"s": "ü" * 200}),
+        ("trigger.s.toJson()", {"s": "\\\"" * 200}),
+        ("trigger.s.toJson()", {"s": "\x01" * 200}),
+        ("trigger.s.htmlEscape()", {"s": "'" * 200}),
         ("trigger.s.urlDecode()", {"s": "%41" * 200}),
         ("trigger.s.padStart(1000, 'ü')", {"s": "x"}),
         ("regex.replace(trigger.s, 'a', 'bcd')", {"s": "a" * 50}),

@@ -1,0 +1,161 @@
+"""Values that may be absent: `a.?b.orValue(c)` and `a.?b.hasValue()`, said as `has(a.b) ? a.b : c` and `has(a.b)`.
+
+From the first `?` on every part of the way may be absent. A way begins with a name and goes on by fields and numbers, so that asking
+whether something is there reads nothing that would not be read anyway.
+"""
+
+from typing import Final
+
+from msgspec import Struct, structs
+
+from chassis.expressions.tree import (
+    Call,
+    Comprehension,
+    Const,
+    Expr,
+    Ident,
+    ListLiteral,
+    MapLiteral,
+    Select,
+    Tree,
+    walk,
+)
+
+QUESTIONS: Final = frozenset({"_?._", "_[?_]"})
+ANSWERS: Final = frozenset({"orValue", "hasValue"})
+LONGEST: Final = 10
+"""Parts of a way that may be absent."""
+
+
+class _Part(Struct, frozen=True):
+    key: str | int
+    id: int
+    may_be_absent: bool
+
+
+class _Way(Struct, frozen=True):
+    """How to get to a value: a name, and what comes behind it."""
+
+    start: Ident
+    parts: tuple[_Part, ...]
+    first: int
+    """The first part that may be absent."""
+
+
+def spelled_out(tree: Tree) -> Tree:
+    """The tree without questions. One that belongs to no way stays, and is no function that there is."""
+    if not any(isinstance(part, Call) and part.function in QUESTIONS for part in walk(tree.root)):
+        return tree
+    spelling = _Spelling(tree)
+    return Tree(root=spelling.expr(tree.root), positions=spelling.positions)
+
+
+def _way(expr: Expr | None) -> _Way | None:
+    parts: list[_Part] = []
+    at = expr
+    while True:
+        match at:
+            case Ident():
+                break
+            case Select(test_only=False):
+                parts.append(_Part(at.field, at.id, may_be_absent=False))
+                at = at.operand
+            case Call(
+                function="_?._" | "_[?_]" | "_[_]",
+                args=(operand, Const(value=str() | int() as key, kind=3 | 6)),
+            ) if isinstance(key, str) or key >= 0:
+                parts.append(_Part(key, at.id, may_be_absent=at.function in QUESTIONS))
+                at = operand
+            case _:
+                return None
+    parts.reverse()
+    first = next((number for number, part in enumerate(parts) if part.may_be_absent), None)
+    if first is None or len(parts) - first > LONGEST:
+        return None
+    return _Way(at, tuple(parts), first)
+
+
+class _Spelling:
+    def __init__(self, tree: Tree) -> None:
+        self.positions = dict(tree.positions)
+        self._last_id = max(part.id for part in walk(tree.root))
+
+    def expr(self, expr: Expr) -> Expr:
+        match expr:
+            case Const() | Ident():
+                return expr
+            case Select():
+                return structs.replace(expr, operand=self.expr(expr.operand))
+            case Call():
+                return self._call(expr)
+            case ListLiteral():
+                return structs.replace(expr, elements=self._each(expr.elements))
+            case MapLiteral():
+                entries = tuple(
+                    structs.replace(one, key=self.expr(one.key), value=self.expr(one.value))
+                    for one in expr.entries
+                )
+                return structs.replace(expr, entries=entries)
+            case Comprehension():
+                return structs.replace(
+                    expr,
+                    range=self.expr(expr.range),
+                    start=self.expr(expr.start),
+                    condition=self.expr(expr.condition),
+                    step=self.expr(expr.step),
+                    result=self.expr(expr.result),
+                )
+
+    def _each(self, parts: tuple[Expr, ...]) -> tuple[Expr, ...]:
+        return tuple(self.expr(part) for part in parts)
+
+    def _call(self, call: Call) -> Expr:
+        way = _way(call.target) if call.function in ANSWERS else None
+        match call.function, call.args:
+            case "orValue", (otherwise,) if way is not None:
+                there = self._is_there(way)
+                return structs.replace(
+                    call,
+                    function="_?_:_",
+                    target=None,
+                    args=(there, self._value(way, len(way.parts)), self.expr(otherwise)),
+                )
+            case "hasValue", () if way is not None:
+                return self._is_there(way)
+            case _:
+                target = None if call.target is None else self.expr(call.target)
+                return structs.replace(call, target=target, args=self._each(call.args))
+
+    def _is_there(self, way: _Way) -> Expr:
+        asked = [self._asked(way, number) for number in range(way.first, len(way.parts))]
+        whole = asked[0]
+        for number, one in enumerate(asked[1:], way.first + 1):
+            whole = Call(id=self._id(way.parts[number].id), function="_&&_", args=(whole, one))
+        return whole
+
+    def _asked(self, way: _Way, number: int) -> Expr:
+        """Whether a part is there, when all before it is."""
+        part, around = way.parts[number], self._value(way, number)
+        if isinstance(part.key, str):
+            return Select(id=self._id(part.id), operand=around, field=part.key, test_only=True)
+        size = Call(id=self._id(part.id), function="size", args=(around,))
+        place = Const(id=self._id(part.id), kind=3, value=part.key)
+        return Call(id=self._id(part.id), function="_>_", args=(size, place))
+
+    def _value(self, way: _Way, count: int) -> Expr:
+        """What is there behind so many parts."""
+        value: Expr = Ident(id=self._id(way.start.id), name=way.start.name)
+        for part in way.parts[:count]:
+            if isinstance(part.key, str):
+                value = Select(id=self._id(part.id), operand=value, field=part.key)
+            else:
+                place = Const(id=self._id(part.id), kind=3, value=part.key)
+                value = Call(id=self._id(part.id), function="_[_]", args=(value, place))
+        return value
+
+    def _id(self, like: int) -> int:
+        """A new one, at the place of another."""
+        self._last_id += 1
+        if like in self.positions:
+            self.positions[self._last_id] = self.positions[like]
+        return self._last_id
