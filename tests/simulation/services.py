@@ -17,6 +17,7 @@ from chassis.pauses import PausesFollowed
 from chassis.ports import Away
 from chassis.secret import Secret
 from chassis.telemetry import Tracer
+from chassis.testing.loop import current
 from chassis.testing.queues import MemoryOwnership
 from chassis.testing.stores import MemoryLog
 from chassis.testing.world import START
@@ -64,6 +65,8 @@ from tests.simulation.stores import Stores
 from tests.simulation.surroundings import FewHooks, Forgetful, Program, Unlimited
 
 SLOTS: Final = 8
+SENT_HOME_EVERY: Final = 3
+"""Of the lives of executors so many are drained somewhere in their middle, and end by themselves."""
 LINKS: Final = Links("https://hooks.example", Secret(b"k" * 32))
 
 
@@ -175,7 +178,8 @@ class Services(Stores):
                 task.cancel()
 
     async def _executor(self, stop: Stop) -> None:
-        name = f"executor:{next(self._receipts)}"
+        number = next(self._receipts)
+        name = f"executor:{number}"
         dispatch = Dispatch(self.signals, self.inbox)
         means = Means(
             actor=name,
@@ -198,6 +202,8 @@ class Services(Stores):
             signals=self.signals,
             letters=self.dead,
         )
+        if number % SENT_HOME_EVERY == 0:
+            self.world.loop.call_in(current(), 1.0 + number % 13, executor.drain)
         async with asyncio.TaskGroup() as group:
             carrying = group.create_task(dispatch.run())
             await executor.serve(stop)
