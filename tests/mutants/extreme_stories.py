@@ -65,6 +65,15 @@ def timed(seed: int) -> Story:
     )
 
 
+def polled(seed: int) -> Story:
+    """Runs that look for something again and again, runs for what they find, and somebody who changes when they look."""
+    told = sound(seed)
+    schedule = Schedule(when=Cron(expression="*/2 * * * * *"), missed="once", late_s=3)
+    timed_ = Timed(trigger="poll0", schedule=schedule, edits=0.1 * (seed % 3), polls=True)
+    workflow = structs.replace(told.workflows[0], stored=True, readable=True)
+    return structs.replace(told, workflows=[workflow], deliveries=[], clocks=[timed_])
+
+
 def followed(seed: int) -> Story:
     """Runs that what happens in the org starts, and what happens in those, and somebody who changes what starts them."""
     return structs.replace(sound(seed), followers=drawn_followers(seed))

@@ -8,6 +8,7 @@ _FOLLOWING: Final = "projections.following"
 _OCCURRENCES: Final = "projections.occurrences"
 _SUBSCRIPTIONS: Final = "projections.subscriptions"
 _STAGE: Final = "by events"
+_POLLS: Final = "by polls"
 _TOLD: Final = "tests/projections/test_following.py"
 
 PASSED_BY: Final = Mutant(
@@ -99,7 +100,46 @@ CURSOR_FIRST: Final = Mutant(
             "        refused: list[str] = []\n        await self._move(subscription, origin, intake.cursor)\n",
         )
     ],
-    tests=["tests/projections/test_intake.py::test_the_cursor_stays_until_all_that_was_found_has_started"],
+    stage=_POLLS,
+)
+ITEM_OF_A_LOOK: Final = Mutant(
+    name="polls: an item is named by the look that found it",
+    what="What the next look sees again starts a second run.",
+    edits=[
+        Edit(
+            _OCCURRENCES,
+            '    key = f"item:{found.key}"\n',
+            '    key = f"item:{found.key}:{cause.id}"\n',
+        )
+    ],
+    stage=_POLLS,
+)
+NOT_ALL_OF_THEM: Final = Mutant(
+    name="polls: only the first of what was found is started",
+    what="The cursor goes past what has no run.",
+    edits=[
+        Edit(
+            "projections.intake",
+            "await side_by_side(ask(found) for found in {each.key: each for each in intake.items}.values())",
+            "await side_by_side(ask(found) for found in intake.items[:1])",
+        )
+    ],
+    stage=_POLLS,
+)
+NOT_AN_END: Final = Mutant(
+    name="polls: what a look has found is dropped when somebody is away",
+    what="An item that nobody took is told to be refused, and the cursor goes on.",
+    edits=[
+        Edit(
+            "projections.intake",
+            "            answer = await self._sender.send(await self._start(subscription, occurrence, found, cause))\n",
+            "            try:\n"
+            "                answer = await self._sender.send(await self._start(subscription, occurrence, found, cause))\n"
+            "            except Away:\n"
+            "                return\n",
+        )
+    ],
+    stage=_POLLS,
 )
 CURSOR_BACK: Final = Mutant(
     name="polls: the cursor moves wherever the last poll has ended",
@@ -126,4 +166,7 @@ MUTANTS: Final = (
     NOT_YET_KNOWN,
     CURSOR_FIRST,
     CURSOR_BACK,
+    ITEM_OF_A_LOOK,
+    NOT_ALL_OF_THEM,
+    NOT_AN_END,
 )

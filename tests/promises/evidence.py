@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct, field
 
@@ -54,7 +54,7 @@ class Effect(Struct, frozen=True, kw_only=True):
     key: str
     repeat: Repeat
     process: str
-    result: str
+    result: Any
 
 
 class Wish(Struct, frozen=True, kw_only=True):

@@ -17,18 +17,22 @@ from contracts.messages import ScheduleLook
 from contracts.schedules import Cron, Interval, Missed, Schedule, ScheduleCommit
 from contracts.subjects import schedule as schedule_subject
 from contracts.triggers import (
+    PollChanged,
+    PollCreated,
     ScheduleChanged,
     ScheduleCreated,
     TriggerBound,
     TriggerDeleted,
     TriggerDisabled,
     TriggerEnabled,
+    TriggerEvent,
 )
 from orchestrator.timetable import Timetable, add
 from projections.schedules import SETTLED
 from projections.stragglers import BEHIND
 from projections.sweeper import Key, Straggler
 from tests.simulation.owners import ORG, Records
+from tests.simulation.polling import poll
 
 LAST_SECONDS: Final = 4.0
 """In the calm at the end they fire for so long; then they are deleted, so that there is an end."""
@@ -41,6 +45,16 @@ class Timed(Struct, frozen=True, kw_only=True):
     schedule: Schedule
     edits: float
     """How often, per look at it, somebody changes it."""
+    polls: bool = False
+    """It starts runs that look for something; what they find starts others."""
+
+
+class Plans(Struct, frozen=True, kw_only=True):
+    """What the clock starts, by the hashes of the plans."""
+
+    scheduled: str = ""
+    looking: str = ""
+    found: str = ""
 
 
 def clocks(seed: int) -> Sequence[Timed]:
@@ -49,7 +63,12 @@ def clocks(seed: int) -> Sequence[Timed]:
     if chance.random() > 0.06:
         return ()
     return [
-        Timed(trigger=f"clock{number}", schedule=drawn_schedule(chance), edits=chance.choice((0, 0.1, 0.4)))
+        Timed(
+            trigger=f"clock{number}",
+            schedule=drawn_schedule(chance),
+            edits=chance.choice((0, 0.1, 0.4)),
+            polls=chance.random() < 0.3,
+        )
         for number in range(chance.choice((1, 1, 2)))
     ]
 
@@ -71,15 +90,28 @@ class Keeper:
     """Somebody who owns the schedules: changes them at any moment, and tells their owner, or dies before it does."""
 
     def __init__(
-        self, world: World, timed: Sequence[Timed], log: MemoryLog, dispatch: Dispatch, plan: str
+        self, world: World, timed: Sequence[Timed], log: MemoryLog, dispatch: Dispatch, plans: Plans
     ) -> None:
         self._world, self._timed, self._log, self._dispatch = world, timed, log, dispatch
         self._records = Records(world, log, "key:keeper")
-        self._plan = plan
+        self._plans = plans
         self._ends = asyncio.Event()
         for each in timed:
-            made = ScheduleCreated(name=each.trigger, workflow="flow", schedule=each.schedule)
-            self._records.add(each.trigger, made, TriggerBound(version=1, plan=plan))
+            self._records.add(each.trigger, self._made(each), self._bound(each, 1))
+
+    def _made(self, each: Timed) -> TriggerEvent:
+        if each.polls:
+            on, plan = poll(each.schedule), self._plans.looking
+            return PollCreated(name=each.trigger, workflow="flow", on=on, plan=plan)
+        return ScheduleCreated(name=each.trigger, workflow="flow", schedule=each.schedule)
+
+    def _bound(self, each: Timed, version: int) -> TriggerEvent:
+        return TriggerBound(version=version, plan=self._plans.found if each.polls else self._plans.scheduled)
+
+    def _edited(self, each: Timed, name: str, schedule: Schedule) -> TriggerEvent:
+        if each.polls:
+            return PollChanged(name=name, on=poll(schedule), plan=self._plans.looking)
+        return ScheduleChanged(name=name, schedule=schedule)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -109,12 +141,11 @@ class Keeper:
             case "on":
                 self._records.add(each.trigger, TriggerEnabled())
             case "edit":
-                schedule = drawn_schedule(chance)
-                self._records.add(each.trigger, ScheduleChanged(name=each.trigger, schedule=schedule))
+                self._records.add(each.trigger, self._edited(each, each.trigger, drawn_schedule(chance)))
             case "name":
-                self._records.add(each.trigger, ScheduleChanged(name="another", schedule=each.schedule))
+                self._records.add(each.trigger, self._edited(each, "another", each.schedule))
             case _:
-                self._records.add(each.trigger, TriggerBound(version=2, plan=self._plan))
+                self._records.add(each.trigger, self._bound(each, 2))
 
     async def _tell(self, trigger: str) -> None:
         """Once, if at all: the sweeper is who makes sure."""

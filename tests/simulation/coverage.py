@@ -78,6 +78,8 @@ def _see_rarities(installation: Installation, evidence: Evidence, seen: Counter[
     seen["commits appended together"] += log.together
     seen["attempts that were held"] += sum(lanes.held_ever for lanes in installation.lanes)
     seen["pauses that began"] += installation.pauser.began
+    seen["executors that were to be sent home"] += installation.sent_home
+    seen["polls"] += sum(timed.polls for timed in installation.story.clocks)
     seen["appends that lost a race"] += log.conflicts
     seen["claims refused"] += installation.effects.conflicts
     seen["histories that left the log"] += len(installation.models.purged)

@@ -83,7 +83,7 @@ def drawn_occasion(chance: random.Random) -> Follows:
 
 
 def short_plan() -> Plan:
-    """One step that nobody has to make."""
+    """One step that nobody has to make: what it causes itself has an end soon."""
     return Plan(org=ORG, workflow="after0", version=1, nodes=(control("n0", "noop", {}),), edges=(), vars={})
 
 

@@ -29,7 +29,7 @@ class Installation(Services):
             self.processes.start(name, main)
         if self.story.clocks:
             self.processes.start("clock-sweeper", self._clock_sweeper)
-        if self.story.followers:
+        if self.story.follows:
             self.processes.start("starter", self._starter)
         if self.story.retires:
             self.processes.start("archiver", self._archiver)
@@ -127,7 +127,7 @@ class Installation(Services):
         self.world.loop.call_in("", 1.0, self._second)
 
     def _followers_power_cut(self) -> None:
-        for places in self.followed.values() if self.story.followers else ():
+        for places in self.followed.values() if self.story.follows else ():
             places.disk.power_cut()
 
     async def _client(self, number: int) -> None:

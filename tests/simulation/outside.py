@@ -9,13 +9,16 @@ from msgspec import Struct
 from chassis.ports import Ambiguous, Away
 from chassis.testing.loop import current
 from chassis.testing.world import World
+from contracts.codec import Decoder
 from contracts.messages import Task
 from contracts.nodes import NodeSpec, Repeat
+from contracts.payloads import Inline
 from executor.errors import Refused, StepError, Unreachable
 from executor.node import Context, Result
 from executor.registry import Installed, installed
 from orchestrator.paths import numbers
 from tests.promises.evidence import Effect
+from tests.simulation.polling import FEED, Feed
 
 Behaviour = Literal[
     "ok", "slow", "big", "busy", "refuse", "early", "deaf", "hang", "vanish", "drop", "lose", "raise"
@@ -29,9 +32,14 @@ class Call(Struct, frozen=True, kw_only=True):
     """The configuration of a call: what the world does at the first attempt, at the second, and so on."""
 
     script: tuple[Behaviour, ...] = ("ok",)
+    cursor: int | None = None
+    """Of one that looks for something: the last that was seen."""
 
     def at(self, attempt: int) -> Behaviour:
         return self.script[attempt - 1] if attempt <= len(self.script) else "ok"
+
+
+_call: Final = Decoder[Call](Call)
 
 
 class Outside:
@@ -39,10 +47,11 @@ class Outside:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._feed = Feed(world)
         self.effects: list[Effect] = []
         self.by_key: dict[str, Effect] = {}
 
-    async def call(self, task: Task, key: str, behaviour: Behaviour) -> str:
+    async def call(self, task: Task, key: str, behaviour: Behaviour) -> Any:
         """The world's answer. Raises `StepError`; `touched` where nobody can know whether the effect happened."""
         process = repr(current())
         if behaviour in ("slow", "hang"):
@@ -66,11 +75,10 @@ class Outside:
             raise RuntimeError("the node's own defect")
         return result
 
-    def _act(self, task: Task, key: str, behaviour: Behaviour, process: str) -> str:
+    def _act(self, task: Task, key: str, behaviour: Behaviour, process: str) -> Any:
         known = self.by_key.get(key)
         if task.repeat == "by-key" and known is not None:
             return known.result
-        text = f"{task.step}: effect {len(self.effects)} of all"
         effect = Effect(
             at=self._world.loop.time(),
             run=task.run,
@@ -79,11 +87,18 @@ class Outside:
             key=key,
             repeat=task.repeat,
             process=process,
-            result=text + "." * BIG if behaviour == "big" else text,
+            result=self._answer(task, behaviour),
         )
         self.effects.append(effect)
         self.by_key[key] = effect
         return effect.result
+
+    def _answer(self, task: Task, behaviour: Behaviour) -> Any:
+        if task.node_type == FEED:
+            assert isinstance(task.config, Inline)
+            return self._feed.page(_call(task.config.value).cursor)
+        text = f"{task.step}: effect {len(self.effects)} of all"
+        return text + "." * BIG if behaviour == "big" else text
 
 
 _NO: Final[dict[str, StepError]] = {
@@ -98,9 +113,9 @@ class CallNode:
 
     config = Call
 
-    def __init__(self, outside: Outside, repeat: Repeat) -> None:
+    def __init__(self, outside: Outside, node_type: str, repeat: Repeat) -> None:
         self.spec = NodeSpec(
-            type=NODE_TYPES[repeat],
+            type=node_type,
             title="Call",
             help="",
             icon="x",
@@ -135,6 +150,7 @@ NODE_TYPES: Final[dict[Repeat, str]] = {"no": "call.once", "yes": "call.again", 
 
 
 def nodes(outside: Outside) -> dict[str, Installed]:
-    """The three kinds of call, as an executor's registry holds them."""
-    made: list[Any] = [CallNode(outside, repeat) for repeat in NODE_TYPES]
+    """The three kinds of call, and the one that looks, as an executor's registry holds them."""
+    made: list[Any] = [CallNode(outside, node_type, repeat) for repeat, node_type in NODE_TYPES.items()]
+    made.append(CallNode(outside, FEED, "yes"))
     return {node.spec.type: installed(node) for node in made}

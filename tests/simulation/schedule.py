@@ -183,7 +183,7 @@ def is_over(installation: Installation) -> bool:
 def is_followed(installation: Installation) -> bool:
     """Whether everything was read that a trigger may follow."""
     logs = ((RUNS, installation.runs), (DOMAIN, installation.domain))
-    return not installation.story.followers or all(
+    return not installation.story.follows or all(
         installation.followed[stream].at.sequence == len(log.messages) for stream, log in logs
     )
 
@@ -220,9 +220,7 @@ def evidence_of(installation: Installation) -> Evidence:
         triggers=installation.domain.messages,
         fires=installation.fires.messages,
         gates=installation.gates.messages,
-        hooks=[_hook(body) for _, body, _ in installation.hooks.stored]
-        if installation.story.followers
-        else (),
+        hooks=[_hook(body) for _, body, _ in installation.hooks.stored] if installation.story.follows else (),
         decoded=installation.decoded,
         segment=installation.story.segment,
     )

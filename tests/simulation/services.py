@@ -32,6 +32,7 @@ from ingress.accept import Door
 from ingress.directory import Directory
 from ingress.waiting import Waiting
 from orchestrator.answers import Replies
+from orchestrator.cursors import Cursors
 from orchestrator.domain import Domain
 from orchestrator.emission import Emission
 from orchestrator.family import Family
@@ -128,6 +129,7 @@ class Services(Stores):
             dead_letters=self.dead,
             clock=self.clock,
             is_full=lambda: False,
+            cursors=Cursors(self.marks),
         )
         lanes = Lanes(first=self.story.window)
         self.lanes.append(lanes)
@@ -203,6 +205,7 @@ class Services(Stores):
             letters=self.dead,
         )
         if number % SENT_HOME_EVERY == 0:
+            self.sent_home += 1
             self.world.loop.call_in(current(), 1.0 + number % 13, executor.drain)
         async with asyncio.TaskGroup() as group:
             carrying = group.create_task(dispatch.run())
@@ -302,7 +305,7 @@ class Services(Stores):
             log_days=-1.0,  # Also what ended by a clock that was ahead.
             archive_days="never",
             tombstones=tombstones,
-            followed=self.followed[RUNS].position if self.story.followers else None,
+            followed=self.followed[RUNS].position if self.story.follows else None,
         )
 
 

@@ -15,6 +15,7 @@ from chassis.testing.stores import MemoryBlobs, MemoryLetters, MemoryLog
 from chassis.testing.tasks import MemoryTasks
 from chassis.testing.world import START, Fault, Rates, SimulatedClock, World
 from contracts.codec import encode
+from contracts.plans import Plan
 from contracts.subjects import DOMAIN, RUNS, domain
 from contracts.triggers import TriggerBound, TriggerCreated
 from contracts.workflows import VersionPublished, WorkflowCreated
@@ -27,12 +28,13 @@ from tests.simulation.archive import (
     past_runs,
 )
 from tests.simulation.clients import Web
-from tests.simulation.clocks import Keeper
+from tests.simulation.clocks import Keeper, Plans
 from tests.simulation.followers import Editor, MemoryPlaces, short_plan
 from tests.simulation.models import MemoryModels
 from tests.simulation.outside import Outside, nodes
 from tests.simulation.pausing import Pauser
 from tests.simulation.people import Person
+from tests.simulation.polling import looking
 from tests.simulation.processes import Processes
 from tests.simulation.surroundings import Vault
 from tests.simulation.workflows import Drawn, Story
@@ -81,21 +83,21 @@ class Stores:
         self._receipts = itertools.count(1)
         for drawn in story.workflows:
             self._publish(drawn)
-        self.keeper = Keeper(
-            world, story.clocks, self.domain, Dispatch(self.signals, self.inbox), next(iter(self.plans), "")
-        )
+        scheduled, short = next(iter(self.plans), ""), self._keep(short_plan()) if story.follows else ""
+        looks = self._keep(looking(seed)) if any(each.polls for each in story.clocks) else ""
+        plans = Plans(scheduled=scheduled, looking=looks, found=short)
+        self.keeper = Keeper(world, story.clocks, self.domain, Dispatch(self.signals, self.inbox), plans)
         flows = [drawn.plan.workflow for drawn in story.workflows]
         self.pauser = Pauser(world, story.pauses, self.domain, flows)
+        self.sent_home = 0
+        """Lives of executors that were drained in their middle, or will be if they last so long."""
         self.lanes: list[Lanes] = []
         """Of every orchestrator that ever lived."""
         self.followed = {RUNS: MemoryPlaces(world), DOMAIN: MemoryPlaces(world)}
-        self.editor = Editor(world, story.followers, self.domain, self._plan_of_followers())
+        self.editor = Editor(world, story.followers, self.domain, short)
 
-    def _plan_of_followers(self) -> str:
-        """What events start is short, so that what it causes itself has an end soon."""
-        if not self.story.followers:
-            return ""
-        plan = short_plan()
+    def _keep(self, plan: Plan) -> str:
+        """A plan that somebody else than a sender starts runs of; its hash."""
         name = digest(body := encode(plan))
         self.blobs.kept[name] = body
         self.plans[name] = structs.replace(self.story.workflows[0], plan=plan, stored=True, readable=True)

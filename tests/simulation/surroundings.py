@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from chassis.secret import HmacSecret, Secret
 from chassis.testing.world import World
 from chassis.vault import OpenedSecret, VaultAway
+from contracts.codec import decode_json, encode
 from contracts.errors import Failure
-from contracts.payloads import Payload
+from contracts.payloads import Inline, Payload
 from contracts.plans import PlanNode
 from ingress.hooks import Hooks
 from orchestrator.control import Called, Outcome
@@ -21,6 +22,7 @@ from orchestrator.published import NOT_LOOKED, Workflows, looked_up
 from orchestrator.run import Graph, Run
 from tests.orchestrator.stories import AsWritten
 from tests.simulation.clients import SECRET
+from tests.simulation.polling import FEED
 
 
 class Fetched(AsWritten):
@@ -37,6 +39,12 @@ class Fetched(AsWritten):
         self._values = Values(values)
         self._is_broken = is_broken
         self._workflows = workflows
+
+    def config(self, run: Run, path: str, node: PlanNode) -> Payload | Failure:
+        if node.type != FEED:
+            return super().config(run, path, node)
+        given = decode_json(run.input.value) if isinstance(run.input, Inline) else {}
+        return Inline(value=Raw(encode({**node.config, "cursor": given["cursor"]})))
 
     def control(self, run: Run, path: str, node: PlanNode, at: datetime) -> Outcome | Failure:
         if node.config.get("raises") and self._is_broken():

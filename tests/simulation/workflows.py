@@ -109,6 +109,11 @@ class Story(Struct, frozen=True, kw_only=True):
     tombstones: int | None = None
     """So many last commits stay in the log when everything is over and a day has passed; None: all."""
 
+    @property
+    def follows(self) -> bool:
+        """Whether anything is started by what lies in the log."""
+        return bool(self.followers) or any(each.polls for each in self.clocks)
+
 
 def story(seed: int) -> Story:
     crowds = random.Random(f"{seed}/crowds")
