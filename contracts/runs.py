@@ -5,6 +5,7 @@ wake-up, a wish that was granted. A **consequence** follows from the facts befor
 computes it anew and compares. The tag of an event is chosen for ever and never names Python.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
@@ -631,3 +632,8 @@ Decision: TypeAlias = (
     | RunCancelled
 )
 RunEvent: TypeAlias = Fact | Decision
+
+
+def beginning(events: Iterable[RunEvent]) -> RunStarted | None:
+    """How a run began, if that is told here. One that nobody could go on with began parked, and that was said first."""
+    return next((event for event in events if isinstance(event, RunStarted)), None)

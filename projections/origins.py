@@ -6,7 +6,7 @@ from typing import Final, Protocol, TypeAlias
 
 from chassis.ports import Stored
 from contracts.codec import Malformed, Unknown, decode_commit
-from contracts.runs import RunStarted
+from contracts.runs import beginning
 from contracts.subjects import run as run_subject
 from projections.arrived import RunKey
 from projections.occurrences import Origin
@@ -53,5 +53,5 @@ def _origin(body: bytes) -> Origin | None:
         commit = decode_commit(body)
     except (Malformed, Unknown):
         return None
-    start = commit.events[0]
-    return Origin(start=start, at=commit.time) if isinstance(start, RunStarted) else None
+    start = beginning(commit.events)
+    return Origin(start=start, at=commit.time) if start is not None else None

@@ -11,7 +11,7 @@ from contracts.codec import Decoder, Malformed, Unknown, decode_commit
 from contracts.commits import Commit
 from contracts.payloads import Blob
 from contracts.plans import Plan
-from contracts.runs import RunEvent, RunStarted
+from contracts.runs import RunEvent, RunStarted, beginning
 from contracts.subjects import run as run_subject
 from deploy.operator.agreement import Verdict, verdict
 from deploy.operator.reach import Stores
@@ -30,8 +30,7 @@ class History(Struct, frozen=True, kw_only=True):
 
     @property
     def started(self) -> RunStarted | None:
-        events = (event for commit in self.commits for event in commit.events)
-        return next((event for event in events if isinstance(event, RunStarted)), None)
+        return beginning(event for commit in self.commits for event in commit.events)
 
 
 async def read(stores: Stores, org: str, run: str) -> History:

@@ -22,7 +22,7 @@ from contracts.commits import Commit
 from contracts.limits import MIB
 from contracts.payloads import Blob
 from contracts.plans import Plan
-from contracts.runs import RunEvent, RunStarted
+from contracts.runs import RunEvent, beginning
 from contracts.subjects import RUNS
 from deploy.operator.reach import Stores
 from deploy.refusals import Refused
@@ -210,8 +210,7 @@ class Redeciding:
         return parting
 
     async def _graph(self, commits: Sequence[Commit[RunEvent]]) -> tuple[str, Graph | None]:
-        events = (event for commit in commits for event in commit.events)
-        started = next((event for event in events if isinstance(event, RunStarted)), None)
+        started = beginning(event for commit in commits for event in commit.events)
         if started is None:
             return "", None
         if started.plan not in self._graphs:

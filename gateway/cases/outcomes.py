@@ -34,6 +34,7 @@ from contracts.runs import (
     StepStatus,
     StepSucceeded,
     WaitOpened,
+    beginning,
 )
 from gateway.rejected import Rejected, absent
 
@@ -115,7 +116,7 @@ async def outcome_of(pages: AsyncIterator[Sequence[Lying]]) -> Outcome:
 
 
 def _begun(first: Commit[RunEvent]) -> Outcome:
-    started = next((event for event in first.events if isinstance(event, RunStarted)), None)
+    started = beginning(first.events)
     if started is None or first.version != 1:
         raise Rejected("not_found", "The beginning of the run's history is no longer kept.")
     return Outcome(started=started, key_id=first.key_id, began=first.time, last=first.time)

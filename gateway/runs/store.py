@@ -1,7 +1,7 @@
 """Says to runs' owners what people want: start, cancel, try again, settle a doubt."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from msgspec import Raw, Struct
 
@@ -21,7 +21,7 @@ from contracts.messages import (
     StartRun,
 )
 from contracts.payloads import Payload
-from contracts.runs import Cause, Mode, RunStarted
+from contracts.runs import Cause, Mode, beginning
 from contracts.subjects import RUNS
 from contracts.subjects import run as run_subject
 from gateway.callers import Caller
@@ -190,8 +190,8 @@ class Runs:
         """INBOX has the wish. Whether an earlier one with the same key had the same request, the history tells."""
         if start.dedupe is not None:
             for stored in (await self._log.history(run_subject(start.org, start.run)))[:1]:
-                first: Any = decode_commit(stored.body).events[0]
-                if isinstance(first, RunStarted) and first.receipt != start.receipt:
+                first = beginning(decode_commit(stored.body).events)
+                if first is not None and first.receipt != start.receipt:
                     if first.request != start.request:
                         raise Rejected("idempotency_mismatch")
                     return StartedRun(run=start.run, receipt=first.receipt, status="duplicate")

@@ -13,7 +13,7 @@ from chassis.seals import is_sealed
 from chassis.vault import Shredded
 from contracts.codec import Decoder, decode_commit, encode
 from contracts.payloads import Payload
-from contracts.runs import Cause, RunStarted
+from contracts.runs import Cause, beginning
 from contracts.subjects import hook as hook_subject
 from contracts.triggers import Hook
 from gateway.callers import Caller
@@ -100,8 +100,8 @@ class Redelivery:
         if lying is None:
             raise absent("run")
         first = decode_commit(lying.body)
-        started = first.events[0]
-        if not isinstance(started, RunStarted):
+        started = beginning(first.events)
+        if started is None:
             raise Rejected("not_found", "The beginning of the run's history is no longer kept.")
         return Recorded(started.input, run, first.key_id)
 

@@ -2,7 +2,12 @@
 
 from typing import Any
 
-from tests.gateway.fakes import Office
+from msgspec import structs
+
+from chassis.ports import Stored
+from contracts.codec import decode_commit, encode
+from contracts.runs import RunParked
+from tests.gateway.fakes import MemoryLog, Office
 
 ECHO = {"nodes": [{"id": "a", "type": "echo", "config": {"value": "{{ trigger.body }}"}}]}
 
@@ -34,3 +39,12 @@ async def started(office: Office, workflow: str, value: Any = None, **more: Any)
     reply = await office.api("POST", "/runs", {"workflow": workflow, "input": value}, **more)
     assert reply.status == 202, reply.body
     return str(reply.json["run"])
+
+
+def begins_parked(log: MemoryLog) -> None:
+    """The run whose start is the newest commit began parked, as one does whose plan cannot be read."""
+    last = log.messages[-1]
+    commit = decode_commit(last.body)
+    events = (RunParked(reason="Its plan cannot be read."), *commit.events)
+    body = encode(structs.replace(commit, events=events))
+    log.messages[-1] = Stored(last.subject, last.sequence, body, last.headers, last.time)

@@ -20,7 +20,7 @@ from contracts.triggers import Hook
 from gateway.runs.histories import first_of
 from gateway.triggers.queries import TriggerQueries
 from tests.gateway.fakes import Office
-from tests.gateway.stories import published, triggered
+from tests.gateway.stories import begins_parked, published, triggered
 
 ORG = "org_default"
 
@@ -94,6 +94,15 @@ async def test_the_new_run_has_the_input_of_then_and_the_plan_of_now(bench: Benc
     state = await bench.office.parts.triggers.state(ORG, bench.trigger)
     assert (started.input, started.plan, started.trigger) == (given, state.plan, bench.trigger)
     assert started.cause == Cause(kind="redelivery", id="d1")
+
+
+async def test_a_delivery_whose_run_began_parked_is_delivered_again(bench: Bench) -> None:
+    given = Inline(value=Raw(b'{"body":{"n":2},"method":"POST"}'))
+    await bench.delivered(given)
+    begins_parked(bench.office.runs_log)
+    reply = await bench.redeliver()
+    assert reply.status == 202
+    assert (await bench.started(reply.json["run"])).input == given
 
 
 async def test_each_wish_starts_a_run_unless_it_comes_with_a_key(bench: Bench) -> None:

@@ -17,7 +17,7 @@ from contracts.runs import AttemptDoubted, CancelRequested, RunReopened, RunStar
 from contracts.subjects import run as run_subject
 from gateway.domain import Place
 from tests.gateway.fakes import Office, commit_of
-from tests.gateway.stories import published, started
+from tests.gateway.stories import begins_parked, published, started
 
 ORG = "org_default"
 
@@ -131,6 +131,16 @@ async def test_a_queued_start_still_notices_that_its_key_was_used(office: Office
     assert again.json["receipt"] == first.json["receipt"]
     other = await office.api("POST", "/runs", {**body, "input": 2}, idempotency_key="k")
     assert (other.status, other.json["code"]) == (422, "idempotency_mismatch")
+
+
+async def test_a_queued_start_notices_a_run_that_began_parked(office: Office) -> None:
+    workflow = await published(office)
+    body = {"workflow": workflow, "input": 1}
+    first = await office.api("POST", "/runs", body, idempotency_key="k")
+    begins_parked(office.runs_log)
+    office.engine.away = True
+    again = await office.api("POST", "/runs", body, idempotency_key="k")
+    assert (again.json["status"], again.json["receipt"]) == ("duplicate", first.json["receipt"])
 
 
 async def test_while_the_log_is_nearly_full_no_run_starts(office: Office) -> None:

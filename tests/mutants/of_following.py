@@ -89,6 +89,18 @@ NOT_YET_KNOWN: Final = Mutant(
     ],
     tests=[f"{_TOLD}::test_whoever_made_a_trigger_can_be_sure_that_what_comes_next_is_seen_by_it"],
 )
+FIRST_WORD: Final = Mutant(
+    name="events: a run begins with the first word of its history",
+    what="What follows runs passes by those that began parked, because that is said first.",
+    edits=[
+        Edit(
+            "projections.origins",
+            "    start = beginning(commit.events)\n",
+            "    start = beginning(commit.events[:1])\n",
+        )
+    ],
+    stage=_STAGE,
+)
 
 CURSOR_FIRST: Final = Mutant(
     name="polls: the cursor moves before the items are asked for",
@@ -164,6 +176,7 @@ MUTANTS: Final = (
     ROUND_AND_ROUND,
     AS_IT_IS_NOW,
     NOT_YET_KNOWN,
+    FIRST_WORD,
     CURSOR_FIRST,
     CURSOR_BACK,
     ITEM_OF_A_LOOK,

@@ -21,7 +21,7 @@ from contracts.errors import Failure
 from contracts.limits import CAUSES_ALIKE, CAUSES_DEEP
 from contracts.messages import Answer, StartRun
 from contracts.payloads import Blob, Inline
-from contracts.runs import Cause, RunCancelled, RunCompleted, RunFailed, RunStarted, StepFailed
+from contracts.runs import Cause, RunCancelled, RunCompleted, RunFailed, RunParked, RunStarted, StepFailed
 from contracts.subjects import RUNS, domain, run
 from contracts.triggers import (
     EventChanged,
@@ -237,6 +237,18 @@ ERROR = Failure(code="refused", message="no")
 
 
 # --- The end of a run ---------------------------------------------------------------------------
+
+
+def test_the_end_of_a_run_that_began_parked_is_followed_too() -> None:
+    async def story(room: Room) -> None:
+        room.trigger(*after())
+        await asyncio.sleep(1)
+        room.happened("r1", RunParked(reason="Its plan cannot be read."), started())
+        room.happened("r1", RunFailed(error=ERROR))
+        await room.until_read()
+        assert [start.run for start in room.starts] == [run_id("org", "t1", "event:run.r1.2.0")]
+
+    Room().play(story)
 
 
 def test_the_end_of_a_run_starts_the_run_that_is_named_by_it() -> None:

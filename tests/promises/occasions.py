@@ -166,7 +166,9 @@ def _follows(on: Follows, each: Occurrence, origin: Origin | None, own: str) -> 
         ended = each.type.removeprefix("run.")
         if ended not in on.outcomes or origin is None:
             return False
-        return origin.start.workflow in on.workflows or (not on.workflows and origin.start.workflow != own)
+        if on.workflows:
+            return origin.start.workflow in on.workflows
+        return origin.start.workflow not in {own, origin.start.trigger}  # What looks is no workflow's run.
     return each.type in on.types
 
 

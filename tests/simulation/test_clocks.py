@@ -229,8 +229,9 @@ def test_schedules_keep_their_promises_under_the_storm() -> None:
 
 
 def test_some_stories_of_the_soak_have_schedules() -> None:
-    with_clocks = [seed for seed in range(400) if clocks(seed)]
+    with_clocks = [seed for seed in range(1_000) if clocks(seed)]
     assert 30 < len(with_clocks) < 120
+    assert 5 < sum(any(each.polls for each in clocks(seed)) for seed in with_clocks) < 40
     assert all(story(seed).clocks == clocks(seed) for seed in with_clocks)
 
 
