@@ -32,9 +32,10 @@ def sound(seed: int) -> Story:
 
 def keyed(seed: int) -> Story:
     """Whoever was not answered sends the same again: without a key a start that nobody was told of is nobody's but the
-    sweeper's, and so are what an owner that was killed had held and the child that it had not asked for.
+    sweeper's, and so are what an owner that was killed had held, the child and the place at a gate that it had not asked for.
     """
-    told = next(found for each in count(seed, FAR) if not (found := sound(each)).related)
+    candidates = (sound(each) for each in count(seed, FAR))
+    told = next(found for found in candidates if not (found.related or found.gated))
     workflows = [
         structs.replace(drawn, webhook=structs.replace(drawn.webhook, dedupe=HeaderKey(header="x-key")))
         for drawn in told.workflows
