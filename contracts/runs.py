@@ -372,6 +372,17 @@ class StepSucceeded(Consequence, frozen=True, kw_only=True, tag="step.succeeded"
     output: Payload | None = None
 
 
+class UndoRun(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The run that undoes a step: of this version, however much later it is asked for."""
+
+    workflow: Id
+    version: Count
+    plan: Sha256
+    waits: bool = True
+    """Until it has ended; else until it is there."""
+    timeout_s: Annotated[float, Meta(ge=0)] | None = None
+
+
 class UndoKept(Consequence, frozen=True, kw_only=True, tag="undo.kept"):
     """A step has succeeded, and this is what undoes it, said while everything that it is made of is at hand."""
 
@@ -380,7 +391,9 @@ class UndoKept(Consequence, frozen=True, kw_only=True, tag="undo.kept"):
     node: NodeId
     undoes: StepPath
     config: Payload | None = None
-    """With every expression evaluated; secret references stay references."""
+    """With every expression evaluated; secret references stay references. Where a run undoes: what that sees as `trigger`."""
+    run: UndoRun | None = None
+    """Where another run undoes the step."""
     error: Failure | None = None
     """Why there is none: then nobody can undo the step."""
 

@@ -1,4 +1,4 @@
-"""What may stand under `compensate` of a node: an action that no edge leads to, for this one node alone."""
+"""What may stand under `compensate` of a node: an action or another run, to which no edge leads, for this one node alone."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -53,8 +53,12 @@ def _unfit(node: Node, undo: Node, specs: Mapping[NodeId, NodeSpec]) -> str:
         return f"{undo.id} does not lie in the same container."
     if undo.compensate is not None:
         return f"{undo.id} undoes, so nothing undoes it."
-    if other is not None and other.place != "executor":
+    if other is not None and not _acts(other):
         return f"{undo.id} is no action: it could undo nothing."
-    if spec is not None and spec.place != "executor" and spec.type != STARTS_RUNS:
+    if spec is not None and not _acts(spec):
         return "This node does nothing outside of the run that could be undone."
     return ""
+
+
+def _acts(spec: NodeSpec) -> bool:
+    return spec.place == "executor" or spec.type == STARTS_RUNS

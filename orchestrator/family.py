@@ -22,7 +22,7 @@ from contracts.runs import (
     Parent,
     RunEvent,
 )
-from orchestrator.kinship import beginning_of, child_wait, end_of, is_awaited, start_of, start_of_handler
+from orchestrator.kinship import beginning_of, end_of, is_awaited, start_of, start_of_handler
 from orchestrator.memory import Known
 from orchestrator.petitions import ENDS, Petitions
 from orchestrator.run import Run
@@ -148,4 +148,4 @@ class Family:
 
 def _is_let_go(before: Run, run: Run, asked: ChildAsked) -> bool:
     """Whether the run waited for the child until now."""
-    return child_wait(asked) in before.waits and before.phase == "running" and not is_awaited(run, asked)
+    return is_awaited(before, asked) and not is_awaited(run, asked)

@@ -65,6 +65,7 @@ from orchestrator.paths import ItemPath, container_of
 from orchestrator.readiness import Graph
 from orchestrator.segments import FORMAT, continued
 from orchestrator.state import Run
+from orchestrator.undoing import called_by
 
 D = TypeVar("D")
 
@@ -122,7 +123,7 @@ class Recorded:
             return NULL
         return failed or NULL
 
-    def control(self, _run: Run, path: StepPath, node: PlanNode, _at: datetime) -> Outcome | Failure:
+    def control(self, _run: Run, path: StepPath, node: PlanNode, at: datetime) -> Outcome | Failure:
         if node.contains:
             return self._contained(path, node)
         answer = self._said(RunResponded, path)
@@ -132,7 +133,7 @@ class Recorded:
         if node.type in _AWAITED and self._said(StepFailed, path) is None:
             return _awaited(node, wait)
         if node.type == STARTS_RUNS:
-            return self._failure(path) or self._called(path, wait)
+            return self._call(path, wait, at)
         if wait is not None and wait.due is not None:
             return Delayed(due=wait.due)
         done = self._said(StepSucceeded, path)
@@ -182,6 +183,13 @@ class Recorded:
     def output(self, _run: Run) -> Payload:
         completed = (event.output for event in self._decisions if isinstance(event, RunCompleted))
         return next(completed, NULL)
+
+    def _call(self, path: StepPath, wait: WaitOpened | None, at: datetime) -> Called | Failure:
+        undo = self._said(UndoKept, path)
+        if undo is not None and undo.run is not None:
+            return called_by(undo, undo.run, at)
+        error = self._failure(path) if undo is None else undo.error
+        return error or self._called(path, wait)
 
     def _called(self, path: StepPath, wait: WaitOpened | None) -> Called:
         asked = self._said(ChildAsked, path)

@@ -221,7 +221,7 @@ class Holding:
 
 def _open(known: Known | None, ticket: Ticket) -> AttemptScheduled | None:
     """The attempt, while somebody waits for it. A run that stops begins nothing more: its grace ends what is open."""
-    if known is None or known.run.phase not in ("running", "compensating"):
+    if known is None or not known.run.acts:
         return None
     step, number = ticket.wanted.key
     attempt = known.run.attempts.get(step)

@@ -38,7 +38,7 @@ def cause_of_children(run: Run) -> Cause:
 
 def is_awaited(run: Run, asked: ChildAsked) -> bool:
     """Whether the run goes on when this child has ended, or is there."""
-    return run.phase == "running" and child_wait(asked) in run.waits
+    return run.acts and child_wait(asked) in run.waits
 
 
 def start_of(run: Run, asked: ChildAsked, trace: str) -> StartRun:

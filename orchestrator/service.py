@@ -456,7 +456,7 @@ class Orchestrator:
         if scheduled:
             still_open = [attempt for attempt in scheduled if attempt in open_.attempts]
             self._emission.attempts(known, still_open, proposed.programs)
-        if known.run.phase not in ("running", "compensating"):
+        if not known.run.acts:
             self._letting_go.begin(known, self._tasks)
         self.holding.stir()
         if self._family is not None:

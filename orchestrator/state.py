@@ -274,6 +274,11 @@ class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """It has begun and has not ended."""
         return self.phase in ("running", "stopping", "compensating")
 
+    @property
+    def acts(self) -> bool:
+        """Something may begin in it: a step, or an undo."""
+        return self.phase in ("running", "compensating")
+
     def step(self, path: StepPath) -> Step:
         return self.steps.get(path, PENDING)
 

@@ -35,7 +35,6 @@ from contracts.runs import (
     StepReported,
     StepSkipped,
     StepSucceeded,
-    UndoKept,
     WaitDropped,
     WaitOpened,
 )
@@ -84,6 +83,7 @@ from orchestrator.paths import (
 )
 from orchestrator.readiness import Graph, Place, readiness
 from orchestrator.state import DONE, Items, News, Run
+from orchestrator.undoing import undo_of
 from orchestrator.undos import TOO_MUCH, holds_enough
 
 
@@ -162,14 +162,8 @@ class Turn:
         undo = self._graph.nodes[node_of(path)].compensate
         if not undo or self.run.step(path).status != "succeeded":
             return
-        step = within(item_of(path), undo)
-        if step in self.run.undos:
-            return
-        config = self._evaluate.config(self.run, step, self._graph.nodes[undo])
-        if isinstance(config, Failure):
-            self.say(UndoKept(step=step, node=undo, undoes=path, error=config))
-        else:
-            self.say(UndoKept(step=step, node=undo, undoes=path, config=config))
+        if within(item_of(path), undo) not in self.run.undos:
+            self.say(undo_of(self.run, path, self._graph.nodes[undo], self._at, self._evaluate))
 
     def _settle_wait(self, path: StepPath, node: PlanNode, wait: WaitOpened) -> None:
         """Its time has come."""

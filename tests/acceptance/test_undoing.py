@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from deploy.testing.installation import Installation
-from tests.acceptance.test_children import published, started, steps
+from tests.acceptance.test_children import children, published, started, steps
 from tests.acceptance.test_conformance import ask
 from tests.acceptance.waiting import until
 
@@ -111,6 +111,31 @@ def test_what_was_done_is_undone_once_in_the_world_whoever_is_killed(
     assert "every decision is the one that was recorded" in installed.command("runs", "replay", run)
     ask(installed, "POST", f"/runs/{run}/retry", {"steps": []}, "", ["run.not_reopenable"])
     assert status(installed, run) == "failed"
+
+
+def test_a_run_that_undoes_is_one_in_the_world_although_the_orchestrator_is_killed(
+    installed: Installation, agency: type[Agency]
+) -> None:
+    undo = call(
+        agency, "take", "/undo/{{ trigger.body.order }}", retry={"attempts": 10, "first_pause_s": 0.1}
+    )
+    returns = published(installed, "returns", undo)
+    back = {"workflow": returns, "input": {"order": "{{ steps.order.output.status == 200 ? 'tea' : '' }}"}}
+    nodes = [
+        call(agency, "order", "/order", compensate="back"),
+        {"id": "stop", "type": "stop", "config": {"message": "Sold out."}},
+        {"id": "back", "type": "workflow.run", "config": back},
+    ]
+    run = started(installed, published(installed, "an order taken back", *nodes, edges="order>stop"))
+    until(lambda: bool(agency.keys["/undo/tea"]), "the order is being taken back")
+    kill(installed, "orchestrator")
+    until(lambda: status(installed, run) == "failed", "the run has failed", PATIENCE)
+    assert agency.done == ["/order", "/undo/tea"]
+    assert {len(keys) for keys in agency.keys.values()} == {1}
+    [child] = children(installed, run)
+    assert (child["workflow"], child["status"]) == (returns, "completed")
+    assert installed.call("GET", f"/runs/{run}")["undone"]["steps"] == 1
+    assert "every decision is the one that was recorded" in installed.command("runs", "replay", run)
 
 
 def test_a_cancelled_run_takes_back_what_it_had_done_although_the_log_is_killed(

@@ -329,6 +329,16 @@ _ROOMS: Final = flow(
     node("book", inside="each", compensate="free"),
     node("free", config={"value": "{{ item.n }} {{ steps.book.output }}"}, inside="each"),
 )
+_TAKEN_BACK: Final = flow(
+    "order>bill",
+    node("order", compensate="back"),
+    node(
+        "back",
+        "workflow.run",
+        {"workflow": "billing", "input": {"of": "{{ steps.order.output }}"}, "timeout_seconds": 30},
+        retry=_PATIENT,
+    ),
+)
 _BOOKED: Final[Sequence[Message]] = (done("flight", output="LH 1"), done("hotel", output={"room": 7}))
 
 
@@ -490,4 +500,5 @@ SCENES: Final[Sequence[Scene]] = (
     Scene(name="another run stands for it", workflow=_GATHERS, body="1", said=_said(turned_away(_ROWS_GATE, "gathered", "run-9"), stands_for(_ROWS_GATE, 1))),
     Scene(name="superseded, and wanted all the same", workflow=_SETTLES, body="1", said=_said(turned_away(_BURST, "superseded", "run-9"), RETRY, done("a"))),
     Scene(name="the newest of its burst", workflow=_SETTLES, body="1", said=_said(let_in(_BURST), done("a"))),
+    Scene(name="undone by a run", workflow=_TAKEN_BACK, segment=5, said=_said(done("order", output=5), broken("bill"), child_over("back", "1", "failed", error=TRY_AGAIN), 2, child_over("back", "2"))),
 )  # fmt: skip

@@ -89,9 +89,7 @@ SENT_TO_THE_STOPPED: Final = Mutant(
     name="a run that stops begins what was held",
     what="An attempt is asked for although its run was cancelled.",
     edits=[
-        Edit(
-            _HOLDING, 'known is None or known.run.phase not in ("running", "compensating")', "known is None"
-        ),
+        Edit(_HOLDING, "known is None or not known.run.acts", "known is None"),
         Edit(_HOLDING, "            elif ticket.out:\n", "            else:\n"),
         Edit(
             _EMISSION,

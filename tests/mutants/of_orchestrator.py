@@ -314,7 +314,7 @@ LET_GO_AT_ONCE: Final = Mutant(
     edits=[
         Edit(
             _SERVICE,
-            '        if known.run.phase not in ("running", "compensating"):\n',
+            "        if not known.run.acts:\n",
             "        if True:\n",
         )
     ],

@@ -90,6 +90,18 @@ LEFT_UNTOLD: Final = Mutant(
     tests=[_STORY],
 )
 
+RUN_NOT_ASKED_FOR: Final = Mutant(
+    name="a run that shall undo is never asked for",
+    what="Only what a run starts while it goes on is said to anybody; a run that undoes by another one waits for ever.",
+    edits=[
+        Edit(
+            "orchestrator.kinship",
+            "    return run.acts and child_wait(asked) in run.waits\n",
+            '    return run.phase == "running" and child_wait(asked) in run.waits\n',
+        )
+    ],
+    tests=[_STORY],
+)
 WITHOUT_BOUND: Final = Mutant(
     name="what would have to be undone is kept without a bound",
     what="A long loop fills the state of its run with undos.",
@@ -121,6 +133,7 @@ MUTANTS: Final = (
     LATE_SUCCESS_STAYS,
     OPENED_AGAIN,
     LEFT_UNTOLD,
+    RUN_NOT_ASKED_FOR,
     WITHOUT_BOUND,
     TAKEN_UP_AS_RUNNING,
 )

@@ -61,6 +61,16 @@ def test_an_undo_inside_of_a_map_reads_the_item() -> None:
     assert isinstance(plan, Plan), plan
 
 
+def test_a_run_of_another_workflow_may_undo() -> None:
+    back = {
+        "id": "back",
+        "type": "workflow.run",
+        "config": {"workflow": "w", "input": "{{ steps.a.output }}"},
+    }
+    plan = compiled([echo("a", compensate="back"), back])
+    assert isinstance(plan, Plan), plan
+
+
 @pytest.mark.parametrize("read", ["after", "undo"])
 def test_an_undo_reads_nothing_that_comes_later(read: str) -> None:
     nodes = [echo("a", compensate="undo"), echo("after"), echo("undo", f"{{{{ steps.{read}.output }}}}")]

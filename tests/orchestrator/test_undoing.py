@@ -1,5 +1,7 @@
 """Compensation: what a run has done is undone before it fails or is cancelled, once, the last step first."""
 
+from datetime import timedelta
+
 import pytest
 from msgspec import structs
 
@@ -13,6 +15,9 @@ from contracts.runs import (
     AttemptFailed,
     AttemptScheduled,
     CancelRequested,
+    ChildAsked,
+    ChildBegan,
+    ChildEnded,
     DoubtResolved,
     HandlerAsked,
     ItemDone,
@@ -35,7 +40,8 @@ from contracts.runs import (
     WaitEnded,
     WaitOpened,
 )
-from orchestrator.run import Run, waiting_for
+from orchestrator.kinship import is_awaited
+from orchestrator.run import Run, evolve, waiting_for
 from orchestrator.stopping import end_without_plan
 from tests.orchestrator.stories import (
     CANCEL,
@@ -49,6 +55,7 @@ from tests.orchestrator.stories import (
     action,
     broken,
     child_over,
+    child_started,
     control,
     done,
     doubted,
@@ -315,6 +322,76 @@ def test_a_pinned_undo_is_made_by_nobody_and_comes_out_as_the_test_says() -> Non
     told.then_kinds(AttemptFailed, StepFailed, RunCompensating, StepSucceeded, AttemptScheduled)
     told = failed(trip(structs.replace(pinned, pin=Pin(error=REFUSED))))
     assert told.state.undone == Undone(left=("hotel",), left_in_all=1)
+
+
+# --- Runs that undo ---------------------------------------------------------------------------
+
+
+def undone_by_a_run(**config: object) -> Scenario[Run, Message, RunEvent]:
+    """A shop has taken an order, and the bill cannot be paid; the order is taken back by a run of `returns`."""
+    back = control("back", "workflow.run", {"workflow": "returns"} | config, undoes="order", retry=PATIENT)
+    plan = drawn("order>bill", action("order", compensate="back"), action("bill"), back)
+    return started(plan).when(done("order"), broken("bill"))
+
+
+def child(told: Scenario[Run, Message, RunEvent]) -> str:
+    return told.state.children["back"].child
+
+
+def test_a_run_may_undo_and_is_of_the_version_that_was_published_when_the_step_succeeded() -> None:
+    told = undone_by_a_run(timeout_seconds=60)
+    [kept] = [entry.event for entry in told.history if isinstance(entry.event, UndoKept)]
+    assert kept.run is not None
+    assert (kept.run.workflow, kept.run.timeout_s) == ("returns", 60)
+    told.then_kinds(AttemptFailed, StepFailed, RunCompensating, WaitOpened, ChildAsked)
+    asked = told.said[-1]
+    assert isinstance(asked, ChildAsked)
+    assert (asked.version, asked.plan, asked.input) == (kept.run.version, kept.run.plan, kept.config)
+    assert is_awaited(told.state, asked)
+    assert [each.kind for each in waiting_for(told.state)] == ["child"]
+    told = told.when(child_over("back", child(told), output="taken back"))
+    told.then_kinds(ChildEnded, StepSucceeded, RunFailed)
+    assert (ended(told), told.state.steps["back"].output) == (Undone(steps=1), value("taken back"))
+
+
+def test_its_time_begins_when_it_is_asked_for() -> None:
+    back = control(
+        "back", "workflow.run", {"workflow": "returns", "timeout_seconds": 60}, undoes="order", retry=PATIENT
+    )
+    plan = drawn("order>bill", action("order", compensate="back"), action("bill"), back)
+    told = started(plan).when(done("order")).later(3600).when(broken("bill"))
+    [wait] = told.state.waits.values()
+    assert wait.due == NOON + timedelta(seconds=3660)
+    told = told.later(61).when(wake(wait.wait))
+    told.then_kinds(WaitEnded, WaitOpened)
+    assert [each.kind for each in waiting_for(told.state)] == ["retry"]
+
+
+def test_a_run_that_undoes_and_failed_is_tried_again_by_another_one() -> None:
+    told = undone_by_a_run()
+    first = child(told)
+    told = told.when(child_over("back", first, "failed", error=TRY_AGAIN))
+    told.then_kinds(ChildEnded, WaitOpened)
+    told = told.later(10).when(wake("retry:back:2"))
+    told.then_kinds(WaitEnded, WaitOpened, ChildAsked)
+    assert child(told) != first
+    told = told.when(child_over("back", first), child_over("back", child(told), "failed", error=REFUSED))
+    told.then_kinds(ChildEnded, StepFailed, RunFailed)
+    assert ended(told) == Undone(left=("order",), left_in_all=1)
+
+
+def test_a_run_that_nobody_waits_for_has_undone_when_it_is_there() -> None:
+    told = undone_by_a_run(mode="start")
+    told.when(child_started("back", child(told))).then_kinds(ChildBegan, StepSucceeded, RunFailed)
+
+
+def test_a_run_that_undoes_is_let_go_when_the_plan_of_its_parent_is_lost() -> None:
+    told = undone_by_a_run()
+    asked = told.state.children["back"]
+    after = told.state
+    for event in end_without_plan(after, NOON):
+        after = evolve(after, event, NOON)
+    assert (is_awaited(told.state, asked), is_awaited(after, asked), after.children) == (True, False, {})
 
 
 # --- Never twice ------------------------------------------------------------------------------

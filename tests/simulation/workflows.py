@@ -243,7 +243,7 @@ def _related(seed: int, workflows: Sequence[Drawn]) -> list[Drawn]:
 def calling(chance: random.Random, drawn: Drawn, behind: Sequence[str]) -> Drawn:
     """The same workflow, and some of its calls start a run."""
     nodes = list(drawn.plan.nodes)
-    places = [place for place, node in enumerate(nodes) if node.place == "executor" and not node.undoes]
+    places = [place for place, node in enumerate(nodes) if node.place == "executor"]
     for place in chance.sample(places, min(len(places), chance.choice((1, 1, 2)))):
         node = nodes[place]
         workflow = "nowhere" if chance.random() < 0.05 else chance.choice(behind)
@@ -256,6 +256,7 @@ def calling(chance: random.Random, drawn: Drawn, behind: Sequence[str]) -> Drawn
             retry=node.retry,
             on_error=node.on_error,
             compensate=node.compensate,
+            undoes=node.undoes,
         )
     told = "nowhere" if chance.random() < 0.1 else chance.choice(behind)
     on_failure = told if chance.random() < 0.4 else None
