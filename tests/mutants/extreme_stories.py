@@ -117,7 +117,10 @@ def together(seed: int) -> Story:
 
 def kindred(seed: int) -> Story:
     """Every workflow but the last starts runs of those behind it, and is tried again when they fail."""
-    told, chance = sound(seed), random.Random(f"{seed}/kindred")
+    return _kindred(sound(seed), random.Random(f"{seed}/kindred"))
+
+
+def _kindred(told: Story, chance: random.Random) -> Story:
     last = structs.replace(told.workflows[-1], trigger="last", token="last" * 8, stored=True, readable=True)
     last = structs.replace(last, plan=structs.replace(last.plan, workflow="last"))
     workflows = [calling(chance, drawn, ["last"]) for drawn in told.workflows]
@@ -125,10 +128,11 @@ def kindred(seed: int) -> Story:
 
 
 def undoing(seed: int) -> Story:
-    """Every call has something that undoes it, and much is cancelled or refused."""
+    """Every call has something that undoes it, in half of them a run now and then, and much is cancelled or refused."""
     told, chance = sound(seed), random.Random(f"{seed}/undoing")
     workflows = [with_undos(chance, drawn, 1.0) for drawn in told.workflows]
-    return structs.replace(told, workflows=workflows, cancels=0.2, retries=1)
+    told = structs.replace(told, workflows=workflows, cancels=0.2, retries=1)
+    return _kindred(told, chance) if chance.random() < 0.5 else told
 
 
 def large(seed: int) -> Story:

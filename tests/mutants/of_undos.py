@@ -81,7 +81,7 @@ OPENED_AGAIN: Final = Mutant(
     name="a run that was undone is opened again",
     what="It goes on from steps whose effects are gone.",
     edits=[Edit(_ACCEPTANCE, "    if run.compensating is not None:\n", "    if run.compensating is run:\n")],
-    stage=_STAGE,
+    tests=[_STORY],
 )
 LEFT_UNTOLD: Final = Mutant(
     name="what could not be undone is not told",
