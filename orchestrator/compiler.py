@@ -5,7 +5,6 @@ goes on the same way after every node type has changed. Whatever is drawn, no ex
 """
 
 import hashlib
-import math
 import re
 from collections.abc import Mapping, Set
 from typing import Any, Final
@@ -19,9 +18,7 @@ from contracts.codec import encode
 from contracts.limits import (
     ATTEMPT_SECONDS,
     CEL_PER_WORKFLOW,
-    NESTING,
     PORTS_PER_NODE,
-    STEPS_AT_ONCE,
     NodeId,
     PoolName,
     PortName,
@@ -31,9 +28,10 @@ from contracts.plans import Plan, PlanEdge, PlanNode, Reads
 from contracts.pools import WORKERS
 from contracts.workflows import Edge, Fault, Node, Retry, Workflow
 from orchestrator.asking import WITH_LINKS, flaws_of_approval
-from orchestrator.catalogue import AT_ONCE, SPECS
+from orchestrator.catalogue import SPECS
 from orchestrator.compensation import faults_of_undos, undone_by
 from orchestrator.drafts import Draft, read
+from orchestrator.insides import Insides
 from orchestrator.limiting import faults_of_limits
 from orchestrator.schemas import Finding, Form
 from orchestrator.state import ERROR_PORT
@@ -123,8 +121,11 @@ class _Compiling:
         self._read_ids()
         self._read_types()
         topology = self._read_edges()
-        self._read_insides()
         specs = {name: drawn.form.spec for name, drawn in self._named.items()}
+        self._insides = Insides(
+            self._draft, [(each.place, each.node, each.form.spec) for each in self._drawn]
+        )
+        self._faults += self._insides.faults()
         self._faults += faults_of_undos(self._draft, specs)
         self._read_limits()
         planned = {drawn.place: self._planned(drawn, topology) for drawn in self._drawn}
@@ -278,71 +279,6 @@ class _Compiling:
                 edge.target,
             )
 
-    # --- Containers ---------------------------------------------------------------------------
-
-    def _read_insides(self) -> None:
-        for place, node in self._draft.nodes:
-            if node.inside is not None:
-                self._read_inside(place, node)
-        filled = {node.inside for _, node in self._draft.nodes}
-        for drawn in self._drawn:
-            if drawn.form.spec.contains and drawn.node.id not in filled:
-                self._fault(
-                    "workflow.bad_inside",
-                    f"/nodes/{drawn.place}",
-                    "No node lies inside of this one.",
-                    drawn.node.id,
-                )
-        depths = [self._around(node) for _, node in self._draft.nodes]
-        at_once = sum(
-            math.prod(map(self._at_once, around)) for around in depths if 0 < len(around) <= NESTING
-        )
-        if at_once > STEPS_AT_ONCE:
-            self._fault(
-                "workflow.limit",
-                "/nodes",
-                f"{at_once} steps inside of maps could be under way together; at most are {STEPS_AT_ONCE}. "
-                "Let fewer items be under way at once.",
-            )
-
-    def _read_inside(self, place: int, node: Node) -> None:
-        container = self._named.get(node.inside or "")
-        if node.inside not in self._nodes and node.inside not in self._draft.broken:
-            message = f"There is no node {node.inside}."
-        elif container is not None and not container.form.spec.contains:
-            message = f"Nothing lies inside of {node.inside}: it is neither a map nor a loop."
-        elif node.id in self._around(node):
-            message = "It lies in itself."
-        elif len(self._around(node)) > NESTING:
-            message = f"Containers lie in each other at most {NESTING} deep."
-        else:
-            return
-        self._fault("workflow.bad_inside", f"/nodes/{place}/inside", message, node.id)
-
-    def _waits_beside(self, insides: Set[NodeId | None]) -> frozenset[NodeId]:
-        """The nodes in these containers that are answered by a link."""
-        return frozenset(
-            name
-            for name, (_, node) in self._nodes.items()
-            if node.type in WITH_LINKS and node.inside in insides
-        )
-
-    def _around(self, node: Node) -> list[NodeId]:
-        """The containers in which a node lies, the innermost first; of a circle as much as shows that it is one."""
-        found: list[NodeId] = []
-        while node.inside is not None and node.inside in self._nodes and len(found) <= len(self._nodes):
-            found.append(node.inside)
-            node = self._nodes[node.inside][1]
-        return found
-
-    def _at_once(self, container: NodeId) -> int:
-        """How many items of a container may be under way together."""
-        node = self._nodes[container][1]
-        if node.type != "map":
-            return 1
-        at_once = node.config.get("at_once", AT_ONCE)
-        return at_once if isinstance(at_once, int) else AT_ONCE
-
     # --- Gates ----------------------------------------------------------------------------------
 
     def _read_limits(self) -> None:
@@ -364,10 +300,18 @@ class _Compiling:
 
     # --- Configurations -----------------------------------------------------------------------
 
+    def _waits_beside(self, insides: Set[NodeId | None]) -> frozenset[NodeId]:
+        """The nodes in these containers that are answered by a link."""
+        return frozenset(
+            name
+            for name, (_, node) in self._nodes.items()
+            if node.type in WITH_LINKS and node.inside in insides
+        )
+
     def _before(self, node: Node, topology: Topology) -> frozenset[NodeId]:
         """The nodes whose outputs are there when this one begins; for one that undoes: when the other has succeeded."""
         known, undoes = frozenset(self._nodes), self._undoes.get(node.id)
-        names = (undoes or node.id, *self._around(node))
+        names = (undoes or node.id, *self._insides.around(node))
         # In and behind a circle nobody can say what comes before; the circle itself is told.
         before = frozenset[NodeId]().union(*(topology.ancestors.get(name, known) for name in names))
         return before if undoes is None else before | {undoes}
@@ -387,7 +331,7 @@ class _Compiling:
         if sensitive and (spec.place != "executor" or outside):
             message = "Only what an executor of ours brings is sealed; mark it where it comes from."
             self._fault("workflow.bad_config", f"/nodes/{drawn.place}/sensitive", message, node.id)
-        around = self._around(node)
+        around = self._insides.around(node)
         fields = compile_config(
             node.config,
             self._language,

@@ -450,7 +450,7 @@ LATER_FIRST: Final = Mutant(
 STEPS_UNBOUNDED: Final = Mutant(
     name="any number of steps may be under way together",
     what="A workflow may have more under way than a commit that stops it can name.",
-    edits=[Edit("orchestrator.compiler", "        if at_once > STEPS_AT_ONCE:", "        if at_once < 0:")],
+    edits=[Edit("orchestrator.insides", "        if at_once > STEPS_AT_ONCE:", "        if at_once < 0:")],
     tests=[_DRAWN],
 )
 
