@@ -123,7 +123,8 @@ def context() -> Context:
             "trigger.?a",
             "reference",
             7,
-            "`?` for values that may be absent is not available here: write `has(a.b) ? a.b : …`",
+            "`?` stands behind names, fields and numbers, at most ten from there on, and needs an end: "
+            "`a.?b.orValue(c)` or `a.?b.hasValue()`",
         ),
         (" {{ trigger.n > 1 }}", "syntax", 0, "this is an expression already: write it without {{ }}"),
         ("'é' + nope", "reference", 6, "`nope` is unknown; there are trigger, steps, run, vars, item, index"),
