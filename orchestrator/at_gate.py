@@ -15,7 +15,12 @@ Key: TypeAlias = tuple[str, str]
 class AtGate:
     """Forgotten with the process: the runs ask again."""
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+        self.tasks = tasks
+        """What is said to runs is said beside what is heard: a run may lie in the gate's own partition, and one that is away
+        keeps no other one waiting."""
+        self.telling: set[str] = set()
+        """To whom something is being said."""
         self.asking: dict[str, AskSlot] = {}
         """By run: the newest opening that asks."""
         self.left: dict[str, int] = {}
@@ -65,9 +70,13 @@ class AtGate:
         answered, self.letters = self.letters[:heard], self.letters[heard:]
         _reply(answered)
 
-    def answer_looks(self, looks: int) -> None:
-        answered, self.looks = self.looks[:looks], self.looks[looks:]
+    def answer_looks(self, looks: Sequence[tuple[GateLook, Reply]]) -> None:
+        """Answer those of these that nobody has answered."""
+        answered = [each for each in self.looks if any(each is look for look in looks)]
+        self.looks = [each for each in self.looks if not any(each is look for look in looks)]
         _reply(answered)
+        if self.is_idle:
+            self.stirred.set()
 
     def _hear(self, message: AskSlot | FreeSlot) -> None:
         if isinstance(message, FreeSlot):

@@ -88,7 +88,7 @@ class Gatekeeper:
             answer(Answer(run=message.run, result="accepted"))
             return
         if gate is None:
-            gate = self._gates[key] = AtGate()
+            gate = self._gates[key] = AtGate(tasks)
             tasks.create_task(self._keep(key, gate))
         if isinstance(message, GateLook):
             gate.looks.append((message, answer))
@@ -121,6 +121,8 @@ class Gatekeeper:
                     await self._nap(gate, pause)
                 else:
                     await self._hand_on(key, gate)
+                if gate.is_idle:
+                    return
             await self._hand_on(key, gate)
         finally:
             del self._gates[key]
@@ -157,16 +159,15 @@ class Gatekeeper:
 
     async def _go_on(self, key: Key, gate: AtGate) -> float:
         """Let in whoever may come in, and say so."""
-        looks = len(gate.looks)
+        looks = list(gate.looks)
         known = await self._book.load(*key)
         next_before = known.state.next if gate.is_new else ()
         decided, state, asking, heard = await self._recorded(key, gate, known, keep_next=bool(next_before))
         await self._wake(key, gate, decided)
         gate.answer(heard)
         pause = await self._usher.say(key, gate, state, decided, asking)
-        await self._usher.have_ask(key[0], gate, next_before)
-        gate.answer_looks(looks)
-        self._count(key[0], gate, len(gate.asking))
+        self._usher.have_ask(key[0], gate, next_before, looks)
+        self._count(key[0], gate, len(decided.waiting))
         return min(pause, self._until(decided))
 
     def _count(self, org: str, gate: AtGate, waiting: int) -> None:

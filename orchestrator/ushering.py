@@ -1,7 +1,7 @@
 """Tells runs what was decided at a gate, again and again until they know it; and asks those inside whether they are still there."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final
 
 import structlog
 from msgspec import structs
@@ -11,8 +11,8 @@ from chassis.crash import crash
 from chassis.ports import Away
 from chassis.tasks import side_by_side
 from contracts.gates import GateState, Holder, SlotRefusal
-from contracts.messages import Answer, AskSlot, CancelRun, GiveSlot, Look, RefuseSlot, Said
-from orchestrator.at_gate import AtGate, Key
+from contracts.messages import Answer, AskSlot, CancelRun, GateLook, GiveSlot, Look, RefuseSlot, Said
+from orchestrator.at_gate import AtGate, Key, Reply
 from orchestrator.family import Sender
 from orchestrator.standing_for import StandingFor
 from orchestrator.wishes import Decided
@@ -44,6 +44,7 @@ class Usher:
         async def tell(run: str, message: Said) -> None:
             if await self._told(message) and gate.asking.get(run) == asking[run]:
                 del gate.asking[run]
+            crash("gate.after_say")
 
         # Nobody is sent away before those inside were asked: the word of one that has ended may have been lost.
         refused = [(run, self._refusal(key, asking[run])) for run in decided.refused if run in gate.doubted]
@@ -53,22 +54,54 @@ class Usher:
         ]
         given: list[tuple[str, Said]] = [(run, await self._given(key, inside[run])) for run in decided.inside]
         self._counts["refused"] += len(refused)
-        await side_by_side(tell(run, message) for run, message in (*given, *refused))
-        await self._tell_batches(key, gate, state)
-        crash("gate.after_say")
+        for run, message in (*given, *refused):
+            self._beside(gate, run, tell(run, message))
+        self._tell_batches(key, gate, state)
         doubted = set(decided.refused) - gate.doubted
         gate.doubted = set(decided.refused)
         if decided.waiting:
-            await side_by_side(self._tell(_stop(org, name, inside[run])) for run in decided.stop)
+            for run in decided.stop:
+                self._beside(gate, run, self._tell(_stop(org, name, inside[run])))
         since = self._clock.seconds() - gate.asked_at
         if doubted or ((decided.waiting or gate.is_unsettled) and since >= ASK_SECONDS):
             await self._ask_those_inside(key, gate, state.holders)
         return ANSWER_SECONDS if doubted else ASK_SECONDS
 
-    async def have_ask(self, org: str, gate: AtGate, runs: Sequence[str]) -> None:
-        """Have those ask of whom the owner before us knew that they are next: it may have died with that."""
-        gate.is_new, gate.recalls = False, tuple(run for run in runs if run not in gate.asking)
-        await side_by_side(self._tell(Look(org=org, run=run)) for run in gate.recalls)
+    def have_ask(
+        self, org: str, gate: AtGate, runs: Sequence[str], looks: Sequence[tuple[GateLook, Reply]]
+    ) -> None:
+        """Have those ask of whom the owner before us knew that they are next: it may have died with that.
+
+        Then answer these looks, which were for that.
+        """
+        recalls = tuple(run for run in runs if run not in gate.asking)
+        gate.is_new, gate.recalls = False, recalls
+
+        async def recall() -> None:
+            await side_by_side(self._tell(Look(org=org, run=run)) for run in recalls)
+            gate.answer_looks(looks)
+
+        if recalls:
+            gate.tasks.create_task(recall())
+        else:
+            gate.answer_looks(looks)
+
+    def _beside(self, gate: AtGate, run: str, saying: Coroutine[Any, Any, None]) -> None:
+        """Say it while the gate goes on; to each run one thing at a time: what is not said now is said the next time."""
+        if run in gate.telling:
+            saying.close()
+            return
+        gate.telling.add(run)
+
+        async def say() -> None:
+            try:
+                await saying
+            finally:
+                gate.telling.discard(run)
+                if gate.is_idle:
+                    gate.stirred.set()
+
+        gate.tasks.create_task(say())
 
     async def _ask_those_inside(self, key: Key, gate: AtGate, holders: Sequence[Holder]) -> None:
         """Whether they are still there: one that has ended, and whose word was lost, says so again."""
@@ -77,9 +110,9 @@ class Usher:
         first = gate.next_asked % len(holders)
         asked = (*holders[first:], *holders[:first])[:ASKED_AT_ONCE]
         gate.next_asked, gate.asked_at = first + len(asked), self._clock.seconds()
-        await side_by_side(
-            [self._tell(await self._given(key, holder)) for holder in asked if not holder.began]
-        )
+        for holder in asked:
+            if not holder.began:
+                self._beside(gate, holder.run, self._tell(await self._given(key, holder)))
 
     async def _given(self, key: Key, holder: Holder) -> GiveSlot:
         """That it is inside; and, if it stands for a batch, what has started that."""
@@ -88,7 +121,7 @@ class Usher:
             return given
         return structs.replace(given, input=await self._standing_for.input(key[0], holder.members))
 
-    async def _tell_batches(self, key: Key, gate: AtGate, state: GateState) -> None:
+    def _tell_batches(self, key: Key, gate: AtGate, state: GateState) -> None:
         """Tell whoever another run stands for, until all know it."""
         batches = [holder for holder in state.holders if holder.members]
         gate.is_unsettled = bool(batches)
@@ -99,16 +132,16 @@ class Usher:
             if answer is not None and answer.run == run:  # INBOX may have it, which says nothing yet.
                 gate.told.add(run)
                 gate.asking.pop(run, None)
+            if gate.told.issuperset(others[by]):
+                gate.stirred.set()
 
-        await side_by_side(
-            tell(member, holder.run)
-            for holder in batches
-            if holder.began
-            for member in holder.members[1:]
-            if member not in gate.told
-        )
-        if any(holder.began and gate.told.issuperset(holder.members[1:]) for holder in batches):
-            gate.stirred.set()
+        others = {holder.run: holder.members[1:] for holder in batches if holder.began}
+        for leader, members in others.items():
+            if not members:
+                gate.stirred.set()
+            for member in members:
+                if member not in gate.told:
+                    self._beside(gate, member, tell(member, leader))
 
     def _refusal(self, key: Key, asked: AskSlot) -> RefuseSlot:
         skips = asked.wanted.bounds.when_full == "skip"

@@ -112,6 +112,18 @@ WEIGHTLESS: Final = Mutant(
     edits=[Edit("chassis.held", "waiting[org] += runs // AT_GATES", "del runs")],
     tests=["tests/gateway/test_pauses_api.py"],
 )
+PATIENT_KEEPER: Final = Mutant(
+    name="a gate hears nothing while it speaks",
+    what="A run in the gate's own partition waits for what is said to it behind those who wait for the gate's answer.",
+    edits=[
+        Edit(
+            _USHER,
+            "            self._beside(gate, run, tell(run, message))\n",
+            "            await tell(run, message)\n",
+        )
+    ],
+    tests=[_SHELL],
+)
 OPEN_DOOR: Final = Mutant(
     name="a run begins at its gate",
     what="What is learnt while a run stands at a gate leads on to other steps.",
@@ -155,6 +167,7 @@ MUTANTS: Final = (
     UNWOKEN,
     DEAF_LOOK,
     WEIGHTLESS,
+    PATIENT_KEEPER,
     OPEN_DOOR,
     KEPT_PLACE,
     ONE_GATE_FOR_ALL,

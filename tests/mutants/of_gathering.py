@@ -55,13 +55,7 @@ TWICE_IN_BATCHES: Final = Mutant(
 HASTY_BATCH: Final = Mutant(
     name="a batch is told before the one that stands for it has what started it",
     what="The run that should stand for them ends, and what started the others is lost.",
-    edits=[
-        Edit(
-            "orchestrator.ushering",
-            "            if holder.began\n            for member",
-            "            for member",
-        )
-    ],
+    edits=[Edit("orchestrator.ushering", "for holder in batches if holder.began}", "for holder in batches}")],
     tests=[_SHELL],
 )
 BELIEVED: Final = Mutant(

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import structs
 
 from chassis.dispatch import Dispatch
-from chassis.ids import run_id
+from chassis.ids import derived, run_id
 from chassis.testing.queues import MemoryOwnership
 from chassis.testing.stores import MemoryLog
 from contracts.codec import decode_commit, decode_gate_commit
@@ -15,6 +15,7 @@ from contracts.gates import FlowLimit, GateEvent, Rate, SlotFreed, SlotGranted, 
 from contracts.messages import AskSlot, FreeSlot, GiveSlot, Look, RetryRun
 from contracts.pauses import HeldAtGates
 from contracts.plans import Plan
+from contracts.subjects import partition
 from contracts.subjects import run as run_subject
 from contracts.workflows import Flow
 from orchestrator.answers import Replies
@@ -281,6 +282,18 @@ def test_the_oldest_makes_room_for_the_newest() -> None:
         await asyncio.sleep(5)
         assert room.state(NAMES[0]).status == "cancelled"
         assert room.inside == [NAMES[1]]
+
+
+def test_a_run_that_lies_in_the_gates_own_partition_is_told_while_others_ask() -> None:
+    @hall(FlowLimit(name="crm", at_once=100))
+    async def story(room: Hall) -> None:
+        place = partition(derived("gate", "org", room.start.workflow, "crm", ""))
+        names = [name for n in range(999) if partition(name := run_id("org", "near", str(n))) == place][:6]
+        async with asyncio.TaskGroup() as starts:
+            for name in names:
+                starts.create_task(Dispatch.send(room.dispatch, structs.replace(room.start, run=name)))
+        await asyncio.sleep(1)
+        assert all(room.state(name).attempts for name in names), "nobody waits until a call is given up"
 
 
 def test_a_rate_lets_in_one_after_the_other_in_its_time() -> None:
