@@ -80,6 +80,18 @@ class FlowLimit(GateLimit, frozen=True, kw_only=True, omit_defaults=True):
     """A CEL expression: each value has a gate of its own. Empty: there is one."""
 
 
+class OrgLimit(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an org says of a gate that its workflows share: it counts instead of what they say. What it leaves out is theirs."""
+
+    at_once: Annotated[int, Meta(ge=1, le=GATE_SLOTS)] | None = None
+    """For workflows that bound how many are inside."""
+    rate: Rate | None = None
+    queue: Annotated[int, Meta(ge=0, le=GATE_QUEUE)] | None = None
+
+
+OrgLimits: TypeAlias = dict[LimitName, OrgLimit]
+
+
 class SlotWanted(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The gate that a run has to pass now, and by which limit."""
 

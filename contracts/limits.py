@@ -229,6 +229,8 @@ BATCH_RUNS: Final = 100
 """Starts that one run stands for."""
 BATCH_BYTES: Final = 768 * KIB
 """Of what started those; expressions read a little more."""
+ORG_LIMITS: Final = 100
+"""Gates of an org whose bounds it sets itself."""
 FLOW_LIMITS: Final = 4
 """Gates before one workflow."""
 

@@ -221,6 +221,8 @@ class AskSlot(RunMessage, frozen=True, kw_only=True, tag="slot.ask"):
     wanted: SlotWanted
     size: Count = 0
     """Bytes of what it was started with, as far as a batch would have to carry them."""
+    is_shared: bool = False
+    """The gate is the org's: workflows share it."""
 
 
 class FreeSlot(RunMessage, frozen=True, kw_only=True, tag="slot.free"):

@@ -6,11 +6,12 @@ from msgspec import Meta, Struct, field
 
 from contracts.apis import OrgApiImported, OrgApiRemoved
 from contracts.cases import CaseName
-from contracts.gates import FlowLimit
+from contracts.gates import FlowLimit, LimitName, OrgLimit
 from contracts.limits import (
     EDGES,
     FLOW_LIMITS,
     NODES,
+    ORG_LIMITS,
     PRIORITIES,
     RETRIES,
     RETRY_SECONDS,
@@ -185,7 +186,16 @@ class OrgCreated(Struct, frozen=True, kw_only=True, tag_field="type", tag="org.c
     name: Name
 
 
-OrgEvent: TypeAlias = OrgCreated | OrgVarsSet | OrgApiImported | OrgApiRemoved | OrgWorkersAnnounced
+class OrgLimitsSet(Struct, frozen=True, kw_only=True, tag_field="type", tag="org.limits-set"):
+    """What the gates that workflows share let in, by the limit's name; all of them."""
+
+    schema_version: SchemaVersion = 1
+    limits: Annotated[dict[LimitName, OrgLimit], Meta(max_length=ORG_LIMITS)]
+
+
+OrgEvent: TypeAlias = (
+    OrgCreated | OrgVarsSet | OrgLimitsSet | OrgApiImported | OrgApiRemoved | OrgWorkersAnnounced
+)
 
 
 class SecretStored(Struct, frozen=True, kw_only=True, tag_field="type", tag="secret.stored"):

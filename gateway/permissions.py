@@ -95,6 +95,8 @@ _ROUTES: Final[Mapping[str, Mapping[tuple[str, str], str]]] = {
         ("GET", "/gates/{gate_id}"): "runs:read",
         ("GET", "/vars"): "vars:read",
         ("PUT", "/vars"): "vars:write",
+        ("GET", "/limits"): "limits:read",
+        ("PUT", "/limits"): "limits:write",
         ("GET", "/secrets"): "secrets:read",
         ("POST", "/secrets"): "secrets:write",
         ("GET", "/secrets/{secret_id}"): "secrets:read",

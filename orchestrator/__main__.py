@@ -110,6 +110,7 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
                 ownership=ownership,
                 clock=clock,
                 standing_for=StandingFor(sources),
+                limits_of=domain.limits_of,
             ),
         )
         orchestrator = Orchestrator(

@@ -1,6 +1,6 @@
 """What the gateway wrote, as far as owners of schedules and runs ask for it.
 
-That is a trigger's timetable, the variables of its org, and what of a workflow is published.
+That is a trigger's timetable, the variables and the limits of its org, and what of a workflow is published.
 Read at every look, so that what somebody was told to have changed counts at once; only what is new of it is read.
 """
 
@@ -12,8 +12,9 @@ from chassis.ports import Away, Log
 from chassis.together import Together
 from contracts.codec import Malformed, Unknown, decode_domain_commit
 from contracts.commits import DomainCommit
+from contracts.gates import OrgLimits
 from contracts.subjects import domain as domain_subject
-from contracts.workflows import OrgVarsSet
+from contracts.workflows import OrgLimitsSet, OrgVarsSet
 from orchestrator.published import Published
 from orchestrator.published import add as publish
 from orchestrator.timetable import Timetable, add
@@ -30,7 +31,7 @@ class Domain:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._newest = Together(self._last, AT_ONCE)
-        self._kept: OrderedDict[str, tuple[int, Any]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], tuple[int, Any]] = OrderedDict()
         self._epoch = 0
 
     async def timetable(self, org: str, schedule: str) -> Timetable:
@@ -40,6 +41,13 @@ class Domain:
     async def vars_of(self, org: str) -> dict[str, Any]:
         return await self._folded(org, "org", org, {}, _vars)
 
+    async def limits_of(self, org: str) -> OrgLimits:
+        """What gates that its workflows share let in. Raises `Away`, also while only a newer release can read it."""
+        try:
+            return await self._folded(org, "org", org, {}, _limits, "limits")
+        except (Unknown, Malformed) as unreadable:
+            raise Away(f"org {org} cannot be read: {unreadable}") from unreadable
+
     async def published(self, org: str, workflow: str) -> Published:
         """Raises `Away`, also while only a newer release can read what was changed: it is asked again then."""
         try:
@@ -48,12 +56,19 @@ class Domain:
             raise Away(f"workflow {workflow} cannot be read: {unreadable}") from unreadable
 
     async def _folded(
-        self, org: str, aggregate: str, id_: str, new: T, fold: Callable[[T, DomainCommit[Any]], T]
+        self,
+        org: str,
+        aggregate: str,
+        id_: str,
+        new: T,
+        fold: Callable[[T, DomainCommit[Any]], T],
+        what: str = "",
     ) -> T:
+        """`what`: of several folds of one history, which."""
         subject = domain_subject(org, aggregate, id_)
         place: int
         value: T
-        place, value = self._kept.get(subject, (0, new))
+        place, value = self._kept.get((subject, what), (0, new))
         newest = await self._newest.ask(subject)
         stored = await self._log.history(subject, place) if newest != place else []
         if self._log.epoch != self._epoch:
@@ -63,7 +78,7 @@ class Domain:
             value, stored = new, await self._log.history(subject)
         for message in stored:
             value = fold(value, decode_domain_commit(message.body, aggregate))
-        self._keep(subject, stored[-1].sequence if stored else place, value)
+        self._keep((subject, what), stored[-1].sequence if stored else place, value)
         return value
 
     async def _last(self, subjects: Sequence[str]) -> list[int]:
@@ -71,11 +86,18 @@ class Domain:
         found = await self._log.last(list(dict.fromkeys(subjects)))
         return [found[subject].sequence if subject in found else 0 for subject in subjects]
 
-    def _keep(self, subject: str, place: int, value: Any) -> None:
-        self._kept[subject] = (place, value)
-        self._kept.move_to_end(subject)
+    def _keep(self, key: tuple[str, str], place: int, value: Any) -> None:
+        self._kept[key] = (place, value)
+        self._kept.move_to_end(key)
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
+
+
+def _limits(before: OrgLimits, commit: DomainCommit[Any]) -> OrgLimits:
+    for event in commit.events:
+        if isinstance(event, OrgLimitsSet):
+            before = event.limits
+    return before
 
 
 def _vars(before: dict[str, Any], commit: DomainCommit[Any]) -> dict[str, Any]:

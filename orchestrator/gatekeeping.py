@@ -12,9 +12,9 @@ Rules that hold here:
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Final
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final, TypeAlias
 
 import structlog
 
@@ -22,7 +22,7 @@ from chassis.clock import Clock
 from chassis.ports import Away, Inbox, Letters, Log, Ownership
 from contracts.codec import encode, encode_bundle
 from contracts.errors import Failure
-from contracts.gates import GateState
+from contracts.gates import GateLimit, GateState, OrgLimits
 from contracts.limits import BUNDLE_MESSAGES, GATE_NAMES, HELD_LANES
 from contracts.messages import (
     Answer,
@@ -35,7 +35,7 @@ from contracts.subjects import INBOX, dead_letter, partition
 from orchestrator.at_gate import AtGate, Key, Reply
 from orchestrator.family import Sender
 from orchestrator.gatebook import GateBook, Known
-from orchestrator.gates import awaited, decide, freed
+from orchestrator.gates import awaited, bounded, decide, freed
 from orchestrator.standing_for import StandingFor
 from orchestrator.ushering import ASK_SECONDS, Usher
 from orchestrator.wishes import Asking, Decided
@@ -52,6 +52,9 @@ AFTER: Final = timedelta(seconds=1)
 """INBOX wakes whoever has the gate then so long behind that moment."""
 
 
+LimitsOf: TypeAlias = Callable[[str], Awaitable[OrgLimits]]
+
+
 class Gatekeeper:
     """Keeps the gates of the partitions that this process owns."""
 
@@ -65,8 +68,10 @@ class Gatekeeper:
         ownership: Ownership,
         clock: Clock,
         standing_for: StandingFor,
+        limits_of: LimitsOf,
     ) -> None:
-        self._standing_for = standing_for
+        """`limits_of`: what an org says of the gates that its workflows share. Raises `Away`."""
+        self._standing_for, self._limits_of = standing_for, limits_of
         self._book = GateBook(history, clock)
         self._inbox, self._dead_letters = inbox, dead_letters
         self._ownership, self._clock = ownership, clock
@@ -193,7 +198,8 @@ class Gatekeeper:
             # Who leaves, and then who comes in: two commits, so that each is decided by what is recorded.
             events, decided = freed(known.state, left, wishes, took, gate.told), Decided()
             if not events:
-                decided = _decided(known.state, asking, wishes, self._clock.now())
+                limit = await self._limit(key[0], asking)
+                decided = decide(known.state, limit, wishes, self._clock.now()) if limit else Decided()
                 events = [*decided.events, *([] if keep_next else awaited(known.state, decided))]
             if not events:
                 gate.settled(left)
@@ -201,6 +207,18 @@ class Gatekeeper:
             appended = await self._book.append(*key, known, events)
             self.counts["commits" if appended is not None else "conflicts"] += 1
             known = appended or await self._book.load(*key)
+
+    async def _limit(self, org: str, asking: dict[str, AskSlot]) -> GateLimit | None:
+        """What the plan of the run that came last says of the gate, so that a limit that is edited holds from the next run on.
+
+        Where workflows share the gate their org may have said something else. None: nobody asks.
+        """
+        if not asking:
+            return None
+        newest = max(asking.values(), key=lambda message: (message.since, message.holder))
+        if not newest.is_shared:
+            return newest.wanted.bounds
+        return bounded(newest.wanted.bounds, (await self._limits_of(org)).get(newest.wanted.name))
 
     async def _took(self, key: Key, state: GateState, left: dict[str, int]) -> list[str]:
         """Of those that stand for a batch and say that they have left: who has what started it."""
@@ -269,13 +287,3 @@ def _asking(message: AskSlot) -> Asking:
         rank=message.wanted.rank,
         size=message.size,
     )
-
-
-def _decided(
-    state: GateState, asking: dict[str, AskSlot], wishes: Sequence[Asking], now: datetime
-) -> Decided:
-    """By what the plan of the run that came last says of the gate: so a limit that is edited holds from the next run on."""
-    if not asking:
-        return Decided()
-    newest = max(asking.values(), key=lambda message: (message.since, message.holder))
-    return decide(state, newest.wanted.bounds, wishes, now)

@@ -67,7 +67,7 @@ def wanted(run: Run, limit: FlowLimit, plan: Plan | None, key: str) -> SlotWante
     owner = run.workflow if limit.across == "workflow" else ""
     shown = key if len(key) <= GATE_KEY_CHARS else f"sha256:{digest(key.encode())}"
     return SlotWanted(
-        gate=derived("gate", run.org, owner, limit.name, key),
+        gate=_gate(run, owner, limit.name, key),
         name=limit.name,
         key=shown,
         bounds=GateLimit(
@@ -80,6 +80,11 @@ def wanted(run: Run, limit: FlowLimit, plan: Plan | None, key: str) -> SlotWante
         ),
         rank=PRIORITIES - flow.priority,
     )
+
+
+def _gate(run: Run, owner: str, name: str, key: str) -> str:
+    """`owner`: the workflow; empty: the org."""
+    return derived("gate", run.org, owner, name, key)
 
 
 def awaited_slot(run: Run, gate: str, opening: int) -> WaitOpened | None:
@@ -115,6 +120,8 @@ def question(run: Run, wait: WaitOpened, trace: str) -> AskSlot | None:
         since=run.opened_at,
         wanted=wait.slot,
         size=_size_of(run.input) if wait.slot.bounds.batch is not None else 0,
+        # Of a key that is too long to be shown nobody can tell: there counts what the workflow says.
+        is_shared=wait.slot.gate == _gate(run, "", wait.slot.name, wait.slot.key),
     )
 
 

@@ -309,7 +309,8 @@ def _vars_set(scene: _Scene, event: workflows.OrgVarsSet) -> None:
 
 
 def _org_changed(
-    scene: _Scene, _: apis.OrgApiImported | apis.OrgApiRemoved | workers.OrgWorkersAnnounced
+    scene: _Scene,
+    _: workflows.OrgLimitsSet | apis.OrgApiImported | apis.OrgApiRemoved | workers.OrgWorkersAnnounced,
 ) -> None:
     """What an org has of its own is read from the log; its row only knows when."""
     scene.row.updated = scene.at
@@ -325,6 +326,7 @@ _EFFECTS: Final[dict[type, Callable[[_Scene, Any], None]]] = {
     workflows.WorkflowDeleted: _deleted,
     workflows.OrgCreated: _org_created,
     workflows.OrgVarsSet: _vars_set,
+    workflows.OrgLimitsSet: _org_changed,
     apis.OrgApiImported: _org_changed,
     apis.OrgApiRemoved: _org_changed,
     workers.OrgWorkersAnnounced: _org_changed,

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from deploy.commands.here import Asked, Json, KeyFile, table
+from deploy.refusals import Refused
 
 app = App(name="gates", help="Limits of workflows: who is inside, and who waits.")
 
@@ -61,6 +62,46 @@ def show(
     rows = [(each["run"], each["standing"], each["since"][:19], each["workflow"]) for each in found]
     for line in table(rows, ("RUN", "IS", "SINCE", "WORKFLOW")):
         here.say(line)
+
+
+@app.command
+def limits(*, key_file: KeyFile = None, as_json: Json = False, here: Asked) -> None:
+    """List what the org says of gates that its workflows share."""
+    from deploy.operator.reach import api
+
+    told = api(here, key_file).get("/limits")["limits"]
+    if as_json:
+        here.tell(told)
+        return
+    rows = [(name, _allowed(limit), str(limit.get("queue", ""))) for name, limit in sorted(told.items())]
+    for line in table(rows, ("LIMIT", "ALLOWS", "MAY WAIT")):
+        here.say(line)
+
+
+@app.command
+def limit(  # Each is an option of the command line.
+    name: Annotated[str, Parameter(help="What workflows call the limit.")],
+    *,
+    at_once: Annotated[int | None, Parameter(help="So many runs may be inside.")] = None,
+    rate: Annotated[str | None, Parameter(help="So many in so many seconds, as in 100/60.")] = None,
+    queue: Annotated[int | None, Parameter(help="So many may wait.")] = None,
+    key_file: KeyFile = None,
+    here: Asked,
+) -> None:
+    """Say what a gate that the org's workflows share lets in; without any bound: what the workflows say counts again."""
+    from deploy.operator.reach import api
+
+    wanted: dict[str, Any] = {"at_once": at_once, "queue": queue}
+    if rate is not None:
+        count, _, seconds = rate.partition("/")
+        if not (count.isdigit() and seconds.isdigit()):
+            raise Refused("A rate is a number, a slash, and a number of seconds: 100/60.")
+        wanted["rate"] = {"count": int(count), "seconds": int(seconds)}
+    said = {name: value for name, value in wanted.items() if value is not None}
+    reached = api(here, key_file)
+    others = {each: limit for each, limit in reached.get("/limits")["limits"].items() if each != name}
+    reached.put("/limits", {"limits": others | ({name: said} if said else {})})
+    here.say(f"{name}: {_allowed(said) or 'what the workflows say'}")
 
 
 def _allowed(bounds: dict[str, Any]) -> str:

@@ -6,9 +6,10 @@ from typing import Any, Final
 from msgspec import Struct, field, structs
 
 from contracts.apis import OrgApiImported, OrgApiRemoved
+from contracts.gates import OrgLimit, OrgLimits
 from contracts.limits import API_VERSIONS, APIS, APIS_BYTES, VARS, WORKER_POOLS
 from contracts.workers import OrgWorkersAnnounced
-from contracts.workflows import OrgCreated, OrgEvent, OrgVarsSet
+from contracts.workflows import OrgCreated, OrgEvent, OrgLimitsSet, OrgVarsSet
 from gateway.domain import Aggregate
 from gateway.rejected import Rejected, absent
 
@@ -24,6 +25,8 @@ class ApiState(Struct, frozen=True, kw_only=True):
 class OrgState(Struct, frozen=True, kw_only=True):
     name: str = ""
     vars: Mapping[str, Any] = field(default_factory=dict)
+    limits: Mapping[str, OrgLimit] = field(default_factory=dict)
+    """What gates that its workflows share let in, by the limit's name."""
     apis: Mapping[str, ApiState] = field(default_factory=dict)
     workers: Mapping[str, OrgWorkersAnnounced] = field(default_factory=dict)
     """By pool what its workers outside announced last."""
@@ -42,6 +45,8 @@ def evolve(state: OrgState, event: OrgEvent) -> OrgState:
             return structs.replace(state, name=event.name)
         case OrgVarsSet():
             return structs.replace(state, vars=event.vars)
+        case OrgLimitsSet():
+            return structs.replace(state, limits=event.limits)
         case OrgApiImported():
             known = state.apis.get(event.name, ApiState())
             api = ApiState(imports=(*known.imports, event))
@@ -63,6 +68,14 @@ def set_vars(state: OrgState, wanted: dict[str, Any]) -> list[OrgEvent]:
                 "malformed", f"A variable's name is a word of letters, digits and _: {name[:64]!r}."
             )
     return [] if state.vars == wanted else [OrgVarsSet(vars=wanted)]
+
+
+def set_limits(state: OrgState, wanted: OrgLimits) -> list[OrgEvent]:
+    """Replace all limits."""
+    for name, limit in wanted.items():
+        if limit == OrgLimit():
+            raise Rejected("malformed", f"Limit {name} says `at_once`, `rate`, or `queue`.")
+    return [] if state.limits == wanted else [OrgLimitsSet(limits=wanted)]
 
 
 def import_api(state: OrgState, wanted: OrgApiImported) -> list[OrgEvent]:

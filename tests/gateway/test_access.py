@@ -63,6 +63,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/pauses/begin"): {"what": "workflow", "name": "{workflow_id}"},
     ("POST", "/pauses/end"): {"what": "workflow", "name": "{workflow_id}"},
     ("PUT", "/vars"): {"vars": {}},
+    ("PUT", "/limits"): {"limits": {}},
     ("POST", "/secrets"): {"name": "x", "value": {"kind": "text", "text": "x"}},
     ("PUT", "/secrets/{secret_id}"): {"name": "x", "value": {"kind": "text", "text": "x"}},
     ("POST", "/secrets/{secret_id}/rotate"): {"value": {"kind": "text", "text": "x"}},

@@ -90,6 +90,7 @@ async def test_what_the_api_answers_is_what_the_document_says(office: Office, do
         ("POST", "/runs/{run_id}/cancel", f"/runs/{run}/cancel", {}),
         ("GET", "/node-types", "/node-types", None),
         ("PUT", "/vars", "/vars", {"vars": {"a": 1}}),
+        ("PUT", "/limits", "/limits", {"limits": {"mail": {"at_once": 5}}}),
         ("POST", "/secrets", "/secrets", {"name": "x", "value": {"kind": "text", "text": "v"}}),
         ("GET", "/secrets", "/secrets", None),
         ("POST", "/keys", "/keys", {"name": "x", "scopes": ["runs:read"]}),

@@ -171,6 +171,7 @@ WRITES = [
     ("POST", "/triggers"),
     ("POST", "/runs"),
     ("PUT", "/vars"),
+    ("PUT", "/limits"),
     ("POST", "/secrets"),
     ("POST", "/keys"),
     ("PUT", "/workflows/x/name"),

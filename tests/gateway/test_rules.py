@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from contracts.gates import OrgLimit
 from contracts.payloads import Inline
 from contracts.schedules import Cron, Schedule
 from contracts.triggers import (
@@ -26,6 +27,7 @@ from contracts.triggers import (
 from contracts.workflows import (
     KeyIssued,
     KeyRevoked,
+    OrgLimitsSet,
     OrgVarsSet,
     SecretDeleted,
     SecretStored,
@@ -38,7 +40,7 @@ from contracts.workflows import (
 from gateway.domain import Aggregate
 from gateway.keys import rules as keys
 from gateway.keys.rules import KEY
-from gateway.orgs.rules import ORG, set_vars
+from gateway.orgs.rules import ORG, set_limits, set_vars
 from gateway.rejected import Rejected
 from gateway.secrets import rules as secrets
 from gateway.secrets.rules import SECRET
@@ -231,6 +233,14 @@ def test_variables_are_replaced_whole_and_only_when_they_change() -> None:
     assert story.given(OrgVarsSet(vars={"region": "eu"})).when({}) == [OrgVarsSet(vars={})]
 
 
+def test_limits_are_replaced_whole_and_only_when_they_change_and_each_says_something() -> None:
+    story, mail = Story(ORG, set_limits), {"mail": OrgLimit(at_once=5)}
+    assert story.when(mail) == [OrgLimitsSet(limits=mail)]
+    assert story.given(OrgLimitsSet(limits=mail)).when(mail) == []
+    assert story.given(OrgLimitsSet(limits=mail)).when({}) == [OrgLimitsSet(limits={})]
+    assert story.refused({"mail": OrgLimit()}) == "malformed"
+
+
 @pytest.mark.parametrize("name", ["", "a b", "a-b", "1a", "größe", "a" * 5 + "."])
 def test_a_variable_has_a_name_that_expressions_can_say(name: str) -> None:
     assert Story(ORG, set_vars).refused({name: 1}) == "malformed"
@@ -284,7 +294,7 @@ EVENTS: list[tuple[Aggregate[Any, Any], list[Any]]] = [
             TriggerDeleted(),
         ],
     ),
-    (ORG, [OrgVarsSet(vars={"a": 1})]),
+    (ORG, [OrgVarsSet(vars={"a": 1}), OrgLimitsSet(limits={"mail": OrgLimit(at_once=1)})]),
     (SECRET, [SecretStored(name="s", kind="text"), SecretDeleted()]),
     (KEY, [KeyIssued(name="k", scopes=()), KeyRevoked()]),
 ]

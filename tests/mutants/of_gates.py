@@ -148,8 +148,8 @@ ONE_GATE_FOR_ALL: Final = Mutant(
     edits=[
         Edit(
             _PASSING,
-            'derived("gate", run.org, owner, limit.name, key)',
-            'derived("gate", run.org, owner, limit.name)',
+            "_gate(run, owner, limit.name, key)",
+            '_gate(run, owner, limit.name, "")',
         )
     ],
     tests=[_RUNS],

@@ -11,7 +11,16 @@ from chassis.ids import derived, run_id
 from chassis.testing.queues import MemoryOwnership
 from chassis.testing.stores import MemoryLog
 from contracts.codec import decode_commit, decode_gate_commit
-from contracts.gates import FlowLimit, GateEvent, Rate, SlotFreed, SlotGranted, SlotsAwaited
+from contracts.gates import (
+    FlowLimit,
+    GateEvent,
+    OrgLimit,
+    OrgLimits,
+    Rate,
+    SlotFreed,
+    SlotGranted,
+    SlotsAwaited,
+)
 from contracts.messages import AskSlot, FreeSlot, GiveSlot, Look, RetryRun
 from contracts.pauses import HeldAtGates
 from contracts.plans import Plan
@@ -44,6 +53,10 @@ class Hall(Room):
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
         self.gates = MemoryLog(self.world)
+        self.limits: OrgLimits = {}
+
+    async def limits_of(self, org: str) -> OrgLimits:
+        return self.limits if org == "org" else {}
 
     async def orchestrator(self) -> None:
         self.dispatch = dispatch = Overheard(self.signals, self.inbox)
@@ -62,6 +75,7 @@ class Hall(Room):
             ownership=ownership,
             clock=self.clock,
             standing_for=StandingFor(sources),
+            limits_of=self.limits_of,
         )
         self.ownership = ownership
         self.service = Orchestrator(
@@ -154,6 +168,27 @@ def test_as_many_are_inside_as_the_limit_says() -> None:
         assert len(room.inside) == 2
         await room.end(room.inside[0])
         assert len(room.inside) == 2
+
+
+def test_what_the_org_says_of_a_shared_gate_counts_for_those_who_wait_too() -> None:
+    @hall(FlowLimit(name="crm", at_once=1, across="org"))
+    async def story(room: Hall) -> None:
+        await room.begin(*NAMES[:4])
+        assert room.inside == NAMES[:1]
+        room.limits = {"crm": OrgLimit(at_once=3), "other": OrgLimit(at_once=9)}
+        await asyncio.sleep(ASK_SECONDS + 1)
+        assert len(room.inside) == 3
+        room.limits = {}
+        await room.end(room.inside[0])
+        assert len(room.inside) == 2, "lowered it sends nobody out, and lets nobody in"
+
+
+def test_what_the_org_says_is_nothing_to_the_gate_of_one_workflow() -> None:
+    @hall(ONE)
+    async def story(room: Hall) -> None:
+        room.limits = {"crm": OrgLimit(at_once=3)}
+        await room.begin(*NAMES[:2])
+        assert room.inside == NAMES[:1]
 
 
 def test_a_run_that_fails_or_is_cancelled_makes_room_too() -> None:

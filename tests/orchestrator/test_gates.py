@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from contracts.gates import GateLimit, GateState, Rate, SlotFreed, SlotGranted, SlotsAwaited
+from contracts.gates import GateLimit, GateState, OrgLimit, Rate, SlotFreed, SlotGranted, SlotsAwaited
 from contracts.limits import GATE_NEXT, GATE_SLOTS
-from orchestrator.gates import AT_ONCE, awaited, decide, evolve, freed
+from orchestrator.gates import AT_ONCE, awaited, bounded, decide, evolve, freed
 from orchestrator.wishes import Asking, Decided
 from tests.orchestrator.stories import NOON
 
@@ -105,6 +105,17 @@ def test_who_is_next_is_recorded_anew_beside_whatever_else_is_and_never_more_tha
     many = asking(*(f"r{number:03}" for number in range(GATE_NEXT + 5)))
     [told] = awaited(state, decide(state, TWO, many, NOON))
     assert told == SlotsAwaited(runs=tuple(f"r{number:03}" for number in range(1, GATE_NEXT + 1)))
+
+
+def test_what_the_org_says_counts_where_the_workflow_says_something_of_that_kind() -> None:
+    rate = Rate(count=5, seconds=1)
+    limit = GateLimit(at_once=2, queue=7)
+    assert bounded(limit, None) == limit
+    assert bounded(limit, OrgLimit(at_once=9)) == GateLimit(at_once=9, queue=7)
+    assert bounded(limit, OrgLimit(queue=0)) == GateLimit(at_once=2, queue=0)
+    assert bounded(limit, OrgLimit(rate=rate)) == GateLimit(at_once=2, rate=rate, queue=7)
+    passing = GateLimit(rate=Rate(count=1, seconds=1))
+    assert bounded(passing, OrgLimit(at_once=9, rate=rate)) == GateLimit(rate=rate), "nobody stays inside"
 
 
 def test_where_the_queue_is_full_the_last_who_came_is_refused() -> None:

@@ -159,6 +159,7 @@ class Services(Stores):
                 ownership=ownership,
                 clock=self.clock,
                 standing_for=StandingFor(sources),
+                limits_of=domain.limits_of,
             ),
         )
         # Small rooms: what is rare with large ones happens in every schedule.
