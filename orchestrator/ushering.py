@@ -52,7 +52,9 @@ class Usher:
             (run, _replaced(key, run, asking[run].opening, "superseded", by))
             for run, by in decided.superseded.items()
         ]
-        given: list[tuple[str, Said]] = [(run, await self._given(key, inside[run])) for run in decided.inside]
+        given: list[tuple[str, Said]] = [
+            (run, await self._given(key, inside[run])) for run in decided.inside if run not in gate.telling
+        ]
         self._counts["refused"] += len(refused)
         for run, message in (*given, *refused):
             self._beside(gate, run, tell(run, message))
@@ -111,7 +113,7 @@ class Usher:
         asked = (*holders[first:], *holders[:first])[:ASKED_AT_ONCE]
         gate.next_asked, gate.asked_at = first + len(asked), self._clock.seconds()
         for holder in asked:
-            if not holder.began:
+            if not holder.began and holder.run not in gate.telling:
                 self._beside(gate, holder.run, self._tell(await self._given(key, holder)))
 
     async def _given(self, key: Key, holder: Holder) -> GiveSlot:
