@@ -2,24 +2,29 @@
 
     python -m bench timers        100,000 pending (QUICK=1: 2,000; WAITING=…: as many)
 
-Measured with nothing pending, with all of them, over a `kill -9` of the orchestrator in the middle, and after all of the
-installation was stopped and started. What became due while nobody was there is late from the moment on at which somebody
+Measured with nothing pending, with all of them, when thousands are due at one moment, over a `kill -9` of the orchestrator in the middle,
+and after all of the installation was stopped and started. What became due while nobody was there is late from the moment on at which somebody
 is again; it fails when such a run, or the 99th of a hundred of those that became due after it, is more than a second late.
 """
 
+import asyncio
 import os
 import signal
 import time
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from bench.measure import QUICK, Disagree
-from bench.waiting import ACCEPT, WAITING, growth, quiet, show, take
+from bench.waiting import ACCEPT, WAIT, WAITING, growth, quiet, show, take
 from bench.waking import by_time, lateness, woken
-from bench.workflows import resting, until_due
+from bench.workflows import resting, until_due, until_then
 from deploy.testing.installation import Installation, installation
 
 DUE: Final = 200 if QUICK else 1_000
 LASTING: Final = 10.0 if QUICK else 20.0
+TOGETHER: Final = 1_000 if QUICK else 10_000
+TOGETHER_SECONDS: Final = 30.0 if QUICK else 60.0
+_OF: Final = "select id from read.runs where workflow = $1"
 LATE_MS: Final = 1_000.0
 """So late they may be, right after a start."""
 
@@ -35,6 +40,7 @@ def measure() -> dict[str, Any]:
             _part(told, "before", quiet(running) | _due(running, due))
             _part(told, "start", take(running, crowd, WAITING))
             _part(told, "after", quiet(running) | _due(running, due))
+            _part(told, "together", _together(running))
             _part(told, "killed", _killed(running, due))
             _part(told, "started", _started(running, due))
         except Disagree as reason:
@@ -59,6 +65,19 @@ def _part(told: dict[str, Any], name: str, part: dict[str, Any]) -> None:
 
 def _due(running: Installation, url: str) -> dict[str, Any]:
     return {"by_time": lateness(woken(running, by_time(url, DUE, LASTING)))}
+
+
+def _together(running: Installation) -> dict[str, Any]:
+    """Thousands are due at one moment: when half of them have moved on, and when all."""
+    moment = time.time() + TOGETHER_SECONDS + 10.0
+    at = datetime.fromtimestamp(moment, UTC).isoformat()
+    opened = running.open("together", until_then(at), ACCEPT)
+    take(running, opened.url, running.count(WAIT) + TOGETHER)
+    if time.time() > moment:
+        raise Disagree(f"{TOGETHER} runs were not taken within {TOGETHER_SECONDS:.0f} s")
+    ids = [row[0] for row in asyncio.run(running.rows(_OF, opened.workflow))]
+    late = sorted(one.moved_on - moment for one in woken(running, dict.fromkeys(ids, moment)))
+    return {"runs": len(late), "half_s": round(late[len(late) // 2], 2), "all_s": round(late[-1], 2)}
 
 
 def _killed(running: Installation, url: str) -> dict[str, Any]:

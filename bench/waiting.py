@@ -31,7 +31,7 @@ FIRST: Final = 500
 MOST_REFUSED: Final = 20_000
 """So many requests may be refused before the first is taken: on a busy machine some are."""
 ACCEPT: Final = EVERYBODY | {"mode": "accept"}
-_WAIT: Final = "select count(*) from read.runs where status = 'waiting'"
+WAIT: Final = "select count(*) from read.runs where status = 'waiting'"
 _SOME: Final = "select id from read.runs where status = 'waiting' and workflow = $1 order by id limit $2"
 
 
@@ -57,7 +57,7 @@ def measure() -> dict[str, Any]:
 def take(running: Installation, url: str, count: int) -> dict[str, Any]:
     """Start runs until so many wait; all that were accepted do."""
     began, accepted = time.perf_counter(), 0
-    had = running.count(_WAIT)
+    had = running.count(WAIT)
     cpu, busy, refused = running.cpu(), 0.0, 0
     while had + accepted < count:
         if time.perf_counter() - began > TAKEN_SECONDS:
@@ -70,7 +70,7 @@ def take(running: Installation, url: str, count: int) -> dict[str, Any]:
             raise Disagree(f"no run was taken: {_answer(url)}")
     until = time.perf_counter() + TAKEN_SECONDS
     # A load generator goes home with its last requests unanswered: their runs wait too.
-    while (wait := running.count(_WAIT)) < had + accepted:
+    while (wait := running.count(WAIT)) < had + accepted:
         if time.perf_counter() > until:
             raise Disagree(f"{accepted} runs were accepted, and {wait - had} wait")
         time.sleep(0.2)
@@ -119,7 +119,7 @@ def quiet(running: Installation) -> dict[str, Any]:
         name: round((seconds - cpu.get(name, 0.0)) / lasted * 1_000)
         for name, seconds in running.cpu().items()
     }
-    return {"waiting": running.count(_WAIT), "rss_mb": running.rss(), "idle_millicores": idle}
+    return {"waiting": running.count(WAIT), "rss_mb": running.rss(), "idle_millicores": idle}
 
 
 def growth(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:

@@ -126,6 +126,11 @@ def until_due() -> dict[str, Any]:
     return _before_a_step({"id": "rest", "type": "delay", "config": {"until": "{{ trigger.body.until }}"}})
 
 
+def until_then(moment: str) -> dict[str, Any]:
+    """Waits until this moment, as all others of it do."""
+    return _before_a_step({"id": "rest", "type": "delay", "config": {"until": moment}})
+
+
 def _before_a_step(node: dict[str, Any]) -> dict[str, Any]:
     nodes = [node, {"id": "after", "type": "echo", "config": {"value": "woken"}}]
     return {"nodes": nodes, "edges": _row(nodes)}
