@@ -72,7 +72,7 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
         WorkerProcess() as worker,
         companions() as beside,
     ):
-        language = Language()
+        language = Language().warm()
         histories, horizon = Histories(postgres, js.log), Horizon(js.marks, clock)
         domain = Domain(js.domain)
         sources = Sources(

@@ -51,9 +51,8 @@ def framed(body: bytes) -> bytes:
     return len(body).to_bytes(4, "big") + body
 
 
-def serve(source: BinaryIO, sink: BinaryIO) -> None:
+def serve(source: BinaryIO, sink: BinaryIO, language: Language) -> None:
     """Answer until the input ends, or memory did."""
-    language = Language(kept=_PROGRAMS)
     decode = msgspec.json.Decoder(Job).decode
     spent = False
     while not spent and (length := source.read(4)):
@@ -83,5 +82,6 @@ def _bound_time() -> None:
 
 
 if __name__ == "__main__":
-    _bound_memory()
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    warmed = Language(kept=_PROGRAMS).warm()
+    _bound_memory()  # What the engine itself needs is no expression's.
+    serve(sys.stdin.buffer, sys.stdout.buffer, warmed)

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from math import inf, nan
 from typing import Any, Final
 
-from cel_expr_python import cel
+from chassis.expressions import cel
 
-_T: Final = cel.Type
 MIXED: Final = ("_+_", "_-_", "_*_", "_/_")
 ORDERED: Final = ("_<_", "_<=_", "_>_", "_>=_")
 
@@ -39,8 +38,8 @@ def mixed_arithmetic() -> list[Any]:
         cel.FunctionDecl(
             name,
             [
-                overload(name, _T.DOUBLE, _T.INT, _T.DOUBLE, does=operation),
-                overload(name, _T.DOUBLE, _T.DOUBLE, _T.INT, does=operation),
+                overload(name, cel.Type.DOUBLE, cel.Type.INT, cel.Type.DOUBLE, does=operation),
+                overload(name, cel.Type.DOUBLE, cel.Type.DOUBLE, cel.Type.INT, does=operation),
             ],
         )
         for name, operation in _OPERATIONS.items()
@@ -49,12 +48,12 @@ def mixed_arithmetic() -> list[Any]:
 
 def arithmetic_types() -> list[Any]:
     """The standard types of the four operations and the mixed ones, for the checker alone."""
-    time, span = _T.TIMESTAMP, _T.DURATION
+    time, span = cel.Type.TIMESTAMP, cel.Type.DURATION
     more = {
         "_+_": [
-            (_T.STRING, _T.STRING, _T.STRING),
-            (_T.BYTES, _T.BYTES, _T.BYTES),
-            (_T.LIST, _T.LIST, _T.LIST),
+            (cel.Type.STRING, cel.Type.STRING, cel.Type.STRING),
+            (cel.Type.BYTES, cel.Type.BYTES, cel.Type.BYTES),
+            (cel.Type.LIST, cel.Type.LIST, cel.Type.LIST),
             (time, time, span),
             (time, span, time),
             (span, span, span),
@@ -62,11 +61,11 @@ def arithmetic_types() -> list[Any]:
         "_-_": [(span, time, time), (time, time, span), (span, span, span)],
     }
     numbers = [
-        (_T.INT, _T.INT, _T.INT),
-        (_T.UINT, _T.UINT, _T.UINT),
-        (_T.DOUBLE, _T.DOUBLE, _T.DOUBLE),
-        (_T.DOUBLE, _T.INT, _T.DOUBLE),
-        (_T.DOUBLE, _T.DOUBLE, _T.INT),
+        (cel.Type.INT, cel.Type.INT, cel.Type.INT),
+        (cel.Type.UINT, cel.Type.UINT, cel.Type.UINT),
+        (cel.Type.DOUBLE, cel.Type.DOUBLE, cel.Type.DOUBLE),
+        (cel.Type.DOUBLE, cel.Type.INT, cel.Type.DOUBLE),
+        (cel.Type.DOUBLE, cel.Type.DOUBLE, cel.Type.INT),
     ]
     return [
         cel.FunctionDecl(name, [overload(name, *types) for types in (*numbers, *more.get(name, ()))])
@@ -75,7 +74,12 @@ def arithmetic_types() -> list[Any]:
 
 
 def order_types() -> list[Any]:
-    numbers = (_T.INT, _T.UINT, _T.DOUBLE)
-    same = [(one, one) for one in (_T.BOOL, _T.STRING, _T.BYTES, _T.TIMESTAMP, _T.DURATION)]
+    numbers = (cel.Type.INT, cel.Type.UINT, cel.Type.DOUBLE)
+    same = [
+        (one, one)
+        for one in (cel.Type.BOOL, cel.Type.STRING, cel.Type.BYTES, cel.Type.TIMESTAMP, cel.Type.DURATION)
+    ]
     pairs = [*same, *((one, other) for one in numbers for other in numbers)]
-    return [cel.FunctionDecl(name, [overload(name, _T.BOOL, *pair) for pair in pairs]) for name in ORDERED]
+    return [
+        cel.FunctionDecl(name, [overload(name, cel.Type.BOOL, *pair) for pair in pairs]) for name in ORDERED
+    ]

@@ -13,8 +13,7 @@ Rules that hold here, each with its test:
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from cel_expr_python import cel
-
+from chassis.expressions import cel
 from chassis.expressions.arithmetic import (
     MIXED,
     ORDERED,
@@ -32,7 +31,6 @@ from chassis.expressions.wire import read, write
 from chassis.expressions.wording import flaws, sentence
 from chassis.expressions.zones import bind_engine, known
 
-_T: Final = cel.Type
 _EXTENSIONS: Final = ("bindings", "encoders", "lists", "math", "optional", "regex", "sets", "strings")
 """`optional` because `regex` wants it; none of its own functions is known to `costs`, so none exists here."""
 IN_ORDER: Final = "@in_order"
@@ -59,7 +57,7 @@ class Engine:
         own = own_functions()
         self._checks = cel.NewEnv(
             config=cel.NewEnvConfigFromYaml(_environment(exclude=(*MIXED, *ORDERED, CHOICE))),
-            variables=dict.fromkeys(ROOTS, _T.DYN),
+            variables=dict.fromkeys(ROOTS, cel.Type.DYN),
             functions=[*arithmetic_types(), *order_types(), _choice_type(), *own],
         )
         self._runs = cel.NewEnv(
@@ -95,18 +93,20 @@ def _environment(exclude: Sequence[str] = ()) -> str:
 
 def _choice_type() -> Any:
     """Standard CEL wants one type on both sides, so it refuses `paid ? total : null`."""
-    return cel.FunctionDecl(CHOICE, [overload(CHOICE, _T.DYN, _T.BOOL, _T.DYN, _T.DYN)])
+    return cel.FunctionDecl(
+        CHOICE, [overload(CHOICE, cel.Type.DYN, cel.Type.BOOL, cel.Type.DYN, cel.Type.DYN)]
+    )
 
 
 def _in_order() -> Any:
     def in_order(names: list[Any]) -> Any:
         return shielded(sorted(names, key=lambda name: (type(name).__name__, name)))
 
-    return cel.FunctionDecl(IN_ORDER, [overload(IN_ORDER, _T.LIST, _T.LIST, does=in_order)])
+    return cel.FunctionDecl(IN_ORDER, [overload(IN_ORDER, cel.Type.LIST, cel.Type.LIST, does=in_order)])
 
 
 def _zone() -> Any:
-    return cel.FunctionDecl(ZONE, [overload(ZONE, _T.STRING, _T.STRING, does=known)])
+    return cel.FunctionDecl(ZONE, [overload(ZONE, cel.Type.STRING, cel.Type.STRING, does=known)])
 
 
 def run(program: Any, values: Mapping[str, Any]) -> Any:

@@ -22,9 +22,21 @@ class Language:
     """The engine with the programs that it made. One per process; not for several threads."""
 
     def __init__(self, kept: int = _KEPT) -> None:
-        self._engine = Engine()
+        self._loaded: Engine | None = None
         self._programs: OrderedDict[str, Program | tuple[Flaw, ...]] = OrderedDict()
         self._kept = kept
+
+    @property
+    def _engine(self) -> Engine:
+        """Made when the first source comes: a process may never see one."""
+        if self._loaded is None:
+            self._loaded = Engine()
+        return self._loaded
+
+    def warm(self) -> "Language":
+        """The same with its engine made, for whoever shall not wait for that."""
+        self.program("true")
+        return self
 
     def program(self, source: str) -> Program | tuple[Flaw, ...]:
         """The program of a source, or everything that is wrong with it."""

@@ -12,8 +12,8 @@ from typing import Any, Final
 from urllib.parse import quote, unquote
 
 import msgspec
-from cel_expr_python import cel
 
+from chassis.expressions import cel
 from chassis.expressions.arithmetic import overload
 from chassis.expressions.faults import Failed
 from chassis.expressions.moments import add, diff, start_of
@@ -25,40 +25,46 @@ from chassis.expressions.zones import Unusable, zone
 from contracts.codec import depth_exceeds
 from contracts.limits import JSON_DEPTH
 
-_T: Final = cel.Type
-_ANY_TEXT: Final = _T.DYN
-"""A text that may have a NUL: it goes back as a message, which the engine does not take for `STRING`."""
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
-_JSON_KINDS: Final = (
-    *(_T.BOOL, _T.BYTES, _T.DOUBLE, _T.DURATION, _T.INT, _T.LIST),
-    *(_T.MAP, _T.NULL, _T.STRING, _T.TIMESTAMP, _T.UINT),
-)
-"""All kinds of values but types: the engine does not take every kind for `DYN`."""
 PADDED: Final = 1_000
 """Characters to which a text is filled up."""
 
 
 def own_functions() -> list[Any]:
     """The declarations, for the checker and for runs."""
-    text, whole, moment = _T.STRING, _T.INT, _T.TIMESTAMP
+    text, whole, moment = cel.Type.STRING, cel.Type.INT, cel.Type.TIMESTAMP
     return [
         _zoned("add", moment, moment, whole, text, does=_added),
         _zoned("startOf", moment, moment, text, does=_begun),
         _zoned("diff", whole, moment, moment, text, does=_diff),
-        _zoned("formatDate", _ANY_TEXT, moment, text, does=_formatted),
+        _zoned("formatDate", _any_text(), moment, text, does=_formatted),
         _zoned("parseDate", moment, text, text, does=_parsed),
-        _method("upper", _ANY_TEXT, text, does=lambda given: shielded(given.upper())),
-        _method("lower", _ANY_TEXT, text, does=lambda given: shielded(given.lower())),
-        _method("htmlEscape", _ANY_TEXT, text, does=lambda given: shielded(escape(given))),
+        _method("upper", _any_text(), text, does=lambda given: shielded(given.upper())),
+        _method("lower", _any_text(), text, does=lambda given: shielded(given.lower())),
+        _method("htmlEscape", _any_text(), text, does=lambda given: shielded(escape(given))),
         _method("urlEncode", text, text, does=lambda given: quote(given, safe="")),
-        _method("urlDecode", _ANY_TEXT, text, does=_url_decoded),
-        _method("parseJson", _T.DYN, text, does=_json_read),
+        _method("urlDecode", _any_text(), text, does=_url_decoded),
+        _method("parseJson", cel.Type.DYN, text, does=_json_read),
         cel.FunctionDecl(
-            "toJson", [_overload("toJson", _ANY_TEXT, one, does=_json_written) for one in _JSON_KINDS]
+            "toJson", [_overload("toJson", _any_text(), one, does=_json_written) for one in _json_kinds()]
         ),
         _padding("padStart", lambda given, fill: fill + given),
         _padding("padEnd", lambda given, fill: given + fill),
-        cel.FunctionDecl("math.sum", [overload("math.sum", _T.DYN, _T.LIST, does=_sum)]),
+        cel.FunctionDecl("math.sum", [overload("math.sum", cel.Type.DYN, cel.Type.LIST, does=_sum)]),
+    ]
+
+
+def _any_text() -> Any:
+    """A text that may have a NUL: it goes back as a message, which the engine does not take for `STRING`."""
+    return cel.Type.DYN
+
+
+def _json_kinds() -> list[Any]:
+    """All kinds of values but types: the engine does not take every kind for `DYN`."""
+    kind = cel.Type
+    return [
+        *(kind.BOOL, kind.BYTES, kind.DOUBLE, kind.DURATION, kind.INT, kind.LIST),
+        *(kind.MAP, kind.NULL, kind.STRING, kind.TIMESTAMP, kind.UINT),
     ]
 
 
@@ -80,7 +86,7 @@ def _zoned(name: str, result: Any, *takes: Any, does: Callable[..., Any]) -> Any
         return does(*given, "UTC")
 
     overloads = [
-        _overload(name, result, *takes, _T.STRING, does=does),
+        _overload(name, result, *takes, cel.Type.STRING, does=does),
         _overload(name, result, *takes, does=in_utc),
     ]
     return cel.FunctionDecl(name, overloads)
@@ -94,10 +100,10 @@ def _padding(name: str, joined: Callable[[str, str], str]) -> Any:
             raise Unusable(f"`{name}` fills up to {PADDED:,} characters at most")
         return shielded(joined(given, letter * (length - len(given))))
 
-    text, whole = _T.STRING, _T.INT
+    text, whole = cel.Type.STRING, cel.Type.INT
     overloads = [
-        _overload(name, _ANY_TEXT, text, whole, text, does=padded),
-        _overload(name, _ANY_TEXT, text, whole, does=padded),
+        _overload(name, _any_text(), text, whole, text, does=padded),
+        _overload(name, _any_text(), text, whole, does=padded),
     ]
     return cel.FunctionDecl(name, overloads)
 
