@@ -25,6 +25,7 @@ from tests.promises.children import (
     who_is_not_awaited_is_stopped,
 )
 from tests.promises.evidence import Evidence, History, Violation
+from tests.promises.gates import never_too_many_are_inside
 from tests.promises.occasions import events_start_their_runs, followers
 from tests.promises.polls import what_is_found_starts_once
 from tests.promises.tables import Tables
@@ -37,7 +38,9 @@ ACROSS: Final[Sequence[Promise]] = (
     children_are_one_with_their_parents,
     who_is_not_awaited_is_stopped,
     failures_are_told,
+    never_too_many_are_inside,
 )
+"""GATES keeps the newest commits of each gate only: what the runs themselves tell of them is judged."""
 
 _hook: Final = Decoder[Hook](Hook)
 
@@ -68,7 +71,7 @@ class Related(Struct, kw_only=True):
         return start is not None and (
             start.cause.kind in {"run", "event", "schedule"}
             or start.workflow in self.followed
-            or (plan is not None and plan.on_failure is not None)
+            or (plan is not None and (plan.on_failure is not None or plan.flow is not None))
             or any(isinstance(event, ChildAsked | HandlerAsked | HandlerRefused) for event in history.events)
         )
 

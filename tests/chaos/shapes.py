@@ -37,6 +37,7 @@ def shapes(world: str) -> Sequence[Shape]:
         Shape(name="signal", weight=4, definition=asking.signal(world), people=True),
         Shape(name="callback", weight=4, definition=asking.callback(world), people=True),
         Shape(name="undo", weight=5, definition=_undoing(world), people=True),
+        Shape(name="gated", weight=3, definition=_gated(world)),
     )
 
 
@@ -70,6 +71,13 @@ def _loop(world: str) -> dict[str, Any]:
     """Three rounds of one call."""
     again = {"id": "again", "type": "loop", "config": {"until": "index == 2"}}
     return {"nodes": [again, call("round", world, "KEYED") | {"inside": "again"}]}
+
+
+def _gated(world: str) -> dict[str, Any]:
+    """One at a time of those that leave the same rest."""
+    pause = {"id": "pause", "type": "delay", "config": {"seconds": 0.2}}
+    drawn = row(call("inside", world, "PUT"), pause, call("out", world, "KEYED"))
+    return drawn | {"flow": {"limits": [{"name": "till", "at_once": 1, "per": "trigger.body.n % 3"}]}}
 
 
 def _undoing(world: str) -> dict[str, Any]:

@@ -10,9 +10,19 @@ from msgspec import Struct, structs
 
 from chassis.ports import Stored
 from contracts.codec import decode_commit, decode_schedule_commit, encode
-from contracts.runs import ChildEnded, RunStarted, WaitOpened
+from contracts.runs import (
+    ChildEnded,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunStarted,
+    SlotTaken,
+    WaitOpened,
+)
 from contracts.schedules import ScheduleFired
+from contracts.subjects import RUNS
 from deploy.wiring import quiet_logs
+from tests.chaos import stores
 from tests.chaos.across import Related
 from tests.chaos.attempts import early
 from tests.chaos.campaign import Plan, Round, judged, play
@@ -21,7 +31,8 @@ from tests.chaos.record import Record
 from tests.chaos.report import counted, summed, told
 from tests.promises.evidence import Entry, History
 
-PLAN = Plan(number=0, seed="test", runs=120, faults=4, rate=16, retention_days="7", only=("F1", "F2"))
+PLAN = Plan(number=0, seed="test1", runs=180, faults=4, rate=20, retention_days="7", only=("F1", "F2"))
+"""By this seed every workflow has runs, and eleven start others: something of everything ends well."""
 
 
 class Played(Struct, frozen=True):
@@ -235,7 +246,7 @@ def test_a_child_of_nobody_and_one_that_is_nowhere_are_found(played: Played) -> 
         (history.run, event.child)
         for history in related.histories
         for event in history.events
-        if isinstance(event, ChildEnded) and event.outcome == "completed"
+        if isinstance(event, ChildEnded) and event.outcome != "cancelled"
     )
     orphaned = [history for history in related.histories if history.run != parent]
     assert "P2" in broken(related, histories=orphaned)
@@ -287,3 +298,33 @@ def test_a_word_that_a_worker_outside_said_twice_is_found(played: Played) -> Non
     )
     record.calls[run].append(structs.replace(call, t=call.t + 1))
     assert played.judged(record) == {"P5"}
+
+
+def test_two_inside_of_a_gate_where_one_may_be_are_found(played: Played) -> None:
+    related = played.round.found.related
+    inside = [
+        history
+        for history in related.histories
+        if any(isinstance(event, SlotTaken) for event in history.events)
+    ]
+    assert len(inside) > 1
+
+    def never_ends(event: Any) -> Sequence[Any]:
+        return () if isinstance(event, RunCompleted | RunFailed | RunCancelled) else (event,)
+
+    staying = [changed(history, never_ends) for history in inside]
+    others = [history for history in related.histories if history not in inside]
+    assert "P2" in broken(related, histories=[*others, *staying])
+
+
+def test_a_commit_that_the_log_has_no_more_is_found(played: Played) -> None:
+    """The last one of all: it cannot be put back."""
+
+    async def lose_one() -> None:
+        async with stores.operator(played.field.installed, "projections") as log:
+            first = await anext(stores.all_of(log, RUNS))
+            request = {"filter": first.subject, "seq": first.sequence + 1}
+            assert (await log.api(f"STREAM.PURGE.{RUNS}", request))["purged"] == 1
+
+    asyncio.run(lose_one())
+    assert played.judged() == {"P4"}

@@ -27,12 +27,15 @@ from tests.chaos.attempts import Span, early, effects_of, spans, untold
 from tests.chaos.record import Record
 from tests.promises.checker import PROMISES, check, poison_is_kept
 from tests.promises.evidence import Evidence, History, Violation
+from tests.promises.gates import gates_are_kept
 from tests.promises.models import models_are_the_fold
 from tests.promises.tables import Tables
 
 _CHUNK: Final = 250
 _FETCH: Final = 2_000
-_PER_RUN: Final = [each for each in PROMISES if each not in (models_are_the_fold, poison_is_kept, *ACROSS)]
+_PER_RUN: Final = [
+    each for each in PROMISES if each not in (models_are_the_fold, poison_is_kept, gates_are_kept, *ACROSS)
+]
 R = TypeVar("R", bound=Struct)
 
 
@@ -109,6 +112,8 @@ class Verdict:
         self._commit_ids: Counter[str] = Counter()
         self._seen: set[str] = set()
         self._read = dict(witness.commits)
+        self._gone: list[tuple[str, list[Stored], bool]] = []
+        """Runs some of whose commits the log did not have when it was read."""
         self.found = Found(violations=[], by_status=Counter(), by_cause=Counter(), spans=[])
 
     async def judge(self) -> Found:
@@ -116,6 +121,7 @@ class Verdict:
         self.found.related = await related(self._log)
         async for histories in self._histories(in_log):
             await self._judge(histories)
+        await self._look_again()
         self.found.violations += self.found.related.judged()
         for sequence, (subject, _) in in_log.items():
             if subject.split(".")[2] not in self._expected.strange_runs:
@@ -186,12 +192,20 @@ class Verdict:
                 self._say("P4", f"log and archive differ at {message.sequence}", run)
             if self._read.pop(message.sequence, kept) != kept:
                 self._say("P4", f"at {message.sequence} something else was read before", run)
-        may_leave = purged or self._expected.purges
-        if gone and not (may_leave and left_in_order(stored, gone)):
-            told = f"{len(gone)} of {len(stored)} commits are missing in the log (purged: {purged})"
-            self._say("P4", told, run)
+        if gone:
+            self._gone.append((run, stored, purged))
         self.found.purged += bool(gone)
         return [History(org, run, stored)]
+
+    async def _look_again(self) -> None:
+        """What was missing has left, or was leaving at the very moment in which the log was read."""
+        in_log = await stores.digests(self._log, RUNS) if self._gone else {}
+        for run, stored, purged in self._gone:
+            gone = [message for message in stored if message.sequence not in in_log]
+            may_leave = purged or self._expected.purges
+            if not (may_leave and left_in_order(stored, gone)):
+                told = f"{len(gone)} of {len(stored)} commits are missing in the log (purged: {purged})"
+                self._say("P4", told, run)
 
     async def _tables(self, names: Sequence[str]) -> Tables:
         """The rows of these runs."""
