@@ -72,7 +72,8 @@ decides nothing; taking it up again looks everywhere once. Cancelling a parked r
 The transitions are data: `RUN_STATUSES` and `STEP_STATUSES` in `orchestrator/state.py`.
 """
 
-from orchestrator.acceptance import RULES, Refusal, accept
+from orchestrator.acceptance import RULES, accept
+from orchestrator.commands import Refusal
 from orchestrator.decisions import Decided, decide, decided
 from orchestrator.evaluate import Evaluate
 from orchestrator.evolution import evolve

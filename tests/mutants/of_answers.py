@@ -4,7 +4,7 @@ from typing import Final
 
 from tests.mutants.mutant import Edit, Mutant
 
-_ACCEPTANCE: Final = "orchestrator.acceptance"
+_COMMANDS: Final = "orchestrator.commands"
 _WAITED: Final = "orchestrator.waited"
 _STORY: Final = "tests/orchestrator/test_waits.py"
 _DESK: Final = "tests/ingress/test_answering.py"
@@ -14,7 +14,7 @@ LATE_BELIEVED: Final = Mutant(
     what="Whoever decides before the wake-up comes decides, however late it is.",
     edits=[
         Edit(
-            _ACCEPTANCE,
+            _COMMANDS,
             "    if wait is None or (wait.due is not None and at >= wait.due) or",
             "    if wait is None or",
         )
@@ -70,7 +70,7 @@ FORGETS_WHO: Final = Mutant(
     what="Who did not hear the answer and says it again is refused.",
     edits=[
         Edit(
-            _ACCEPTANCE,
+            _COMMANDS,
             "    return heard is not None and (heard.by, heard.request) == (message.actor, message.request)\n",
             "    return False\n",
         )

@@ -5,6 +5,7 @@ from typing import Final
 from tests.mutants.mutant import Edit, Mutant
 
 _ACCEPTANCE: Final = "orchestrator.acceptance"
+_COMMANDS: Final = "orchestrator.commands"
 _ATTEMPTS: Final = "orchestrator.attempts"
 _DECISIONS: Final = "orchestrator.decisions"
 _TURN_OF: Final = "orchestrator.turn"
@@ -97,7 +98,7 @@ CANCEL_OF_ANOTHER_OPENING: Final = Mutant(
     what="A wish to stop that comes again stops a run that was tried again since.",
     edits=[
         Edit(
-            _ACCEPTANCE,
+            _COMMANDS,
             "    if message.opening not in (0, run.opening):\n        return ()\n"
             "    refused = _unknown_or_ended(run)",
             "    refused = _unknown_or_ended(run)",
@@ -110,7 +111,7 @@ RETRY_OF_ANOTHER_OPENING: Final = Mutant(
     what="A wish to try again that comes again reopens a run that has ended once more.",
     edits=[
         Edit(
-            _ACCEPTANCE,
+            _COMMANDS,
             "    if message.opening not in (0, run.opening):\n        return ()\n"
             '    if run.phase not in ("failed", "cancelled")',
             '    if run.phase not in ("failed", "cancelled")',
@@ -122,7 +123,7 @@ DOUBT_OF_ANOTHER_ATTEMPT: Final = Mutant(
     what="A decision about one attempt that comes again decides about the next one.",
     edits=[
         Edit(
-            _ACCEPTANCE,
+            _COMMANDS,
             "    if message.attempt not in (0, attempt):\n        return ()\n",
             "",
         )

@@ -4,7 +4,7 @@ from typing import Final
 
 from tests.mutants.mutant import Edit, Mutant
 
-_ACCEPTANCE: Final = "orchestrator.acceptance"
+_COMMANDS: Final = "orchestrator.commands"
 _EVENTS: Final = "projections.events"
 _WAITED: Final = "orchestrator.waited"
 _STORY: Final = "tests/orchestrator/test_signals.py"
@@ -12,7 +12,7 @@ _STORY: Final = "tests/orchestrator/test_signals.py"
 COUNTED_TWICE: Final = Mutant(
     name="a signal counts as often as it is said",
     what="What was said again under the same key is recorded again.",
-    edits=[Edit(_ACCEPTANCE, "    if message.key in run.heard:\n", "    if message.key in ():\n")],
+    edits=[Edit(_COMMANDS, "    if message.key in run.heard:\n", "    if message.key in ():\n")],
 )
 FORGOTTEN_WHEN_HEARD: Final = Mutant(
     name="a signal that was waited for may be said again",
@@ -31,7 +31,7 @@ OTHER_WORDS: Final = Mutant(
     what="Who says something else under a used key is told that it is known.",
     edits=[
         Edit(
-            _ACCEPTANCE,
+            _COMMANDS,
             "        return () if same else _refuse(",
             "        return () if same or True else _refuse(",
         )
@@ -43,7 +43,7 @@ EARLY_LOST: Final = Mutant(
     what="A signal that nothing waits for yet is taken and not recorded.",
     edits=[
         Edit(
-            _ACCEPTANCE,
+            _COMMANDS,
             "    if waiting is None and len(run.signals) >= SIGNALS_KEPT:\n",
             "    if waiting is None and run.active:\n        return ()\n"
             "    if waiting is None and len(run.signals) >= SIGNALS_KEPT:\n",
@@ -89,7 +89,7 @@ ANOTHER_NAME: Final = Mutant(
     what="A wait for one name takes what was said under another.",
     edits=[
         Edit(
-            _ACCEPTANCE,
+            _COMMANDS,
             "for wait in run.waits.values() if wait.signal == message.signal)",
             "for wait in run.waits.values() if wait.signal is not None)",
         ),

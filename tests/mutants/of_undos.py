@@ -6,7 +6,7 @@ from tests.mutants.mutant import Edit, Mutant
 
 _UNDOS: Final = "orchestrator.undos"
 _UNDOING: Final = "orchestrator.undoing"
-_ACCEPTANCE: Final = "orchestrator.acceptance"
+_COMMANDS: Final = "orchestrator.commands"
 _TURN: Final = "orchestrator.turn"
 _STAGE: Final = "undoing"
 _STORY: Final = "tests/orchestrator/test_undoing.py"
@@ -80,7 +80,7 @@ LATE_SUCCESS_STAYS: Final = Mutant(
 OPENED_AGAIN: Final = Mutant(
     name="a run that was undone is opened again",
     what="It goes on from steps whose effects are gone.",
-    edits=[Edit(_ACCEPTANCE, "    if run.compensating is not None:\n", "    if run.compensating is run:\n")],
+    edits=[Edit(_COMMANDS, "    if run.compensating is not None:\n", "    if run.compensating is run:\n")],
     tests=[_STORY],
 )
 LEFT_UNTOLD: Final = Mutant(
