@@ -1,7 +1,7 @@
 """The process in which evaluations are made that may have to be killed: `python -m chassis.expressions.apart`.
 
-It reads jobs from its input and writes replies to its output, each as JSON after its length in four bytes, one after the
-other, until its input ends. It bounds its own memory, and its processor time in case whoever would kill it is gone.
+It says that it is ready, then reads jobs from its input and writes replies to its output, each as JSON after its length in
+four bytes, one after the other, until its input ends. It bounds its own memory, and its processor time in case whoever would kill it is gone.
 """
 
 import resource
@@ -23,6 +23,7 @@ MEMORY: Final = 256 * MIB
 _PROGRAMS: Final = 64
 _SECONDS: Final = 5
 _PAGE: Final = resource.getpagesize()
+READY: Final = b"\0\0\0\0"
 
 
 class Reply(Struct, frozen=True, kw_only=True):
@@ -55,6 +56,8 @@ def serve(source: BinaryIO, sink: BinaryIO, language: Language) -> None:
     """Answer until the input ends, or memory did."""
     decode = msgspec.json.Decoder(Job).decode
     spent = False
+    sink.write(READY)
+    sink.flush()
     while not spent and (length := source.read(4)):
         job = decode(source.read(int.from_bytes(length, "big")))
         _bound_time()

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from chassis.expressions.apart import Reply, framed
+from chassis.expressions.apart import READY, Reply, framed
 from chassis.expressions.jobs import Answer, Job, Undone
 from contracts.limits import CEL_WAIT_SECONDS
 
@@ -52,23 +52,33 @@ class WorkerProcess:
             self._turn.release()
 
     async def _answered(self, job: Job) -> Answer:
-        process = await self._running()
+        """The start of the process is no expression's time."""
+        process: Process | None = None
         reply: Reply | None = None
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(CEL_WAIT_SECONDS) as bound:
+                process = await self._ready()
+                bound.reschedule(asyncio.get_running_loop().time() + self._seconds)
                 reply = await _asked(process, job)
-        except TimeoutError:
-            return Undone(message=f"the expression takes longer than {self._seconds:g} s")
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (TimeoutError, asyncio.IncompleteReadError, ConnectionError) as error:
+            if process is None:
+                return Undone(
+                    message="the process that evaluates costly expressions did not start", passing=True
+                )
+            if isinstance(error, TimeoutError):
+                return Undone(message=f"the expression takes longer than {self._seconds:g} s")
             return Undone(message="the expression takes more memory than it may")
         finally:
             if reply is None or reply.spent:
                 await self._stop()
         return reply.answer
 
-    async def _running(self) -> Process:
+    async def _ready(self) -> Process:
         if self._process is None or self._process.returncode is not None:
             self._process = await asyncio.create_subprocess_exec(*_COMMAND, stdin=PIPE, stdout=PIPE)
+            if self._process.stdout is None:
+                raise ConnectionError("the process has no pipes")
+            await self._process.stdout.readexactly(len(READY))
         return self._process
 
     async def _stop(self) -> None:

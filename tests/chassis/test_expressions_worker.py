@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from chassis.expressions import (
     Value,
     compile_template,
 )
+from chassis.expressions import worker as worker_module
 from chassis.expressions.apart import answered
 from chassis.expressions.worker import WorkerProcess
 
@@ -36,7 +38,7 @@ ENDLESS = Job(
 
 @pytest.fixture
 async def worker() -> AsyncIterator[WorkerProcess]:
-    async with WorkerProcess(seconds=2) as process:
+    async with WorkerProcess(seconds=30) as process:
         yield process
 
 
@@ -92,8 +94,6 @@ async def test_too_much_memory_ends_the_evaluation_and_the_next_one_works(worker
 
 async def test_too_much_time_ends_the_evaluation_and_the_next_one_works() -> None:
     async with WorkerProcess(seconds=0.3) as worker:
-        async with WorkerProcess() as patient:  # Start-up is not what is measured here.
-            await patient.answer(EASY)
         while await worker.answer(EASY) != ANSWER:
             pass
         first = pid(worker)
@@ -101,6 +101,36 @@ async def test_too_much_time_ends_the_evaluation_and_the_next_one_works() -> Non
         assert not lives(first)
         while await worker.answer(EASY) != ANSWER:
             pass
+
+
+def starting_late(seconds: float) -> tuple[str, ...]:
+    """The command on a machine that is this busy."""
+    late = f"import runpy, time; time.sleep({seconds}); runpy.run_module('chassis.expressions.apart', run_name='__main__')"
+    return (sys.executable, "-c", late)
+
+
+async def test_the_start_of_the_process_is_not_the_time_of_the_expression(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_module, "_COMMAND", starting_late(2.5))
+    async with WorkerProcess(seconds=2) as worker:
+        assert await worker.answer(EASY) == ANSWER
+
+
+async def test_a_process_that_does_not_start_is_no_fault_of_the_expression(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_module, "CEL_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(worker_module, "_COMMAND", starting_late(3600))
+    async with WorkerProcess() as worker:
+        slow = await worker.answer(EASY)
+        assert worker._process is None
+        monkeypatch.setattr(worker_module, "_COMMAND", (sys.executable, "-c", "pass"))
+        dead = await worker.answer(EASY)
+    for answer in (slow, dead):
+        assert isinstance(answer, Undone)
+        assert answer.passing
+        assert "did not start" in answer.message
 
 
 async def test_a_process_that_dies_is_replaced(worker: WorkerProcess) -> None:
