@@ -6,6 +6,8 @@
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 BIN := .venv/bin
+# Test files at a time, each with servers of its own; those of one file stay together and share what it starts.
+WORKERS ?= 2
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --quiet
 
@@ -24,7 +26,7 @@ dev: .venv/.run ## Like up; a service whose code changes is started again
 	@$(BIN)/automateos dev
 
 test: .venv/.dev ## Run all tests, against real servers
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/.dev ## Check style, types and who may import whom
 	@$(BIN)/ruff check .

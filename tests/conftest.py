@@ -15,11 +15,19 @@ from pathlib import Path
 import asyncpg
 import msgspec
 import pytest
+from hypothesis import HealthCheck, settings
 
 from deploy.servers import PostgresAddress, Servers
 from deploy.servers.nats import NatsOptions
 from deploy.testing.containers import NoDaemon, container_servers
 from deploy.testing.embedded import NatsServer, embedded_servers
+from executor.sandbox.engines import Engines
+
+# How long an example takes says how busy the machine is, and nothing about what it shows.
+settings.register_profile(
+    "any-machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any-machine")
 
 _numbers = itertools.count(1)
 
@@ -85,3 +93,16 @@ def open_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="automateos-tests-") as name:
         Path(name).chmod(0o755)
         yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def engines(pytestconfig: pytest.Config) -> Path:
+    """Where compiled engines are kept from one session to the next: their names say what they were made from."""
+    assert pytestconfig.cache is not None
+    return pytestconfig.cache.mkdir("engines")
+
+
+@pytest.fixture(scope="session")
+async def python_engine(engines: Path) -> Path:
+    """Python's engine: to make it takes half a minute of processor time, so it is made once for all who run code."""
+    return await Engines(engines).file("python", lambda _: None)

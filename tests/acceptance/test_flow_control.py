@@ -12,17 +12,21 @@ import pytest
 
 from bench.workflows import EVERYBODY, echoes
 from deploy.testing.installation import Installation, installation
+from tests.acceptance.conftest import Lend
 from tests.acceptance.waiting import until
 
 ACCEPT = EVERYBODY | {"mode": "accept"}
 CROWD = 150
+SLOW = "return sum(number % 7 for number in range(2_000_000))"
+"""Some tenths of a second of processor time: slow on a busy machine too, where everything else is."""
 
 
 @pytest.fixture(scope="module")
-def small() -> Iterator[Installation]:
+def small(lend_python: Lend) -> Iterator[Installation]:
     """An installation whose executor makes two attempts at a time."""
     with installation(pool_capacity="2", most_backlog="100000") as running:
         running.start()
+        lend_python(running)
         yield running
 
 
@@ -91,7 +95,7 @@ def test_a_crowd_of_one_org_does_not_stand_before_another(small: Installation) -
     key = small.key_of("org_quiet")
     mine = small.call("POST", "/workflows", {"name": "quiet", "definition": echoes(1)}, key)["id"]
     small.call("POST", f"/workflows/{mine}/versions/1/publish", key=key)
-    slow = {"nodes": [{"id": "wait", "type": "code.python", "config": {"code": "return 1"}}]}
+    slow = {"nodes": [{"id": "wait", "type": "code.python", "config": {"code": SLOW}}]}
     crowd = small.open("crowd", slow, ACCEPT)
     deliver(crowd.url, CROWD)
     until(lambda: lane(small)["waiting"] > 0, "a crowd waits")

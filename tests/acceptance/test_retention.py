@@ -36,7 +36,7 @@ def test_a_history_leaves_the_log_and_stays_readable(forgetful: Installation) ->
     status, _, told = post(url, b'{"n": 1}', idempotency_key="leaves")
     assert status == 202
     run = json.loads(told)["run"]
-    until_count(forgetful, ENDED, 1, seconds=30)
+    until_count(forgetful, ENDED, 1, seconds=60)
     before = forgetful.call("GET", f"/runs/{run}/events")
     until_count(forgetful, PURGED, 1, seconds=90)
     assert forgetful.call("GET", f"/runs/{run}/events") == before

@@ -43,7 +43,7 @@ from contracts.streams import STREAMS
 from deploy.testing.embedded import NatsServer
 
 ORGS = (FIRST_ORG, "org_other")
-LONG = 20.0
+LONG = 60.0
 As: TypeAlias = Callable[[str], AbstractAsyncContextManager[JetStream]]
 DOCS = Path(__file__).parents[2] / "docs/reference/nats-access.md"
 

@@ -202,7 +202,7 @@ async def test_a_killed_supervisor_leaves_no_orphan_and_the_next_start_goes_on(s
     assert len(known) == 9
     first.process.kill()
     await first.ended()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while any(map(is_alive, known.values())):
             await asyncio.sleep(0.02)
     second = starts()

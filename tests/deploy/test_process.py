@@ -36,7 +36,7 @@ async def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         assert process.is_alive(child)
         parent.kill()
         parent.wait()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await process.until(lambda: not process.is_alive(child))
 
 
@@ -58,7 +58,7 @@ async def test_a_process_that_was_left_over_is_stopped_by_its_mark(tmp_path: Pat
 async def test_a_process_that_does_not_listen_is_killed(tmp_path: Path) -> None:
     deaf = ("sh", "-c", "trap '' TERM; echo deaf; while true; do sleep 1; done")
     left = process.spawn(Command(argv=deaf, env=os.environ, log=tmp_path / "log"))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await process.until(lambda: (tmp_path / "log").read_text() == "deaf\n")
     await process.stop_marked([process.mark(left.pid, "sh", signal.SIGTERM)], patience=0.1)
     assert left.wait() == -signal.SIGKILL

@@ -163,7 +163,7 @@ class Watched:
         self.supervisor = Supervisor(run=data.run, say=self.said.append, backoff=Backoff(first=0.01))
 
     async def says(self, words: str) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not any(words in line for line in self.said):
                 await asyncio.sleep(0.01)
 

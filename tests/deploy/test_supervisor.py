@@ -64,7 +64,7 @@ class Folder:
 
     async def said_something_with(self, *words: str) -> str:
         """Waits for it; the runner's own limit bounds the wait."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 for line in self.said:
                     if all(word in line for word in words):
@@ -118,7 +118,7 @@ async def test_a_child_that_lived_long_enough_begins_with_the_first_pause(folder
 
 
 async def kill_when_it_runs(supervisor: Supervisor, name: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while name not in supervisor.pids():
             await asyncio.sleep(0.005)
     os.kill(supervisor.pids()[name], signal.SIGKILL)
@@ -196,14 +196,14 @@ async def test_what_a_child_left_behind_in_its_session_ends_with_it(folder: Fold
     child = Child(name="sh", command=folder.command("sh", "-c", "sleep 3600 & echo $! > $FAKE_JOURNAL; wait"))
     async with folder.supervisor() as supervisor:
         await supervisor.start([child])
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not (folder.journal.exists() and folder.journal.read_text().strip()):
                 await asyncio.sleep(0.01)
         grandchild = mark(int(folder.journal.read_text()), "sleep", signal.SIGTERM)
         assert is_alive(grandchild)
         os.kill(supervisor.pids()["sh"], signal.SIGKILL)
         await folder.said_something_with("sh was ended")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while is_alive(grandchild):  # Nobody tells us of a process that is not our child.
             await asyncio.sleep(0.01)
 

@@ -367,7 +367,7 @@ async def test_a_call_that_is_cancelled_is_cut_off_and_says_what_may_have_happen
         world.source.put(task({"url": server.url, "method": "POST"}, node_type="http.request", repeat="no"))
         await until(lambda: server.asked)
         world.owner.cancel((STEP, 1))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             await until(lambda: world.outcomes)
 
     [outcome] = world.outcomes

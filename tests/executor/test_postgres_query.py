@@ -389,7 +389,7 @@ async def in_the_middle(account: Account, bridge: Bridge, world: World, config: 
     async def asleep() -> bool:
         return bool(await account.admin.fetchval(sleeping, account.user))
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await asleep():
             await asyncio.sleep(0.01)
 
@@ -443,7 +443,7 @@ async def test_stopping_the_run_stops_the_statement(table: Account) -> None:
         [outcome] = world.outcomes
         assert isinstance(outcome, StepLetGo)
         assert outcome.effect == "possible"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await table.admin.fetchval(sleeping, table.user):
                 await asyncio.sleep(0.01)
 

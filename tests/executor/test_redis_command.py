@@ -70,7 +70,7 @@ def redis_server(*more: str) -> Iterator[str]:
 
 
 async def _ready(socket: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await answers(socket, b"PING\r\n", b"")
 
 

@@ -25,7 +25,7 @@ def lives(pid: int) -> bool:
     return True
 
 
-async def until(look: Callable[[], bool], seconds: float = 20) -> None:
+async def until(look: Callable[[], bool], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not look():
             await asyncio.sleep(0.01)

@@ -108,11 +108,11 @@ async def test_a_commit_that_cannot_be_read_changes_nothing_and_stops_nobody(des
 
 async def test_what_it_does_not_follow_it_only_counts_past(desk: Desk) -> None:
     await desk.log.append([Proposal("evt.acme.invoice.i1", b"{}", 0)])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         seen = await desk.seen()
     assert (seen.sequence, seen.unreadable) == (1, 0)
 
 
 async def test_it_is_complete_when_the_past_has_been_read(desk: Desk) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await desk.directory.complete.wait()

@@ -61,7 +61,7 @@ class Stream:
 
     async def until(self, count: int) -> list[Event]:
         """Returns when so many events have come."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.events) < count:
                 self.exchange.grew.clear()
                 await self.exchange.grew.wait()
@@ -69,7 +69,7 @@ class Stream:
 
     async def end(self) -> Event:
         """The last event, when the other side has ended the stream."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not self.exchange.ended:
                 self.exchange.grew.clear()
                 await self.exchange.grew.wait()
@@ -349,7 +349,7 @@ async def grown(log: MemoryLog, count: int, reason: str = "") -> None:
 
 @asynccontextmanager
 async def following(log: MemoryLog) -> AsyncIterator[Tail]:
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         tail = Tail(log, log)
         running = group.create_task(tail.run())
         await tail.following.wait()
@@ -393,7 +393,7 @@ async def test_what_is_being_sent_counts_as_unread(office: Office) -> None:
 async def test_whoever_reads_is_not_let_go_because_much_came_at_once(office: Office) -> None:
     async with watching(office, "/live") as stream:
         await grown(office.runs_log, 400, "x" * 9_000)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while b"id: 1-400-0" not in b"".join(stream.exchange.parts[-20:]):
                 await asyncio.sleep(0.01)
         assert stream.ids == [f"1-{sequence}-0" for sequence in range(1, 401)]
@@ -403,7 +403,7 @@ async def test_whoever_reads_is_not_let_go_because_much_came_at_once(office: Off
 async def test_the_tail_remembers_the_newest_commits_within_a_bound() -> None:
     log = MemoryLog()
     tail = Tail(log, log, remember=2_000)
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         running = group.create_task(tail.run())
         await tail.following.wait()
         for number in range(20):

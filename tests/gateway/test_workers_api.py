@@ -85,7 +85,7 @@ async def put(office: Office, number: int = 1, times: int = 0, **changes: Any) -
 
 async def waits(office: Office, calls: int) -> None:
     """Until so many calls wait for work."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while office.desk.waiting != calls:
             await asyncio.sleep(0.005)
 
@@ -582,7 +582,7 @@ async def test_a_worker_that_has_gone_is_given_nothing(office: Office) -> None:
     asking = asyncio.get_running_loop().create_task(office.app(scope, exchange.receive, exchange.send))  # type: ignore[arg-type]  # A coroutine.
     await waits(office, 1)
     exchange.cut()
-    await asyncio.wait_for(asking, 5)
+    await asyncio.wait_for(asking, 15)
     assert office.desk.waiting == 0
     await put(office)
     assert not office.handing.held

@@ -224,11 +224,11 @@ async def test_a_worker_that_hangs_up_is_given_nothing(office: Office) -> None:
     async with line(office) as worker:
         await announced(office, worker)
         waiting = asyncio.get_running_loop().create_task(polled(worker, wait_s=20))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while office.desk.waiting != 1:
                 await asyncio.sleep(0.01)
         waiting.cancel()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while office.desk.waiting:
                 await asyncio.sleep(0.01)
         await office.handing.put(POOL, "org_default", a_task())

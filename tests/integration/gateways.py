@@ -35,7 +35,7 @@ MAINS: Final[Mapping[str, Callable[[Settings, Stopping], Awaitable[None]]]] = {
 }
 SERVICES: Final = (*MAINS, "ingress")
 ROLE: Final = {"projections": "projector"}
-SECONDS: Final = 20.0
+SECONDS: Final = 60.0
 
 
 class Reply(Struct, frozen=True):

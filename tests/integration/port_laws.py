@@ -35,7 +35,7 @@ from contracts.codec import encode
 from contracts.messages import Wake
 from contracts.payloads import Blob
 
-LONG = 20.0
+LONG = 60.0
 """Far more than anything here takes; a law that fails ends."""
 ORG = "org_laws"
 

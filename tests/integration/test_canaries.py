@@ -212,7 +212,7 @@ async def delivered(stack: Stack, sinks: Sinks, canaries: list[str]) -> None:
     body = {"card": canaries[1], "deep": [canaries[2]]}
     answers = []
     for token in (canaries[0], canaries[3]):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 reply = await ask(stack.port("ingress"), "POST", path, body, {"x-token": token})
                 if reply.status != 404:

@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from chassis.clock import SystemClock
 from chassis.jetstream import JetStream, jetstream
-from chassis.ports import Away, Proposal
+from chassis.ports import Away, Lying, Proposal
 from chassis.sealing import write_key_file
 from chassis.settings import Settings, environment_of
 from contracts.cloudevents import headers_of
@@ -253,7 +253,7 @@ async def executors(streams: NatsServer, tmp_path: Path) -> AsyncIterator[Execut
     await executors.end()
 
 
-async def until(holds: Callable[[], Awaitable[Any] | Any], seconds: float = 30.0) -> None:
+async def until(holds: Callable[[], Awaitable[Any] | Any], seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while True:
             held = holds()
@@ -285,6 +285,10 @@ async def test_an_executor_announces_its_nodes_and_makes_attempts(
 
 async def _are_announced(ports: JetStream, *types: str) -> bool:
     return set(types) <= set(await ports.catalogue.specs())
+
+
+async def _is_leased(ports: JetStream) -> bool:
+    return (await ports.tasks.lying("default")) == Lying(unread=0, leased=1)
 
 
 async def _is_empty(owner: Owner, *tasks: Task) -> bool:
@@ -321,14 +325,18 @@ async def test_an_executor_killed_before_an_unsafe_call_leaves_no_doubt(
     first = await executors.start()
     config = {"url": outside.url, "method": "POST", "auth": {"$secret": "s1"}}
     wanted = await owner.ask(config, secrets=("/auth",))
-    await asyncio.sleep(1.5)
+    await until(lambda: _is_leased(ports))
     await executors.kill(first)
     await executors.start()
-    await asyncio.sleep(4.5)
 
     body = encode(CancelAttempts(org=ORG, run=wanted.run, attempts=(("call", 1),)))
-    ports.signals.publish(cancel(ORG, wanted.run), body)
-    await until(lambda: owner.outcomes, 4)
+
+    def cancelled() -> bool:
+        """Said until it is heard: the second executor has the attempt when the lease of the first has run out."""
+        ports.signals.publish(cancel(ORG, wanted.run), body)
+        return bool(owner.outcomes)
+
+    await until(cancelled)
 
     [outcome] = owner.outcomes
     assert isinstance(outcome, StepLetGo)

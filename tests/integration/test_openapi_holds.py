@@ -128,7 +128,7 @@ async def _judged(stack: Stack, key: str, method: str, asked: Asked, operation: 
     headers = {"authorization": f"Bearer {key}"} | {
         name: quote(_said(value), safe=" -/") for name, value in asked.headers.items()
     }
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         reply = await ask(
             stack.port("gateway"),
             method,

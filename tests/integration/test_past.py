@@ -74,7 +74,7 @@ class Place(Struct):
         async with asyncio.TaskGroup() as group:
             task = group.create_task(orchestrator(settings, stopping))
             try:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while (await self.dispatch.send(self.start(key="first of all"))) is QUEUED:
                         await asyncio.sleep(0.1)
                 yield
@@ -83,7 +83,7 @@ class Place(Struct):
             await task
 
     async def archived(self, *runs: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             ended = "select count(*) from archive.run_ids where ended is not null and run = any($1::text[])"
             while await self.projector.fetchval(ended, list(runs)) < len(runs):
                 await asyncio.sleep(0.02)
@@ -207,7 +207,7 @@ async def test_nothing_starts_again_after_history_and_tombstone_left(place: Plac
         )
         assert await place.left(unknown.run) == 0
         await place.postgres_is_away(away=False)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await place.left(unknown.run) == 0:
                 await asyncio.sleep(0.05)
         assert await place.left(keyed.run) == 0
@@ -241,7 +241,7 @@ async def test_a_run_of_which_the_log_has_nothing_is_reopened_out_of_the_archive
         assert b'"version":2,' in commit.body
         again = await place.dispatch.send(structs.replace(failed, receipt=receipt()))
         assert again.result == "duplicate"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (
                 await place.projector.fetchval(
                     "select version from archive.run_ids where run = $1 and ended is not null", failed.run

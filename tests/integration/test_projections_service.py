@@ -81,7 +81,7 @@ class Place(Struct):
             assert await self.js.log.append([proposal]) != [None]
 
     async def until(self, sql: str, wanted: Any) -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while await self.pool.fetchval(sql) != wanted:
                 await asyncio.sleep(0.02)
 
@@ -214,7 +214,7 @@ async def test_postgres_may_go_and_come_back(place: Place) -> None:
         writer.three_steps("run2")
         await place.store(writer, after=4)
         await place.superuser.execute("alter role projector connection limit -1")
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while (
                 await place.superuser.fetchval("select count(*) from read.runs where status = 'completed'")
                 != 2
@@ -537,7 +537,7 @@ async def test_a_nats_server_that_is_killed_while_nodes_speak_stops_no_projectio
         await place.until("select count(*) >= 1 from read.log_records", wanted=True)
         await streams.kill()
         await streams.start()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     await say(place, "behind it")
@@ -576,7 +576,7 @@ async def test_a_run_that_stands_still_is_looked_at_by_its_owner(
 
     monkeypatch.setattr("projections.sweeper.SWEEP_SECONDS", 0.1)
     async with place.js.signals.listen("orch.*", owner), Service(place.settings):
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while not heard:
                 await asyncio.sleep(0.02)
         assert await PostgresStragglers(place.pool).due(SystemClock().now(), None, 9) == [

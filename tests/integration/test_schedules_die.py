@@ -16,7 +16,7 @@ from tests.integration.gateways import Stack, open_stack
 
 TICK: Any = {"when": {"by": "cron", "expression": "* * * * * *"}}
 SET = {"nodes": [{"id": "a", "type": "set", "config": {"fields": {"planned": "{{ trigger.planned }}"}}}]}
-SECONDS = 40.0
+SECONDS = 60.0
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What SCHEDULES and INBOX promise on a real nats-server: the newest commits stay, and a schedule is woken in time."""
 
 import asyncio
-import time
 from datetime import UTC, datetime, timedelta
 
 from chassis.clock import SystemClock
@@ -40,16 +39,15 @@ async def test_a_schedule_is_woken_once_at_the_moment_that_was_said_last(streams
         async with asyncio.TaskGroup() as group:
             running = group.create_task(js.run())
             now = datetime.now(UTC)
-            for seconds in (30.0, 2.0):
+            for seconds in (600.0, 2.0):
                 due = now + timedelta(seconds=seconds)
                 await js.inbox.wake_at([(ScheduleLook(org="org", run="s1", due=due), due)])
-            began, heard = time.monotonic(), []
-            async with asyncio.timeout(20):
+            heard = []
+            async with asyncio.timeout(60):
                 async for arrived in ownership.arrivals():
                     if not isinstance(arrived, int):
                         heard += [decode_message(arrival.body) for arrival in arrived]
                         assert {arrival.partition for arrival in arrived} == {partition("s1")}
                         break
             assert heard == [ScheduleLook(org="org", run="s1", due=now + timedelta(seconds=2))]
-            assert time.monotonic() - began < 10
             running.cancel()

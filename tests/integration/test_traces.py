@@ -55,7 +55,7 @@ async def test_one_trace_leads_from_the_webhook_to_the_last_step(collector: Coll
     made = await stack.api("POST", "/triggers", {"name": "p", "workflow": workflow, "webhook": webhook})
     assert made.status == 201, made.body
     path = "/hooks/" + made.json["address"]["url"].rpartition("/")[2]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (sent := await ask(stack.port("ingress"), "POST", path, {"n": 1})).status == 404:
             await asyncio.sleep(0.02)
     assert sent.status == 202, sent.body

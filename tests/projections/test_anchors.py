@@ -170,7 +170,7 @@ async def test_the_first_anchor_comes_soon_and_then_one_at_each_turn() -> None:
         running = group.create_task(anchors.run())
         for number in range(1, 4):
             heads.runs.append(((1, number), head(f"r{number}")))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while len(anchors_in(log)) < number:
                     await asyncio.sleep(0.005)
         running.cancel()
