@@ -58,6 +58,7 @@ def test_the_demo_runs_from_the_wheel_where_no_checkout_is(command: Path, tmp_pa
     where = subprocess.run(
         [command.parent / "python", "-c", "import deploy; print(deploy.__file__)"],
         cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
         check=True,

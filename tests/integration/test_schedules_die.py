@@ -42,6 +42,10 @@ async def ran(stack: Stack, trigger: str, count: int) -> list[datetime]:
     return found
 
 
+async def fires_of(stack: Stack, trigger: str) -> Any:
+    return (await stack.api("GET", f"/triggers/{trigger}")).json["fires"]
+
+
 @pytest.mark.parametrize("point", [point for point in POINTS if point.startswith("schedule.")])
 async def test_an_owner_that_dies_between_two_steps(stack: Stack, point: str) -> None:
     dying = await stack.start_process("orchestrator", AUTOMATEOS_CRASH=f"{point}:6")
@@ -54,9 +58,14 @@ async def test_an_owner_that_dies_between_two_steps(stack: Stack, point: str) ->
     before = len(await planned(stack, trigger))
     await stack.start_process("orchestrator")
     await ran(stack, trigger, before + 4)
+    # Before it is disabled: what is due at that very moment and not decided yet is missed then, and told.
+    assert (await fires_of(stack, trigger))["missed"] == 0
     assert (await stack.api("POST", f"/triggers/{trigger}/disable")).status == 204
     await asyncio.sleep(1.5)
-    found = await planned(stack, trigger)
+    async with asyncio.timeout(SECONDS):
+        while (fires := await fires_of(stack, trigger))["fired"] != len(
+            found := await planned(stack, trigger)
+        ):
+            await asyncio.sleep(0.1)
     assert found == [found[0] + number * timedelta(seconds=1) for number in range(len(found))]
-    fires = (await stack.api("GET", f"/triggers/{trigger}")).json["fires"]
-    assert (fires["fired"], fires["missed"], fires["refused"]) == (len(found), 0, 0)
+    assert fires["refused"] == 0
