@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def until(reached: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+def until(reached: Callable[[], bool], what: str, seconds: float = 180.0) -> None:
     """At most so long."""
     end = time.monotonic() + seconds
     while not reached():
