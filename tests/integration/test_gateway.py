@@ -100,15 +100,15 @@ async def test_what_a_node_said_is_told_to_its_org(stack: Stack) -> None:
 
 async def test_what_was_written_is_read_at_once(stack: Stack) -> None:
     workflow = await published(stack)
-    listed = (await stack.api("GET", "/workflows")).json["items"]
+    listed = (await _caught_up(stack, "/workflows")).json["items"]
     assert [(each["id"], each["published_version"]) for each in listed] == [(workflow, 1)]
     for number in range(20):
         run = await started(stack, workflow, number)
-        view = await stack.api("GET", f"/runs/{run}")
+        view = await _caught_up(stack, f"/runs/{run}")
         assert view.status == 200
-        newest = (await stack.api("GET", "/runs?limit=1")).json["items"][0]
+        newest = (await _caught_up(stack, "/runs?limit=1")).json["items"][0]
         assert newest["id"] == run
-    versions = (await stack.api("GET", f"/workflows/{workflow}/versions")).json["items"]
+    versions = (await _caught_up(stack, f"/workflows/{workflow}/versions")).json["items"]
     assert [(each["version"], each["published"] is not None) for each in versions] == [(1, True)]
 
 
@@ -377,13 +377,13 @@ async def test_two_gateways_answer_as_one(stack: Stack) -> None:
         await second.stop_all()
 
 
-async def _caught_up(stack: Stack, path: str, position: str) -> Reply:
-    """The answer of a gateway that waited for this place. One that says that it gave up is asked again: a machine may be
+async def _caught_up(stack: Stack, path: str, position: str = "") -> Reply:
+    """The answer of a gateway that waited for this place, or for what it wrote itself. One that says that it gave up is asked again: a machine may be
     busy for longer than a reader has patience."""
     async with asyncio.timeout(60):
         while True:
             before = await _reads_behind(stack)
-            reply = await stack.api("GET", path, automateos_position=position)
+            reply = await stack.api("GET", path, **({"automateos_position": position} if position else {}))
             if await _reads_behind(stack) == before:
                 return reply
 
