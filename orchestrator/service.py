@@ -23,22 +23,21 @@ from msgspec import structs
 
 from chassis.clock import Clock
 from chassis.crash import crash
-from chassis.ids import digest
 from chassis.ports import Ambiguous, Arrival, Away, Letters, Log, Ownership
 from chassis.telemetry import Tracer, trace_id
-from contracts.codec import Malformed, decode_bundle, encode
+from contracts.codec import Malformed, decode_bundle
 from contracts.errors import Failure
 from contracts.messages import (
     Answer,
-    GiveSlot,
     Look,
     ScheduleLook,
     StartRun,
     ToGate,
 )
-from contracts.runs import AttemptScheduled, Parent, WaitOpened
+from contracts.runs import WaitOpened
 from contracts.subjects import run as run_subject
-from orchestrator.answers import Replies, answer_for, fits, responded_of, without_response
+from orchestrator.answering import Answering
+from orchestrator.answers import Replies
 from orchestrator.commits import proposal
 from orchestrator.dead_letters import DeadLetters, refuse
 from orchestrator.emission import Emission, woken_early
@@ -50,14 +49,14 @@ from orchestrator.judge import Judge, Proposed, Stumbled, too_large
 from orchestrator.letters import Envelope, Letter, is_for_the_archive, is_wished_of, needs_all, start_in
 from orchestrator.letting_go import LettingGo
 from orchestrator.memory import Known, Memory, lying_at
-from orchestrator.run import Run, outstanding
+from orchestrator.outbound import Outbound
+from orchestrator.run import Run
 from orchestrator.schedules import Schedules
 from orchestrator.sources import Sources
+from orchestrator.stumbles import PATIENCE, Stumbles
 
 log = structlog.get_logger()
 
-PATIENCE: Final = 5
-"""How often code may raise on one message before the message is a dead letter and its run is parked."""
 PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0
 PATIENCE_SECONDS: Final = 300.0
@@ -92,7 +91,6 @@ class Orchestrator:
         self._emission = emission
         self._sources = sources
         self._judge = judge
-        self._replies = replies
         self._clock = clock
         self._tracer = tracer or Tracer()
         self._schedules = schedules
@@ -101,7 +99,7 @@ class Orchestrator:
         self._memory = Memory()
         self._ready: dict[str, list[Letter]] = {}
         self._preparing: dict[str, list[Letter]] = {}
-        self._stumbles: dict[str, int] = defaultdict(int)
+        self._stumbles = Stumbles()
         self._to_park: dict[str, str] = {}
         self._cycling = False
         self._appending: frozenset[str] = frozenset()
@@ -117,6 +115,10 @@ class Orchestrator:
             ownership=ownership,
             clock=clock,
         )
+        self._outbound = Outbound(
+            emission=emission, letting_go=self._letting_go, holding=self.holding, family=family
+        )
+        self._answering = Answering(history=history, replies=replies, family=family)
         self.counts: dict[str, int] = defaultdict(int)
         self._dead_letters = DeadLetters(dead_letters, self.counts)
 
@@ -411,7 +413,7 @@ class Orchestrator:
             known = structs.replace(known, emitted=emitted, trace=trace)
             self._memory.keep(known.run.id, known)
             settled.append((self._without_what_looks(proposed, known), known))
-            waits += self._emit(proposed, known)
+            waits += self._outbound.after(proposed, known, self._tasks)
             waits += woken_early(known, proposed.letters, known.at)
         crash("cycle.after_emit")
         if waits:
@@ -448,22 +450,6 @@ class Orchestrator:
         if proposed.letters or later:
             self._prepare(run_id, [*proposed.letters, *later], None)
 
-    def _emit(self, proposed: Proposed, known: Known) -> list[tuple[Known, WaitOpened]]:
-        """What the commit asks of the world, but for the wake-ups: those are waited for."""
-        open_ = outstanding(known.run)
-        self._emission.settled(proposed.before.run, known.run)
-        scheduled = [event for event in proposed.events if isinstance(event, AttemptScheduled)]
-        if scheduled:
-            still_open = [attempt for attempt in scheduled if attempt in open_.attempts]
-            self._emission.attempts(known, still_open, proposed.programs)
-        if not known.run.acts:
-            self._letting_go.begin(known, self._tasks)
-        self.holding.stir()
-        if self._family is not None:
-            self._family.after(proposed.before, known, proposed.events, self._tasks)
-        opened = [event for event in proposed.events if isinstance(event, WaitOpened)]
-        return [(known, wait) for wait in opened if wait in open_.waits]
-
     async def _arm_then_answer(
         self, waits: Sequence[tuple[Known, WaitOpened]], settled: Sequence[tuple[Proposed, Known]]
     ) -> None:
@@ -482,32 +468,10 @@ class Orchestrator:
 
     def _answer_all(self, settled: Sequence[tuple[Proposed, Known]]) -> None:
         for proposed, known in settled:
-            self._answer(proposed, known)
-            responded = responded_of(known)
-            if responded is not None:
-                self._replies.settle(known.run.id, responded)
+            self._answering.settle(proposed, known, self._tasks)
 
     def _answer(self, proposed: Proposed, known: Known) -> None:
-        epoch = self._log.epoch
-        for letter, verdict in zip(proposed.letters, proposed.verdicts, strict=True):
-            message = letter.message
-            if isinstance(message, StartRun) and message.reply and responded_of(known) is None:
-                self._replies.await_answer(known.run.id, message.reply)
-            answer = answer_for(letter, known, epoch, changed=verdict.changed, refused=verdict.refused)
-            said = answer.responded
-            if isinstance(message, StartRun) and said is not None and not (letter.direct and fits(said)):
-                self._replies.tell(message.reply, said)
-                answer = without_response(answer)
-            letter.answer(answer)
-            if isinstance(message, GiveSlot) and not verdict.changed and self._family is not None:
-                self._family.given(known, message, self._tasks)
-            if isinstance(message, StartRun) and message.parent is not None and not verdict.changed:
-                self._tell_parent(known, message.parent)
-
-    def _tell_parent(self, known: Known, parent: Parent) -> None:
-        """It asks again, so it may not have heard how the run ended."""
-        if self._family is not None:
-            self._family.tell(known, parent, self._tasks)
+        self._answering.answer(proposed, known, self._tasks)
 
     def _nothing_new(self, proposed: Proposed) -> None:
         """The state asks for no change. But a memory proves nothing: only a start that was there stays there."""
@@ -544,13 +508,7 @@ class Orchestrator:
                 self._route(letter)
             self._kick()
             return
-        self._emission.attempts(known, missing, programs)
-        self.holding.stir()
-        if known.run.phase == "stopping":
-            self._letting_go.begin(known, self._tasks)
-        if self._family is not None:
-            self._family.again(known, self._tasks)
-        await self._emission.wakes([(known, wait) for wait in outstanding(known.run).waits])
+        await self._outbound.again(known, missing, programs, self._tasks)
         self.counts["emitted_again"] += len(missing)
         self._remember_emitted(known)
         self._answer(proposed, known)
@@ -602,14 +560,10 @@ class Orchestrator:
 
     def _stumble(self, run_id: str, letters: list[Letter], stumbled: Stumbled) -> None:
         """Our own code raised: try again a few times, then bury the message and park its run."""
-        culprit = stumbled.letter
-        name = digest(encode(culprit.message))
-        self._stumbles[name] += 1
-        log.error("message.stumbled", run=run_id, times=self._stumbles[name], exc_info=stumbled.__cause__)
-        if self._stumbles[name] < PATIENCE:
+        if self._stumbles.may_try_again(run_id, stumbled):
             self._tasks.create_task(self._again_later(letters))
             return
-        del self._stumbles[name]
+        culprit = stumbled.letter
         others = [letter for letter in letters if letter is not culprit]
         self._tasks.create_task(self._bury(culprit, f"code raised {PATIENCE} times: {stumbled}", others))
 

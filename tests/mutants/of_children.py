@@ -65,8 +65,8 @@ NEVER_ASKED_AGAIN: Final = Mutant(
     what="Whoever looks at a parent does not ask again: an end that got lost, or a start, is never heard of.",
     edits=[
         Edit(
-            "orchestrator.service",
-            "            self._family.again(known, self._tasks)\n",
+            "orchestrator.outbound",
+            "            self._family.again(known, tasks)\n",
             "            pass\n",
         )
     ],
@@ -89,8 +89,8 @@ ENDED_UNTOLD: Final = Mutant(
     what="A start of a run that has ended is answered, and the parent that asks is not told.",
     edits=[
         Edit(
-            "orchestrator.service",
-            "            self._family.tell(known, parent, self._tasks)\n",
+            "orchestrator.answering",
+            "            self._family.tell(known, parent, tasks)\n",
             "            pass\n",
         )
     ],

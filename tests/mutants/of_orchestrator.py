@@ -5,6 +5,7 @@ from typing import Final
 from tests.mutants.mutant import Edit, Mutant
 
 _SERVICE: Final = "orchestrator.service"
+_OUTBOUND: Final = "orchestrator.outbound"
 
 _UNFENCED: Final = """lying = await self._log.last([entry.subject for entry in {which}])
                 placed = await self._log.append([
@@ -136,7 +137,7 @@ NO_RE_ARMING: Final = Mutant(
     what="A wake-up that was lost between the commit and INBOX is missing until a sweep.",
     edits=[
         Edit(
-            _SERVICE,
+            _OUTBOUND,
             "        await self._emission.wakes([(known, wait) for wait in outstanding(known.run).waits])\n",
             "",
         )
@@ -222,9 +223,9 @@ STUMBLES_FOR_EVER: Final = Mutant(
     what="A message that our code raises on is tried again and again, and its run is never parked.",
     edits=[
         Edit(
-            _SERVICE,
-            "        if self._stumbles[name] < PATIENCE:",
-            "        if self._stumbles[name] < PATIENCE * 10**9:",
+            "orchestrator.stumbles",
+            "        if self._times[name] < PATIENCE:",
+            "        if self._times[name] < PATIENCE * 10**9:",
         )
     ],
 )
@@ -313,7 +314,7 @@ LET_GO_AT_ONCE: Final = Mutant(
     what="Every commit tells the executors to end the run's attempts, also where nobody wants it to stop.",
     edits=[
         Edit(
-            _SERVICE,
+            _OUTBOUND,
             "        if not known.run.acts:\n",
             "        if True:\n",
         )
@@ -322,7 +323,7 @@ LET_GO_AT_ONCE: Final = Mutant(
 LET_GO_BY_A_LOOK: Final = Mutant(
     name="a look ends attempts",
     what="Whoever looks at a run that goes on has its attempts end.",
-    edits=[Edit(_SERVICE, '        if known.run.phase == "stopping":\n', "        if True:\n")],
+    edits=[Edit(_OUTBOUND, '        if known.run.phase == "stopping":\n', "        if True:\n")],
 )
 UNKNOWN_EVENT_IS_SKIPPED: Final = Mutant(
     name="an event from a newer release is skipped",

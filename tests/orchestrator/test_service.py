@@ -29,8 +29,9 @@ from orchestrator.history import state_at
 from orchestrator.judge import Judge
 from orchestrator.run import RULES, Graph
 from orchestrator.segments import Bounds
-from orchestrator.service import PATIENCE, Orchestrator
+from orchestrator.service import Orchestrator
 from orchestrator.sources import Sources
+from orchestrator.stumbles import PATIENCE
 from tests.orchestrator.stories import START, AsWritten, action, control, done, drawn, value
 
 decode_cancel = Decoder[CancelAttempts](CancelAttempts)
