@@ -17,7 +17,7 @@ from tests.orchestrator.stories import drawn as plan_of
 from tests.simulation.clocks import Timed
 from tests.simulation.followers import drawn_followers
 from tests.simulation.installation import ORG
-from tests.simulation.workflows import Delivery, Story, calling, story, with_undos
+from tests.simulation.workflows import Delivery, Drawn, Story, calling, story, with_undos
 
 MANY: Final = 1_100
 """Items of which each says two things."""
@@ -121,10 +121,21 @@ def kindred(seed: int) -> Story:
 
 
 def _kindred(told: Story, chance: random.Random) -> Story:
-    last = structs.replace(told.workflows[-1], trigger="last", token="last" * 8, stored=True, readable=True)
+    own_gates = [_with_gates_of_its_own(drawn) for drawn in told.workflows]
+    last = structs.replace(own_gates[-1], trigger="last", token="last" * 8, stored=True, readable=True)
     last = structs.replace(last, plan=structs.replace(last.plan, workflow="last"))
-    workflows = [calling(chance, drawn, ["last"]) for drawn in told.workflows]
+    workflows = [calling(chance, drawn, ["last"]) for drawn in own_gates]
     return structs.replace(told, workflows=[*workflows, last], related=True)
+
+
+def _with_gates_of_its_own(drawn: Drawn) -> Drawn:
+    """Nobody waits for a run that wants to pass where he stands himself."""
+    flow = drawn.plan.flow
+    if flow is None:
+        return drawn
+    own = tuple(limit for limit in flow.limits if limit.across != "org")
+    flow = structs.replace(flow, limits=own) if own else None
+    return structs.replace(drawn, plan=structs.replace(drawn.plan, flow=flow))
 
 
 def undoing(seed: int) -> Story:
