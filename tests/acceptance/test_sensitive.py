@@ -1,5 +1,7 @@
 """What is marked as sensitive, on a real installation: used where it is needed, and found nowhere."""
 
+import base64
+import hmac
 import json
 import threading
 from collections.abc import Iterator
@@ -84,3 +86,45 @@ def test_a_marked_field_is_used_and_is_in_no_log_no_row_no_line_and_no_export(
     }
     body = ports["ask"]["main"]["schema"]["properties"]["body"]
     assert body["properties"] == {"name": {"type": "string"}, "card": {"type": "object", "x-sealed": True}}
+
+
+def test_a_signed_token_is_believed_by_whoever_has_the_key_and_is_kept_nowhere(
+    installed: Installation,
+) -> None:
+    key = "a key that both of us know, and nobody else"
+    secret = installed.call("POST", "/secrets", {"name": "shop key", "value": {"kind": "hmac", "key": key}})[
+        "id"
+    ]
+    with shop() as (url, heard):
+        definition = {
+            "nodes": [
+                {
+                    "id": "sign",
+                    "type": "crypto.jwt",
+                    "config": {
+                        "claims": {"sub": "{{ trigger.body.?customer.orValue('nobody') }}"},
+                        "key": {"$secret": secret},
+                    },
+                },
+                {
+                    "id": "pay",
+                    "type": "http.request",
+                    "config": {
+                        "method": "POST",
+                        "url": url,
+                        "headers": {"authorization": "Bearer {{ steps.sign.output.token }}"},
+                        "body": {},
+                    },
+                },
+            ],
+            "edges": [{"source": "sign", "target": "pay"}],
+        }
+        run = run_of(installed, definition, {"customer": "ada"})
+        assert ended(installed, run)["status"] == "completed"
+    scheme, _, token = heard[0].partition(" ")
+    said, _, signature = token.rpartition(".")
+    proof = base64.urlsafe_b64encode(hmac.digest(key.encode(), said.encode(), "sha256")).rstrip(b"=").decode()
+    assert (scheme, signature) == ("Bearer", proof)
+    claims = json.loads(base64.urlsafe_b64decode(said.partition(".")[2] + "=="))
+    assert claims["sub"] == "ada"
+    assert kept_in(installed, signature) == []
