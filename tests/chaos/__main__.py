@@ -127,7 +127,7 @@ def _asked() -> tuple[Order, Path | None, bool]:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=int, default=420 if QUICK else 100_000)
+    parser.add_argument("--runs", type=int, default=360 if QUICK else 100_000)
     parser.add_argument("--faults", type=int, default=8 if QUICK else 500)
     parser.add_argument("--rate", type=float, default=35 if QUICK else 60, help="new deliveries a second")
     parser.add_argument("--rounds", type=int, default=1 if QUICK else 10)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,7 @@ BACK_SECONDS: Final = 60.0
 SPARED_SECONDS: Final = 35.0
 _LIBFAKETIME: Final = "*/faketime/libfaketime.so.1"
 _SOON_DAYS: Final = 0.01
+_OPENED_AT_ONCE: Final = 6
 
 
 class Process:
@@ -152,7 +154,10 @@ class Field:
         opening.until_offered(kin.SHOUT)
         child = opening.publish("child", kin.child(world, opening.publish("alarm", kin.alarm(world))))
         every = (*shapes(world), *shapes_with(world, child))
-        self.targets = tuple(opening.target(shape) for shape in every)
+        with ThreadPoolExecutor(
+            _OPENED_AT_ONCE
+        ) as several:  # One after the other takes longer than a quick round.
+            self.targets = tuple(several.map(opening.target, every))
         opening.starters(world, child)
 
     def _known_as(self, opening: Opening) -> str:
