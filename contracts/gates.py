@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from contracts.limits import (
     BATCH_RUNS,
@@ -90,6 +90,18 @@ class OrgLimit(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 OrgLimits: TypeAlias = dict[LimitName, OrgLimit]
+
+
+def bounded(limit: GateLimit, said: OrgLimit | None) -> GateLimit:
+    """The limit with what the org says of it. Where nobody stays inside, it does not say how many may."""
+    if said is None:
+        return limit
+    return structs.replace(
+        limit,
+        at_once=limit.at_once and (said.at_once or limit.at_once),
+        rate=said.rate or limit.rate,
+        queue=limit.queue if said.queue is None else said.queue,
+    )
 
 
 class SlotWanted(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -22,7 +22,7 @@ from chassis.clock import Clock
 from chassis.ports import Away, Inbox, Letters, Log, Ownership
 from contracts.codec import encode, encode_bundle
 from contracts.errors import Failure
-from contracts.gates import GateLimit, GateState, OrgLimits
+from contracts.gates import GateLimit, GateState, OrgLimits, bounded
 from contracts.limits import BUNDLE_MESSAGES, GATE_NAMES, HELD_LANES
 from contracts.messages import (
     Answer,
@@ -35,7 +35,7 @@ from contracts.subjects import INBOX, dead_letter, partition
 from orchestrator.at_gate import AtGate, Key, Reply
 from orchestrator.family import Sender
 from orchestrator.gatebook import GateBook, Known
-from orchestrator.gates import awaited, bounded, decide, freed
+from orchestrator.gates import awaited, decide, freed
 from orchestrator.standing_for import StandingFor
 from orchestrator.ushering import ASK_SECONDS, Usher
 from orchestrator.wishes import Asking, Decided

@@ -27,7 +27,6 @@ from contracts.gates import (
     GateState,
     Holder,
     Newest,
-    OrgLimit,
     SlotFreed,
     SlotGranted,
     SlotsAwaited,
@@ -114,18 +113,6 @@ def decide(state: GateState, limit: GateLimit, asking: Sequence[Asking], now: da
         waiting=tuple(each.run for each in waiting[: len(waiting) - len(refused)]),
         stop=_stop(state, limit, waiting) if is_full else (),
         again=_again(limit, level, now) if waiting and not is_full else None,
-    )
-
-
-def bounded(limit: GateLimit, said: OrgLimit | None) -> GateLimit:
-    """The limit with what the org says of it. Where nobody stays inside, it does not say how many may."""
-    if said is None:
-        return limit
-    return structs.replace(
-        limit,
-        at_once=limit.at_once and (said.at_once or limit.at_once),
-        rate=said.rate or limit.rate,
-        queue=limit.queue if said.queue is None else said.queue,
     )
 
 

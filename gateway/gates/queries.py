@@ -22,9 +22,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from chassis.ids import derived
 from chassis.postgres import Pool
 from chassis.tables import RUNS
-from contracts.gates import GateLimit
+from contracts.gates import GateLimit, OrgLimits, bounded
 from contracts.limits import Id
 from gateway.gates.views import AtGateView, GateView, Standing
 from gateway.pages import Page, encoded, fetch, parsed
@@ -73,8 +74,8 @@ class GateQueries:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def list(self, org: str, cursor: str | None, limit: int) -> Page[GateView]:
-        """Every gate at which somebody is, by its id."""
+    async def list(self, org: str, limits: OrgLimits, cursor: str | None, limit: int) -> Page[GateView]:
+        """Every gate at which somebody is, by its id. `limits`: what the org says of those that its workflows share."""
         query = select(
             _P.gate,
             func.min(_P.name).label("name"),
@@ -91,7 +92,7 @@ class GateQueries:
         query = query.group_by(_P.gate).order_by(_P.gate).limit(limit + 1)
         rows = await fetch(self._pool, org, query)
         following = encoded(_AfterGate(rows[limit - 1]["gate"])) if len(rows) > limit else None
-        return Page(items=[_gate(row) for row in rows[:limit]], next=following)
+        return Page(items=[_gate(org, limits, row) for row in rows[:limit]], next=following)
 
     async def at(
         self, org: str, gate: str, standing: Standing | None, cursor: str | None, limit: int
@@ -132,9 +133,12 @@ def _ordered(query: Select[Any], waits: Any, cursor: str | None, limit: int) -> 
     return query.order_by(*order).limit(limit + 1)
 
 
-def _gate(row: Any) -> GateView:
+def _gate(org: str, limits: OrgLimits, row: Any) -> GateView:
+    bounds = _bounds.decode(row["bounds"])
+    if row["gate"] == derived("gate", org, "", row["name"], row["key"]):
+        bounds = bounded(bounds, limits.get(row["name"]))
     told = {name: row[name] for name in ("inside", "waiting", "inside_since", "waiting_since", "key", "gate")}
-    return GateView(limit=row["name"], bounds=_bounds.decode(row["bounds"]), **told)
+    return GateView(limit=row["name"], bounds=bounds, **told)
 
 
 def _run(row: Any) -> AtGateView:

@@ -9,25 +9,29 @@ from litestar.types import ControllerRouterHandler
 
 from contracts.subjects import RUNS
 from gateway.callers import Caller
+from gateway.domain import Domain
 from gateway.gates.queries import GateQueries
 from gateway.gates.views import AtGateView, GateView, Standing
+from gateway.orgs.rules import ORG
 from gateway.pages import DEFAULT_ROWS, Page
 from gateway.parameters import Cursor, Limit
 from gateway.places import Places
 
 
 @get("/gates")
-async def list_gates(
+async def list_gates(  # What a list needs.
     *,
     caller: NamedDependency[Caller],
     places: NamedDependency[Places],
+    domain: NamedDependency[Domain],
     gate_queries: NamedDependency[GateQueries],
     cursor: Cursor = None,
     limit: Limit = DEFAULT_ROWS,
 ) -> Page[GateView]:
     """The gates at which runs of the org are: how many are inside, how many wait, and since when."""
     await places.caught_up(caller, RUNS)
-    return await gate_queries.list(caller.org, cursor, limit)
+    limits = dict((await domain.load(ORG, caller.org, caller.org)).limits)
+    return await gate_queries.list(caller.org, limits, cursor, limit)
 
 
 @get("/gates/{gate_id:str}")

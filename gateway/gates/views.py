@@ -19,7 +19,7 @@ class GateView(Struct, frozen=True, kw_only=True):
     key: str
     """Whose gate it is, where each key has its own."""
     bounds: GateLimit
-    """What the run that came last says of it."""
+    """What the run that came last says of it, and the org, where its workflows share the gate."""
     inside: int
     waiting: int
     inside_since: datetime | None

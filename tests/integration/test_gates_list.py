@@ -1,11 +1,15 @@
 """Gates of very many waiting runs, told out of their rows: page by page, in the order in which they come in, and of no other org."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chassis.edge.problems import Problem
+from chassis.ids import derived
 from chassis.postgres import as_org, pool
+from contracts.gates import OrgLimit
 from deploy.servers import PostgresAddress
 from gateway.gates.queries import GateQueries, places_of
 from gateway.pages import compiled
@@ -25,6 +29,24 @@ from generate_series(1, 3 * $1::int) n, unnest(array['org_one', 'org_two']) org 
 """
 
 
+SHARED = "update read.runs set gates = $1 where org = 'org_two' and id = 'run-1'"
+
+
+def stands(gate: str, name: str) -> dict[str, Any]:
+    since = "2026-11-21T12:00:00Z"
+    bounds = {"at_once": 1}
+    return {
+        "wait": gate,
+        "gate": gate,
+        "name": name,
+        "key": "",
+        "rank": 4,
+        "bounds": bounds,
+        "inside": False,
+        "since": since,
+    }
+
+
 async def test_gates_are_told_with_who_is_inside_and_who_waits(
     database: PostgresAddress, tmp_path: Path
 ) -> None:
@@ -33,8 +55,8 @@ async def test_gates_are_told_with_who_is_inside_and_who_waits(
         await projector.execute(RUNS, MANY)
         await projector.execute("analyze read.runs")
         queries = GateQueries(gateway)
-        first = await queries.list("org_one", None, 2)
-        second = await queries.list("org_one", first.next, 2)
+        first = await queries.list("org_one", {}, None, 2)
+        second = await queries.list("org_one", {}, first.next, 2)
         gates = [*first.items, *second.items]
         assert [each.gate for each in gates] == ["gate-0", "gate-1", "gate-2"]
         assert second.next is None
@@ -67,6 +89,13 @@ async def test_gates_are_told_with_who_is_inside_and_who_waits(
         with pytest.raises(Problem):
             await queries.at("org_one", "gate-1", None, "bm8", 10)
         assert (await queries.at("org_two", "gate-1", "waiting", None, 10)).items == []
+        shared = derived("gate", "org_two", "", "mail", "")
+        await projector.execute(SHARED, json.dumps([stands(shared, "mail"), stands("another", "mail")]))
+        gates = (await queries.list("org_two", {"mail": OrgLimit(at_once=9)}, None, 50)).items
+        told_of = {each.gate: each.bounds.at_once for each in gates}
+        assert (told_of[shared], told_of["another"]) == (9, 1), (
+            "what the org says is of the gate that is shared"
+        )
         text, values = compiled(places_of("org_one", "gate-1", None))
         async with as_org(gateway, "org_one") as connection:
             plan = "\n".join(row[0] for row in await connection.fetch(f"explain {text}", *values))

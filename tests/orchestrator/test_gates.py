@@ -5,9 +5,18 @@ from datetime import timedelta
 
 import pytest
 
-from contracts.gates import GateLimit, GateState, OrgLimit, Rate, SlotFreed, SlotGranted, SlotsAwaited
+from contracts.gates import (
+    GateLimit,
+    GateState,
+    OrgLimit,
+    Rate,
+    SlotFreed,
+    SlotGranted,
+    SlotsAwaited,
+    bounded,
+)
 from contracts.limits import GATE_NEXT, GATE_SLOTS
-from orchestrator.gates import AT_ONCE, awaited, bounded, decide, evolve, freed
+from orchestrator.gates import AT_ONCE, awaited, decide, evolve, freed
 from orchestrator.wishes import Asking, Decided
 from tests.orchestrator.stories import NOON
 
