@@ -1,6 +1,7 @@
 """Tells runs what was decided at a gate, again and again until they know it; and asks those inside whether they are still there."""
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -57,13 +58,13 @@ class Usher:
         ]
         self._counts["refused"] += len(refused)
         for run, message in (*given, *refused):
-            self._beside(gate, run, tell(run, message))
+            self._beside(gate, run, partial(tell, run, message))
         self._tell_batches(key, gate, state)
         doubted = set(decided.refused) - gate.doubted
         gate.doubted = set(decided.refused)
         if decided.waiting:
             for run in decided.stop:
-                self._beside(gate, run, self._tell(_stop(org, name, inside[run])))
+                self._beside(gate, run, partial(self._tell, _stop(org, name, inside[run])))
         since = self._clock.seconds() - gate.asked_at
         if doubted or ((decided.waiting or gate.is_unsettled) and since >= ASK_SECONDS):
             await self._ask_those_inside(key, gate, state.holders)
@@ -88,16 +89,15 @@ class Usher:
         else:
             gate.answer_looks(looks)
 
-    def _beside(self, gate: AtGate, run: str, saying: Coroutine[Any, Any, None]) -> None:
+    def _beside(self, gate: AtGate, run: str, saying: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Say it while the gate goes on; to each run one thing at a time: what is not said now is said the next time."""
         if run in gate.telling:
-            saying.close()
             return
         gate.telling.add(run)
 
         async def say() -> None:
             try:
-                await saying
+                await saying()
             finally:
                 gate.telling.discard(run)
                 if gate.is_idle:
@@ -114,7 +114,7 @@ class Usher:
         gate.next_asked, gate.asked_at = first + len(asked), self._clock.seconds()
         for holder in asked:
             if not holder.began and holder.run not in gate.telling:
-                self._beside(gate, holder.run, self._tell(await self._given(key, holder)))
+                self._beside(gate, holder.run, partial(self._tell, await self._given(key, holder)))
 
     async def _given(self, key: Key, holder: Holder) -> GiveSlot:
         """That it is inside; and, if it stands for a batch, what has started that."""
@@ -143,7 +143,7 @@ class Usher:
                 gate.stirred.set()
             for member in members:
                 if member not in gate.told:
-                    self._beside(gate, member, tell(member, leader))
+                    self._beside(gate, member, partial(tell, member, leader))
 
     def _refusal(self, key: Key, asked: AskSlot) -> RefuseSlot:
         skips = asked.wanted.bounds.when_full == "skip"

@@ -118,7 +118,7 @@ PATIENT_KEEPER: Final = Mutant(
     edits=[
         Edit(
             _USHER,
-            "            self._beside(gate, run, tell(run, message))\n",
+            "            self._beside(gate, run, partial(tell, run, message))\n",
             "            await tell(run, message)\n",
         )
     ],
