@@ -522,6 +522,8 @@ def every_signature_is_right(installation: Installation) -> None:
     installation.web.post = signed  # type: ignore[method-assign]  # In its place.
 
 
+SCHEDULES = 1_200
+"""In so many each saboteur must be found: the rarest needs a disk that dies right behind a purge."""
 SABOTEURS: dict[Callable[[Installation], None], str] = {
     no_expectation: r"P4 .*stands at place",
     acknowledge_all: r"P1 .*no such run|P3 .*still",
@@ -537,10 +539,13 @@ SABOTEURS: dict[Callable[[Installation], None], str] = {
 @pytest.mark.parametrize("saboteur", SABOTEURS, ids=lambda saboteur: saboteur.__name__)
 def test_a_saboteur_is_found_out(saboteur: Callable[[Installation], None]) -> None:
     with quiet():
-        for seed in range(400):
-            installation = Installation(seed, story(seed), STORM)
+        for seed in range(SCHEDULES):
+            told = story(seed)
+            if saboteur is purged_before_it_is_on_disk and not told.retires:
+                continue  # Nothing leaves the log, so nothing is lost with it.
+            installation = Installation(seed, told, STORM)
             saboteur(installation)
             violations = lived(installation)[0].violations
             if any(re.search(SABOTEURS[saboteur], str(violation)) for violation in violations):
                 return
-    pytest.fail("400 schedules did not notice")
+    pytest.fail(f"{SCHEDULES} schedules did not notice")
