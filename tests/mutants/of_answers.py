@@ -139,6 +139,36 @@ SAID_TOO_SOON: Final = Mutant(
     ],
     tests=["tests/executor/test_sensitive.py"],
 )
+OPENED_IS_SAID: Final = Mutant(
+    name="what was opened for an attempt is said by it",
+    what="A sealed value stands in a line of the attempt that was given it.",
+    edits=[Edit("executor.attempt", "            self.unsealed = opened.texts\n", "")],
+    tests=["tests/executor/test_sensitive.py"],
+)
+TYPES_SAY_NOTHING: Final = Mutant(
+    name="what a type names as sensitive is told as it is",
+    what="A token that was signed stands in the history, unless somebody thought of a mark.",
+    edits=[
+        Edit(
+            "orchestrator.compiler",
+            "        sensitive = spec.sensitive if node.sensitive is None else node.sensitive\n",
+            "        sensitive = node.sensitive or ()\n",
+        )
+    ],
+    tests=["tests/orchestrator/test_compiler.py"],
+)
+MARK_IN_A_CASE: Final = Mutant(
+    name="a case keeps what was sealed inside of a text",
+    what="A value that shredding a run was to destroy lives on in a case, inside of a text.",
+    edits=[
+        Edit(
+            "gateway.cases.values",
+            "        return replaced(value, lambda _blob: LEFT_OUT)\n",
+            "        return value\n",
+        )
+    ],
+    tests=["tests/gateway/test_cases_api.py"],
+)
 
 MUTANTS: Final = (
     LATE_BELIEVED,
@@ -153,4 +183,7 @@ MUTANTS: Final = (
     LINK_STORED,
     NOT_SEALED,
     SAID_TOO_SOON,
+    OPENED_IS_SAID,
+    TYPES_SAY_NOTHING,
+    MARK_IN_A_CASE,
 )
