@@ -816,6 +816,12 @@ async def test_a_short_answer_may_be_as_repetitive_as_it_likes(world: World) -> 
         gzip.compress(b"x" * 999)[:15],
         gzip.compress(b"ok") + b"junk",
     ],
+    ids=[
+        "of another kind",
+        "without its end",
+        "cut",
+        "with more behind it",
+    ],  # The header has the time in it.
 )
 async def test_damaged_compression_is_told(world: World, body: bytes) -> None:
     world.answering = answer(body, "content-encoding: gzip")
