@@ -7,6 +7,7 @@ from typing import Final
 
 from contracts import runs
 from contracts.nodes import Repeat
+from contracts.pools import WORKERS
 from contracts.subjects import effect
 from tests.chaos.record import Call
 from tests.promises.evidence import Effect, History, Violation
@@ -136,7 +137,9 @@ def spans(history: History) -> Iterator[Span]:
 def _follow(event: runs.RunEvent, attempts: set[tuple[str, int]], waits: dict[str, datetime]) -> None:
     match event:
         case runs.AttemptScheduled():
-            attempts.add((event.step, event.attempt))
+            # A worker outside has its lease for half a minute, whoever dies: that is no time of ours.
+            if not event.pool.startswith(WORKERS):
+                attempts.add((event.step, event.attempt))
         case runs.StepReported() | runs.AttemptFailed() | runs.AttemptDoubted() | runs.AttemptCancelled():
             attempts.discard((event.step, event.attempt))
         case runs.WaitOpened() if event.due is not None:
