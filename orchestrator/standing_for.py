@@ -12,6 +12,7 @@ from contracts.limits import INLINE_BYTES
 from contracts.payloads import Inline, Payload
 from orchestrator.inputs import shown, trigger_body
 from orchestrator.memory import Known
+from orchestrator.passing import awaited_slot
 
 
 class Histories(Protocol):
@@ -45,13 +46,15 @@ class StandingFor:
         """Whether it has what started its batch: asked of its whole history, so that it is known whatever has left the log."""
         return (await self._histories.load(org, run, whole=True)).run.batch == gate
 
-    async def input(self, org: str, runs: Sequence[str]) -> Payload:
+    async def input(self, org: str, gate: str, runs: Sequence[str]) -> Payload:
         """What has started all of these; whoever has ended meanwhile stands for itself. Raises `Away`."""
         found: dict[str, Raw] = {}
 
         async def look(run: str) -> None:
             known = (await self._histories.load(org, run)).run
-            if known.active:
+            if (
+                awaited_slot(known, gate, 1) is not None
+            ):  # A question that comes late is of a run that is in already.
                 found[run] = _body(known.input)
 
         await side_by_side(look(run) for run in runs)

@@ -121,7 +121,7 @@ class Usher:
         given = GiveSlot(org=key[0], run=holder.run, gate=key[1], opening=holder.opening)
         if not holder.members:
             return given
-        return structs.replace(given, input=await self._standing_for.input(key[0], holder.members))
+        return structs.replace(given, input=await self._standing_for.input(*key, holder.members))
 
     def _tell_batches(self, key: Key, gate: AtGate, state: GateState) -> None:
         """Tell whoever another run stands for, until all know it."""
