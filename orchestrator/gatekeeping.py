@@ -222,8 +222,8 @@ class Gatekeeper:
 
     async def _took(self, key: Key, state: GateState, left: dict[str, int]) -> list[str]:
         """Of those that stand for a batch and say that they have left: who has what started it."""
-        leaving = [each.run for each in state.holders if each.members and not each.began and each.run in left]
-        return [run for run in leaving if await self._standing_for.took(key[0], key[1], run)]
+        leaving = [each for each in state.holders if each.members and not each.began and each.run in left]
+        return [each.run for each in leaving if await self._standing_for.took(*key, each.run, each.members)]
 
     async def _wake(self, key: Key, gate: AtGate, decided: Decided) -> None:
         """Have whoever owns the gate then have those ask who are next, when the rate lets one in: it may not be us."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
 from msgspec import Raw, Struct
 
 from chassis.ports import Blobs
@@ -36,15 +37,25 @@ class BatchInput(Struct, frozen=True, kw_only=True):
     content_type: str = "application/json"
 
 
+class _Runs(Struct, frozen=True):
+    runs: list[str]
+
+
 class StandingFor:
     """Reads the runs of a batch, wherever they lie."""
 
     def __init__(self, histories: Histories) -> None:
         self._histories = histories
 
-    async def took(self, org: str, gate: str, run: str) -> bool:
+    async def took(self, org: str, gate: str, run: str, members: Sequence[str]) -> bool:
         """Whether it has what started its batch: asked of its whole history, so that it is known whatever has left the log."""
-        return (await self._histories.load(org, run, whole=True)).run.batch == gate
+        has = (await self._histories.load(org, run, whole=True)).run
+        if has.batch != gate or not isinstance(has.input, Inline):
+            return has.batch == gate
+        # One that was in an earlier batch has that one's: whoever waits still is not in it.
+        there = msgspec.json.decode(has.input.value, type=_Runs).runs
+        others = [await self._histories.load(org, each) for each in members if each not in there]
+        return all(awaited_slot(other.run, gate, 1) is None for other in others)
 
     async def input(self, org: str, gate: str, runs: Sequence[str]) -> Payload:
         """What has started all of these; whoever has ended meanwhile stands for itself. Raises `Away`."""
