@@ -1,14 +1,13 @@
 """What one run has to know to stand for others: all that has started them, as one input. Asked of the runs' own histories."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
-import msgspec
 from msgspec import Raw, Struct
 
 from chassis.ports import Blobs
 from chassis.tasks import side_by_side
-from contracts.codec import encode
+from contracts.codec import Decoder, encode
 from contracts.limits import INLINE_BYTES
 from contracts.payloads import Inline, Payload
 from orchestrator.inputs import shown, trigger_body
@@ -41,6 +40,9 @@ class _Runs(Struct, frozen=True):
     runs: list[str]
 
 
+_runs: Final = Decoder[_Runs](_Runs)
+
+
 class StandingFor:
     """Reads the runs of a batch, wherever they lie."""
 
@@ -50,10 +52,13 @@ class StandingFor:
     async def took(self, org: str, gate: str, run: str, members: Sequence[str]) -> bool:
         """Whether it has what started its batch: asked of its whole history, so that it is known whatever has left the log."""
         has = (await self._histories.load(org, run, whole=True)).run
-        if has.batch != gate or not isinstance(has.input, Inline):
-            return has.batch == gate
+        if has.batch != gate:
+            return False
         # One that was in an earlier batch has that one's: whoever waits still is not in it.
-        there = msgspec.json.decode(has.input.value, type=_Runs).runs
+        whole = (
+            has.input.value if isinstance(has.input, Inline) else await self._histories.blobs.get(has.input)
+        )
+        there = _runs(whole).runs
         others = [await self._histories.load(org, each) for each in members if each not in there]
         return all(awaited_slot(other.run, gate, 1) is None for other in others)
 
@@ -63,9 +68,8 @@ class StandingFor:
 
         async def look(run: str) -> None:
             known = (await self._histories.load(org, run)).run
-            if (
-                awaited_slot(known, gate, 1) is not None
-            ):  # A question that comes late is of a run that is in already.
+            # A question that comes late is of a run that is in already.
+            if awaited_slot(known, gate, 1) is not None:
                 found[run] = _body(known.input)
 
         await side_by_side(look(run) for run in runs)

@@ -4,10 +4,11 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from msgspec import Raw, structs
 
 from contracts.gates import Batch, Debounce, FlowLimit
-from contracts.messages import FreeSlot, GiveSlot, Look, RefuseSlot, RetryRun
+from contracts.messages import AskSlot, FreeSlot, GiveSlot, Look, RefuseSlot, RetryRun
 from contracts.payloads import Blob, Inline
 from tests.orchestrator.stories import CANCEL, broken
 from tests.orchestrator.test_gatekeeping import NAMES, Hall, hall
@@ -119,6 +120,25 @@ def test_a_large_batch_lies_apart() -> None:
         await asyncio.sleep(1)
         assert isinstance(room.state(NAMES[0]).input, Blob)
         assert bodies(room, NAMES[0]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("size", [1, 40_000])
+def test_a_question_that_comes_late_takes_nobody_along(size: int) -> None:
+    """It is of a run that stands for a batch already, whether what that has lies in its history or apart."""
+
+    @hall(THREE)
+    async def story(room: Hall) -> None:
+        for number, name in enumerate(NAMES[:3]):
+            given = Inline(value=Raw(b'{"body":{"n":%d,"x":"%s"}}' % (number, b"y" * size)))
+            await room.tell(structs.replace(room.start, run=name, input=given))
+        await asyncio.sleep(7)
+        late = next(each for each in room.dispatch.said if isinstance(each, AskSlot))
+        assert (late.holder, room.keeper.names) == (NAMES[0], 0)
+        assert await room.tell(late) == "accepted"
+        await begin(room, *NAMES[3:5])
+        await asyncio.sleep(45)
+        assert room.inside == [NAMES[0], NAMES[3]]
+        assert (bodies(room, NAMES[0]), bodies(room, NAMES[3])) == ([0, 1, 2], [3, 4])
 
 
 def test_the_words_of_a_batch_may_get_lost() -> None:
