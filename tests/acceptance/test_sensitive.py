@@ -19,14 +19,15 @@ CARD = "4111-2222-3333-4444"
 class _Shop(BaseHTTPRequestHandler):
     """Tells a person's card, and hears who wants to be paid with it."""
 
-    heard: list[str]
+    heard: list[tuple[str, str]]
+    """Who it is said to be, and the body."""
 
     def do_GET(self) -> None:
         self._answer({"name": "Ada", "card": CARD})
 
     def do_POST(self) -> None:
-        self.heard.append(self.headers["authorization"])
-        self.heard.append(self.rfile.read(int(self.headers["content-length"])).decode())
+        body = self.rfile.read(int(self.headers["content-length"])).decode()
+        self.heard.append((self.headers.get("authorization", ""), body))
         self._answer({"paid": True})
 
     def _answer(self, value: Any) -> None:
@@ -42,8 +43,8 @@ class _Shop(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def shop() -> Iterator[tuple[str, list[str]]]:
-    heard: list[str] = []
+def shop() -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    heard: list[tuple[str, str]] = []
     handler = type("Shop", (_Shop,), {"heard": heard})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -73,7 +74,7 @@ def test_a_marked_field_is_used_and_is_in_no_log_no_row_no_line_and_no_export(
         }
         run = run_of(installed, definition, None)
         assert ended(installed, run)["status"] == "completed"
-    said, body_sent = heard
+    [(said, body_sent)] = heard
     assert (said, json.loads(body_sent)) == (f"Card {CARD}", {"card": CARD})
     exported = tmp_path / "run.json"
     installed.command("runs", "export", run, "--out", str(exported))
@@ -121,7 +122,7 @@ def test_a_signed_token_is_believed_by_whoever_has_the_key_and_is_kept_nowhere(
         }
         run = run_of(installed, definition, {"customer": "ada"})
         assert ended(installed, run)["status"] == "completed"
-    scheme, _, token = heard[0].partition(" ")
+    scheme, _, token = heard[0][0].partition(" ")
     said, _, signature = token.rpartition(".")
     proof = base64.urlsafe_b64encode(hmac.digest(key.encode(), said.encode(), "sha256")).rstrip(b"=").decode()
     assert (scheme, signature) == ("Bearer", proof)

@@ -194,7 +194,7 @@ def test_what_an_earlier_run_sealed_is_open_in_the_calls_of_a_test_and_in_no_cas
         wish = {"selection": {"part": "from", "node": "pay"}, "from_run": first}
         second = installed.call("POST", f"/workflows/{workflow}/tests", wish)["run"]
         assert until_status(installed, second, "completed", "failed")["status"] == "completed"
-        assert [json.loads(each)["card"] for each in heard] == [CARD_OF_THE_SHOP] * 2
+        assert [json.loads(body)["card"] for _, body in heard] == [CARD_OF_THE_SHOP] * 2
     assert CARD_OF_THE_SHOP not in json.dumps(installed.call("GET", f"/runs/{second}/events"))
     installed.command("cases", "record", workflow, "paid", "--from-run", first)
     case = installed.call("GET", f"/workflows/{workflow}/cases/paid")

@@ -1,8 +1,9 @@
 """The simulator's tables do what Postgres does: the same batches, the same questions, the same answers."""
 
 import random
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,7 +40,8 @@ class Sides(Struct):
 
     real: PostgresRuns
     shelf: PostgresShelf
-    stragglers: PostgresStragglers
+    stragglers: Callable[[], PostgresStragglers]
+    """As one finds them who has just begun: he has seen nobody fail, and from one question to the next it may get earlier."""
     ids: PostgresRunIds
     world: World
     models: MemoryModels
@@ -70,7 +72,7 @@ async def sides(database: PostgresAddress, tmp_path: Path) -> AsyncIterator[Side
         yield Sides(
             real=PostgresRuns(projector),
             shelf=PostgresShelf(projector),
-            stragglers=PostgresStragglers(projector),
+            stragglers=partial(PostgresStragglers, projector),
             ids=PostgresRunIds(orchestrator),
             world=world,
             models=MemoryModels(world),
@@ -130,13 +132,13 @@ async def stragglers_agree(sides: Sides) -> None:
     fake = MemoryStragglers(sides.world, sides.models.tables, impatience=timedelta(0))
     for seconds in (0, 3, 10, 60, 7_200):
         at = START + timedelta(seconds=seconds)
-        early = await sides.stragglers.due(at, None, 100, AHEAD_AT_FIRST)
+        early = await sides.stragglers().due(at, None, 100, AHEAD_AT_FIRST)
         assert list(sides.simulated(fake.due(at, None, 100, AHEAD_AT_FIRST))) == early
-        due = await sides.stragglers.due(at, None, 2)
+        due = await sides.stragglers().due(at, None, 2)
         assert list(sides.simulated(fake.due(at, None, 2))) == due
         if due:
             behind = (due[-1].org, due[-1].run)
-            rest = await sides.stragglers.due(at, behind, 100)
+            rest = await sides.stragglers().due(at, behind, 100)
             assert list(sides.simulated(fake.due(at, behind, 100))) == rest
 
 
