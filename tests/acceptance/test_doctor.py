@@ -313,6 +313,17 @@ def test_a_service_that_is_wedged_is_named_with_its_process_and_its_log(up: Inst
     until(up.ready, "all are ready again")
 
 
+def test_a_projection_that_stands_still_behind_the_log_is_told(up: Installation) -> None:
+    moved_by = "update read.positions set sequence = sequence {0} 1, time = time {0} interval '1 minute' where projection = 'runs' returning 1"
+    with standing_still(up.pids()["projections"]):
+        asyncio.run(up.rows(moved_by.format("-")))
+        told = doctor(up)
+        asyncio.run(up.rows(moved_by.format("+")))
+    [late] = [line for line in told.bad if line.startswith("projection runs has read RUNS to ")]
+    assert late.endswith(", 1 behind: look into the log of projections")
+    until(up.ready, "all are ready again")
+
+
 def test_a_service_that_dies_again_and_again_is_told_with_its_last_words(up: Installation) -> None:
     key = up.data / "secrets/signing.key"
     with moved(key):
