@@ -39,7 +39,6 @@ class Usher:
         self, key: Key, gate: AtGate, state: GateState, decided: Decided, asking: dict[str, AskSlot]
     ) -> float:
         """Tell who asked; those whom nobody could tell are told the next time. When to look again."""
-        org, name = key
         inside = {holder.run: holder for holder in state.holders}
 
         async def tell(run: str, message: Said) -> None:
@@ -64,7 +63,7 @@ class Usher:
         gate.doubted = set(decided.refused)
         if decided.waiting:
             for run in decided.stop:
-                self._beside(gate, run, partial(self._tell, _stop(org, name, inside[run])))
+                self._beside(gate, run, partial(self._stop, key, inside[run]))
         since = self._clock.seconds() - gate.asked_at
         if doubted or ((decided.waiting or gate.is_unsettled) and since >= ASK_SECONDS):
             await self._ask_those_inside(key, gate, state.holders)
@@ -145,6 +144,11 @@ class Usher:
                 if member not in gate.told:
                     self._beside(gate, member, partial(tell, member, leader))
 
+    async def _stop(self, key: Key, holder: Holder) -> None:
+        """Have it stop; one that has ended, and whose word was lost, says so again when it hears that it is inside."""
+        await self._tell(_cancelled(*key, holder))
+        await self._tell(await self._given(key, holder))
+
     def _refusal(self, key: Key, asked: AskSlot) -> RefuseSlot:
         skips = asked.wanted.bounds.when_full == "skip"
         return RefuseSlot(
@@ -177,7 +181,7 @@ def _replaced(key: Key, run: str, opening: int, why: SlotRefusal, by: str) -> Re
     return RefuseSlot(org=key[0], run=run, gate=key[1], opening=opening, why=why, by=by)
 
 
-def _stop(org: str, gate: str, holder: Holder) -> CancelRun:
+def _cancelled(org: str, gate: str, holder: Holder) -> CancelRun:
     return CancelRun(
         org=org,
         run=holder.run,

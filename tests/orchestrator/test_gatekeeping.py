@@ -302,6 +302,18 @@ def test_nobody_is_skipped_because_of_a_run_whose_word_of_leaving_was_lost() -> 
         assert room.inside == [NAMES[1]]
 
 
+def test_nobody_waits_for_a_run_to_stop_that_has_ended_and_whose_word_of_leaving_was_lost() -> None:
+    @hall(FlowLimit(name="crm", at_once=1, when_full="cancel_oldest"))
+    async def story(room: Hall) -> None:
+        await room.begin(NAMES[0])
+        room.dispatch.lose = (FreeSlot,)
+        await room.end(NAMES[0])
+        room.dispatch.lose = ()
+        await room.begin(NAMES[1])
+        await asyncio.sleep(ASK_SECONDS + 1)
+        assert room.inside == [NAMES[1]]
+
+
 def test_where_the_queue_is_full_the_last_fails() -> None:
     @hall(FlowLimit(name="crm", at_once=1, queue=1))
     async def story(room: Hall) -> None:

@@ -37,7 +37,7 @@ PATIENCE_SECONDS: Final = 60.0
 PATIENCE_STEPS: Final = 400_000
 MOST_STEPS: Final = 8_000
 MOST_STEPS_PER_SECOND: Final = 40
-MOST_STEPS_PER_COMMIT: Final = 60
+MOST_STEPS_PER_COMMIT: Final = 120
 """Several times what a schedule takes: more is somebody who does the same again and again without a pause."""
 
 
