@@ -34,6 +34,8 @@ BADLY: Final[tuple[Behaviour, ...]] = (
     "slow",
     "big",
 )
+HOW_MANY: Final = (1, 1, 1, 1, 1, 1, 1, 2, 2, 3)
+"""Workflows of a story. One alone is the cheapest look at what a fault does, several are what steps on each other."""
 SIGNALS: Final = ("paid", "shipped")
 _OFTEN: Final = {
     "call": 48,
@@ -119,22 +121,20 @@ def story(seed: int) -> Story:
     crowds = random.Random(f"{seed}/crowds")
     chance = random.Random(f"{seed}/story")  # Independent of the chance of the schedule itself.
     broken = chance.random() < 0.04
-    workflows = [
-        _workflow(chance, number, broken=broken) for number in range(chance.choice((1, 1, 1, 2, 2, 3)))
-    ]
+    workflows = [_workflow(chance, number, broken=broken) for number in range(chance.choice(HOW_MANY))]
     workflows = [_with_pins(seed, drawn) for drawn in workflows]
     related = _related(seed, workflows)
     deliveries: list[Delivery] = []
     burst = chance.random() * 2 if chance.random() < 0.3 else None
     for drawn in workflows:
         has_key = not isinstance(drawn.webhook.dedupe, NoDedupe)
-        for number in range(chance.choice((1, 1, 1, 2))):
+        for number in range(chance.choice((1, 1, 1, 1, 2))):
             key = f"key-{number}" if has_key else ""
             at = chance.random() * 2 if burst is None else burst
             for copy in range(chance.choice((1, 1, 2, 3)) if has_key else 1):
                 again = at + copy * chance.random() * chance.choice((0.02, 0.5, 3))
                 deliveries.append(Delivery(trigger=drawn.trigger, key=key, at=again))
-            if has_key and chance.random() < 0.2:
+            if has_key and chance.random() < 0.12:
                 deliveries.append(Delivery(trigger=drawn.trigger, key=key, at=0, late=True))
         if isinstance(drawn.webhook.authentication, Github) and chance.random() < 0.5:
             at = chance.random() * 3
@@ -155,14 +155,14 @@ def story(seed: int) -> Story:
         deliveries=deliveries,
         cancels=chance.choice((0, 0, 0, 0.1, 0.3)),
         retries=chance.choice((0, 1, 2)),
-        retries_later=chance.choice((0, 0, 0, 0, 1)),
+        retries_later=chance.choice((0, 0, 0, 0, 0, 0, 0, 0, 1)),
         broken_code=broken,
         retires=chance.random() < 0.3,
-        tombstones=chance.choice((None, None, None, 0, 1)),
+        tombstones=chance.choice((None, None, None, None, None, 0, 1)),
         clocks=clocks(seed),
         window=crowds.choice((1, 2, 3, 16, 16, 16, 16, 16)),
-        pauses=crowds.choice((0, 0, 0, 0, 0, 0.2, 0.5)),
-        segment=random.Random(f"{seed}/segments").choice((2, 5, 12, 30, 4_000, 4_000, 4_000, 4_000)),
+        pauses=crowds.choice((0, 0, 0, 0, 0, 0, 0, 0, 0, 0.2, 0.5)),
+        segment=random.Random(f"{seed}/segments").choice((2, 5, 12, 30, *[4_000] * 8)),
     )
 
 
@@ -212,7 +212,7 @@ def _pin(chance: random.Random, node: PlanNode) -> Pin:
     return Pin(output=value(chance.choice((None, 1, {"n": 2}))), ports=(chance.choice(node.outputs),))
 
 
-RELATED: Final = 0.08
+RELATED: Final = 0.04
 """The share of stories in which workflows start each other."""
 _CALLS: Final[tuple[dict[str, Any], ...]] = (
     {},
@@ -263,7 +263,7 @@ def calling(chance: random.Random, drawn: Drawn, behind: Sequence[str]) -> Drawn
     return structs.replace(drawn, plan=structs.replace(drawn.plan, nodes=tuple(nodes), on_failure=on_failure))
 
 
-UNDOING: Final = 0.1
+UNDOING: Final = 0.06
 """The share of stories in which some steps can be undone."""
 
 
@@ -287,7 +287,7 @@ def with_undos(chance: random.Random, drawn: Drawn, share: float) -> Drawn:
     return structs.replace(drawn, plan=structs.replace(drawn.plan, nodes=tuple(nodes)))
 
 
-GATED: Final = 0.25
+GATED: Final = 0.08
 """Of all stories, those in which runs pass gates."""
 _SHARED: Final = FlowLimit(name="shared", at_once=1, across="org")
 _LIMITS: Final = (
@@ -575,6 +575,8 @@ def _long_map(drawing: _Drawing) -> None:
     drawing.put("call", container)
 
 
+MAPPED: Final = 0.08
+"""The share of workflows with a map or a loop."""
 RARE: Final = 0.002
 """The share of workflows whose runs are as long as a hundred others."""
 
@@ -583,4 +585,4 @@ def _shape(chance: random.Random) -> Callable[[_Drawing], None]:
     drawn = chance.random()
     if drawn < RARE:
         return _long_map
-    return _map if drawn < 0.12 else chance.choice(SHAPES)
+    return _map if drawn < MAPPED else chance.choice(SHAPES)
