@@ -34,7 +34,7 @@ BADLY: Final[tuple[Behaviour, ...]] = (
     "slow",
     "big",
 )
-HOW_MANY: Final = (1, 1, 1, 1, 1, 1, 1, 2, 2, 3)
+HOW_MANY: Final = (1, 1, 1, 1, 1, 1, 1, 1, 2, 3)
 """Workflows of a story. One alone is the cheapest look at what a fault does, several are what steps on each other."""
 SIGNALS: Final = ("paid", "shipped")
 _OFTEN: Final = {
