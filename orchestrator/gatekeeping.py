@@ -33,9 +33,10 @@ from contracts.messages import (
 from contracts.pauses import HeldAtGates
 from contracts.subjects import INBOX, dead_letter, partition
 from orchestrator.at_gate import AtGate, Key, Reply
+from orchestrator.book import Book, Known
 from orchestrator.family import Sender
-from orchestrator.gatebook import GateBook, Known
 from orchestrator.gates import awaited, decide, freed
+from orchestrator.places import PLACES
 from orchestrator.standing_for import StandingFor
 from orchestrator.ushering import ASK_SECONDS, Usher
 from orchestrator.wishes import Asking, Decided
@@ -72,7 +73,7 @@ class Gatekeeper:
     ) -> None:
         """`limits_of`: what an org says of the gates that its workflows share. Raises `Away`."""
         self._standing_for, self._limits_of = standing_for, limits_of
-        self._book = GateBook(history, clock)
+        self._book = Book(PLACES, history, clock)
         self._inbox, self._dead_letters = inbox, dead_letters
         self._ownership, self._clock = ownership, clock
         self._gates: dict[Key, AtGate] = {}
@@ -184,7 +185,7 @@ class Gatekeeper:
             del self._waiting[org]
 
     async def _recorded(
-        self, key: Key, gate: AtGate, known: Known, *, keep_next: bool
+        self, key: Key, gate: AtGate, known: Known[GateState], *, keep_next: bool
     ) -> tuple[Decided, GateState, dict[str, AskSlot], int]:
         """What is decided about all that was heard, once everything that follows from it stands in GATES; how many letters.
 

@@ -37,13 +37,15 @@ from contracts.schedules import (
     ScheduleEvent,
     ScheduleFired,
     ScheduleMissed,
+    ScheduleState,
 )
 from contracts.subjects import INBOX, dead_letter
 from orchestrator.alarms import Alarms, Key
+from orchestrator.book import Book, Known
 from orchestrator.cursors import Cursors
 from orchestrator.domain import Domain
 from orchestrator.emission import ON_ITS_WAY
-from orchestrator.fires import Fires, Known
+from orchestrator.fires import FIRES
 from orchestrator.firing import decide, key_of, wanted_body
 from orchestrator.timetable import Timetable
 
@@ -122,7 +124,7 @@ class Schedules:
         cursors: Cursors | None = None,
     ) -> None:
         """`is_full`: whether the log's disk has no room for new runs. `lateness`: told of every fire, in seconds."""
-        self._fires, self._domain, self._sender = Fires(history, clock), domain, sender
+        self._fires, self._domain, self._sender = Book(FIRES, history, clock), domain, sender
         self._inbox, self._dead_letters, self._clock = inbox, dead_letters, clock
         self._is_full, self._lateness, self._cursors = is_full, lateness, cursors
         self._wake_together = Together(self._wake_all, AT_ONCE)
@@ -230,7 +232,7 @@ class Schedules:
         return any(letter.mark == newest for letter in letters)
 
     async def _following(
-        self, org: str, schedule: str, known: Known, timetable: Timetable
+        self, org: str, schedule: str, known: Known[ScheduleState], timetable: Timetable
     ) -> Sequence[ScheduleEvent] | None:
         """What is to be recorded next. None: no run may start now, because the log's disk is nearly full."""
         if known.state.pending:
@@ -290,7 +292,9 @@ class Schedules:
 
     # --- Wake-ups -------------------------------------------------------------------------------------
 
-    async def _arm(self, org: str, schedule: str, known: Known, letters: Sequence[_Letter]) -> None:
+    async def _arm(
+        self, org: str, schedule: str, known: Known[ScheduleState], letters: Sequence[_Letter]
+    ) -> None:
         """Have us woken for what comes next. Raises `Away` when somebody decided behind our back: look again then."""
         due = known.state.next
         if due is None:

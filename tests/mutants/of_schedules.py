@@ -4,6 +4,7 @@ from typing import Final
 
 from tests.mutants.mutant import Edit, Mutant
 
+_BOOK: Final = "orchestrator.book"
 _FIRES: Final = "orchestrator.fires"
 _FIRING: Final = "orchestrator.firing"
 _SCHEDULES: Final = "orchestrator.schedules"
@@ -46,10 +47,10 @@ PENDING_FORGOTTEN: Final = Mutant(
     edits=[
         Edit(
             _FIRES,
-            "        if stored is None:\n            return Known()\n        commit = decode_schedule_commit(stored.body)\n",
-            "        if stored is None:\n            return Known()\n        commit = decode_schedule_commit(stored.body)\n"
-            "        from msgspec import structs\n"
-            "        commit = structs.replace(commit, state=structs.replace(commit.state, pending=()))\n",
+            "    decode=decode_schedule_commit,\n",
+            "    decode=lambda body: structs.replace(\n"
+            "        commit := decode_schedule_commit(body), state=structs.replace(commit.state, pending=())\n"
+            "    ),\n",
         )
     ],
     stage=_STAGE,
@@ -59,9 +60,9 @@ UNFENCED: Final = Mutant(
     what="What another owner has decided meanwhile is decided a second time.",
     edits=[
         Edit(
-            _FIRES,
+            _BOOK,
             "        proposal = Proposal(subject, body, known.sequence, headers_of(commit))",
-            "        newest = (await self.load(org, schedule)).sequence\n"
+            "        newest = (await self.load(org, of)).sequence\n"
             "        proposal = Proposal(subject, body, newest, headers_of(commit))",
         )
     ],

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-import orchestrator.fires
 import orchestrator.schedules
 from chassis.ids import digest
 from chassis.ports import Proposal, Stored
@@ -27,6 +26,7 @@ from contracts.schedules import (
     ScheduleMissed,
 )
 from orchestrator.alarms import Alarms
+from orchestrator.fires import FIRES
 from orchestrator.firing import evolve
 from orchestrator.schedules import Schedules
 from tests.orchestrator.stories import action, control, drawn
@@ -280,13 +280,12 @@ def no_fence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def forgets_what_is_pending(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a crash between decision and start nobody asks for the run."""
-    whole = orchestrator.fires.decode_schedule_commit
 
     def forgotten(body: bytes) -> ScheduleCommit:
-        commit = whole(body)
+        commit = decode_schedule_commit(body)
         return structs.replace(commit, state=structs.replace(commit.state, pending=()))
 
-    monkeypatch.setattr(orchestrator.fires, "decode_schedule_commit", forgotten)
+    monkeypatch.setattr(orchestrator.schedules, "FIRES", structs.replace(FIRES, decode=forgotten))
 
 
 def nobody_makes_sure(monkeypatch: pytest.MonkeyPatch) -> None:
