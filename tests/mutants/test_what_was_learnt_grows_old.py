@@ -68,4 +68,4 @@ def test_a_decision_that_waited_for_minutes_is_not_stored() -> None:
         assert room.service is not None
         assert room.service.counts["started_over"] == 1
 
-    LongAgo(ONE_COMMIT).play(story)  # type: ignore[arg-type]  # It plays stories of its own kind.
+    LongAgo(ONE_COMMIT).play(story)

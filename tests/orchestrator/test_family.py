@@ -130,7 +130,7 @@ class Home(Room):
 
 
 def told(*plans: Plan) -> Callable[[Callable[[Home], Coroutine[Any, Any, None]]], None]:
-    return lambda story: Home(*plans).play(story)  # type: ignore[arg-type]  # A home is a room.
+    return lambda story: Home(*plans).play(story)
 
 
 def test_a_child_runs_and_its_parent_goes_on_with_what_it_gave() -> None:

@@ -68,7 +68,7 @@ class LongAgo(Room):
 
 
 def told(plan: Plan) -> Callable[[Callable[[LongAgo], Coroutine[Any, Any, None]]], None]:
-    return lambda story: LongAgo(plan).play(story)  # type: ignore[arg-type]  # It plays stories of its own kind.
+    return lambda story: LongAgo(plan).play(story)
 
 
 ONE_COMMIT = drawn("pick", control("pick", "set", {"fields": {"n": 1}}))

@@ -141,7 +141,7 @@ class Clockwork(Room):
 
 
 def room(story: Callable[[Clockwork], Coroutine[Any, Any, None]]) -> None:
-    Clockwork().play(story)  # type: ignore[arg-type]  # The room that is played in is this one.
+    Clockwork().play(story)
 
 
 def test_one_look_sets_a_chain_going_that_needs_no_other() -> None:

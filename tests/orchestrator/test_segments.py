@@ -69,7 +69,7 @@ class Counted(Room):
 
 
 def told(plan: Plan, events: int = 6) -> Callable[[Callable[[Counted], Coroutine[Any, Any, None]]], None]:
-    return lambda story: Counted(plan, events).play(story)  # type: ignore[arg-type]  # It plays stories of its own kind.
+    return lambda story: Counted(plan, events).play(story)
 
 
 def without_seams(commits: Sequence[Commit[RunEvent]]) -> list[RunEvent]:

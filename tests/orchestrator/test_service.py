@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 from msgspec import structs
 
@@ -109,7 +109,7 @@ class Room:
         """What a kind of room gives its sources besides."""
         return {}
 
-    def play(self, story: Callable[["Room"], Coroutine[Any, Any, None]]) -> None:
+    def play(self, story: Callable[[Self], Coroutine[Any, Any, None]]) -> None:
         loop = self.world.loop
         loop.spawn("orchestrator", self.orchestrator())
         told = loop.spawn("story", self._told(story))
@@ -119,7 +119,7 @@ class Room:
         finally:
             loop.close()
 
-    async def _told(self, story: Callable[["Room"], Coroutine[Any, Any, None]]) -> None:
+    async def _told(self, story: Callable[[Self], Coroutine[Any, Any, None]]) -> None:
         await asyncio.sleep(1)  # Until every partition has its owner.
         await story(self)
 
