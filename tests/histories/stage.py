@@ -8,10 +8,6 @@ import msgspec
 from msgspec import Raw, Struct
 
 from chassis.expressions import Language
-from chassis.testing.queues import MemoryInbox, MemoryOwnership, MemorySignals
-from chassis.testing.stores import MemoryBlobs, MemoryLetters, MemoryLog
-from chassis.testing.tasks import MemoryTasks
-from chassis.testing.world import SimulatedClock, World
 from contracts.codec import decode_answers, encode, encode_bundle
 from contracts.limits import SEGMENT_EVENTS
 from contracts.messages import ChildOver, ChildStarted, Message
@@ -20,20 +16,16 @@ from contracts.plans import Plan
 from contracts.subjects import call, partition
 from contracts.subjects import run as run_subject
 from executor.registry import registry
-from orchestrator.answers import Replies
-from orchestrator.compiler import compile_workflow, encoded
-from orchestrator.emission import Emission
+from orchestrator.compiler import compile_workflow
 from orchestrator.evaluation import Compiled
 from orchestrator.history import state_at
-from orchestrator.judge import Judge
 from orchestrator.kinship import child_of
 from orchestrator.published import Published
 from orchestrator.run import Run
 from orchestrator.segments import Bounds
-from orchestrator.service import Orchestrator
 from orchestrator.sources import Sources
 from tests.histories.corpus import Recorded
-from tests.orchestrator.stories import START
+from tests.orchestrator.rooms import Room
 
 ORG: Final = "org"
 _NO_LONGER_THAN: Final = 400_000.0
@@ -54,11 +46,6 @@ class Scene(Struct, frozen=True, kw_only=True):
     """How many events a segment of its history holds."""
 
 
-class _NoArchive:
-    async def commits(self, _org: str, _run: str) -> list[bytes]:
-        return []
-
-
 class _Published:
     """Two versions of `billing`, and no other workflow."""
 
@@ -74,76 +61,48 @@ def _of_run(said: Message, run: str) -> Message:
     return msgspec.structs.replace(said, run=run)
 
 
+class _Stage(Room):
+    """The real compiler's plans, with the real expressions."""
+
+    def sources(self, **more: Any) -> Sources:
+        return super().sources(
+            compile_plan=lambda plan: Compiled(plan, _language), directory=_Published(), **more
+        )
+
+
 def play(number: int, scene: Scene) -> Recorded:
     """What the history says after the scene."""
     plan = compiled(scene.workflow)
-    body, plan_hash = encoded(plan)
-    world, run = World(number), f"run-{number}"
-    log, signals, inbox = MemoryLog(world), MemorySignals(world), MemoryInbox(world)
-    blobs = MemoryBlobs(world)
-    if not scene.plan_is_lost:
-        blobs.kept[plan_hash] = body
+    stage, run = _Stage(plan, seed=number), f"run-{number}"
+    stage.bounds = Bounds(events=scene.segment)
+    if scene.plan_is_lost:
+        stage.blobs.kept.clear()
     started = Raw(b'{"body":%s,"headers":{"x-kind":"test"},"query":{},"method":"POST"}' % scene.body.encode())
     start = msgspec.structs.replace(
-        START, run=run, plan=plan_hash, input=Inline(value=started), org_vars=scene.org_vars
+        stage.start, run=run, input=Inline(value=started), org_vars=scene.org_vars
     )
 
-    async def story() -> None:
-        await asyncio.sleep(1)  # Until every partition has its owner.
+    async def story(stage: _Stage) -> None:
         for said in (start, *scene.said):
             if isinstance(said, float | int):
                 await asyncio.sleep(said)
                 continue
             letter = encode_bundle([encode(_of_run(said, run))])
-            decode_answers(await signals.request(call(partition(run)), letter, 30))
+            decode_answers(await stage.signals.request(call(partition(run)), letter, 30))
             await asyncio.sleep(0.25)
 
-    bounds = Bounds(events=scene.segment)
-    world.loop.spawn("orchestrator", _orchestrator(world, (log, signals, inbox, blobs), bounds))
-    told = world.loop.spawn("story", story())
-    try:
-        world.loop.run_until(told.done, steps=2_000_000, seconds=_NO_LONGER_THAN)
-        told.result()
-    finally:
-        world.loop.close()
-    bodies = [stored.body for stored in log.subjects()[run_subject(ORG, run)]]
+    stage.play(story, steps=2_000_000, seconds=_NO_LONGER_THAN)
+    bodies = [stored.body for stored in stage.log.subjects()[run_subject(ORG, run)]]
     kept = Recorded(
         name=scene.name,
         org=ORG,
         run=run,
         status="",
-        plan=None if scene.plan_is_lost else body.decode(),
+        plan=None if scene.plan_is_lost else encode(plan).decode(),
         commits=[each.decode() for each in bodies],
-        expressions=not scene.plan_is_lost and set(blobs.kept) <= {plan_hash},
+        expressions=not scene.plan_is_lost and set(stage.blobs.kept) <= {start.plan},
     )
     return msgspec.structs.replace(kept, status=state_at(ORG, run, kept.decoded()).status)
-
-
-async def _orchestrator(
-    world: World, stores: tuple[MemoryLog, MemorySignals, MemoryInbox, MemoryBlobs], bounds: Bounds
-) -> None:
-    log, signals, inbox, blobs = stores
-    clock = SimulatedClock(world)
-    ownership = MemoryOwnership(world, inbox, signals)
-    sources = Sources(
-        log=log,
-        blobs=blobs,
-        archive=_NoArchive(),
-        compile_plan=lambda plan: Compiled(plan, _language),
-        directory=_Published(),
-    )
-    await Orchestrator(
-        history=log,
-        ownership=ownership,
-        emission=Emission(
-            tasks=MemoryTasks(world), inbox=inbox, signals=signals, ownership=ownership, clock=clock
-        ),
-        sources=sources,
-        judge=Judge(sources, bounds=bounds),
-        replies=Replies(signals),
-        dead_letters=MemoryLetters(world),
-        clock=clock,
-    ).serve()
 
 
 def compiled(workflow: dict[str, Any]) -> Plan:

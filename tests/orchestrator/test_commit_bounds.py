@@ -6,9 +6,9 @@ from contracts.codec import decode_commit
 from contracts.limits import EVENTS_PER_COMMIT
 from contracts.messages import Look
 from contracts.subjects import run as run_subject
-from tests.orchestrator.stories import action, broken, control, done, drawn, started
+from tests.orchestrator.rooms import Room, told
+from tests.orchestrator.stories import TO, action, broken, control, done, drawn, started
 from tests.orchestrator.test_maps import asked, finished
-from tests.orchestrator.test_service import TO, Room, told
 
 
 def events_of(room: Room) -> list[int]:

@@ -11,8 +11,8 @@ from contracts.codec import encode, encode_bundle
 from contracts.limits import PARTITIONS
 from contracts.messages import Look
 from contracts.subjects import partition
-from tests.orchestrator.stories import done, drawn
-from tests.orchestrator.test_service import TO, Room, told
+from tests.orchestrator.rooms import Room, told
+from tests.orchestrator.stories import TO, done, drawn
 
 
 def slowly(act: Callable[..., Awaitable[Any]], seconds: float) -> Callable[..., Awaitable[Any]]:
@@ -50,7 +50,6 @@ def test_an_attempt_is_not_asked_for_again_while_its_outcome_waits_to_be_decided
                 group.create_task(room.say(*looks))
             await asyncio.sleep(0.3)
             if where == "beside its history":
-                assert room.service is not None
                 room.service._memory.drop("run-1")
             group.create_task(room.say(done("a")))
         assert room.events[-1] == "run.completed"
@@ -106,7 +105,6 @@ def test_what_an_earlier_owner_never_emitted_is_emitted_also_when_a_start_comes_
     async def story(room: Room) -> None:
         await room.say(room.start)
         room.tasks.tasks.clear()
-        assert room.service is not None
         room.service._memory.drop("run-1")
         [outcome, again] = await room.say(done("a"), room.start)
         assert (outcome.result, again.result) == ("accepted", "accepted")
@@ -124,7 +122,6 @@ def test_what_was_emitted_before_a_take_over_may_be_lost_with_the_servers_and_is
         room.tasks.tasks.clear()  # TASKS is not synced.
         room.world.restart_servers(1.0)
         await asyncio.sleep(5)
-        assert room.service is not None
         assert room.service.counts["taken_over"] == 2 * PARTITIONS
         [again] = await room.say(room.start)
         assert again.result == "accepted"

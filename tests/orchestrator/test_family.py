@@ -6,31 +6,20 @@ from typing import Any
 
 from msgspec import structs
 
-from chassis.dispatch import Dispatch
 from chassis.ids import digest
-from chassis.ports import Away
 from chassis.testing.examples import domain_commit
-from chassis.testing.queues import MemoryOwnership
 from contracts.codec import decode_commit, encode
 from contracts.limits import CAUSES_DEEP
-from contracts.messages import CancelRun, ChildOver, Look, Message, RetryRun, StartRun
+from contracts.messages import CancelRun, ChildOver, Look, RetryRun, StartRun
 from contracts.plans import Plan
 from contracts.runs import ChildEnded, RunStarted
 from contracts.subjects import domain
 from contracts.subjects import run as run_subject
 from contracts.workflows import VersionPublished, WorkflowCreated, WorkflowDeleted, WorkflowEvent
-from orchestrator.answers import Replies
 from orchestrator.domain import Domain
-from orchestrator.emission import Emission
-from orchestrator.family import Family
-from orchestrator.history import state_at
-from orchestrator.judge import Judge
-from orchestrator.run import Graph, Run
-from orchestrator.service import Orchestrator
 from orchestrator.sources import Sources
-from tests.orchestrator.stories import CANCEL, NOON, broken, control, done, drawn, value
-from tests.orchestrator.test_service import TO, Room
-from tests.simulation.surroundings import Program
+from tests.orchestrator.rooms import Talking
+from tests.orchestrator.stories import CANCEL, NOON, TO, broken, control, done, drawn, value
 
 CHILD = drawn("work")
 
@@ -39,28 +28,12 @@ def calling(**config: Any) -> Plan:
     return drawn("call>after", control("call", "workflow.run", {"workflow": "child", **config}))
 
 
-class Overheard(Dispatch):
-    """Hears what runs say to each other; some of it may get lost."""
-
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
-        self.said: list[Message] = []
-        self.lose: tuple[type, ...] = ()
-
-    async def send(self, message: Any) -> Any:
-        self.said.append(message)
-        if isinstance(message, self.lose):
-            raise Away("lost on the way")
-        return await super().send(message)
-
-
-class Home(Room):
+class Home(Talking):
     """An orchestrator whose runs start runs of `child`, in its versions."""
 
     def __init__(self, plan: Plan, *children: Plan) -> None:
         super().__init__(plan)
         self.domain = Domain(self.log)
-        self.dispatch = Overheard(self.signals, self.inbox)
         self.plans: list[str] = []
         for child in children:
             body = encode(child)
@@ -77,53 +50,14 @@ class Home(Room):
         commit = domain_commit("workflow", "child", *events, org="org", version=self._published, time=NOON)
         self.log.put(domain("org", "workflow", "child"), encode(commit))
 
-    async def orchestrator(self) -> None:
-        ownership = MemoryOwnership(self.world, self.inbox, self.signals)
-        sources = Sources(
-            log=self.log,
-            blobs=self.blobs,
-            archive=self.archive,
-            compile_plan=lambda plan: Program(Graph.of(plan), lambda: False),
-            directory=self.domain,
-        )
-        self.service = Orchestrator(
-            history=self.log,
-            ownership=ownership,
-            emission=Emission(
-                tasks=self.tasks,
-                inbox=self.inbox,
-                signals=self.signals,
-                ownership=ownership,
-                clock=self.clock,
-            ),
-            sources=sources,
-            judge=Judge(sources),
-            replies=Replies(self.signals),
-            dead_letters=self.dead,
-            clock=self.clock,
-            family=Family(self.dispatch),
-        )
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.dispatch.run())
-            await self.service.serve()
-
-    async def tell(self, message: Message) -> str:
-        answer = await Dispatch.send(self.dispatch, message)
-        await asyncio.sleep(0.5)
-        return answer.result
-
-    def state(self, run: str = "run-1") -> Run:
-        stored = self.log.subjects().get(run_subject("org", run), ())
-        return state_at("org", run, [decode_commit(each.body) for each in stored])
+    def sources(self, **more: Any) -> Sources:
+        return super().sources(directory=self.domain, **more)
 
     @property
     def child(self) -> str:
         """The newest run that is not the first one."""
         runs = [subject for subject in self.log.subjects() if subject.startswith("run.org.")]
         return runs[-1].rpartition(".")[2]
-
-    def said(self, kind: type) -> int:
-        return sum(isinstance(message, kind) for message in self.dispatch.said)
 
     async def work(self, **more: Any) -> None:
         await self.tell(structs.replace(done("work", output={"n": 7}), run=self.child, **more))

@@ -8,9 +8,8 @@ from msgspec import structs
 
 from chassis.dispatch import Dispatch
 from chassis.ids import derived, run_id
-from chassis.testing.queues import MemoryOwnership
 from chassis.testing.stores import MemoryLog
-from contracts.codec import decode_commit, decode_gate_commit
+from contracts.codec import decode_gate_commit
 from contracts.gates import (
     FlowLimit,
     GateEvent,
@@ -25,29 +24,20 @@ from contracts.messages import AskSlot, FreeSlot, GiveSlot, Look, RetryRun
 from contracts.pauses import HeldAtGates
 from contracts.plans import Plan
 from contracts.subjects import partition
-from contracts.subjects import run as run_subject
 from contracts.workflows import Flow
-from orchestrator.answers import Replies
-from orchestrator.emission import Emission
-from orchestrator.family import Family
 from orchestrator.gatekeeping import Gatekeeper
-from orchestrator.history import state_at
-from orchestrator.judge import Judge
-from orchestrator.run import Graph, Run
 from orchestrator.service import Orchestrator
 from orchestrator.sources import Sources
 from orchestrator.standing_for import StandingFor
 from orchestrator.ushering import ASK_SECONDS
+from tests.orchestrator.rooms import Talking
 from tests.orchestrator.stories import CANCEL, broken, done, drawn
-from tests.orchestrator.test_family import Overheard
-from tests.orchestrator.test_service import Room
-from tests.simulation.surroundings import Program
 
 NAMES = [run_id("org", "test", str(number)) for number in range(8)]
 """They lie in different partitions."""
 
 
-class Hall(Room):
+class Hall(Talking):
     """An orchestrator whose workflow has gates."""
 
     def __init__(self, plan: Plan) -> None:
@@ -58,53 +48,18 @@ class Hall(Room):
     async def limits_of(self, org: str) -> OrgLimits:
         return self.limits if org == "org" else {}
 
-    async def orchestrator(self) -> None:
-        self.dispatch = dispatch = Overheard(self.signals, self.inbox)
-        ownership = MemoryOwnership(self.world, self.inbox, self.signals)
-        sources = Sources(
-            log=self.log,
-            blobs=self.blobs,
-            archive=self.archive,
-            compile_plan=lambda plan: Program(Graph.of(plan), lambda: False),
-        )
+    def shell(self, sources: Sources, **more: Any) -> Orchestrator:
         self.keeper = Gatekeeper(
             history=self.gates,
-            sender=dispatch,
+            sender=self.dispatch,
             inbox=self.inbox,
             dead_letters=self.dead,
-            ownership=ownership,
+            ownership=self.ownership,
             clock=self.clock,
             standing_for=StandingFor(sources),
             limits_of=self.limits_of,
         )
-        self.ownership = ownership
-        self.service = Orchestrator(
-            history=self.log,
-            ownership=ownership,
-            emission=Emission(
-                tasks=self.tasks,
-                inbox=self.inbox,
-                signals=self.signals,
-                ownership=ownership,
-                clock=self.clock,
-            ),
-            sources=sources,
-            judge=Judge(sources),
-            replies=Replies(self.signals),
-            dead_letters=self.dead,
-            clock=self.clock,
-            family=Family(dispatch),
-            gates=self.keeper,
-        )
-        async with asyncio.TaskGroup() as group:
-            carrying = group.create_task(dispatch.run())
-            await self.service.serve()
-            carrying.cancel()
-
-    async def tell(self, message: Any) -> str:
-        answer = await Dispatch.send(self.dispatch, message)
-        await asyncio.sleep(0.5)
-        return answer.result
+        return super().shell(sources, gates=self.keeper, **more)
 
     async def begin(self, *names: str) -> None:
         for name in names:
@@ -112,10 +67,6 @@ class Hall(Room):
 
     async def end(self, name: str) -> None:
         await self.tell(structs.replace(done("a"), run=name))
-
-    def state(self, name: str) -> Run:
-        stored = self.log.subjects().get(run_subject("org", name), ())
-        return state_at("org", name, [decode_commit(each.body) for each in stored])
 
     @property
     def inside(self) -> list[str]:
@@ -133,9 +84,6 @@ class Hall(Room):
     @property
     def granted(self) -> int:
         return sum(isinstance(event, SlotGranted) for event in self.recorded)
-
-    def said(self, kind: type) -> int:
-        return sum(isinstance(message, kind) for message in self.dispatch.said)
 
 
 def hall(

@@ -11,9 +11,8 @@ from contracts.messages import Look, StartRun
 from contracts.subjects import partition
 from contracts.workflows import Flow
 from orchestrator.lanes import FIRST
-from orchestrator.service import Orchestrator
+from tests.orchestrator.rooms import Room, told
 from tests.orchestrator.stories import CANCEL, action, done, drawn
-from tests.orchestrator.test_service import Room, told
 
 MORE = 5
 
@@ -27,11 +26,6 @@ def runs(count: int) -> list[str]:
 
 def starts(room: Room, count: int) -> list[StartRun]:
     return [structs.replace(room.start, run=run, receipt=f"of-{run}") for run in runs(count)]
-
-
-def service(room: Room) -> Orchestrator:
-    assert room.service is not None
-    return room.service
 
 
 def lying(room: Room) -> set[str]:
@@ -49,7 +43,7 @@ async def crowded(room: Room) -> list[str]:
     every = starts(room, FIRST + MORE)
     for first in range(0, len(every), 50):
         await room.say(*every[first : first + 50])
-    [lane] = service(room).holding.lanes.lanes()
+    [lane] = room.service.holding.lanes.lanes()
     held = [ticket.wanted.run for ticket in sorted(lane.ready)]
     assert set(held) == {start.run for start in every} - lying(room)
     assert len(held) == MORE
@@ -83,7 +77,7 @@ def test_what_is_held_is_no_longer_asked_for_when_its_run_was_cancelled() -> Non
         await asyncio.sleep(4)
         assert held[0] not in lying(room)
         assert set(held[1:]) <= lying(room)
-        assert service(room).holding.lanes.names == 0
+        assert room.service.holding.lanes.names == 0
 
 
 def test_a_look_does_not_ask_for_what_is_held() -> None:
@@ -98,13 +92,13 @@ def test_what_was_committed_by_another_owner_meanwhile_is_read_before_it_is_aske
     @told(drawn("a"))
     async def story(room: Room) -> None:
         held = await crowded(room)
-        loads, load = [], service(room)._sources.load
+        loads, load = [], room.service._sources.load
 
         async def counted(org: str, run: str, **more: Any) -> Any:
             loads.append(run)
             return await load(org, run, **more)
 
-        vars(service(room)._sources)["load"] = counted
+        vars(room.service._sources)["load"] = counted
         last = room.log.last
 
         async def later(subjects: Any) -> dict[str, Stored]:
@@ -127,7 +121,7 @@ def test_what_is_not_remembered_any_more_is_read_and_asked_for() -> None:
     async def story(room: Room) -> None:
         held = await crowded(room)
         for run in held:
-            service(room)._memory.drop(run)
+            room.service._memory.drop(run)
         for run in sorted(lying(room))[:MORE]:
             await end(room, run)
         await asyncio.sleep(0.5)
@@ -156,15 +150,15 @@ def test_a_history_that_nobody_can_read_holds_nobody_else_up() -> None:
     @told(drawn("a"))
     async def story(room: Room) -> None:
         held = await crowded(room)
-        service(room)._memory.drop(held[0])
-        load = service(room)._sources.load
+        room.service._memory.drop(held[0])
+        load = room.service._sources.load
 
         async def broken(org: str, run: str, **more: Any) -> Any:
             if run == held[0]:
                 raise RuntimeError("a defect of ours")
             return await load(org, run, **more)
 
-        vars(service(room)._sources)["load"] = broken
+        vars(room.service._sources)["load"] = broken
         for run in sorted(lying(room))[:2]:
             await end(room, run)
         await asyncio.sleep(1)
@@ -175,7 +169,7 @@ def test_a_history_that_nobody_can_read_holds_nobody_else_up() -> None:
 def test_what_is_paused_is_held_and_goes_on_when_it_is_taken_up() -> None:
     @told(drawn("a>b"))
     async def story(room: Room) -> None:
-        holding = service(room).holding
+        holding = room.service.holding
         holding.lanes.pause("org", frozenset({("workflow", "flow")}))
         [answer] = await room.say(room.start)
         assert answer.result == "accepted"
@@ -196,7 +190,7 @@ def test_an_owner_that_hands_over_says_what_it_held() -> None:
     async def story(room: Room) -> None:
         held = await crowded(room)
         before = {letter.number for letter in room.inbox.letters[partition("run-1")].values()}
-        await service(room)._ownership.release()
+        await room.service._ownership.release()
         await asyncio.sleep(1)
         bodies = [
             letter.body
@@ -222,7 +216,7 @@ def test_the_held_lanes_are_told() -> None:
     @told(drawn("a", action("a", pool="gpu")))
     async def story(room: Room) -> None:
         await crowded(room)
-        [lane] = service(room).holding.told()
+        [lane] = room.service.holding.told()
         assert (lane.org, lane.pool, lane.waiting, lane.paused, lane.out) == ("org", "gpu", MORE, 0, FIRST)
 
 
@@ -233,7 +227,7 @@ def test_a_run_has_the_priority_of_its_version(flow: Flow | None, rank: int) -> 
     @told(structs.replace(drawn("a"), flow=flow))
     async def story(room: Room) -> None:
         await crowded(room)
-        [lane] = service(room).holding.lanes.lanes()
+        [lane] = room.service.holding.lanes.lanes()
         assert {ticket.wanted.rank for ticket in lane.ready} == {rank}
 
 

@@ -18,8 +18,9 @@ from contracts.plans import Plan
 from contracts.subjects import HORIZON, partition
 from contracts.subjects import run as run_subject
 from orchestrator.past import Past
-from tests.orchestrator.stories import START, action, control, done, drawn, value
-from tests.orchestrator.test_service import TO, Room
+from orchestrator.sources import Sources
+from tests.orchestrator.rooms import Room
+from tests.orchestrator.stories import START, TO, action, control, done, drawn, value
 
 KEY = "ab" * 32
 
@@ -41,8 +42,8 @@ class LongAgo(Room):
         self.clock = SimulatedClock(self.world)
         self.horizon = Horizon(self.marks, self.clock)
 
-    def more(self) -> dict[str, Any]:
-        return {"past": Past(self.run_ids, self.horizon, self.clock)}
+    def sources(self, **more: Any) -> Sources:
+        return super().sources(past=Past(self.run_ids, self.horizon, self.clock), **more)
 
     def mark(self) -> None:
         self.marks.put(HORIZON, b"passed")
@@ -56,7 +57,6 @@ class LongAgo(Room):
             run="run-1", receipt="receipt-1", request="cd" * 32, version=len(history), hash="ef" * 32
         )
         self.log._by_subject[subject] = []
-        assert self.service is not None
         self.service._memory.drop("run-1")
 
     def keyed(self, **changes: Any) -> StartRun:
@@ -218,7 +218,6 @@ def test_the_same_key_with_another_request_is_told_also_when_only_the_tombstone_
             whole[-1], body=whole[-1].body.replace(b'"version":1,', b'"version":2,', 1)
         )
         room.log._by_subject[run_subject("org", "run-1")] = [tombstone]
-        assert room.service is not None
         room.service._memory.drop("run-1")
         [kept] = await room.say(room.keyed(receipt="later", request="00" * 32))
         assert (kept.result, kept.request) == ("duplicate", "cd" * 32)
@@ -237,7 +236,6 @@ def test_who_waits_for_an_answer_gets_it_from_the_archive_while_it_has_one() -> 
         assert again.responded is not None
         assert again.responded.status == 201
         room.archive.kept = []
-        assert room.service is not None
         room.service._memory.drop("run-1")
         [nothing] = await room.say(room.keyed(receipt="latest", reply="reply.test.2"))
         assert (nothing.result, nothing.responded, nothing.gone) == ("duplicate", None, True)
@@ -263,7 +261,7 @@ def test_a_run_whose_history_left_whole_can_be_reopened_and_is_chained_to_its_pa
         assert again.result == "accepted"
         assert room.events[:2] == ["run.reopened", "attempt.scheduled"]
         assert f'"version":{versions + 1}'.encode() in room.left[0].body
-        room.service._memory.drop("run-1")  # type: ignore[union-attr]  # It runs.
+        room.service._memory.drop("run-1")
         step = structs.replace(done("a"), attempt=2)
         await room.say(step)
         assert room.events[-1] == "run.completed"

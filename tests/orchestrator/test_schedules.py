@@ -11,7 +11,6 @@ from chassis.dispatch import Dispatch
 from chassis.ids import digest
 from chassis.ports import Away, Proposal
 from chassis.testing.examples import domain_commit
-from chassis.testing.queues import MemoryOwnership
 from chassis.testing.stores import MemoryLog
 from chassis.testing.world import START as BEGIN
 from contracts.codec import decode_answers, decode_commit, decode_schedule_commit, encode, encode_bundle
@@ -24,16 +23,13 @@ from contracts.subjects import call, cursor, domain, partition
 from contracts.subjects import schedule as schedule_subject
 from contracts.triggers import Poll, PollCreated, ScheduleCreated, TriggerBound, TriggerDisabled
 from contracts.workflows import OrgVarsSet
-from orchestrator.answers import Replies
 from orchestrator.cursors import Cursors
 from orchestrator.domain import Domain
-from orchestrator.emission import Emission
-from orchestrator.judge import Judge
 from orchestrator.schedules import PATIENCE, Schedules
 from orchestrator.service import Orchestrator
 from orchestrator.sources import Sources
+from tests.orchestrator.rooms import Room
 from tests.orchestrator.stories import drawn
-from tests.orchestrator.test_service import Programs, Room
 
 EVERY_TEN = Schedule(when=Cron(expression="*/10 * * * * *"), body='{"n":7}')
 LOOK = ScheduleLook(org="org", run="s1")
@@ -41,6 +37,8 @@ LOOK = ScheduleLook(org="org", run="s1")
 
 class Clockwork(Room):
     """An orchestrator that keeps schedules, with everything behind it in memory."""
+
+    schedules: Schedules
 
     def __init__(self) -> None:
         super().__init__(drawn("a"))
@@ -50,7 +48,6 @@ class Clockwork(Room):
         self.away = 0
         self.full = False
         self.raises = 0
-        self.schedules: Schedules | None = None
         self.trigger(ScheduleCreated(name="s", workflow="flow", schedule=EVERY_TEN))
         self.trigger(TriggerBound(version=3, plan=self.start.plan))
         self.commit("org", "org", OrgVarsSet(vars={"region": "eu"}))
@@ -83,9 +80,10 @@ class Clockwork(Room):
             return Answer(run=message.run, result="refused", error=self.refuses)
         return await self.dispatch.send(message)
 
+    def shell(self, sources: Sources, **more: Any) -> Orchestrator:
+        return super().shell(sources, schedules=self.schedules, **more)
+
     async def orchestrator(self) -> None:
-        ownership = MemoryOwnership(self.world, self.inbox, self.signals)
-        sources = Sources(log=self.log, blobs=self.blobs, archive=self.archive, compile_plan=Programs)
         self.dispatch = Dispatch(self.signals, self.inbox)
         self.schedules = Schedules(
             history=self.fires,
@@ -97,27 +95,10 @@ class Clockwork(Room):
             is_full=lambda: self.full,
             cursors=Cursors(self.marks),
         )
-        self.service = Orchestrator(
-            history=self.log,
-            ownership=ownership,
-            emission=Emission(
-                tasks=self.tasks,
-                inbox=self.inbox,
-                signals=self.signals,
-                ownership=ownership,
-                clock=self.clock,
-            ),
-            sources=sources,
-            judge=Judge(sources),
-            replies=Replies(self.signals),
-            dead_letters=self.dead,
-            clock=self.clock,
-            schedules=self.schedules,
-        )
         async with asyncio.TaskGroup() as beside:
             beside.create_task(self.dispatch.run())
             beside.create_task(self.schedules.run())
-            beside.create_task(self.service.serve())
+            beside.create_task(super().orchestrator())
 
     async def look(self) -> Answer:
         body = encode_bundle([encode(LOOK)])

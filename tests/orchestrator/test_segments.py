@@ -23,9 +23,9 @@ from orchestrator.run import RULES, Graph, Run, evolve
 from orchestrator.segments import FORMAT, Bounds, Segment, continued, further, restored, snapshot
 from orchestrator.state import Step
 from tests.histories.corpus import recorded
+from tests.orchestrator.rooms import Room
 from tests.orchestrator.states import fields, kept, shown
 from tests.orchestrator.stories import REFUSED, RETRY, action, broken, control, done, drawn
-from tests.orchestrator.test_service import Room
 
 SUBJECT = run_subject("org", "run-1")
 LONG = drawn(" ".join(f"s{n}>s{n + 1}" for n in range(9)))
@@ -59,7 +59,6 @@ class Counted(Room):
         return [stored for stored in self.stored if begins_segment(stored.body)]
 
     def forget(self) -> None:
-        assert self.service is not None
         self.service._memory.drop("run-1")
         self.read.clear()
 

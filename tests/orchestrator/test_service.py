@@ -1,146 +1,27 @@
 """What the orchestrator's shell promises about messages and commits."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from itertools import pairwise
-from typing import Any, Self
 
 from msgspec import structs
 
 from chassis.ids import digest
 from chassis.ports import Proposal
-from chassis.telemetry import Tracer
-from chassis.testing.queues import MemoryInbox, MemoryOwnership, MemorySignals
-from chassis.testing.stores import MemoryBlobs, MemoryLetters, MemoryLog
-from chassis.testing.tasks import MemoryTasks
-from chassis.testing.world import SimulatedClock, World
 from contracts.codec import Decoder, decode_answers, decode_commit, encode, encode_bundle
 from contracts.limits import EVENTS_PER_COMMIT, EVENTS_PER_TURN
 from contracts.messages import Answer, CancelAttempts, CancelRun, Look, Message
 from contracts.payloads import Blob
-from contracts.plans import Plan
 from contracts.runs import RunEvent, StepReported
 from contracts.subjects import CANCEL_ALL, call, partition
 from contracts.subjects import run as run_subject
 from contracts.subjects import task as task_subject
-from orchestrator.answers import Replies
-from orchestrator.emission import Emission
 from orchestrator.history import state_at
-from orchestrator.judge import Judge
-from orchestrator.run import RULES, Graph
-from orchestrator.segments import Bounds
-from orchestrator.service import Orchestrator
-from orchestrator.sources import Sources
+from orchestrator.run import RULES
 from orchestrator.stumbles import PATIENCE
-from tests.orchestrator.stories import START, AsWritten, action, control, done, drawn, value
+from tests.orchestrator.rooms import Room, told
+from tests.orchestrator.stories import TO, action, control, done, drawn, value
 
 decode_cancel = Decoder[CancelAttempts](CancelAttempts)
-TO = {"org": "org", "run": "run-1"}
-
-
-class Defect(AsWritten):
-    """A release with a defect: it raises when it evaluates the node `bad`."""
-
-    def config(self, run: Any, path: Any, node: Any) -> Any:
-        if node.id == "bad":
-            raise RuntimeError("a defect of ours")
-        return super().config(run, path, node)
-
-
-class Programs:
-    def __init__(self, plan: Plan) -> None:
-        self.graph = Graph.of(plan)
-
-    def evaluator(self, *_: Any) -> AsWritten:
-        return Defect(self.graph)
-
-
-class NoArchive:
-    def __init__(self) -> None:
-        self.kept: list[bytes] = []
-
-    async def commits(self, _org: str, _run: str) -> list[bytes]:
-        return self.kept
-
-
-class Room:
-    """An orchestrator with everything behind it in memory."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.world = World(1)
-        self.log = MemoryLog(self.world)
-        self.signals = MemorySignals(self.world)
-        self.inbox = MemoryInbox(self.world)
-        self.tasks = MemoryTasks(self.world)
-        self.blobs = MemoryBlobs(self.world)
-        self.dead = MemoryLetters(self.world)
-        self.archive = NoArchive()
-        self.clock = SimulatedClock(self.world)
-        self.tracer: Tracer | None = None
-        self.bounds = Bounds()
-        body = encode(plan)
-        self.blobs.kept[digest(body)] = body
-        self.start = structs.replace(START, plan=digest(body))
-        self.service: Orchestrator | None = None
-
-    async def orchestrator(self) -> None:
-        ownership = MemoryOwnership(self.world, self.inbox, self.signals)
-        sources = Sources(
-            log=self.log, blobs=self.blobs, archive=self.archive, compile_plan=Programs, **self.more()
-        )
-        clock = self.clock
-        emission = Emission(
-            tasks=self.tasks, inbox=self.inbox, signals=self.signals, ownership=ownership, clock=clock
-        )
-        self.service = Orchestrator(
-            history=self.log,
-            ownership=ownership,
-            emission=emission,
-            sources=sources,
-            judge=Judge(sources, bounds=self.bounds),
-            replies=Replies(self.signals),
-            dead_letters=self.dead,
-            clock=clock,
-            tracer=self.tracer,
-        )
-        await self.service.serve()
-
-    def more(self) -> dict[str, Any]:
-        """What a kind of room gives its sources besides."""
-        return {}
-
-    def play(self, story: Callable[[Self], Coroutine[Any, Any, None]]) -> None:
-        loop = self.world.loop
-        loop.spawn("orchestrator", self.orchestrator())
-        told = loop.spawn("story", self._told(story))
-        try:
-            loop.run_until(told.done, steps=200_000, seconds=600)
-            told.result()
-        finally:
-            loop.close()
-
-    async def _told(self, story: Callable[[Self], Coroutine[Any, Any, None]]) -> None:
-        await asyncio.sleep(1)  # Until every partition has its owner.
-        await story(self)
-
-    async def say(self, *messages: Message) -> list[Answer]:
-        body = encode_bundle([encode(message) for message in messages])
-        answers = decode_answers(await self.signals.request(call(partition("run-1")), body, 30))
-        await asyncio.sleep(0.5)  # Until what was emitted has arrived.
-        return answers
-
-    @property
-    def events(self) -> list[str]:
-        history = self.log.subjects().get(run_subject("org", "run-1"), ())
-        return [
-            str(type(event).__struct_config__.tag)
-            for stored in history
-            for event in decode_commit(stored.body).events
-        ]
-
-
-def told(plan: Plan) -> Callable[[Callable[[Room], Coroutine[Any, Any, None]]], None]:
-    return lambda story: Room(plan).play(story)
 
 
 def test_a_start_is_answered_when_its_commit_is_stored_and_its_task_emitted() -> None:
@@ -187,7 +68,6 @@ def test_a_bundle_that_says_the_same_twice_of_a_run_that_is_not_in_memory_is_ack
     @told(drawn("a"))
     async def story(room: Room) -> None:
         await room.say(room.start)
-        assert room.service is not None
         room.service._memory.drop("run-1")
         number = partition("run-1")
         room.inbox.lay(number, encode_bundle([encode(Look(**TO)), encode(Look(**TO))]))
@@ -233,7 +113,6 @@ def test_a_start_on_which_code_raises_five_times_begins_a_parked_run_and_is_a_de
         assert room.events == ["run.parked", "run.started"]
         [subject] = [subject for subject, _, _ in room.dead.stored]
         assert subject == "dlq.INBOX.org.run-1"
-        assert room.service is not None
         assert room.service.counts["dead_letters"] == 1
 
 
@@ -254,7 +133,6 @@ def test_what_an_earlier_owner_never_emitted_is_emitted_when_a_message_comes_aga
         await room.say(room.start)
         # Its owner died between its commit and the tasks; we take the run up and commit something else first.
         room.tasks.tasks.clear()
-        assert room.service is not None
         room.service._memory.drop("run-1")
         await room.say(done("a"))
         assert not room.tasks.tasks
@@ -305,7 +183,6 @@ def test_a_run_that_keeps_newer_rules_waits_for_the_release_that_knows_them() ->
         events = (structs.replace(commit.events[0], rules=RULES + 1), *commit.events[1:])
         strange = encode(structs.replace(commit, events=events, engine_version="9.4.0"))
         room.log._by_subject[subject] = [structs.replace(first, body=strange)]
-        assert room.service is not None
         room.service._memory.drop("run-1")
         [answer] = await room.say(done("a"))
         assert answer.result == "refused"
@@ -329,7 +206,6 @@ def test_a_late_message_for_an_archived_run_changes_nothing() -> None:
         subject = run_subject("org", "run-1")
         tombstone = room.log.subjects()[subject][-1]
         room.log._by_subject[subject] = [tombstone]
-        assert room.service is not None
         room.service._memory.drop("run-1")
         [late] = await room.say(done("a"))
         [duplicate] = await room.say(structs.replace(room.start, receipt="months-later"))
@@ -375,7 +251,6 @@ def test_a_wake_up_before_its_time_by_our_clock_is_armed_again_for_what_is_left(
         await room.say(room.start)
         assert room.events[-1] == "wait.opened"
         room.clock.skew["orchestrator"] = -2.0
-        assert room.service is not None
         before = room.service.counts["messages"]
         await asyncio.sleep(10.7)
         assert room.events[-1] == "wait.opened", "by our clock the moment has not come"
@@ -445,7 +320,6 @@ def test_a_task_that_nobody_takes_leaves_when_its_run_was_cancelled_and_no_other
         assert ghost in room.tasks.tasks, "whoever has it may still be letting go"
         await asyncio.sleep(15)
         assert set(room.tasks.tasks) == {another}
-        assert room.service is not None
         assert not room.service._letting_go._asked
 
     room.play(story)
@@ -457,7 +331,6 @@ def test_an_orchestrator_that_hands_over_does_not_stay_to_say_it_again() -> None
     async def story(room: Room) -> None:
         await room.say(room.start)
         await room.say(CancelRun(**TO, actor="key:1"))
-        assert room.service is not None
         at = room.world.loop.time()
         await room.service._ownership.release()
         while room.service._letting_go._told:

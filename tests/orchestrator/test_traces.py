@@ -10,8 +10,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from chassis.telemetry import Tracer, trace_id
 from contracts.codec import Decoder
 from contracts.messages import CancelRun, Task
-from tests.orchestrator.stories import done, drawn
-from tests.orchestrator.test_service import TO, Room
+from tests.orchestrator.rooms import Room
+from tests.orchestrator.stories import TO, done, drawn
 
 decode_task = Decoder[Task](Task)
 

@@ -34,11 +34,13 @@ from orchestrator.run import Graph
 from orchestrator.sources import Sources
 from projections.arrived import read
 from projections.runs import Known, fold
+from tests.orchestrator.rooms import Room, told
 from tests.orchestrator.stories import (
     CANCEL,
     NOON,
     PATIENT,
     RETRY,
+    TO,
     TRY_AGAIN,
     action,
     broken,
@@ -51,7 +53,6 @@ from tests.orchestrator.stories import (
     value,
     wake,
 )
-from tests.orchestrator.test_service import TO, Room, told
 from tests.simulation.outside import Outside, nodes
 from tests.simulation.surroundings import Fetched
 
@@ -78,7 +79,6 @@ def test_an_owner_that_was_overtaken_loses_no_outcome() -> None:
     @told(drawn("a>b"))
     async def story(room: Room) -> None:
         await room.say(room.start)
-        assert room.service is not None
         overtaken = room.service._memory.get("run-1")
         assert overtaken is not None
         await room.say(done("a"))
@@ -93,7 +93,6 @@ def test_an_owner_that_was_overtaken_looks_before_it_says_that_nothing_is_to_do(
     async def story(room: Room) -> None:
         await room.say(room.start)
         await room.say(CANCEL)
-        assert room.service is not None
         await room.say(done("a"))
         ended = room.service._memory.get("run-1")
         assert ended is not None
@@ -133,7 +132,6 @@ def test_a_decision_that_needs_more_values_than_there_is_room_for_is_made() -> N
 
     @told(plan)
     async def story(room: Room) -> None:
-        assert room.service is not None
         sources = room.service._sources
         sources._compile_plan = lambda _: Programs()
         sources._values._room = 1
@@ -165,7 +163,6 @@ def test_a_run_that_has_ended_is_not_parked_by_poison_that_comes_late() -> None:
     async def story(room: Room) -> None:
         await room.say(room.start)
         await room.say(done("a"))
-        assert room.service is not None
         room.service._to_park["run-1"] = "code raised 5 times"
         [answer] = await room.say(Look(**TO))
         assert answer.result == "refused"
@@ -174,7 +171,6 @@ def test_a_run_that_has_ended_is_not_parked_by_poison_that_comes_late() -> None:
 
 def retired(room: Room) -> None:
     """The history has left the log; its tombstone stays."""
-    assert room.service is not None
     history = room.log.ever[SUBJECT]
     room.archive.kept = [stored.body for stored in history]
     room.log.purge(lambda subject: subject == SUBJECT, before=history[-1].sequence)
