@@ -27,6 +27,7 @@ NOBODY = "_"
 """The reserved org of what belongs to none."""
 
 
+@lru_cache(maxsize=4096)
 def partition(run: str) -> int:
     """Which owner decides about a run. Only the transient inbox knows partitions; histories never do."""
     return zlib.crc32(run.encode()) % PARTITIONS

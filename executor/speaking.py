@@ -54,9 +54,7 @@ class Said:
 
     def __init__(self, task: Task, journal: Journal) -> None:
         self._task, self._journal = task, journal
-        self._allowance = journal.allowances.of(task.org, task.run)
         self._began = journal.clock.seconds()
-        self._began_at = journal.clock.now().timestamp()
         self._opened = False
         self._lines: list[LogLine] = []
         self._count = self._bytes = 0
@@ -68,8 +66,8 @@ class Said:
         self._redaction: Redaction | None = None
 
     @property
-    def took_ms(self) -> int:
-        return round((self._journal.clock.seconds() - self._began) * 1000)
+    def _took_s(self) -> float:
+        return self._journal.clock.seconds() - self._began
 
     def hide(self, texts: Iterable[str]) -> None:
         """From now on, and in what was not stored yet."""
@@ -98,8 +96,8 @@ class Said:
         over = self._over
         if over.lines:
             self._put(self._marker(f"{over.lines} lines, {over.chars} characters: not kept.", over))
-        if self._opened or level != "info" or self.took_ms >= _SLOW_SECONDS * 1000:
-            self._put(self._made(level, text, fields | {"took_ms": self.took_ms}))
+        if self._opened or level != "info" or self._took_s >= _SLOW_SECONDS:
+            self._put(self._made(level, text, fields | {"took_ms": round(self._took_s * 1000)}))
 
     def unstored(self, record: LogRecord) -> None:
         self._lost += sum(line.missing is None or line.missing.why != "unstored" for line in record.lines)
@@ -114,10 +112,12 @@ class Said:
     def records(self) -> list[LogRecord]:
         if self._held:
             return []
-        if not self._opened and self.took_ms >= _SLOW_SECONDS * 1000:
+        if not self._opened and self._took_s >= _SLOW_SECONDS:
             self._open()
+        if not self._lines:
+            return []
         lines, self._lines = self._lines, []
-        if lines and self._lost > self._lost_told:
+        if self._lost > self._lost_told:
             self._lost_told = self._lost
             gap = Missing(why="unstored", lines=self._lost)
             lines.insert(0, self._marker(f"{self._lost} lines could not be stored.", gap))
@@ -147,9 +147,10 @@ class Said:
     def _put(self, line: LogLine, size: int = _SHORT_BYTES) -> None:
         """Keep it, unless the run has said too much already."""
         self._open()
-        if self._allowance.take(size):
+        allowance = self._journal.allowances.of(self._task.org, self._task.run)
+        if allowance.take(size):
             self._lines.append(line)
-        elif missing := self._allowance.to_tell():
+        elif missing := allowance.to_tell():
             bound = _RUN_BOUND.format(LOG_RUN_LINES, LOG_RUN_BYTES // MIB, missing)
             self._lines.append(self._marker(bound, Missing(why="run", lines=missing)))
 
@@ -157,7 +158,8 @@ class Said:
         if not self._opened:
             self._opened = True
             # Only now: most attempts say nothing.
-            self._put(made(self._began_at, "info", f"Attempt {self._task.attempt} begins.", {}))
+            began_at = self._journal.clock.now().timestamp() - self._took_s
+            self._put(made(began_at, "info", f"Attempt {self._task.attempt} begins.", {}))
 
     def _marker(self, text: str, missing: Missing) -> LogLine:
         return LogLine(

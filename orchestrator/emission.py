@@ -190,6 +190,8 @@ def woken_early(
     if known.run.parked is not None or now is None:
         return []
     named = {letter.message.wait for letter in letters if isinstance(letter.message, Wake)}
+    if not named:
+        return []
     at = max(now, known.at or now)
     return [
         (known, structs.replace(wait, due=due + max(timedelta(), due - at) + ON_ITS_WAY))

@@ -65,7 +65,7 @@ from contracts.runs import (
 )
 from orchestrator import remembered, undos, waited
 from orchestrator.kinship import child_wait
-from orchestrator.moves import Changes, moved, without
+from orchestrator.moves import Changes, moved, settled, without
 from orchestrator.paths import item_of, item_path, within
 from orchestrator.state import (
     ERROR_PORT,
@@ -141,12 +141,9 @@ def _ended(
     path = event.step
     if not _open_at(run, path, event.attempt):
         return {}
-    return {
-        "steps": {**run.steps, path: structs.replace(run.step(path), **changes)},
-        "attempts": without(run.attempts, path),
-        "doubts": without(run.doubts, path),
-        "news": {**run.news, path: event},
-    }
+    over = settled(run, path, structs.replace(run.step(path), **changes))
+    over["news"] = {**run.news, path: event}
+    return over
 
 
 def _reported(run: Run, event: StepReported, _at: datetime) -> Changes:
@@ -284,11 +281,14 @@ def _scheduled(run: Run, event: AttemptScheduled, _at: datetime) -> Changes:
 
 
 def _succeeded(run: Run, event: StepSucceeded, _at: datetime) -> Changes:
-    output = run.step(event.step).output if event.output is None else event.output
-    changes = moved(run, event.step, event, ports=event.ports, output=output, error=None)
+    path = event.step
+    output = run.step(path).output if event.output is None else event.output
+    changes = moved(run, path, event, ports=event.ports, output=output, error=None)
     if not changes:
         return {}
-    return changes | {"items": without(run.items, event.step)} | undos.over(run, event.step, undone=True)
+    if path in run.items:
+        changes["items"] = without(run.items, path)
+    return changes | undos.over(run, path, undone=True) if path in run.undos else changes
 
 
 def _failed(run: Run, event: StepFailed, _at: datetime) -> Changes:

@@ -24,7 +24,7 @@ from contracts.runs import (
 )
 from orchestrator.kinship import beginning_of, end_of, is_awaited, start_of, start_of_handler
 from orchestrator.memory import Known
-from orchestrator.petitions import ENDS, Petitions
+from orchestrator.petitions import ENDS, HEARD_AT_GATES, Petitions
 from orchestrator.run import Run
 
 log = structlog.get_logger()
@@ -51,19 +51,28 @@ class Family:
         self, before: Known, known: Known, events: Sequence[RunEvent], tasks: asyncio.TaskGroup
     ) -> None:
         """What a commit asks for: new children, an end for those that nobody waits for any more, a word to the parent."""
-        run = known.run
-        for event in events:
+        run, kinds = known.run, set(map(type, events))
+        for event in events if ChildAsked in kinds else ():
             if isinstance(event, ChildAsked):
                 self._begin(known, event, tasks)
+        if before.run.children:
+            self._let_go_of_some(before, known, events, tasks)
+        if run.parent is not None and not kinds.isdisjoint(ENDS):
+            self.tell(known, run.parent, tasks)
+        if HandlerAsked in kinds:
+            self._handle(known, tasks)
+        if not kinds.isdisjoint(HEARD_AT_GATES):
+            self._petitions.after(before, known, events, tasks)
+
+    def _let_go_of_some(
+        self, before: Known, known: Known, events: Sequence[RunEvent], tasks: asyncio.TaskGroup
+    ) -> None:
+        """Of the children for which the run waited before these events."""
+        run = known.run
         heard = {event.child for event in events if isinstance(event, ChildBegan | ChildEnded)}
         for asked in before.run.children.values():
             if asked.waits and asked.child not in heard and _is_let_go(before.run, run, asked):
                 tasks.create_task(self._let_go(known, asked))
-        if run.parent is not None and any(isinstance(event, ENDS) for event in events):
-            self.tell(known, run.parent, tasks)
-        if any(isinstance(event, HandlerAsked) for event in events):
-            self._handle(known, tasks)
-        self._petitions.after(before, known, events, tasks)
 
     def again(self, known: Known, tasks: asyncio.TaskGroup) -> None:
         """All that the state asks for: somebody looked, and nobody knows what of it was heard."""

@@ -64,8 +64,10 @@ class Letter:
 
 def start_in(letters: Sequence[Letter]) -> tuple[int, StartRun] | None:
     """The first start among these letters, and its place."""
-    starts = ((place, letter.message) for place, letter in enumerate(letters))
-    return next(((place, start) for place, start in starts if isinstance(start, StartRun)), None)
+    for place, letter in enumerate(letters):
+        if isinstance(letter.message, StartRun):
+            return place, letter.message
+    return None
 
 
 def needs_all(message: Message) -> bool:

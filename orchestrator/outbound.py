@@ -31,8 +31,9 @@ class Outbound:
         """What the commit asks of the world, but for the wake-ups: those are waited for."""
         open_ = outstanding(known.run)
         self._emission.settled(proposed.before.run, known.run)
-        scheduled = [event for event in proposed.events if isinstance(event, AttemptScheduled)]
-        if scheduled:
+        kinds = set(map(type, proposed.events))
+        if AttemptScheduled in kinds:
+            scheduled = [event for event in proposed.events if isinstance(event, AttemptScheduled)]
             still_open = [attempt for attempt in scheduled if attempt in open_.attempts]
             self._emission.attempts(known, still_open, proposed.programs)
         if not known.run.acts:
@@ -40,6 +41,8 @@ class Outbound:
         self._holding.stir()
         if self._family is not None:
             self._family.after(proposed.before, known, proposed.events, tasks)
+        if WaitOpened not in kinds:
+            return []
         opened = [event for event in proposed.events if isinstance(event, WaitOpened)]
         return [(known, wait) for wait in opened if wait in open_.waits]
 

@@ -17,6 +17,8 @@ from orchestrator.run import Run
 
 Say: TypeAlias = Callable[[AskSlot | FreeSlot], Coroutine[Any, Any, Answer | None]]
 ENDS: Final = (RunCompleted, RunFailed, RunCancelled)
+HEARD_AT_GATES: Final = (WaitOpened, SlotTaken, *ENDS)
+"""After other events there is nothing to say."""
 
 
 class Petitions:

@@ -423,11 +423,13 @@ class Orchestrator:
 
     def _without_what_looks(self, proposed: Proposed, known: Known) -> Proposed:
         """Who sent a start again, or has us look, hears of it when what was there before this commit was emitted too."""
+        if known.emitted or not known.run.active:
+            return proposed
         told = list(zip(proposed.letters, proposed.verdicts, strict=True))
         looks = [
             each for each in told if isinstance(each[0].message, StartRun | Look) and not each[1].changed
         ]
-        if known.emitted or not known.run.active or not looks:
+        if not looks:
             return proposed
         again = Proposed(
             before=known,
