@@ -10,14 +10,12 @@ from msgspec import Struct, structs
 
 from chassis.expressions.tree import (
     Call,
-    Comprehension,
     Const,
     Expr,
     Ident,
-    ListLiteral,
-    MapLiteral,
     Select,
     Tree,
+    rebuilt,
     walk,
 )
 
@@ -81,50 +79,17 @@ class _Spelling:
         self._last_id = max(part.id for part in walk(tree.root))
 
     def expr(self, expr: Expr) -> Expr:
+        way = _way(expr.target) if isinstance(expr, Call) and expr.function in ANSWERS else None
         match expr:
-            case Const() | Ident():
-                return expr
-            case Select():
-                return structs.replace(expr, operand=self.expr(expr.operand))
-            case Call():
-                return self._call(expr)
-            case ListLiteral():
-                return structs.replace(expr, elements=self._each(expr.elements))
-            case MapLiteral():
-                entries = tuple(
-                    structs.replace(one, key=self.expr(one.key), value=self.expr(one.value))
-                    for one in expr.entries
-                )
-                return structs.replace(expr, entries=entries)
-            case Comprehension():
+            case Call(function="orValue", args=(otherwise,)) if way is not None:
+                there, value = self._is_there(way), self._value(way, len(way.parts))
                 return structs.replace(
-                    expr,
-                    range=self.expr(expr.range),
-                    start=self.expr(expr.start),
-                    condition=self.expr(expr.condition),
-                    step=self.expr(expr.step),
-                    result=self.expr(expr.result),
+                    expr, function="_?_:_", target=None, args=(there, value, self.expr(otherwise))
                 )
-
-    def _each(self, parts: tuple[Expr, ...]) -> tuple[Expr, ...]:
-        return tuple(self.expr(part) for part in parts)
-
-    def _call(self, call: Call) -> Expr:
-        way = _way(call.target) if call.function in ANSWERS else None
-        match call.function, call.args:
-            case "orValue", (otherwise,) if way is not None:
-                there = self._is_there(way)
-                return structs.replace(
-                    call,
-                    function="_?_:_",
-                    target=None,
-                    args=(there, self._value(way, len(way.parts)), self.expr(otherwise)),
-                )
-            case "hasValue", () if way is not None:
+            case Call(function="hasValue", args=()) if way is not None:
                 return self._is_there(way)
             case _:
-                target = None if call.target is None else self.expr(call.target)
-                return structs.replace(call, target=target, args=self._each(call.args))
+                return rebuilt(expr, self.expr)
 
     def _is_there(self, way: _Way) -> Expr:
         asked = [self._asked(way, number) for number in range(way.first, len(way.parts))]

@@ -18,9 +18,8 @@ from chassis.expressions.tree import (
     Expr,
     Ident,
     ListLiteral,
-    MapLiteral,
-    Select,
     builds_list,
+    rebuilt,
     walk,
 )
 
@@ -41,42 +40,18 @@ class _Rewriting:
         self._last_id = last_id
 
     def expr(self, expr: Expr) -> Expr:
-        match expr:
-            case Const() | Ident():
-                return expr
-            case Select():
-                return structs.replace(expr, operand=self.expr(expr.operand))
-            case Call():
-                target = None if expr.target is None else self.expr(expr.target)
-                args = self._each(expr.args)
-                if expr.function in ZONED:
-                    args = tuple(self._call(ZONE, arg) for arg in args)
-                return structs.replace(expr, target=target, args=args)
-            case ListLiteral():
-                return structs.replace(expr, elements=self._each(expr.elements))
-            case MapLiteral():
-                entries = tuple(
-                    structs.replace(one, key=self.expr(one.key), value=self.expr(one.value))
-                    for one in expr.entries
-                )
-                return structs.replace(expr, entries=entries)
-            case Comprehension():
-                return self._loop(expr)
+        made = rebuilt(expr, self.expr)
+        match expr, made:
+            case Call(function=name), Call() if name in ZONED:
+                return structs.replace(made, args=tuple(self._call(ZONE, arg) for arg in made.args))
+            case Comprehension(), Comprehension():
+                return self._loop(expr, made)
+            case _:
+                return made
 
-    def _each(self, parts: tuple[Expr, ...]) -> tuple[Expr, ...]:
-        return tuple(self.expr(part) for part in parts)
-
-    def _loop(self, loop: Comprehension) -> Expr:
-        over = self.expr(loop.range)
-        inner = structs.replace(
-            loop,
-            range=over if _is_list(loop.range) else self._ordered(over),
-            start=self.expr(loop.start),
-            condition=self.expr(loop.condition),
-            step=self.expr(loop.step),
-            result=self.expr(loop.result),
-        )
-        return self._gathering(inner) if builds_list(loop) else inner
+    def _loop(self, written: Comprehension, made: Comprehension) -> Expr:
+        inner = made if _is_list(written.range) else structs.replace(made, range=self._ordered(made.range))
+        return self._gathering(inner) if builds_list(written) else inner
 
     # --- In order --------------------------------------------------------------------------------
 

@@ -5,9 +5,10 @@ values that an expression names are handed to the engine, and whatever is not th
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from chassis.expressions.faults import Flaw
 from chassis.expressions.tree import (
@@ -20,6 +21,7 @@ from chassis.expressions.tree import (
     MapLiteral,
     Select,
     Tree,
+    rebuilt,
     walk,
 )
 
@@ -94,17 +96,10 @@ class _Resolving:
                 if expr.name not in local and expr.name not in TYPES:
                     self._unknown(expr)
                 return expr
-            case Select():
-                return Select(
-                    id=expr.id,
-                    operand=self.expr(expr.operand, local),
-                    field=expr.field,
-                    test_only=expr.test_only,
-                )
+            case Select() | ListLiteral():
+                return rebuilt(expr, partial(self.expr, local=local))
             case Call():
                 return self._call(expr, local)
-            case ListLiteral():
-                return ListLiteral(id=expr.id, elements=tuple(self.expr(one, local) for one in expr.elements))
             case MapLiteral():
                 return self._map(expr, local)
             case Comprehension():
@@ -132,12 +127,8 @@ class _Resolving:
         if isinstance(target, Ident) and target.name in NAMESPACES and target.name not in local:
             name, target = f"{target.name}.{name}", None
         self.functions.setdefault(name, self._offset(call))
-        return Call(
-            id=call.id,
-            function=name,
-            target=None if target is None else self.expr(target, local),
-            args=tuple(self.expr(arg, local) for arg in call.args),
-        )
+        named = structs.replace(call, function=name, target=target)
+        return rebuilt(named, partial(self.expr, local=local))
 
     def _map(self, literal: MapLiteral, local: frozenset[str]) -> Expr:
         if literal.message:
@@ -147,11 +138,7 @@ class _Resolving:
             if isinstance(entry.key, Const) and isinstance(entry.key.value, bool):
                 message = "a name in a map is a text or a whole number"
                 self.flaws.append(Flaw(code="type", message=message, offset=self._offset(entry.key)))
-        entries = tuple(
-            type(entry)(id=entry.id, key=self.expr(entry.key, local), value=self.expr(entry.value, local))
-            for entry in literal.entries
-        )
-        return MapLiteral(id=literal.id, entries=entries)
+        return rebuilt(literal, partial(self.expr, local=local))
 
     def _comprehension(self, loop: Comprehension, local: frozenset[str]) -> Expr:
         for name in (loop.variable, loop.accumulator):

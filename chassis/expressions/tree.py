@@ -1,6 +1,6 @@
 """The syntax tree of an expression, as the engine parses it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 import msgspec
@@ -118,6 +118,33 @@ def children(expr: Expr) -> tuple[Expr, ...]:
             return (expr.range, expr.start, expr.condition, expr.step, expr.result)
         case Const() | Ident():
             return ()
+
+
+def rebuilt(expr: Expr, made: Callable[[Expr], Expr]) -> Expr:
+    """The same expression of other direct parts: what is made of each."""
+    replace = msgspec.structs.replace
+    match expr:
+        case Const() | Ident():
+            return expr
+        case Select():
+            return replace(expr, operand=made(expr.operand))
+        case Call():
+            target = None if expr.target is None else made(expr.target)
+            return replace(expr, target=target, args=tuple(made(arg) for arg in expr.args))
+        case ListLiteral():
+            return replace(expr, elements=tuple(made(one) for one in expr.elements))
+        case MapLiteral():
+            entries = (replace(one, key=made(one.key), value=made(one.value)) for one in expr.entries)
+            return replace(expr, entries=tuple(entries))
+        case Comprehension():
+            return replace(
+                expr,
+                range=made(expr.range),
+                start=made(expr.start),
+                condition=made(expr.condition),
+                step=made(expr.step),
+                result=made(expr.result),
+            )
 
 
 def walk(expr: Expr) -> Iterator[Expr]:
