@@ -23,6 +23,7 @@ from executor.node import Node
 from executor.speaking import SpeakingNode
 
 GROUP: Final = "automateos.nodes"
+_OWN: Final = f"{PREFIX}."
 CARRIER: Final = f"{PREFIX}.call"
 """Calls what an org has imported (executor/nodes/api_call.py)."""
 
@@ -60,8 +61,8 @@ class Registry(Struct, frozen=True):
 
     def find(self, node_type: str) -> Installed | None:
         """What carries out a type: an org's own types are all carried out by one node, their behaviour is in the plan."""
-        own = node_type.startswith(f"{PREFIX}.")
-        return self.nodes.get(CARRIER if own else node_type)
+        found = self.nodes.get(node_type)
+        return self.nodes.get(CARRIER) if found is None and node_type.startswith(_OWN) else found
 
     @property
     def announced(self) -> list[NodeSpec]:
@@ -82,7 +83,7 @@ def registry(
             found = installed(_offered(plugin.load()), journal)
             if found.spec.type in nodes:
                 raise UnusableNode(f"the node type {found.spec.type} is there already")
-            if found.spec.type.startswith(f"{PREFIX}."):
+            if found.spec.type.startswith(_OWN):
                 raise UnusableNode(f"names that begin with {PREFIX}. are those of imported APIs")
             if found.spec.type.startswith(f"{workers.PREFIX}."):
                 raise UnusableNode(f"names that begin with {workers.PREFIX}. are those of workers outside")

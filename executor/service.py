@@ -163,8 +163,9 @@ class Executor:
 
     def _is_for_others(self, task: Task) -> bool:
         """A neighbour may have the plug-in; when none took it for a while, the step is told that nobody has."""
-        age = self._clock.now().timestamp() - task.scheduled_at
-        return self._means.registry.find(task.node_type) is None and age < UNKNOWN_NODE_SECONDS
+        if self._means.registry.find(task.node_type) is not None:
+            return False
+        return self._clock.now().timestamp() - task.scheduled_at < UNKNOWN_NODE_SECONDS
 
     def _start(self, name: AttemptId, lease: Lease) -> None:
         lease.attempt.unwanted = name in self._unwanted

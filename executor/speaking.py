@@ -251,8 +251,9 @@ class SpeakingNode:
         said = Said(given.task, self._journal)
         self._journal.begins(said)
         try:
-            said.hide(given.proofs)
-            said.hide(given.unsealed)
+            secrets = [*given.proofs, *given.unsealed]
+            if secrets:
+                said.hide(secrets)
             result = await self.node.run(config, SpeakingContext(given, said))
             said.release(_plain(result.output) if given.task.sensitive else None)
             said.end("info", f"Attempt {given.task.attempt} succeeded.")
