@@ -15,78 +15,15 @@ import asyncio
 import itertools
 import random
 import sys
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
-from contextvars import Context, ContextVar, copy_context
+from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
 from heapq import heappop, heappush
 from typing import Any, Final, Literal, TypeVar
-from weakref import WeakSet
+
+from chassis.testing.lives import LIFE, Handle, Happening, Life, Process, current
+from chassis.testing.unwinding import unlisted_tasks, unwind
 
 T = TypeVar("T")
-Happening = Literal["killed", "paused", "resumed"]
-
-_UNWINDING: Final = 50
-_NEVER: Final = sys.maxsize
-
-
-class Process:
-    """A name under which one life after the other is lived."""
-
-    __slots__ = ("due", "life", "name", "steps")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.life: Life | None = None
-        self.steps = 0
-        """Callbacks run in all its lives: the time that its misfortunes are counted in."""
-        self.due = _NEVER
-        """The step at which `SimulatedLoop.misfortune` is called."""
-
-
-class Life:
-    """One process from its start to its death."""
-
-    __slots__ = (
-        "alive",
-        "context",
-        "idle",
-        "number",
-        "paused_until",
-        "process",
-        "queue",
-        "tasks",
-        "watchers",
-    )
-
-    def __init__(self, process: Process, number: int) -> None:
-        self.process = process
-        self.number = number
-        self.alive = True
-        self.idle = True
-        """It could go on and has nothing to do: not so while it is listed as runnable, paused or dead."""
-        self.paused_until = 0.0
-        self.queue: deque[_Handle] = deque()
-        self.tasks: list[asyncio.Task[Any]] = []
-        self.watchers: list[Callable[[Happening], None]] = []
-        """Told when the life is killed, paused or resumed, as the other end of a connection would notice it."""
-        self.context = Context()
-        self.context.run(_LIFE.set, self)
-
-    @property
-    def name(self) -> str:
-        return self.process.name
-
-    def __repr__(self) -> str:
-        return f"{self.name}#{self.number}"
-
-    def end(self) -> None:
-        """Dead: what is queued for it from now on goes nowhere."""
-        self.alive = self.idle = False
-        self.queue = deque(maxlen=0)
-
-
-_LIFE: Final[ContextVar[Life]] = ContextVar("life")
 
 
 def resolve(future: "asyncio.Future[Any]", result: object) -> None:
@@ -105,37 +42,12 @@ _OF_THE_KERNEL: Final = frozenset(
 """What needs no turn of a process: its waiting task does."""
 
 
-def current() -> Life:
-    """Whose code is running. Raises `LookupError` outside a simulation."""
-    return _LIFE.get()
-
-
 class Deadlock(Exception):
     """Nobody can go on and no timer is set, but the goal was not reached."""
 
 
 class TooLong(Exception):
     """The bound on steps or on virtual time was reached before the goal."""
-
-
-class _Handle(list[Any]):
-    """As much of `asyncio.Handle` and `TimerHandle` as asyncio asks for: callback, arguments, life, context, moment.
-
-    These are made thousands of times a schedule, and a list is made without a line of Python.
-    """
-
-    __slots__ = ()
-
-    def cancel(self) -> None:
-        self[0] = None
-        self[1] = ()
-
-    def cancelled(self) -> bool:
-        return self[0] is None
-
-    def when(self) -> float:
-        moment: float = self[4]
-        return moment
 
 
 class SimulatedLoop(asyncio.AbstractEventLoop):
@@ -145,7 +57,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._chance = random_.random
         self._now = 0.0
         self._runnable: list[Life] = []
-        self._timers: list[tuple[float, int, _Handle]] = []
+        self._timers: list[tuple[float, int, Handle]] = []
         self._order = itertools.count().__next__
         self._lives: list[Life] = []
         self.processes: dict[str, Process] = {}
@@ -204,7 +116,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     ) -> None:
         """Have something happen in a life (empty: outside of all) after a while, as if its network card had seen it."""
         lived, moment = life or self.nobody, self._now + delay
-        handle = _Handle((callback, args, lived, lived.context, moment))
+        handle = Handle((callback, args, lived, lived.context, moment))
         heappush(self._timers, (moment, self._order(), handle))
 
     def resolve_in(self, life: Life, delay: float, future: "asyncio.Future[Any]", result: object) -> None:
@@ -218,7 +130,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         around = asyncio._get_running_loop()  # noqa: SLF001  # A test of real servers may play a schedule in between.
         asyncio._set_running_loop(self)  # noqa: SLF001  # How a loop says that it runs.
         try:
-            with _unlisted_tasks():
+            with unlisted_tasks():
                 while not reached():
                     if self.steps >= last or self._now > end:
                         raise TooLong(f"{self.steps} steps, {self._now:.1f} s")
@@ -237,7 +149,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                 life.end()
                 life.watchers.clear()
                 while life.tasks:
-                    _end(life.tasks.pop())
+                    unwind(life.tasks.pop())
         finally:
             sys.unraisablehook = shown
 
@@ -327,11 +239,11 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def call_soon(  # type: ignore[override]  # Handles of our own.
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> _Handle:
+    ) -> Handle:
         if context is None:
             context = copy_context()
-        life = context.get(_LIFE, self.nobody)
-        handle = _Handle((callback, args, life, context, self._now))
+        life = context.get(LIFE, self.nobody)
+        handle = Handle((callback, args, life, context, self._now))
         life.queue.append(handle)
         if life.idle:
             life.idle = False
@@ -340,15 +252,15 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def call_later(  # type: ignore[override]  # Handles of our own.
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> _Handle:
+    ) -> Handle:
         return self.call_at(self._now + max(0.0, delay), callback, *args, context=context)
 
     def call_at(  # type: ignore[override]  # Handles of our own.
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> _Handle:
+    ) -> Handle:
         if context is None:
             context = copy_context()
-        handle = _Handle((callback, args, context.get(_LIFE, self.nobody), context, when))
+        handle = Handle((callback, args, context.get(LIFE, self.nobody), context, when))
         heappush(self._timers, (when, self._order(), handle))
         return handle
 
@@ -360,7 +272,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     ) -> "asyncio.Task[T]":
         task: asyncio.Task[T] = asyncio.Task(coro, loop=self, name=name or "task", context=context)
         task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001  # A killed task is no defect.
-        life = _LIFE.get(self.nobody) if context is None else context.get(_LIFE, self.nobody)
+        life = LIFE.get(self.nobody) if context is None else context.get(LIFE, self.nobody)
         tasks = life.tasks
         tasks.append(task)
         if len(tasks) > 128:
@@ -384,35 +296,3 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                 error if isinstance(error, BaseException) else RuntimeError(str(context)),
             )
         )
-
-
-@contextmanager
-def _unlisted_tasks() -> Iterator[None]:
-    """No list of all tasks, which asyncio keeps and nobody here asks for; it costs a twentieth of a schedule."""
-    listed = getattr(asyncio.tasks, "_scheduled_tasks", getattr(asyncio.tasks, "_all_tasks", None))
-    if not isinstance(listed, WeakSet):
-        yield
-        return
-    listed.add = _ignore  # type: ignore[method-assign, assignment]  # Keeps nothing.
-    try:
-        yield
-    finally:
-        del listed.add
-
-
-def _ignore(_task: object) -> None:
-    return
-
-
-class _Over(BaseException):
-    """The schedule is over."""
-
-
-def _end(task: "asyncio.Task[Any]") -> None:
-    """Unwind a task that nobody will resume, however often it awaits on its way out."""
-    if task.done():
-        return
-    coroutine = task.get_coro()
-    with suppress(BaseException):
-        for _ in range(_UNWINDING):
-            coroutine.throw(_Over)

@@ -14,7 +14,7 @@ from typing import Final
 from msgspec import Struct
 
 from chassis.ports import Arrival, Away
-from chassis.testing.loop import Happening, current
+from chassis.testing.lives import Happening, current
 from chassis.testing.signals import MemorySignals
 from chassis.testing.world import START, World
 from contracts.codec import encode

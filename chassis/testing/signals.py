@@ -10,7 +10,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from chassis.ports import Ambiguous, NobodyThere
-from chassis.testing.loop import Life, current
+from chassis.testing.lives import Life, current
 from chassis.testing.world import World
 
 Heard: TypeAlias = Callable[[str, bytes, Callable[[bytes], None]], None]

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 from chassis.ports import Lying, TaskDelivery
-from chassis.testing.loop import Life, current
+from chassis.testing.lives import Life, current
 from chassis.testing.world import SimulatedClock, World
 from contracts.limits import LEASE_SECONDS
 

@@ -20,7 +20,8 @@ from typing import Any, Final, TypeVar
 from msgspec import Struct
 
 from chassis.ports import Ambiguous, Away
-from chassis.testing.loop import Life, Process, SimulatedLoop, current
+from chassis.testing.lives import Life, Process, current
+from chassis.testing.loop import SimulatedLoop
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from chassis.edge.problems import Problem
-from chassis.testing.loop import Life, current
+from chassis.testing.lives import Life, current
 from chassis.testing.world import START, World
 from contracts.triggers import Github
 from ingress.accept import Door

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from chassis.ports import Ambiguous, Away
-from chassis.testing.loop import current
+from chassis.testing.lives import current
 from chassis.testing.world import World
 from contracts.codec import Decoder
 from contracts.messages import Task

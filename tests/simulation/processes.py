@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from msgspec import structs
 
-from chassis.testing.loop import Life, Process, current
+from chassis.testing.lives import Life, Process, current
 from chassis.testing.world import SimulatedClock, World
 from tests.promises.evidence import Outage
 

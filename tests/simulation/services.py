@@ -17,7 +17,7 @@ from chassis.pauses import PausesFollowed
 from chassis.ports import Away
 from chassis.secret import Secret
 from chassis.telemetry import Tracer
-from chassis.testing.loop import current
+from chassis.testing.lives import current
 from chassis.testing.queues import MemoryOwnership
 from chassis.testing.stores import MemoryLog
 from chassis.testing.world import START

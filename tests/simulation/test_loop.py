@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from chassis.testing.loop import Deadlock, SimulatedLoop, TooLong, current
+from chassis.testing.lives import current
+from chassis.testing.loop import Deadlock, SimulatedLoop, TooLong
 
 
 def looped(seed: int = 1) -> SimulatedLoop:
