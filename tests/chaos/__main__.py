@@ -27,7 +27,7 @@ from tests.chaos.report import keep_ledger, summed, told, versions
 QUICK: Final = os.environ.get("QUICK", "") not in ("", "0")
 _KEPT_DAYS: Final = ("7", "0.0007")
 """How long ended runs stay in the log: for ever as far as a round goes, or a minute."""
-_SHORT: Final = ("F1", "F2", "F3", "F4", "F5", "F6", "F7", "F15", "F16", "F17", "F20", "F25")
+_SHORT: Final = ("F1", "F2", "F3", "F4", "F5", "F6", "F7", "F15", "F16", "F17", "F20", "F25", "F26")
 """The kinds of a quick campaign: those that need no patience."""
 _CLOCKS_EVERY: Final = 5
 """In every so many rounds the services' clocks are put wrong too: libfaketime slows all of them down."""

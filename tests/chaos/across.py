@@ -26,6 +26,7 @@ from tests.promises.children import (
 )
 from tests.promises.evidence import Evidence, History, Violation
 from tests.promises.gates import never_too_many_are_inside
+from tests.promises.gathering import every_start_is_done_once
 from tests.promises.occasions import events_start_their_runs, followers
 from tests.promises.polls import what_is_found_starts_once
 from tests.promises.tables import Tables
@@ -39,6 +40,7 @@ ACROSS: Final[Sequence[Promise]] = (
     who_is_not_awaited_is_stopped,
     failures_are_told,
     never_too_many_are_inside,
+    every_start_is_done_once,
 )
 """GATES keeps the newest commits of each gate only: what the runs themselves tell of them is judged."""
 

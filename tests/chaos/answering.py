@@ -1,4 +1,4 @@
-"""Whoever answers what runs ask: decides over the API, says signals, calls addresses. Early, late, twice, and otherwise.
+"""Whoever answers what runs ask: over the API, on pages, at addresses. Early, late, twice, and otherwise.
 
 Whether an answer counts is the installation's to say. What it said is written down: an answer that counts, or counted
 before, must stand in the run's history (tests/promises/answers.py and signals.py).
@@ -6,14 +6,14 @@ before, must stand in the run's history (tests/promises/answers.py and signals.p
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from chassis.ids import digest
 from contracts.codec import encode
-from contracts.waits import CALLER
-from tests.chaos.asking import DECIDED_SECONDS, ESCALATES_SECONDS, SIGNAL
+from contracts.waits import CALLER, LINK
+from tests.chaos.asking import DECIDED_SECONDS, ESCALATES_SECONDS, LETTER, SIGNAL
 from tests.chaos.wire import Answer, Wire
 from tests.chaos.world import share
 
@@ -22,6 +22,11 @@ _PATIENCE: Final = 60
 """So often somebody tries whom nobody hears."""
 _AT_ONCE: Final = 8
 _LOOK_SECONDS: Final = 1.0
+_UNHEARD: Final[Mapping[int, Sequence[bytes]]] = {
+    202: (b'"queued"', b'"received"', b"will be heard"),
+    409: (b"wait.not_open", b"Nothing is asked yet"),
+}
+"""Words of answers, on pages too, that nobody has given who decides."""
 _RESULTS: Final[Mapping[str, str]] = {"accepted": "accepted", "unchanged": "nothing"}
 
 
@@ -55,7 +60,10 @@ class Answering:
 
     # --- Decisions ------------------------------------------------------------------------------
 
-    async def _decided(self, run: str) -> None:
+    async def _decided(self, run: str, page: str = "") -> None:
+        """`page`: where one may decide without the API; whoever says otherwise does so over the API."""
+        if page:
+            await self._looked_at(page)
         part = share(f"{run}/decides")
         if part > 0.85:
             return
@@ -69,7 +77,19 @@ class Answering:
         said += [other] * (share(f"{run}/otherwise") < 0.3)
         async with asyncio.TaskGroup() as group:
             for each in said:
-                group.create_task(self._decide(run, each))
+                by_page = page and each == decision
+                group.create_task(self._decide_on(page, run, each) if by_page else self._decide(run, each))
+
+    async def _looked_at(self, page: str) -> None:
+        """As programs that read letters do by themselves: nothing is decided by it."""
+        headers = {"Accept": "text/html"}
+        await self._ingress.ask("GET", f"{page}?decision=approved", headers=headers, seconds=5)
+
+    async def _decide_on(self, page: str, run: str, decision: str) -> None:
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        answer = await self._until_heard(self._ingress, page, f"the-decision={decision}".encode(), kind)
+        if answer is not None and answer.status == 200:
+            self._answered(run, "ask", LINK, _decision(decision), "accepted")
 
     async def _decide(self, run: str, decision: str) -> None:
         body = json.dumps({"decision": decision}).encode()
@@ -77,8 +97,7 @@ class Answering:
             self._gateway, f"{_API}/approvals/{run}/decide", body, unheard=(404,)
         )
         if answer is not None and answer.status in (200, 202):
-            request = digest(encode([decision, {}, ""]))
-            self._answered(run, "ask", self._actor, request, answer.json()["status"])
+            self._answered(run, "ask", self._actor, _decision(decision), answer.json()["status"])
 
     def _answered(self, run: str, step: str, by: str, request: str, status: str) -> None:
         self._wishes.write(
@@ -112,18 +131,22 @@ class Answering:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             told = await self._world.ask("GET", f"/links/{len(self._links)}", seconds=5)
-            for run, link in told.json() if told is not None else ():
+            for key, link in told.json() if told is not None else ():
                 if link not in self._links:
                     self._links.add(link)
-                    group.create_task(self._call_all(run, link))
+                    run, _, step = key.partition("/")
+                    path = urlsplit(link).path
+                    group.create_task(
+                        self._decided(run, path) if step == LETTER else self._call_all(run, path)
+                    )
 
-    async def _call_all(self, run: str, link: str) -> None:
+    async def _call_all(self, run: str, path: str) -> None:
         part = share(f"{run}/calls")
         await asyncio.sleep(2 * share(f"{run}/when"))
         bodies = [b'{"done":1}', *[b'{"done":1}'] * (part < 0.4), *[b'{"done":2}'] * (part > 0.8)]
         async with asyncio.TaskGroup() as group:
             for body in bodies:
-                group.create_task(self._call(run, urlsplit(link).path, body))
+                group.create_task(self._call(run, path, body))
 
     async def _call(self, run: str, path: str, body: bytes) -> None:
         kind = {"Content-Type": "application/json"}
@@ -152,10 +175,13 @@ class Answering:
         return None
 
 
+def _decision(decision: str) -> str:
+    """The name of what was decided, without fields or a comment."""
+    return digest(encode([decision, {}, ""]))
+
+
 def _has_an_opinion(answer: Answer, unheard: tuple[int, ...]) -> bool:
     """Not: come again, not yet, or that it lies in INBOX and somebody will hear it."""
     if answer.status >= 500 or answer.status in {401, 429, *unheard}:
         return False
-    if answer.status == 202:
-        return b'"queued"' not in answer.body and b'"received"' not in answer.body
-    return not (answer.status == 409 and b"wait.not_open" in answer.body)
+    return not any(words in answer.body for words in _UNHEARD.get(answer.status, ()))

@@ -8,10 +8,21 @@ ESCALATES_SECONDS: Final = 2
 DECIDED_SECONDS: Final = 6
 _PATIENCE_SECONDS: Final = 40
 SIGNAL: Final = "paid"
+LETTER: Final = "letter"
+"""The step that tells the world at which address one may decide."""
 
 
 def approval(world: str) -> dict[str, Any]:
     """Decided in time, after it was escalated, too late, or never."""
+    return _asked(world)
+
+
+def letter(world: str) -> dict[str, Any]:
+    """The same, by whoever has the address of the page."""
+    return _asked(world, call(LETTER, world, "PUT", callback="{{ steps.ask.resume_url }}"))
+
+
+def _asked(world: str, *beside: dict[str, Any]) -> dict[str, Any]:
     ask = {
         "id": "ask",
         "type": "wait.approval",
@@ -22,9 +33,8 @@ def approval(world: str) -> dict[str, Any]:
         },
     }
     ways = "ask.approved>yes ask.rejected>no ask.timeout>late"
-    return forked(
-        ask, *(call(name, world, "KEYED") for name in ("yes", "no")), call("late", world, "PUT"), ways=ways
-    )
+    decided = [call(name, world, "KEYED") for name in ("yes", "no")]
+    return forked(ask, *beside, *decided, call("late", world, "PUT"), ways=ways)
 
 
 def signal(world: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from deploy.testing.installation import SERVICES
-from tests.chaos import faults, input_faults, network_faults, pool_faults
+from tests.chaos import faults, input_faults, network_faults, pausing_faults, pool_faults
 from tests.chaos.faults import Fault
 
 Maker: TypeAlias = Callable[[random.Random], Fault]
@@ -45,6 +45,7 @@ DECK: Final[tuple[tuple[str, int, Maker], ...]] = (
     ("F20", 1, lambda chance: faults.SecondOrchestrator(chance.uniform(4, 12))),
     ("F24", 3, pool_faults.WorkerKilled),
     ("F25", 3, lambda _: pool_faults.SentHome()),
+    ("F26", 4, pausing_faults.Paused),
 )
 
 

@@ -8,7 +8,8 @@ from msgspec import Struct
 CALL_SECONDS: Final = 1.5
 """How long a call waits for its answer: less than the world takes when it is late."""
 _PATIENT: Final = {"attempts": 8, "first_pause_s": 0.4, "factor": 1.7, "longest_pause_s": 5}
-_FORM: Final = {
+_ANSWER_SECONDS: Final = 20
+_QUESTIONS: Final = {
     "kind": "form",
     "title": "Chaos",
     "questions": {
@@ -18,6 +19,11 @@ _FORM: Final = {
     "per_minute": 100_000,
     "per_address": 10_000,
 }
+
+
+FORM, CHAT = "form", "chat"
+"""The shapes that are started by what a program fills in, and by what somebody says."""
+_TALKS: Final = 9
 
 
 class Shape(Struct, frozen=True, kw_only=True):
@@ -32,15 +38,39 @@ class Shape(Struct, frozen=True, kw_only=True):
     """Its runs may wait for somebody who decides, or are cancelled."""
     form: bool = False
     """It is started by what a program fills into a form."""
+    chat: bool = False
+    """It is started by what somebody says, and answers it."""
 
     @property
     def trigger(self) -> dict[str, Any]:
         """How it is opened to the world."""
+        patience = {"respond_timeout_s": _ANSWER_SECONDS}
         if self.form:
-            return {"on": _FORM}
-        mode = {"mode": "respond", "respond_timeout_s": 20} if self.responds else {"mode": "accept"}
+            return {"on": _QUESTIONS}
+        if self.chat:
+            return {"on": {"kind": "chat", "per_minute": 1_000_000, **patience}}
+        mode = {"mode": "respond", **patience} if self.responds else {"mode": "accept"}
         by_key = {"by": "preset", "preset": "idempotency_key"}
         return {"webhook": mode | {"per_minute": 1_000_000, "dedupe": by_key}}
+
+
+def said(shape: str, key: str, number: int) -> dict[str, Any]:
+    """What is sent for the delivery of this number."""
+    if shape == CHAT:
+        return {"session": _talk(key), "id": key, "message": f"And what of {number}?"}
+    return {"n": number, "seconds": 1 + (number * 7 % 40) / 10}
+
+
+def named(shape: str, key: str) -> str:
+    """The key of the run that a delivery starts."""
+    if shape == CHAT:
+        return f"{_talk(key)}:{key}"
+    return f"form:program:{key}" if shape == FORM else key
+
+
+def _talk(key: str) -> str:
+    """Whose message it is: a few talk all the time."""
+    return f"talk-{int(key.rpartition('-')[2]) % _TALKS}"
 
 
 def call(name: str, world: str, kind: str, path: str = "", **body: str) -> dict[str, Any]:

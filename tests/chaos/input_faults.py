@@ -16,6 +16,7 @@ from chassis.jetstream.connection import Connection
 from chassis.ports import Away
 from contracts.subjects import INBOX, bundle
 from tests.chaos import stores
+from tests.chaos.drawing import CHAT
 from tests.chaos.faults import Once
 from tests.chaos.field import Field
 from tests.chaos.load import Ledger, told_by
@@ -23,6 +24,8 @@ from tests.chaos.wire import Wire
 
 _MANY: Final = 100
 _ORG: Final = "org_default"
+_ANSWERING: Final = frozenset({"respond", CHAT})
+"""Whoever sends to these waits for an answer."""
 
 
 class Duplicates(Once):
@@ -33,7 +36,7 @@ class Duplicates(Once):
         self._chance = chance
 
     async def begin(self, field: Field) -> dict[str, Any]:
-        known = [line for line in await asyncio.to_thread(_accepted, field) if line["h"] != "respond"]
+        known = [line for line in await asyncio.to_thread(_accepted, field) if line["h"] not in _ANSWERING]
         if not known:
             return {"why": "nothing was accepted yet"}
         chosen = self._chance.choice(known[-200:] if self._chance.random() < 0.5 else known)

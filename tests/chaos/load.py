@@ -19,6 +19,7 @@ import msgspec
 import uvloop
 from msgspec import Struct
 
+from tests.chaos.drawing import said
 from tests.chaos.people import People
 from tests.chaos.wire import Answer, Wire
 
@@ -100,7 +101,7 @@ class Senders:
         """Send until somebody says what became of it."""
         await asyncio.sleep(later)
         key = f"{self._order.label}-{number}"
-        body = json.dumps({"n": number, "seconds": 1 + (number * 7 % 40) / 10}).encode()
+        body = json.dumps(said(target.shape, key, number)).encode()
         pause = 0.25
         for _ in range(_TRIES):
             told = await self._once(target, key, body)

@@ -17,7 +17,13 @@ from tests.chaos.world import result_of, share
 _LOOK_SECONDS: Final = 1.0
 _AT_ONCE: Final = 4
 _PAGE: Final = 100
-_CANCELLED: Final[Mapping[str, float]] = {"timer": 0.04, "family": 0.2, "undo": 0.3}
+_CANCELLED: Final[Mapping[str, float]] = {
+    "timer": 0.04,
+    "family": 0.2,
+    "undo": 0.3,
+    "burst": 0.1,
+    "batch": 0.1,
+}
 """How many runs of a workflow somebody stops."""
 _ASKING: Final = ("approval", "signal")
 _DOUBTFUL: Final = ("doubt", "outside")

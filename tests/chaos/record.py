@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
+from tests.chaos.drawing import named
 from tests.chaos.world import result_of
 from tests.promises.evidence import Answered, Entry, Said, Wish
 
@@ -19,8 +20,6 @@ _RESULTS: Final[Mapping[str, Literal["accepted", "duplicate", "refused", "unknow
     "fail": "refused",
     "unknown": "unknown",
 }
-_NAMED: Final[Mapping[str, str]] = {"form": "form:program:"}
-"""What stands before a key in the name of the run that it starts."""
 SAID_FILE: Final = "shouted"
 """What the worker outside has said, line by line."""
 
@@ -110,7 +109,7 @@ class Record:
             Entry(
                 at=line["t"],
                 trigger=triggers[line["h"]],
-                key=_NAMED.get(line["h"], "") + line["k"],
+                key=named(line["h"], line["k"]),
                 result=_RESULTS[line["w"]],
                 status=line.get("c", 0),
                 run=run,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.chaos import asking, kin
-from tests.chaos.drawing import Shape, call, forked, row
+from tests.chaos.drawing import CHAT, FORM, Shape, call, forked, row
 
 
 def shapes(world: str) -> Sequence[Shape]:
@@ -32,12 +32,16 @@ def shapes(world: str) -> Sequence[Shape]:
         Shape(name="respond", weight=15, definition=_respond(), responds=True),
         Shape(name="map", weight=3, definition=_map(world)),
         Shape(name="loop", weight=3, definition=_loop(world)),
-        Shape(name="form", weight=3, definition=row(call("filled", world, "PUT")), form=True),
+        Shape(name=FORM, weight=3, definition=row(call("filled", world, "PUT")), form=True),
         Shape(name="approval", weight=4, definition=asking.approval(world), people=True),
         Shape(name="signal", weight=4, definition=asking.signal(world), people=True),
         Shape(name="callback", weight=4, definition=asking.callback(world), people=True),
+        Shape(name="letter", weight=4, definition=asking.letter(world)),
         Shape(name="undo", weight=5, definition=_undoing(world), people=True),
         Shape(name="gated", weight=3, definition=_gated(world)),
+        Shape(name="burst", weight=5, definition=_burst(world), people=True),
+        Shape(name="batch", weight=5, definition=_batch(world), people=True),
+        Shape(name=CHAT, weight=4, definition=_chat(world), chat=True),
     )
 
 
@@ -78,6 +82,26 @@ def _gated(world: str) -> dict[str, Any]:
     pause = {"id": "pause", "type": "delay", "config": {"seconds": 0.2}}
     drawn = row(call("inside", world, "PUT"), pause, call("out", world, "KEYED"))
     return drawn | {"flow": {"limits": [{"name": "till", "at_once": 1, "per": "trigger.body.n % 3"}]}}
+
+
+def _burst(world: str) -> dict[str, Any]:
+    """Of those that follow one another closely the newest goes on, the even and the odd by themselves."""
+    limit = {"name": "burst", "per": "trigger.body.n % 2", "debounce": {"seconds": 2, "at_most": 8}}
+    return row(call("newest", world, "KEYED")) | {"flow": {"limits": [limit]}}
+
+
+def _batch(world: str) -> dict[str, Any]:
+    """One run for up to five, the even and the odd by themselves."""
+    limit = {"name": "rows", "per": "trigger.body.n % 2", "batch": {"size": 5, "seconds": 4}}
+    rows = call("rows", world, "KEYED", n="{{ trigger.body.map(row, row.n) }}")
+    return row(rows) | {"flow": {"limits": [limit]}}
+
+
+def _chat(world: str) -> dict[str, Any]:
+    """Whoever talks is told who he is, and what the world has made of it."""
+    body = {"to": "{{ trigger.body.session }}", "said": "{{ steps.think.output.body.effect }}"}
+    answer = {"id": "answer", "type": "respond", "config": {"status": 200, "body": body}}
+    return row(call("think", world, "KEYED", said="{{ trigger.body.message }}"), answer)
 
 
 def _undoing(world: str) -> dict[str, Any]:

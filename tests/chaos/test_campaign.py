@@ -17,11 +17,13 @@ from contracts.runs import (
     RunCompleted,
     RunFailed,
     RunStarted,
-    SlotTaken,
+    SignalReceived,
+    SlotRefused,
     WaitOpened,
 )
 from contracts.schedules import ScheduleFired
 from contracts.subjects import RUNS
+from contracts.waits import CALLER, LINK
 from deploy.wiring import quiet_logs
 from tests.chaos import stores
 from tests.chaos.across import Related
@@ -30,10 +32,10 @@ from tests.chaos.campaign import Plan, Round, judged, play
 from tests.chaos.field import Field, field
 from tests.chaos.record import Record
 from tests.chaos.report import counted, summed, told
-from tests.promises.evidence import Entry, History
+from tests.promises.evidence import Entry, History, Violation
 
-PLAN = Plan(number=0, seed="test1", runs=180, faults=4, rate=20, retention_days="7", only=("F1", "F2"))
-"""By this seed every workflow has runs, and eleven start others: something of everything ends well."""
+PLAN = Plan(number=0, seed="test7746", runs=180, faults=4, rate=20, retention_days="7", only=("F1", "F2"))
+"""By this seed every workflow has runs, eight start others, and fourteen ask somebody: something of everything ends well."""
 
 
 class Played(Struct, frozen=True):
@@ -42,10 +44,35 @@ class Played(Struct, frozen=True):
     field: Field
     round: Round
 
-    def judged(self, record: Record | None = None) -> set[str]:
-        """The promises that are broken by what is there now."""
+    def violations(self, record: Record | None = None) -> list[Violation]:
+        """What is wrong with what is there now."""
         found = asyncio.run(judged(self.field, record or self.round.record, self.round.witness))
-        return {violation.promise for violation in found.violations}
+        return found.violations
+
+    def judged(self, record: Record | None = None) -> set[str]:
+        """The promises that are broken by it."""
+        return {violation.promise for violation in self.violations(record)}
+
+    def history(self, run: str) -> History:
+        """As the archive has it."""
+        every = "select sequence, body from archive.commits where run = $1 order by version"
+        stored = [
+            Stored(subject=f"run.org_default.{run}", sequence=sequence, body=bytes(body))
+            for sequence, body in self.sql(every, run)
+        ]
+        return History("org_default", run, stored)
+
+    def planted(self, history: History) -> list[str]:
+        """What is found when this is what the archive says of its run; afterwards it says again what it said."""
+        change = "update archive.commits set body = $3 where run = $1 and sequence = $2"
+        before = dict(self.sql("select sequence, body from archive.commits where run = $1", history.run))
+        try:
+            for stored in history.stored:
+                self.sql(change, history.run, stored.sequence, stored.body)
+            return [each.what for each in self.violations() if each.run == history.run]
+        finally:
+            for sequence, body in before.items():
+                self.sql(change, history.run, sequence, body)
 
     def sql(self, statement: str, *arguments: Any) -> list[Any]:
         return asyncio.run(self.field.installed.rows(statement, *arguments))
@@ -73,7 +100,8 @@ def test_every_promise_is_kept_while_services_and_the_log_are_killed(played: Pla
     shapes = {target.shape for target in played.field.targets}
     assert set(played.round.record.shapes.values()) == shapes
     assert played.round.record.said
-    assert played.round.record.answered
+    by = {told.by.partition(":")[0] for answers in played.round.record.answered.values() for told in answers}
+    assert by == {"key", CALLER, LINK}
     assert (
         played.sql("select count(*) from read.runs where undone is not null and ended is not null")[0][0] > 0
     )
@@ -158,14 +186,9 @@ def test_a_wait_that_ended_too_early_is_found(played: Played) -> None:
     [[run]] = played.sql(
         "select id from read.runs where trigger = $1 and status = 'completed' limit 1", timer.trigger
     )
-    stored = [
-        Stored(subject=f"run.org_default.{run}", sequence=version, body=bytes(body))
-        for version, body in played.sql(
-            "select version, body from archive.commits where run = $1 order by version", run
-        )
-    ]
-    assert list(early(History("org_default", run, stored))) == []
-    late = [structs.replace(each, body=_due_later(each.body)) for each in stored]
+    history = played.history(run)
+    assert list(early(history)) == []
+    late = [structs.replace(each, body=_due_later(each.body)) for each in history.stored]
     # One for each wait: a step that was tried again had waited too.
     assert {each.promise for each in early(History("org_default", run, late))} == {"P3"}
 
@@ -294,6 +317,43 @@ def test_an_answer_and_a_signal_that_were_taken_and_are_nowhere_are_found(played
     assert played.judged(record) == {"P1"}
 
 
+def test_a_decision_that_came_after_its_deadline_and_counts_is_found(played: Played) -> None:
+    [run, *_] = [run for run, [told, *_] in played.round.record.answered.items() if told.step == "ask"]
+    history = played.history(run)
+
+    def too_soon(event: Any) -> Sequence[Any]:
+        asks = isinstance(event, WaitOpened) and event.kind == "approval"
+        return (structs.replace(event, due=history.commits[0].time) if asks else event,)
+
+    assert any("and was due at" in what for what in played.planted(changed(history, too_soon)))
+    assert played.judged() == set()
+
+
+def test_a_signal_that_counts_twice_is_found(played: Played) -> None:
+    history = played.history(next(iter(played.round.record.said)))
+    twice = changed(history, lambda event: (event,) * (1 + isinstance(event, SignalReceived)))
+    assert any("was recorded 2 times" in what for what in played.planted(twice))
+    assert played.judged() == set()
+
+
+@pytest.mark.parametrize("why", ["gathered", "superseded"])
+def test_a_start_in_whose_place_a_stranger_goes_on_is_found(played: Played, why: str) -> None:
+    related = played.round.found.related
+    history, by = next(
+        (history, event.by)
+        for history in related.histories
+        for event in history.events
+        if isinstance(event, SlotRefused) and event.why == why
+    )
+    stranger = next(each.run for each in related.histories if each.run not in {history.run, by})
+
+    def astray(event: Any) -> Sequence[Any]:
+        return (structs.replace(event, by=stranger) if isinstance(event, SlotRefused) else event,)
+
+    others = [each for each in related.histories if each is not history]
+    assert broken(related, histories=[*others, changed(history, astray)]) == {"P1"}
+
+
 def test_a_word_that_a_worker_outside_said_twice_is_found(played: Played) -> None:
     record = played.record()
     run, call = next(
@@ -308,7 +368,7 @@ def test_two_inside_of_a_gate_where_one_may_be_are_found(played: Played) -> None
     inside = [
         history
         for history in related.histories
-        if any(isinstance(event, SlotTaken) for event in history.events)
+        if any(isinstance(event, WaitOpened) and _is_narrow(event) for event in history.events)
     ]
     assert len(inside) > 1
 
@@ -318,6 +378,11 @@ def test_two_inside_of_a_gate_where_one_may_be_are_found(played: Played) -> None
     staying = [changed(history, never_ends) for history in inside]
     others = [history for history in related.histories if history not in inside]
     assert "P2" in broken(related, histories=[*others, *staying])
+
+
+def _is_narrow(wait: WaitOpened) -> bool:
+    """Whether it is for a gate that bounds how many are inside."""
+    return wait.slot is not None and wait.slot.bounds.at_once is not None
 
 
 def test_a_commit_that_the_log_has_no_more_is_found(played: Played) -> None:

@@ -9,7 +9,7 @@ key was seen, so a campaign can be made again. A line of the record is on its wa
 /post/…    acts on every call
 /feed/…    what it has got behind a number, five at a time: one more each second
 GET /seen/<key>   what it did under a key, for people who want to know
-GET /links/<n>    the addresses at which it was asked to call back, from the n-th on
+GET /links/<n>    the addresses that it was told, and under which keys, from the n-th on
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class World:
         self._calls: Counter[str] = Counter()
         self._done: dict[str, bytes] = {}
         self._links: dict[str, str] = {}
-        """Addresses to call back at, and whose they are."""
+        """Addresses that it was told, and the key of the call that told it."""
         self._began = time.time()
 
     def seen(self, key: str) -> bytes:
@@ -48,8 +48,8 @@ class World:
         return json.dumps({"calls": self._calls[key], "answer": json.loads(done) if done else None}).encode()
 
     def links(self, first: int) -> bytes:
-        """Runs and addresses, in the order in which they came."""
-        return json.dumps([[run, link] for link, run in list(self._links.items())[first:]]).encode()
+        """Keys and addresses, in the order in which they came."""
+        return json.dumps([[key, link] for link, key in list(self._links.items())[first:]]).encode()
 
     def called(self, method: str, path: str, key: str, given: bytes = b"") -> tuple[str, int, bytes]:
         """Act or not, write it down; the behaviour, the status and the body."""
@@ -80,7 +80,7 @@ class World:
 
     def _remember(self, given: bytes, key: str) -> None:
         try:
-            self._links.setdefault(json.loads(given)["callback"], key.partition("/")[0])
+            self._links.setdefault(json.loads(given)["callback"], key)
         except (ValueError, KeyError):
             return  # A bad line on the way: it is sent again.
 

@@ -24,8 +24,8 @@ def stood(run: str, *events: RunEvent, at: SlotWanted = ROWS) -> History:
     return history(run, (0, (STARTED, opened)), (1, (*events, RunCompleted())))
 
 
-def stands_for(*runs: str) -> SlotTaken:
-    batch = BatchInput(body=[Raw(b"1")] * len(runs), runs=list(runs))
+def stands_for(*runs: str, body: bytes = b'{"n":1}') -> SlotTaken:
+    batch = BatchInput(body=[Raw(body)] * len(runs), runs=list(runs))
     return SlotTaken(wait="slot:1:1", gate="gate", input=Inline(value=Raw(encode(batch))))
 
 
@@ -53,6 +53,12 @@ def test_a_start_that_is_in_no_batch_or_in_two_is_found() -> None:
 def test_a_start_that_is_in_a_batch_and_let_in_by_itself_is_found() -> None:
     found = found_in(stood("a", stands_for("a", "b")), stood("b", stands_for("b")))
     assert any("let in by itself" in what for what in found)
+
+
+def test_a_batch_with_something_else_than_what_started_one_of_it_is_found() -> None:
+    lost = stood("b", *replaced("gathered", "a"))
+    found = found_in(stood("a", stands_for("a", "b", body=b'{"n":2}')), lost)
+    assert found == [f"its batch has something else than what started run {run}" for run in ("a", "b")]
 
 
 def test_a_run_that_stands_for_others_alone_is_found() -> None:
