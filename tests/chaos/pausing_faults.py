@@ -65,4 +65,5 @@ async def _held(field: Field) -> int | None:
         told = await asyncio.to_thread(field.installed.call, "GET", "/pauses")
     except (RuntimeError, OSError):
         return None
-    return sum(each["paused"] for each in told["held"])
+    held: int = sum(each["paused"] for each in told["held"])
+    return held
