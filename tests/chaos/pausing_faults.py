@@ -42,7 +42,7 @@ class Paused:
     def _named(self, field: Field) -> str:
         match self._what:
             case "workflow":
-                names = [target.workflow for target in field.targets]
+                names = [target.workflow for target in field.targets for _ in range(target.weight)]
             case "pool":
                 names = ["default", stores.OUTSIDE]
             case _:
