@@ -1,17 +1,13 @@
 """What is paused, org by org: folded from DOMAIN into memory, and followed for ever."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Final, TypeAlias
 
-import structlog
-
-from chassis.ports import Reader, Stored
-from contracts.codec import Malformed, Unknown, decode_domain_commit
+from chassis.followed import DomainFollowed
+from chassis.ports import Reader
+from contracts.commits import DomainCommit
 from contracts.pauses import PauseBegan, Paused, PauseEnded, PauseEvent
-
-log = structlog.get_logger()
 
 AGGREGATE: Final = "pauses"
 """One history for each org, under the org's own id."""
@@ -36,10 +32,10 @@ class PausesFollowed:
         reader: Reader,
         changed: Callable[[str, Pauses], None] = lambda _org, _pauses: None,
     ) -> None:
-        self._reader, self._changed = reader, changed
+        self._changed = changed
         self._orgs: dict[str, Pauses] = {}
-        self.is_complete = asyncio.Event()
-        """The past was read."""
+        self._domain = DomainFollowed(reader, {AGGREGATE: self._take})
+        self.complete = self._domain.complete
 
     def of(self, org: str) -> Pauses:
         return self._orgs.get(org, NONE)
@@ -53,21 +49,8 @@ class PausesFollowed:
 
     async def follow(self) -> None:
         """Read for ever."""
-        async for batch in self._reader.read(0):
-            for stored in batch:
-                self._take(stored)
-            if not batch:
-                self.is_complete.set()
+        await self._domain.follow()
 
-    def _take(self, stored: Stored) -> None:
-        _, org, aggregate, _ = stored.subject.split(".")
-        if aggregate != AGGREGATE:
-            return
-        try:
-            events = decode_domain_commit(stored.body, AGGREGATE).events
-        except (Malformed, Unknown) as error:
-            # It stays as it was: a release that can read the commit will also heed it.
-            log.error("pauses.unreadable", org=org, reason=str(error))
-            return
-        self._orgs[org] = reduce(evolve, events, self.of(org))
+    def _take(self, org: str, _id: str, commit: DomainCommit[PauseEvent]) -> None:
+        self._orgs[org] = reduce(evolve, commit.events, self.of(org))
         self._changed(org, self._orgs[org])

@@ -4,16 +4,15 @@ Read once to its end at the start, then followed for ever. It holds what is smal
 definitions stay in the log.
 """
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, Final
 
-import structlog
 from msgspec import Struct, structs
 
-from chassis.ports import Reader, Stored
-from contracts.codec import Malformed, Unknown, decode_domain_commit
+from chassis.followed import DomainFollowed
+from chassis.ports import Reader
+from contracts.commits import DomainCommit
 from contracts.triggers import Follows
 from contracts.workers import OrgWorkersAnnounced
 from gateway.domain import Aggregate
@@ -21,11 +20,7 @@ from gateway.orgs.rules import ORG, OrgState
 from gateway.triggers.rules import TRIGGER, TriggerState
 from gateway.workflows.rules import WORKFLOW, WorkflowState
 
-log = structlog.get_logger()
-
-_FOLLOWED: Final[Mapping[str, Aggregate[Any, Any]]] = {
-    aggregate.name: aggregate for aggregate in (WORKFLOW, TRIGGER, ORG)
-}
+_FOLLOWED: Final[tuple[Aggregate[Any, Any], ...]] = (WORKFLOW, TRIGGER, ORG)
 
 
 class Known(Struct):
@@ -40,12 +35,9 @@ class Directory:
     """The newest state of what a run's start depends on."""
 
     def __init__(self, reader: Reader) -> None:
-        self._reader = reader
         self._orgs: dict[str, Known] = {}
-        self._moved = asyncio.Condition()
-        self.sequence = 0
-        self.complete = asyncio.Event()
-        self.unreadable = 0
+        self.domain = DomainFollowed(reader, {each.name: partial(self._take, each) for each in _FOLLOWED})
+        self.complete = self.domain.complete
 
     def workflow(self, org: str, workflow_id: str) -> WorkflowState | None:
         """A workflow that exists."""
@@ -87,39 +79,19 @@ class Directory:
 
     async def follow(self) -> None:
         """Read for ever; `complete` is set when the past has been read."""
-        async for batch in self._reader.read(0):
-            for stored in batch:
-                self._take(stored)
-            if batch:
-                async with self._moved:
-                    self.sequence = batch[-1].sequence
-                    self._moved.notify_all()
-            else:
-                self.complete.set()
+        await self.domain.follow()
 
     async def reached(self, sequence: int) -> None:
         """Return when everything up to this sequence of DOMAIN has been read."""
-        async with self._moved:
-            await self._moved.wait_for(lambda: self.sequence >= sequence)
+        await self.domain.reached(sequence)
 
     def _known(self, org: str) -> Known:
         return self._orgs.get(org) or Known()
 
-    def _take(self, stored: Stored) -> None:
-        _, org, name, id_ = stored.subject.split(".")
-        aggregate = _FOLLOWED.get(name)
-        if aggregate is None:
-            return
-        try:
-            events = decode_domain_commit(stored.body, name).events
-        except (Malformed, Unknown) as error:
-            # It stays as it was: a release that can read the commit will also act on it.
-            self.unreadable += 1
-            log.error("directory.unreadable", org=org, aggregate=name, id=id_, reason=str(error))
-            return
-        kept: dict[str, Any] = getattr(self._orgs.setdefault(org, Known()), name)
-        state = reduce(aggregate.evolve, events, kept.get(id_, aggregate.new))
-        kept[id_] = _LIGHT.get(name, _whole)(state)
+    def _take(self, aggregate: Aggregate[Any, Any], org: str, id_: str, commit: DomainCommit[Any]) -> None:
+        kept: dict[str, Any] = getattr(self._orgs.setdefault(org, Known()), aggregate.name)
+        state = reduce(aggregate.evolve, commit.events, kept.get(id_, aggregate.new))
+        kept[id_] = _LIGHT.get(aggregate.name, _whole)(state)
 
 
 def _whole(state: Any) -> Any:

@@ -3,14 +3,13 @@
 Ingress starts no run without having read the directory to its end once; after that a delivery never waits for it.
 """
 
-import asyncio
 from typing import Any
 
-import structlog
 from msgspec import Struct, structs
 
-from chassis.ports import Reader, Stored
-from contracts.codec import Malformed, Unknown, decode_domain_commit
+from chassis.followed import DomainFollowed
+from chassis.ports import Reader
+from contracts.commits import DomainCommit
 from contracts.limits import CHAT_BODY_BYTES
 from contracts.triggers import (
     Chat,
@@ -30,8 +29,6 @@ from contracts.triggers import (
     Webhook,
 )
 from contracts.workflows import OrgEvent, OrgVarsSet
-
-log = structlog.get_logger()
 
 
 class Trigger(Struct, frozen=True, kw_only=True):
@@ -111,11 +108,11 @@ class Directory:
     """Triggers by the hash of their token, and the variables of every org."""
 
     def __init__(self, reader: Reader) -> None:
-        self._reader = reader
         self._by_id: dict[tuple[str, str], Trigger] = {}
         self._by_token: dict[str, tuple[Trigger, bool]] = {}
         self._vars: dict[str, dict[str, Any]] = {}
-        self.complete = asyncio.Event()
+        self._domain = DomainFollowed(reader, {"trigger": self._take_trigger, "org": self._take_org})
+        self.complete = self._domain.complete
 
     def find(self, token_hash: str) -> tuple[Trigger, bool] | None:
         """The trigger behind an address, and whether the address is its test address."""
@@ -126,40 +123,21 @@ class Directory:
 
     async def follow(self) -> None:
         """Read DOMAIN from its beginning and go on; `complete` is set when the past has been read."""
-        async for batch in self._reader.read(0):
-            for stored in batch:
-                self._take(stored)
-            if not batch:
-                self.complete.set()
+        await self._domain.follow()
 
-    def _take(self, stored: Stored) -> None:
-        _, org, aggregate, aggregate_id = stored.subject.split(".")
-        if aggregate not in ("trigger", "org"):
-            return
-        try:
-            commit = decode_domain_commit(stored.body, aggregate)
-        except (Malformed, Unknown) as error:
-            # The trigger stays as it was: a release that can read the commit will also change it.
-            log.error(
-                "directory.unreadable", org=org, aggregate=aggregate, id=aggregate_id, reason=str(error)
-            )
-            return
+    def _take_org(self, org: str, _id: str, commit: DomainCommit[OrgEvent]) -> None:
         for event in commit.events:
-            if aggregate == "org":
-                self._take_org(org, event)
-            else:
-                self._take_trigger(org, aggregate_id, event)
+            if isinstance(event, OrgVarsSet):
+                self._vars[org] = event.vars
 
-    def _take_org(self, org: str, event: OrgEvent) -> None:
-        if isinstance(event, OrgVarsSet):
-            self._vars[org] = event.vars
-
-    def _take_trigger(self, org: str, trigger_id: str, event: TriggerEvent) -> None:
+    def _take_trigger(self, org: str, trigger_id: str, commit: DomainCommit[TriggerEvent]) -> None:
         before = self._by_id.pop((org, trigger_id), None)
         if before is not None:
             self._by_token.pop(before.token, None)
             self._by_token.pop(before.test_token, None)
-        after = evolve(before, event, org, trigger_id)
+        after = before
+        for event in commit.events:
+            after = evolve(after, event, org, trigger_id)
         if after is not None:
             self.put(after)
 

@@ -149,7 +149,7 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
         show(metrics, orchestrator, schedules, family)
 
         async def unready() -> list[str]:
-            reasons = [] if pauses.is_complete.is_set() else ["What is paused is not read yet."]
+            reasons = [] if pauses.complete.is_set() else ["What is paused is not read yet."]
             return [*reasons, *js.unready()]
 
         for work in (
@@ -174,7 +174,7 @@ async def _decide(settings: Settings, stopping: Stopping, tracer: Tracer) -> Non
             )
             # Nothing is asked for before it is known what is paused. Who cannot know it is started again.
             async with asyncio.timeout(PATIENCE_SECONDS):
-                await pauses.is_complete.wait()
+                await pauses.complete.wait()
             serving = group.create_task(orchestrator.serve())
             await stopping.wait()
             await ownership.release()

@@ -103,14 +103,14 @@ async def test_a_commit_that_cannot_be_read_changes_nothing_and_stops_nobody(des
     await desk.workflow("w3", workflows.Create(name="c"))
     seen = await desk.seen()
     assert [seen.workflow("acme", each) is not None for each in ("w1", "w2", "w3")] == [True, False, True]
-    assert seen.unreadable == 1
+    assert seen.domain.unreadable == 1
 
 
 async def test_what_it_does_not_follow_it_only_counts_past(desk: Desk) -> None:
     await desk.log.append([Proposal("evt.acme.invoice.i1", b"{}", 0)])
     async with asyncio.timeout(60):
         seen = await desk.seen()
-    assert (seen.sequence, seen.unreadable) == (1, 0)
+    assert (seen.domain.sequence, seen.domain.unreadable) == (1, 0)
 
 
 async def test_it_is_complete_when_the_past_has_been_read(desk: Desk) -> None:

@@ -172,7 +172,7 @@ class Services(Stores):
                 beside.append(group.create_task(dispatch.run()))
             if self.story.clocks:
                 beside.append(group.create_task(schedules.run()))
-            await pauses.is_complete.wait()
+            await pauses.complete.wait()
             serving = group.create_task(orchestrator.serve())
             await stop.wait()
             await ownership.release()
