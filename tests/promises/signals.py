@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from contracts import runs
+from contracts.plans import Plan
 from tests.promises.evidence import Evidence, History, Violation
 
 
@@ -22,10 +23,14 @@ def what_was_said_counts_once(evidence: Evidence, histories: Sequence[History]) 
             yield Violation("P1", f"signal {saying.key} was {saying.result}, and is not there", saying.run)
 
 
-def what_was_said_is_heard(_evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
-    """A signal goes to the first wait for its name, now or later, and its step goes on with it and with nothing else."""
+def what_was_said_is_heard(evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
+    """A signal goes to the first wait for its name, now or later, and its step goes on with it and with nothing else.
+
+    What waits in an item that fails will be dropped with it, and hears nothing any more.
+    """
     for history in histories:
-        ears = _Ears(history.run)
+        plan = evidence.plans.get(history.start.plan) if history.start is not None else None
+        ears = _Ears(history.run, plan)
         for event in history.events:
             yield from ears.hear(event)
         if history.state.parked is None:
@@ -36,8 +41,16 @@ def what_was_said_is_heard(_evidence: Evidence, histories: Sequence[History]) ->
 class _Ears:
     """Who listens to what in a run, as its events say it."""
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, plan: Plan | None) -> None:
         self._run = run
+        self._goes_on = {
+            node.id
+            for node in (plan.nodes if plan is not None else ())
+            if node.config.get("on_item_error") == "continue"
+        }
+        """Maps that go on when an item fails."""
+        self._failing: set[str] = set()
+        """What the paths of steps begin with in items that fail."""
         self._open: dict[str, runs.WaitOpened] = {}
         self._steps: dict[str, str | None] = {}
         self._kept: list[runs.SignalReceived] = []
@@ -60,9 +73,25 @@ class _Ears:
                 yield from self._went_on(event)
             case runs.StepCancelled():
                 self.told.pop(event.step, None)
+            case runs.StepFailed(handled=False):
+                self._failed(event.step)
+            case runs.RunReopened():
+                self._failing.clear()
+
+    def _failed(self, step: str) -> None:
+        item = step.rpartition(".")[0]
+        container = item.rpartition("[")[0]
+        if item:
+            self._failing.add(f"{item}.")
+        if container and container.rpartition(".")[2] not in self._goes_on:
+            self._failing.add(f"{container}[")
 
     def _said(self, event: runs.SignalReceived) -> Iterator[Violation]:
-        wanting = [wait for wait in self._open.values() if wait.signal == event.signal]
+        wanting = [
+            wait
+            for wait in self._open.values()
+            if wait.signal == event.signal and not (wait.step or "").startswith(tuple(self._failing))
+        ]
         if not wanting:
             self._kept.append(event)
         elif wanting[0].step is not None:

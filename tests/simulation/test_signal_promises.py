@@ -14,12 +14,13 @@ from contracts.runs import (
     RunParked,
     SignalReceived,
     StepCancelled,
+    StepFailed,
     StepSucceeded,
     WaitDropped,
     WaitEnded,
     WaitOpened,
 )
-from tests.orchestrator.stories import STARTED
+from tests.orchestrator.stories import REFUSED, STARTED
 from tests.promises.evidence import Evidence, History, Said
 from tests.promises.signals import what_was_said_counts_once, what_was_said_is_heard
 from tests.simulation.test_promises import well
@@ -29,6 +30,8 @@ FIVE, SIX = Inline(value=Raw(b"5")), Inline(value=Raw(b"6"))
 ASKS = WaitOpened(wait="signal:ask", kind="signal", step="ask", signal="paid")
 PAID = SignalReceived(signal="paid", key="a", by="key:1", body=FIVE, step="ask")
 EARLY = structs.replace(PAID, step=None)
+ASKS_INSIDE = structs.replace(ASKS, wait="signal:each[0].ask", step="each[0].ask")
+FAILED_BESIDE = StepFailed(step="each[1].a", node="a", error=REFUSED, handled=False)
 WENT_ON = StepSucceeded(step="ask", node="ask", output=FIVE)
 
 
@@ -65,6 +68,7 @@ def found(*events: RunEvent) -> list[str]:
         (ASKS, WaitDropped(wait="signal:ask"), StepCancelled(step="ask", node="ask"), EARLY),
         (ASKS, WaitEnded(wait="signal:ask"), structs.replace(WENT_ON, ports=("timeout",)), EARLY),
         (structs.replace(EARLY, signal="other"), ASKS, PAID, WENT_ON),
+        (ASKS_INSIDE, FAILED_BESIDE, EARLY, WaitDropped(wait="signal:each[0].ask")),
     ],
 )
 def test_what_is_right_is_not_found(events: tuple[RunEvent, ...]) -> None:
@@ -75,6 +79,12 @@ def test_what_is_right_is_not_found(events: tuple[RunEvent, ...]) -> None:
     ("events", "words"),
     [
         ((ASKS, EARLY), "paid was for nobody, not for ask"),
+        ((ASKS, FAILED_BESIDE, EARLY), "paid was for nobody, not for ask"),
+        ((ASKS_INSIDE, EARLY), "paid was for nobody, not for each[0].ask"),
+        (
+            (ASKS_INSIDE, structs.replace(FAILED_BESIDE, handled=True), EARLY),
+            "paid was for nobody, not for each[0].ask",
+        ),
         ((PAID,), "paid was for ask, not for nobody"),
         ((ASKS, structs.replace(PAID, signal="other"), WENT_ON), "other was for ask, not for nobody"),
         ((EARLY, ASKS), "ask was told paid, and nothing followed"),
