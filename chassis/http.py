@@ -14,6 +14,7 @@ import uvicorn
 
 from chassis.edge.connections import ConnectionCap, guarded_protocol
 from chassis.lifecycle import CannotStart
+from chassis.settings import Settings
 from chassis.telemetry import Metrics
 from contracts.codec import encode
 from contracts.limits import IDLE_SECONDS
@@ -133,6 +134,13 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise CannotStart(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+
+
+def tls_of(settings: Settings) -> tuple[str, str] | None:
+    """The files of the certificate and of its key, where there is one."""
+    if not settings.tls_certificate_file:
+        return None
+    return settings.tls_certificate_file, settings.tls_key_file
 
 
 Ready: TypeAlias = Callable[[], Awaitable[list[str]]]

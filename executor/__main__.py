@@ -13,14 +13,14 @@ import structlog
 from chassis.clock import SystemClock
 from chassis.disk import WhileRoom
 from chassis.dispatch import Dispatch
-from chassis.egress import BadAllowList, Egress, parse_allowed
+from chassis.egress.opening import egress_of
 from chassis.http import health_app, serve
 from chassis.ids import receipt
 from chassis.jetstream import jetstream
+from chassis.key_files import master_key
 from chassis.lifecycle import CannotStart, Stopping, companions, run_service
 from chassis.links import Links
 from chassis.postgres import pool
-from chassis.sealing import KeyFileUnusable, MasterKey
 from chassis.settings import Settings
 from chassis.telemetry import Metrics, notes_of, tracer_for
 from chassis.vault import Vault
@@ -136,25 +136,9 @@ def labels_of(settings: Settings) -> Labels:
         ) from error
 
 
-def master_key(settings: Settings) -> MasterKey:
-    """What opens secrets. Raises `CannotStart` without one."""
-    try:
-        return MasterKey.from_file(Path(settings.master_key_file))
-    except KeyFileUnusable as error:
-        raise CannotStart(f"AUTOMATEOS_MASTER_KEY_FILE: {error}") from error
-
-
 def sandbox_of(settings: Settings) -> Sandbox:
     """Where the code of users runs: as many at once as there are processors."""
     return Sandbox(Path(settings.data_dir) / "engines", at_once=os.cpu_count() or 1)
-
-
-def egress_of(settings: Settings) -> Egress:
-    """The guarded way out. Raises `CannotStart` on an allow-list that cannot be read."""
-    try:
-        return Egress(parse_allowed(settings.egress_allow))
-    except BadAllowList as error:
-        raise CannotStart(f"AUTOMATEOS_EGRESS_ALLOW: {error}") from error
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from pathlib import Path
 from typing import Any
 
 import redis.asyncio
@@ -14,16 +13,17 @@ from chassis.clock import Clock, SystemClock
 from chassis.disk import WhileRoom
 from chassis.dispatch import Dispatch
 from chassis.edge.connections import ConnectionCap
-from chassis.egress import BadAllowList, Egress, parse_allowed
+from chassis.egress import Egress
+from chassis.egress.opening import egress_of
 from chassis.expressions import Language
 from chassis.held import HeldEverywhere
-from chassis.http import serve
+from chassis.http import serve, tls_of
 from chassis.jetstream import JetStream, jetstream
 from chassis.jetstream.log import JetStreamLog
-from chassis.lifecycle import CannotStart, Stopping, companions, run_service
+from chassis.key_files import master_key
+from chassis.lifecycle import Stopping, companions, run_service
 from chassis.postgres import Pool, pool
 from chassis.rate_limit import RateLimit, redis_client
-from chassis.sealing import KeyFileUnusable, MasterKey
 from chassis.settings import Settings
 from chassis.telemetry import Metrics, Tracer, notes_of, tracer_for
 from chassis.vault import Vault
@@ -380,28 +380,6 @@ def show(metrics: Metrics, gateway: Gateway, limit: RateLimit) -> None:
         "Decisions about a rate made without Redis.",
         lambda: limit.fallbacks,
     )
-
-
-def tls_of(settings: Settings) -> tuple[str, str] | None:
-    if not settings.tls_certificate_file:
-        return None
-    return settings.tls_certificate_file, settings.tls_key_file
-
-
-def master_key(settings: Settings) -> MasterKey:
-    """What opens secrets. Raises `CannotStart` without one."""
-    try:
-        return MasterKey.from_file(Path(settings.master_key_file))
-    except KeyFileUnusable as error:
-        raise CannotStart(f"AUTOMATEOS_MASTER_KEY_FILE: {error}") from error
-
-
-def egress_of(settings: Settings) -> Egress:
-    """The guarded way out. Raises `CannotStart` on an allow-list that cannot be read."""
-    try:
-        return Egress(parse_allowed(settings.egress_allow))
-    except BadAllowList as error:
-        raise CannotStart(f"AUTOMATEOS_EGRESS_ALLOW: {error}") from error
 
 
 if __name__ == "__main__":

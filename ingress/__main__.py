@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from pathlib import Path
 
 from chassis import ids
 from chassis.admission import Admission
@@ -12,14 +11,14 @@ from chassis.dispatch import Dispatch
 from chassis.edge.connections import ConnectionCap
 from chassis.expressions import Language
 from chassis.held import HeldEverywhere
-from chassis.http import serve
+from chassis.http import serve, tls_of
 from chassis.jetstream import jetstream
+from chassis.key_files import master_key
 from chassis.lifecycle import Stopping, companions, run_service
 from chassis.links import Links
 from chassis.past import Horizon, PastRuns, PostgresRunIds
 from chassis.postgres import pool
 from chassis.rate_limit import RateLimit, redis_client
-from chassis.sealing import MasterKey
 from chassis.settings import Settings
 from chassis.telemetry import Metrics, notes_of, tracer_for
 from chassis.vault import Vault
@@ -36,6 +35,7 @@ from ingress.waiting import Waiting
 async def main(settings: Settings, stopping: Stopping) -> None:
     """Accept deliveries until told to stop; then answer what is under way."""
     clock, metrics, tracer = SystemClock(), Metrics("ingress"), tracer_for("ingress", settings)
+    master = master_key(settings)
     async with (
         jetstream(settings, "ingress", clock, batch_from=settings.batch_from) as js,
         pool(settings) as postgres,
@@ -54,7 +54,6 @@ async def main(settings: Settings, stopping: Stopping) -> None:
         )
         waiting = Waiting(js.signals, ids.receipt().replace("-", ""), settings.most_waiting)
         limit = RateLimit(redis, clock, prefix="hooks", processes=settings.ingress_processes)
-        master = MasterKey.from_file(Path(settings.master_key_file))
         vault = Vault(postgres, master, clock)
         desk = Desk(
             links=Links(settings.public_url, master.links),
@@ -129,9 +128,6 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             trusted_proxies=settings.trusted_proxies,
             notes=notes_of(settings),
         )
-        tls = (
-            (settings.tls_certificate_file, settings.tls_key_file) if settings.tls_certificate_file else None
-        )
         async with waiting.listening(), asyncio.TaskGroup() as group:
             cap = ConnectionCap(trusted_proxies=settings.trusted_proxies, turn_away=door_keeper(admission))
             server = await serve(
@@ -139,7 +135,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                 settings.host,
                 settings.ingress_port,
                 group,
-                tls=tls,
+                tls=tls_of(settings),
                 drain_seconds=settings.drain_seconds,
                 cap=cap,
             )

@@ -4,7 +4,6 @@ import asyncio
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -15,10 +14,10 @@ from chassis.expressions import Language
 from chassis.http import health_app, serving
 from chassis.jetstream import JetStream, jetstream
 from chassis.jetstream.log import JetStreamLog
-from chassis.lifecycle import CannotStart, Stopping, run_service
+from chassis.key_files import signing_key
+from chassis.lifecycle import Stopping, run_service
 from chassis.ports import Away
 from chassis.postgres import Pool, connected, pool
-from chassis.sealing import KeyFileUnusable, SigningKey
 from chassis.settings import Settings
 from chassis.telemetry import Metrics, notes_of
 from contracts.messages import Said
@@ -60,7 +59,7 @@ _FIRST: Final = "select body from archive.commits where org = $1 and run = $2 an
 async def main(settings: Settings, stopping: Stopping) -> None:
     """Follow the log until told to stop."""
     clock, figures, metrics = SystemClock(), Figures(), Metrics("projections")
-    key = _signing_key(settings)
+    key = signing_key(settings)
     async with (
         jetstream(settings, "projections", clock) as js,
         pool(settings, most=CONNECTIONS, statement_seconds=LONG_SECONDS, by_index=True) as postgres,
@@ -117,13 +116,6 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                 log_retention=LogRetention(postgres, streams, figures),
             )
             await serve(parts, clock, stopping)
-
-
-def _signing_key(settings: Settings) -> SigningKey:
-    try:
-        return SigningKey.from_file(Path(settings.signing_key_file))
-    except KeyFileUnusable as unusable:
-        raise CannotStart(f"AUTOMATEOS_SIGNING_KEY_FILE: {unusable}") from unusable
 
 
 async def _safe_to_go_on(

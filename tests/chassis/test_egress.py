@@ -30,7 +30,9 @@ from chassis.egress import (
     parse_allowed,
 )
 from chassis.egress.addresses import HTTP_PORTS, is_public, may_reach
+from chassis.egress.opening import egress_of
 from chassis.egress.urls import BadUrl, parse_url
+from chassis.lifecycle import CannotStart
 from chassis.secret import (
     BasicSecret,
     BearerSecret,
@@ -41,6 +43,7 @@ from chassis.secret import (
     SecretValue,
     SmtpSecret,
 )
+from chassis.settings import Settings
 from chassis.testing.ports import free_port
 
 CANARY = "CANARY-77b2e0"
@@ -464,6 +467,8 @@ def test_metadata_is_opened_by_an_entry_for_the_one_address_alone() -> None:
 def test_an_allow_list_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(BadAllowList, match="network"):
         parse_allowed(text)
+    with pytest.raises(CannotStart, match="AUTOMATEOS_EGRESS_ALLOW"):
+        egress_of(Settings(egress_allow=text))
 
 
 def test_an_empty_allow_list_is_empty() -> None:

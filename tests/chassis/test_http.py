@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from chassis.http import health_app, serving
+from chassis.http import health_app, serving, tls_of
 from chassis.lifecycle import CannotStart
+from chassis.settings import Settings
 from chassis.telemetry import Metrics
 
 
@@ -102,3 +103,8 @@ async def test_tls_files_that_cannot_be_used_are_a_reason_not_to_start(tmp_path:
             health_app(Readiness(), Metrics("demo")), "127.0.0.1", 0, tls=(str(tmp_path / "no"), "")
         ):
             pytest.fail("served without a certificate")
+
+
+def test_tls_is_spoken_where_there_is_a_certificate() -> None:
+    assert tls_of(Settings()) is None
+    assert tls_of(Settings(tls_certificate_file="c", tls_key_file="k")) == ("c", "k")

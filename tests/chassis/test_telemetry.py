@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from chassis.secret import Secret
 from chassis.settings import Settings
-from chassis.telemetry import Histogram, Metrics, Tracer, configure_logs, trace_id, tracer_for
+from chassis.telemetry import Histogram, Metrics, Tracer, configure_logs, notes_of, trace_id, tracer_for
 
 
 class Lines:
@@ -242,3 +242,8 @@ def test_a_histogram_counts_every_bound_inclusively() -> None:
         'demo_wait_seconds_sum{service="demo"} 2.65',
     ):
         assert line in text
+
+
+def test_that_the_log_may_lose_what_was_accepted_is_told() -> None:
+    assert notes_of(Settings()) == ()
+    assert "power cut" in notes_of(Settings(unsafe_fast=True))[0]

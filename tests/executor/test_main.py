@@ -1,14 +1,11 @@
 """An executor that cannot work says why in one line, before it takes anything."""
 
-from pathlib import Path
-
 import pytest
 
 from chassis.lifecycle import CannotStart
-from chassis.sealing import write_key_file
 from chassis.settings import Settings
 from chassis.telemetry import Metrics
-from executor.__main__ import egress_of, labels_of, master_key, pools_of
+from executor.__main__ import labels_of, pools_of
 from executor.figures import show
 from executor.registry import Fault, Registry
 from tests.executor.fakes import World, simulated, task, until
@@ -39,20 +36,6 @@ def test_labels_are_pairs_separated_by_commas() -> None:
     for labels in ("Zone=a", "=a", "a b=c", f"zone={'x' * 65}", ",".join(f"l{n}=x" for n in range(17))):
         with pytest.raises(CannotStart, match="AUTOMATEOS_POOL_LABELS"):
             labels_of(Settings(pool_labels=labels))
-
-
-def test_an_allow_list_that_cannot_be_read_is_refused() -> None:
-    with pytest.raises(CannotStart, match="AUTOMATEOS_EGRESS_ALLOW"):
-        egress_of(Settings(egress_allow="10.0.0.0/99"))
-
-
-def test_without_a_master_key_there_is_no_start(tmp_path: Path) -> None:
-    for path in ("", str(tmp_path / "missing")):
-        with pytest.raises(CannotStart, match="AUTOMATEOS_MASTER_KEY_FILE"):
-            master_key(Settings(master_key_file=path))
-    write_key_file(tmp_path / "key")
-
-    assert master_key(Settings(master_key_file=str(tmp_path / "key"))).id
 
 
 def test_figures_are_read_when_somebody_asks() -> None:
