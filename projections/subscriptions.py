@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
-import structlog
 from msgspec import Struct, structs
 
-from chassis.ports import Away, Reader, Stored
-from contracts.codec import Malformed, Unknown, decode_domain_commit
+from chassis.followed import DomainFollowed
+from chassis.ports import Away, Reader
 from contracts.commits import DomainCommit
 from contracts.triggers import (
     Happening,
@@ -27,9 +26,7 @@ from contracts.triggers import (
     TriggerEnabled,
     TriggerEvent,
 )
-from contracts.workflows import OrgVarsSet
-
-log = structlog.get_logger()
+from contracts.workflows import OrgEvent, OrgVarsSet
 
 ENDS: Final = {"completed": "run.completed", "failed": "run.failed", "cancelled": "run.cancelled"}
 PATIENCE_SECONDS: Final = 5.0
@@ -140,8 +137,7 @@ class Subscriptions:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._orgs: dict[str, _Org] = {}
-        self._moved = asyncio.Condition()
-        self._sequence = 0
+        self._domain = DomainFollowed(reader, {"trigger": self._take_trigger, "org": self._take_org})
 
     @property
     def any(self) -> bool:
@@ -164,36 +160,18 @@ class Subscriptions:
 
     async def follow(self) -> None:
         """Read DOMAIN from its beginning, and go on for ever."""
-        async for batch in self._reader.read(0):
-            for stored in batch:
-                self._take(stored)
-            if batch:
-                async with self._moved:
-                    self._sequence = batch[-1].sequence
-                    self._moved.notify_all()
+        await self._domain.follow()
 
     async def up_to_date(self) -> None:
         """Return when all that was recorded before the call is known here. Raises `Away`."""
         end = await self._reader.end()
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS), self._moved:
-                await self._moved.wait_for(lambda: self._sequence >= end)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._domain.reached(end)
         except TimeoutError:
-            raise Away(f"DOMAIN is read to {self._sequence}, and ends at {end}") from None
+            raise Away(f"DOMAIN is read to {self._domain.sequence}, and ends at {end}") from None
 
-    def _take(self, stored: Stored) -> None:
-        _, org, aggregate, id_ = stored.subject.split(".")
-        if aggregate not in ("trigger", "org"):
-            return
-        try:
-            commit = decode_domain_commit(stored.body, aggregate)
-        except (Malformed, Unknown) as error:
-            # It stays as it was: a release that can read the commit will also act on it.
-            log.error("subscription.unreadable", org=org, aggregate=aggregate, id=id_, reason=str(error))
-            return
-        if aggregate == "trigger":
-            self._take_trigger(org, id_, commit)
-            return
+    def _take_org(self, org: str, _id: str, commit: DomainCommit[OrgEvent]) -> None:
         for event in commit.events:
             if isinstance(event, OrgVarsSet):
                 self._orgs.setdefault(org, _Org()).vars = event.vars
