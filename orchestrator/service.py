@@ -13,7 +13,6 @@ Rules that hold here:
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -24,7 +23,7 @@ from msgspec import structs
 from chassis.clock import Clock
 from chassis.crash import crash
 from chassis.ports import Ambiguous, Arrival, Away, Letters, Log, Ownership
-from chassis.telemetry import Tracer, trace_id
+from chassis.telemetry import Tracer
 from contracts.codec import Malformed, decode_bundle
 from contracts.errors import Failure
 from contracts.messages import (
@@ -35,10 +34,8 @@ from contracts.messages import (
     ToGate,
 )
 from contracts.runs import WaitOpened
-from contracts.subjects import run as run_subject
 from orchestrator.answering import Answering
 from orchestrator.answers import Replies
-from orchestrator.commits import proposal
 from orchestrator.dead_letters import DeadLetters, refuse
 from orchestrator.emission import Emission, woken_early
 from orchestrator.family import Family
@@ -50,6 +47,7 @@ from orchestrator.letters import Envelope, Letter, is_for_the_archive, is_wished
 from orchestrator.letting_go import LettingGo
 from orchestrator.memory import Known, Memory, lying_at
 from orchestrator.outbound import Outbound
+from orchestrator.record import Record
 from orchestrator.run import Run
 from orchestrator.schedules import Schedules
 from orchestrator.sources import Sources
@@ -59,8 +57,6 @@ log = structlog.get_logger()
 
 PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0
-PATIENCE_SECONDS: Final = 300.0
-"""How long a decision waits to be stored before it is made anew."""
 
 
 class Orchestrator:
@@ -86,13 +82,11 @@ class Orchestrator:
 
         `gates`: None where no workflow has any.
         """
-        self._log = history
         self._ownership = ownership
         self._emission = emission
         self._sources = sources
         self._judge = judge
         self._clock = clock
-        self._tracer = tracer or Tracer()
         self._schedules = schedules
         self._family = family
         self.gates = gates
@@ -120,6 +114,7 @@ class Orchestrator:
         )
         self._answering = Answering(history=history, replies=replies, family=family)
         self.counts: dict[str, int] = defaultdict(int)
+        self._record = Record(history, clock, tracer or Tracer(), self.counts)
         self._dead_letters = DeadLetters(dead_letters, self.counts)
 
     def _remembered(self, run_id: str) -> Known | None:
@@ -269,9 +264,7 @@ class Orchestrator:
             return
         self._appending = frozenset(proposed.before.run.id for proposed in proposals)
         try:
-            with ExitStack() as spans:
-                traces = [self._traced(proposed, spans) for proposed in proposals]
-                placed = await self._append(proposals, began)
+            placed, traces = await self._record.append(proposals, began)
         except Ambiguous as ambiguous:
             log.warning("append.ambiguous", runs=len(proposals), reason=str(ambiguous))
             await self._start_over()
@@ -279,19 +272,6 @@ class Orchestrator:
         finally:
             self._appending = frozenset()
         self._settle(proposals, placed, traces)
-
-    def _traced(self, proposed: Proposed, spans: ExitStack) -> str:
-        """What one commit is in its run's trace: caused by what was told, and the cause of what is emitted by it."""
-        told, ours = proposed.cause.trace if proposed.cause else "", proposed.before.trace
-        # A wish that came by another request belongs to that request's trace; the run stays in its own.
-        same = told == ours or (told and trace_id(told) == trace_id(ours or told))
-        parent = told if same else ours
-        if not self._tracer.listens:
-            return parent
-        run = proposed.after.run
-        return spans.enter_context(
-            self._tracer.span("commit", parent, run=run.id, version=proposed.after.version)
-        )
 
     def _judged(self, run_id: str, letters: list[Letter]) -> Proposed | None:
         """What these letters change in the run; None while it gets ready, or is looked at again later."""
@@ -362,29 +342,6 @@ class Orchestrator:
             except Away as away:
                 log.warning("blob.not-stored", run=proposed.after.run.id, reason=str(away))
                 await asyncio.sleep(PAUSE)
-
-    async def _append(self, proposals: Sequence[Proposed], began: float) -> Sequence[int | None]:
-        """Where each commit lies. Raises `Ambiguous` when nobody knows, or when it was decided too long ago."""
-        entries = [
-            proposal(p.sealed, p.before.sequence, p.after.trace, self._log.epoch, p.after.segment.sequence)
-            for p in proposals
-            if p.sealed is not None
-        ]
-        while True:
-            if self._clock.seconds() - began > PATIENCE_SECONDS:
-                # A first commit expects nothing to be there. That a run never was, nobody knows for ever (chassis.past).
-                raise Ambiguous("decided too long ago")
-            try:
-                placed = await self._log.append(entries)
-            except Ambiguous:
-                raise
-            except Away as away:
-                self.counts["refused_appends"] += 1
-                log.warning("append.refused", runs=len(entries), reason=str(away))
-                await asyncio.sleep(PAUSE)
-            else:
-                self.counts["commits"] += len(entries)
-                return placed
 
     async def _start_over(self) -> None:
         """Nobody knows what was stored: take everything over anew, which forgets it. Unanswered calls come again."""
@@ -488,7 +445,7 @@ class Orchestrator:
 
     async def _answer_nothing(self, proposed: Proposed) -> None:
         """Answer once the log has confirmed that nobody committed behind our back: an owner may be one no longer."""
-        if await self._is_last(proposed.before):
+        if await self._record.is_last(proposed.before):
             if self._family is not None and any(isinstance(each.message, Look) for each in proposed.letters):
                 self._family.again(proposed.before, self._tasks)
             await self._emission.wakes(woken_early(proposed.before, proposed.letters, self._clock.now()))
@@ -501,7 +458,7 @@ class Orchestrator:
         known = proposed.before
         missing = await self._emission.missing(known)
         programs = await self._sources.fetched_programs(known.run.plan)
-        if not await self._is_last(known):
+        if not await self._record.is_last(known):
             self._decide_anew(proposed)
             return
         if missing and self._is_undecided(known.run.id):
@@ -538,12 +495,6 @@ class Orchestrator:
         if not self._released:
             await asyncio.sleep(pause)
         return generation == self._generation and not self._released
-
-    async def _is_last(self, known: Known) -> bool:
-        """Whether what we remember of a run is all that the log has of it."""
-        subject = run_subject(known.run.org, known.run.id)
-        last = (await self._log.last([subject])).get(subject)
-        return (last.sequence if last is not None else 0) == known.sequence
 
     def _decide_anew(self, proposed: Proposed) -> None:
         """Somebody committed behind our back: what they said counts, and the letters are read with it in mind."""

@@ -5,9 +5,11 @@ from typing import Final
 from tests.mutants.mutant import Edit, Mutant
 
 _SERVICE: Final = "orchestrator.service"
+_RECORD: Final = "orchestrator.record"
 _OUTBOUND: Final = "orchestrator.outbound"
 
-_UNFENCED: Final = """lying = await self._log.last([entry.subject for entry in {which}])
+_UNFENCED: Final = """from msgspec import structs
+                lying = await self._log.last([entry.subject for entry in {which}])
                 placed = await self._log.append([
                     structs.replace(
                         entry, expected=lying[entry.subject].sequence if entry.subject in lying else 0
@@ -20,7 +22,7 @@ NO_OCC: Final = Mutant(
     what="A commit goes behind whatever is last, not behind what was decided on: versions double, decisions too.",
     edits=[
         Edit(
-            _SERVICE,
+            _RECORD,
             "                placed = await self._log.append(entries)",
             "                " + _UNFENCED.format(which="entries"),
         )
@@ -31,7 +33,7 @@ STALE_AGAIN: Final = Mutant(
     what="After a conflict the old decision is appended behind the newcomer instead of being made anew.",
     edits=[
         Edit(
-            _SERVICE,
+            _RECORD,
             "                placed = await self._log.append(entries)",
             "                placed = await self._log.append(entries)\n"
             "                if None in placed:\n"
@@ -45,9 +47,9 @@ EARLY_ANSWER: Final = Mutant(
     edits=[
         Edit(
             _SERVICE,
-            "            placed = await self._append(",
+            "            placed, traces = await self._record.append(",
             "            [self._answer(each, each.after) for each in proposals]\n"
-            "            placed = await self._append(",
+            "            placed, traces = await self._record.append(",
         )
     ],
 )
@@ -96,7 +98,7 @@ NOTHING_UNCONFIRMED: Final = Mutant(
     edits=[
         Edit(
             _SERVICE,
-            "        if await self._is_last(proposed.before):\n",
+            "        if await self._record.is_last(proposed.before):\n",
             "        if proposed.before:\n",
         )
     ],
@@ -108,7 +110,7 @@ EMITS_UNCONFIRMED: Final = Mutant(
     edits=[
         Edit(
             _SERVICE,
-            "        if not await self._is_last(known):\n            self._decide_anew(proposed)\n            return\n"
+            "        if not await self._record.is_last(known):\n            self._decide_anew(proposed)\n            return\n"
             "        if missing",
             "        if missing",
         )

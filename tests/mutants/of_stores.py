@@ -78,7 +78,7 @@ OLD_DECISIONS_STORED: Final = Mutant(
     what="A first commit that was decided on before its run's history left the log starts it a second time.",
     edits=[
         Edit(
-            "orchestrator.service",
+            "orchestrator.record",
             "            if self._clock.seconds() - began > PATIENCE_SECONDS:\n",
             "            if self._clock.seconds() - began > PATIENCE_SECONDS * 1e9:\n",
         )

@@ -18,8 +18,8 @@ from contracts.subjects import call, partition
 from orchestrator.inputs import NotReady
 from orchestrator.memory import Known
 from orchestrator.past import VALID_SECONDS, Past
+from orchestrator.record import PATIENCE_SECONDS
 from orchestrator.run import Run
-from orchestrator.service import PATIENCE_SECONDS
 from tests.orchestrator.stories import START
 from tests.orchestrator.test_past import ONE_COMMIT, LongAgo
 
