@@ -87,17 +87,25 @@ class Answering:
 
     async def _decide_on(self, page: str, run: str, decision: str) -> None:
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        request = self._meant(run, "ask", LINK, [decision, {}, ""])
         answer = await self._until_heard(self._ingress, page, f"the-decision={decision}".encode(), kind)
         if answer is not None and answer.status == 200:
-            self._answered(run, "ask", LINK, _decision(decision), "accepted")
+            self._answered(run, "ask", LINK, request, "accepted")
 
     async def _decide(self, run: str, decision: str) -> None:
         body = json.dumps({"decision": decision}).encode()
+        request = self._meant(run, "ask", self._actor, [decision, {}, ""])
         answer = await self._until_heard(
             self._gateway, f"{_API}/approvals/{run}/decide", body, unheard=(404,)
         )
         if answer is not None and answer.status in (200, 202):
-            self._answered(run, "ask", self._actor, _decision(decision), answer.json()["status"])
+            self._answered(run, "ask", self._actor, request, answer.json()["status"])
+
+    def _meant(self, run: str, step: str, by: str, said: list[Any]) -> str:
+        """Written down before anybody hears it; the name of what is said."""
+        request = digest(encode(said))
+        self._wishes.write(kind="meant", run=run, step=step, by=by, request=request)
+        return request
 
     def _answered(self, run: str, step: str, by: str, request: str, status: str) -> None:
         self._wishes.write(
@@ -150,9 +158,9 @@ class Answering:
 
     async def _call(self, run: str, path: str, body: bytes) -> None:
         kind = {"Content-Type": "application/json"}
+        request = self._meant(run, "done", CALLER, ["POST", "", digest(body)])
         answer = await self._until_heard(self._ingress, path, body, kind)
         if answer is not None and answer.status == 200:
-            request = digest(encode(["POST", "", digest(body)]))
             self._answered(run, "done", CALLER, request, "accepted")
 
     # --- All of them ----------------------------------------------------------------------------
@@ -173,11 +181,6 @@ class Answering:
                 return answer
             await asyncio.sleep(1.0)
         return None
-
-
-def _decision(decision: str) -> str:
-    """The name of what was decided, without fields or a comment."""
-    return digest(encode([decision, {}, ""]))
 
 
 def _has_an_opinion(answer: Answer, unheard: tuple[int, ...]) -> bool:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from tests.chaos.drawing import named
 from tests.chaos.world import result_of
-from tests.promises.evidence import Answered, Entry, Said, Wish
+from tests.promises.evidence import Answered, Entry, Meant, Said, Wish
 
 _RESULTS: Final[Mapping[str, Literal["accepted", "duplicate", "refused", "unknown"]]] = {
     "ok": "accepted",
@@ -64,6 +64,7 @@ class Record:
         self.wishes: dict[str, list[Wish]] = defaultdict(list)
         self.said: dict[str, list[Said]] = defaultdict(list)
         self.answered: dict[str, list[Answered]] = defaultdict(list)
+        self.meant: dict[str, list[Meant]] = defaultdict(list)
         self.shapes: dict[str, str] = {}
         self.outcomes: dict[str, int] = defaultdict(int)
         self.short: list[tuple[str, str, str, int, float, float]] = []
@@ -79,10 +80,12 @@ class Record:
             self._wished(line)
 
     def _wished(self, line: dict[str, Any]) -> None:
-        """What people wanted, and what they were told about what they said."""
+        """What people wanted, what they answered, and what they were told about it."""
         match line.pop("kind"):
             case "said":
                 self.said[line["run"]].append(Said(**line))
+            case "meant":
+                self.meant[line["run"]].append(Meant(**line))
             case "answered":
                 self.answered[line["run"]].append(Answered(**line))
             case kind:

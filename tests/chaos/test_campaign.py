@@ -317,6 +317,12 @@ def test_an_answer_and_a_signal_that_were_taken_and_are_nowhere_are_found(played
     assert played.judged(record) == {"P1"}
 
 
+def test_an_answer_that_nobody_has_given_is_found(played: Played) -> None:
+    record = played.record()
+    del record.meant[next(iter(record.answered))]
+    assert played.judged(record) == {"P2"}
+
+
 def test_a_decision_that_came_after_its_deadline_and_counts_is_found(played: Played) -> None:
     [run, *_] = [run for run, [told, *_] in played.round.record.answered.items() if told.step == "ask"]
     history = played.history(run)

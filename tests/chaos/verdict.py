@@ -247,6 +247,7 @@ class Verdict:
             wishes=[wish for name in names for wish in self._record.wishes.get(name, ())],
             said=[said for name in names for said in self._record.said.get(name, ())],
             answered=[told for name in names for told in self._record.answered.get(name, ())],
+            meant=[each for name in names for each in self._record.meant.get(name, ())],
             plans=self._plans,
             tables=await self._tables(names),
             now=datetime.now(UTC),

@@ -21,6 +21,22 @@ def what_was_answered_counts_once(evidence: Evidence, histories: Sequence[Histor
             yield Violation("P1", f"an answer to {told.step} was {told.result}, and is not there", told.run)
 
 
+def only_what_somebody_meant_counts(evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
+    """Looking at a question decides nothing, and nobody else's word is taken for an answer."""
+    if evidence.meant is None:
+        return
+    meant = {(each.run, each.step, each.by, each.request) for each in evidence.meant}
+    for history in histories:
+        for event in history.events:
+            if (
+                isinstance(event, runs.CallReceived | runs.ApprovalDecided)
+                and (history.run, event.step, event.by, event.request) not in meant
+            ):
+                yield Violation(
+                    "P2", f"{event.by} answered {event.step}, and meant nothing of it", history.run
+                )
+
+
 def only_answers_in_time_count(_evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
     """An answer ends the wait that it names while it is open, by who is asked, before its time is over, and nothing else does."""
     for history in histories:

@@ -18,7 +18,11 @@ from contracts.runs import TERMINAL, RunStarted
 from orchestrator.acceptance import EARLY
 from orchestrator.history import replay
 from orchestrator.run import Graph, waiting_for
-from tests.promises.answers import only_answers_in_time_count, what_was_answered_counts_once
+from tests.promises.answers import (
+    only_answers_in_time_count,
+    only_what_somebody_meant_counts,
+    what_was_answered_counts_once,
+)
 from tests.promises.children import (
     children_are_one_with_their_parents,
     failures_are_told,
@@ -296,6 +300,7 @@ PROMISES: Final[tuple[Promise, ...]] = (
     what_was_said_is_heard,
     what_was_answered_counts_once,
     only_answers_in_time_count,
+    only_what_somebody_meant_counts,
     children_are_one_with_their_parents,
     who_is_not_awaited_is_stopped,
     failures_are_told,

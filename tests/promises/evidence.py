@@ -76,13 +76,18 @@ class Said(Struct, frozen=True, kw_only=True):
     """`accepted`, or `nothing`: it was known already."""
 
 
-class Answered(Struct, frozen=True, kw_only=True):
-    """A decision or a call to which a run's owner gave an answer."""
+class Meant(Struct, frozen=True, kw_only=True):
+    """A decision or a call that somebody made, whatever became of it."""
 
     run: str
     step: str
     by: str
     request: str
+
+
+class Answered(Meant, frozen=True, kw_only=True):
+    """One to which the run's owner gave an answer."""
+
     result: str
     """`accepted`, or `nothing`: it was known already."""
 
@@ -157,6 +162,8 @@ class Evidence(Struct, kw_only=True):
     wishes: Sequence[Wish]
     said: Sequence[Said] = ()
     answered: Sequence[Answered] = ()
+    meant: Sequence[Meant] | None = None
+    """Written down by whoever answers before anybody heard it; None: nobody has."""
     plans: Mapping[str, Plan]
     values: Mapping[str, bytes] = {}
     """Stored values by hash, as far as anybody has looked."""

@@ -26,7 +26,7 @@ from contracts.payloads import Inline, Payload, null
 from contracts.runs import WaitOpened
 from contracts.waits import CALLER, LINK, Verdict
 from orchestrator.run import Run, evolve
-from tests.promises.evidence import Answered, Decoded, Kind, Said, Wish
+from tests.promises.evidence import Answered, Decoded, Kind, Meant, Said, Wish
 from tests.simulation.outside import Outside
 from tests.simulation.workflows import SIGNALS, Story
 
@@ -65,6 +65,7 @@ class Person:
         self.wishes: list[Wish] = []
         self.said: list[Said] = []
         self.answered: list[Answered] = []
+        self.meant: list[Meant] = []
         self._answers: list[DecideApproval | CallWait] = []
         """What was answered, to be said again: late, twice, by somebody else, or otherwise."""
 
@@ -98,6 +99,8 @@ class Person:
 
     async def _say(self, message: Message) -> None:
         """Until somebody has taken it: the answer to an unclear request is to ask again."""
+        if isinstance(message, DecideApproval | CallWait):
+            self.meant.append(Meant(**_named(message)))
         while True:
             try:
                 answer = await self._dispatch.send(message)
@@ -107,8 +110,7 @@ class Person:
             if isinstance(message, SendSignal) and answer is not QUEUED and not answer.error:
                 self.said.append(Said(run=message.run, key=message.key, result=answer.result))
             if isinstance(message, DecideApproval | CallWait) and answer is not QUEUED and not answer.error:
-                told = {name: getattr(message, name) for name in ("run", "step", "request")}
-                self.answered.append(Answered(by=message.actor, result=answer.result, **told))
+                self.answered.append(Answered(result=answer.result, **_named(message)))
             return
 
     def state_of(self, subject: str) -> Run:
@@ -247,3 +249,8 @@ class Person:
             resolution=resolution,
             output=output,
         )
+
+
+def _named(message: DecideApproval | CallWait) -> dict[str, str]:
+    """Who says what to whom."""
+    return {"run": message.run, "step": message.step, "by": message.actor, "request": message.request}

@@ -217,6 +217,7 @@ def evidence_of(installation: Installation) -> Evidence:
         wishes=installation.person.wishes,
         said=installation.person.said,
         answered=installation.person.answered,
+        meant=installation.person.meant,
         plans={
             plan: drawn.plan for plan, drawn in installation.plans.items() if drawn.stored and drawn.readable
         },
