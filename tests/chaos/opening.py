@@ -11,6 +11,8 @@ from tests.chaos.drawing import Shape
 from tests.chaos.load import Target
 
 _TRIES: Final = 40
+_COME_AGAIN: Final = (": 503 ", ": 429 ")
+"""Nobody has time for it, or people have asked so much in this minute with the same key."""
 _BY_THEMSELVES: Final = ("schedule", "poll")
 
 
@@ -26,7 +28,7 @@ class Opening:
                 return self._installed.call(method, path, body)
             except (RuntimeError, OSError) as error:
                 trouble = error
-                if isinstance(error, RuntimeError) and ": 503 " not in str(error):
+                if isinstance(error, RuntimeError) and not any(code in str(error) for code in _COME_AGAIN):
                     raise
                 time.sleep(1.0)
         raise trouble

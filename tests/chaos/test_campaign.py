@@ -345,13 +345,17 @@ def test_a_signal_that_counts_twice_is_found(played: Played) -> None:
 @pytest.mark.parametrize("why", ["gathered", "superseded"])
 def test_a_start_in_whose_place_a_stranger_goes_on_is_found(played: Played, why: str) -> None:
     related = played.round.found.related
-    history, by = next(
-        (history, event.by)
+    history = next(
+        history
         for history in related.histories
         for event in history.events
         if isinstance(event, SlotRefused) and event.why == why
     )
-    stranger = next(each.run for each in related.histories if each.run not in {history.run, by})
+    stranger = next(
+        each.run
+        for each in related.histories
+        if each.start is not None and each.start.cause.kind == "schedule"
+    )
 
     def astray(event: Any) -> Sequence[Any]:
         return (structs.replace(event, by=stranger) if isinstance(event, SlotRefused) else event,)
