@@ -43,7 +43,7 @@ from orchestrator.gatekeeping import Gatekeeper
 from orchestrator.holding import Holding
 from orchestrator.inputs import NotReady
 from orchestrator.judge import Judge, Proposed, Stumbled, too_large
-from orchestrator.letters import Envelope, Letter, is_for_the_archive, is_wished_of, needs_all, start_in
+from orchestrator.letters import Envelope, Letter, is_for_the_archive, start_in
 from orchestrator.letting_go import LettingGo
 from orchestrator.memory import Known, Memory, lying_at
 from orchestrator.outbound import Outbound
@@ -52,10 +52,10 @@ from orchestrator.run import Run
 from orchestrator.schedules import Schedules
 from orchestrator.sources import Sources
 from orchestrator.stumbles import PATIENCE, Stumbles
+from orchestrator.tray import PAUSE, Tray
 
 log = structlog.get_logger()
 
-PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0
 
 
@@ -77,11 +77,13 @@ class Orchestrator:
         schedules: Schedules | None = None,
         family: Family | None = None,
         gates: Gatekeeper | None = None,
+        memory: Memory | None = None,
     ) -> None:
         """`schedules`: None where nothing is started by the clock. `family`: None where no run starts another one.
 
         `gates`: None where no workflow has any.
         """
+        memory = memory if memory is not None else Memory()
         self._ownership = ownership
         self._emission = emission
         self._sources = sources
@@ -90,21 +92,17 @@ class Orchestrator:
         self._schedules = schedules
         self._family = family
         self.gates = gates
-        self._memory = Memory()
-        self._ready: dict[str, list[Letter]] = {}
-        self._preparing: dict[str, list[Letter]] = {}
+        self._memory = memory
         self._stumbles = Stumbles()
         self._to_park: dict[str, str] = {}
         self._cycling = False
         self._appending: frozenset[str] = frozenset()
         """The runs whose commits are on their way into the log."""
-        self._generation = 0
-        self._released = False
         self._letting_go = LettingGo(emission)
         self.holding = Holding(
             emission=emission,
             sources=sources,
-            remembered=self._remembered,
+            remembered=memory.get,
             history=history,
             ownership=ownership,
             clock=clock,
@@ -114,11 +112,11 @@ class Orchestrator:
         )
         self._answering = Answering(history=history, replies=replies, family=family)
         self.counts: dict[str, int] = defaultdict(int)
+        self._tray = Tray(
+            memory=memory, sources=sources, emission=emission, counts=self.counts, filled=self._kick
+        )
         self._record = Record(history, clock, tracer or Tracer(), self.counts)
         self._dead_letters = DeadLetters(dead_letters, self.counts)
-
-    def _remembered(self, run_id: str) -> Known | None:
-        return self._memory.get(run_id)
 
     async def serve(self) -> None:
         """Take arrivals until ownership is released; then finish what is under way."""
@@ -131,7 +129,7 @@ class Orchestrator:
                 for arrival in arrived:
                     self._open(arrival)
                 self._kick()
-            self._released = True
+            self._tray.release()
             self._letting_go.end()
             self.holding.end()
             if self._schedules is not None:
@@ -163,7 +161,7 @@ class Orchestrator:
             elif isinstance(message, ToGate):
                 self._say_to_gate(message, partial(envelope.answer, place))
             else:
-                self._route(Letter(message, envelope, place))
+                self._tray.put(Letter(message, envelope, place), self._tasks)
 
     def _look_at_schedule(self, message: ScheduleLook, answer: Callable[[Answer], None]) -> None:
         if self._schedules is None:
@@ -177,72 +175,17 @@ class Orchestrator:
         else:
             self.gates.hear(message, answer, self._tasks)
 
-    def _route(self, letter: Letter) -> None:
-        run_id = letter.message.run
-        if run_id in self._preparing:
-            waiting = self._preparing[run_id]
-            if not letter.direct:
-                # INBOX brings again what is not answered for long: the last bundle with it is enough.
-                waiting[:] = [each for each in waiting if not letter.replaces(each)]
-            waiting.append(letter)
-        elif (
-            run_id in self._ready
-            or self._memory.get(run_id) is not None
-            or isinstance(letter.message, StartRun)
-        ):
-            # A start is taken for the first one: where it is not, the log refuses the append and the history is read.
-            self._ready.setdefault(run_id, []).append(letter)
-        else:
-            self._prepare(run_id, [letter], None)
-
     def _kick(self) -> None:
-        if self._ready and not self._cycling:
+        if self._tray.has_ready and not self._cycling:
             self._cycling = True
             self._tasks.create_task(self._cycles())
-
-    # --- Getting ready ------------------------------------------------------------------------
-
-    def _prepare(self, run_id: str, letters: list[Letter], missing: NotReady | None) -> None:
-        """Fetch what the run's decision needs, beside the cycles; its letters wait meanwhile."""
-        if run_id in self._preparing:
-            self._preparing[run_id] += letters
-            return
-        self._preparing[run_id] = letters
-        self._tasks.create_task(self._get_ready(run_id, letters[0].message.org, missing))
-
-    async def _get_ready(self, run_id: str, org: str, missing: NotReady | None) -> None:
-        generation = self._generation
-        while True:
-            try:
-                await self._fetch(run_id, org, missing)
-                break
-            except Away as away:
-                log.warning("run.not-ready", run=run_id, reason=str(away))
-            if not await self._may_try_again(generation):
-                break
-        letters = self._preparing.pop(run_id, []) if generation == self._generation else []
-        if letters:
-            self._ready[run_id] = letters + self._ready.pop(run_id, [])
-            self._kick()
-
-    async def _fetch(self, run_id: str, org: str, missing: NotReady | None) -> None:
-        if missing is not None:
-            await self._sources.fetch(missing, run_id)
-            return
-        letters = self._preparing.get(run_id, [])
-        whole, wished = any(needs_all(letter.message) for letter in letters), is_wished_of(letters)
-        known = await self._sources.load(org, run_id, whole=whole, wished=wished)
-        self._memory.keep(run_id, known)
-        self._emission.learnt(known)
-        self.counts["loads"] += 1
 
     # --- The cycle ----------------------------------------------------------------------------
 
     async def _cycles(self) -> None:
         try:
-            while self._ready:
-                taken, self._ready = self._ready, {}
-                await self._cycle(taken)
+            while self._tray.has_ready:
+                await self._cycle(self._tray.take())
         finally:
             self._cycling = False
 
@@ -279,7 +222,7 @@ class Orchestrator:
         try:
             known = self._known(run_id, letters, now)
         except NotReady as missing:
-            self._prepare(run_id, letters, missing)
+            self._tray.prepare(run_id, letters, missing, self._tasks)
             return None
         reason = self._to_park.pop(run_id, "")
         if reason:
@@ -297,24 +240,20 @@ class Orchestrator:
             return self._parked(known, letters, now, reason)
         if not known.archive_asked and is_for_the_archive(known, letters):
             self._memory.drop(run_id)
-            self._prepare(run_id, letters, None)
+            self._tray.prepare(run_id, letters, None, self._tasks)
             return None
         try:
             judged = self._judge.judge(known, letters, now)
         except NotReady as missing:
-            self._prepare(run_id, letters, missing)
+            self._tray.prepare(run_id, letters, missing, self._tasks)
             return None
         except Stumbled as stumbled:
             self._stumble(run_id, letters, stumbled)
             return None
         self._sources.release(run_id)
-        self._leave(run_id, letters[len(judged.letters) :])
+        # One commit had no room for these: they are first in the next.
+        self._tray.put_first(run_id, letters[len(judged.letters) :])
         return judged
-
-    def _leave(self, run_id: str, letters: list[Letter]) -> None:
-        """One commit had no room for these: they are first in the next."""
-        if letters:
-            self._ready[run_id] = letters + self._ready.pop(run_id, [])
 
     def _parked(self, known: Known, letters: list[Letter], now: datetime, reason: str) -> Proposed | None:
         """The run waits for a person; what was told is recorded by it, so that no executor's work is lost."""
@@ -345,10 +284,8 @@ class Orchestrator:
 
     async def _start_over(self) -> None:
         """Nobody knows what was stored: take everything over anew, which forgets it. Unanswered calls come again."""
-        self._generation += 1
         self.counts["started_over"] += 1
-        self._ready.clear()
-        self._preparing.clear()
+        self._tray.start_over()
         await self._ownership.forget()
 
     # --- After the append ---------------------------------------------------------------------
@@ -405,15 +342,15 @@ class Orchestrator:
         self.counts["conflicts"] += 1
         run_id = proposed.after.run.id
         self._memory.drop(run_id)
-        later = self._ready.pop(run_id, [])
+        later = self._tray.take_of(run_id)
         if proposed.letters or later:
-            self._prepare(run_id, [*proposed.letters, *later], None)
+            self._tray.prepare(run_id, [*proposed.letters, *later], None, self._tasks)
 
     async def _arm_then_answer(
         self, waits: Sequence[tuple[Known, WaitOpened]], settled: Sequence[tuple[Proposed, Known]]
     ) -> None:
         """A wake-up that could not be stored is armed again; until then nobody is told that the commit is done."""
-        generation = self._generation
+        generation = self._tray.generation
         while True:
             try:
                 await self._emission.wakes(waits)
@@ -422,7 +359,7 @@ class Orchestrator:
             else:
                 self._answer_all(settled)
                 return
-            if not await self._may_try_again(generation):
+            if not await self._tray.may_try_again(generation):
                 return
 
     def _answer_all(self, settled: Sequence[tuple[Proposed, Known]]) -> None:
@@ -464,7 +401,7 @@ class Orchestrator:
         if missing and self._is_undecided(known.run.id):
             # What INBOX brought may say that an attempt is over: decide about that first, then look again.
             for letter in proposed.letters:
-                self._route(letter)
+                self._tray.put(letter, self._tasks)
             self._kick()
             return
         await self._outbound.again(known, missing, programs, self._tasks)
@@ -474,11 +411,11 @@ class Orchestrator:
 
     def _is_undecided(self, run_id: str) -> bool:
         """Whether something that was told of the run is not in the log yet."""
-        return run_id in self._ready or run_id in self._preparing or run_id in self._appending
+        return self._tray.has(run_id) or run_id in self._appending
 
     async def _insist(self, act: Callable[[Proposed], Awaitable[None]], proposed: Proposed) -> None:
         """Until nothing is away that it needs, or the letters belong to an ownership that is over."""
-        generation, pause = self._generation, PAUSE
+        generation, pause = self._tray.generation, PAUSE
         while True:
             try:
                 await act(proposed)
@@ -486,15 +423,9 @@ class Orchestrator:
                 log.warning("answer.postponed", run=proposed.before.run.id, reason=str(away))
             else:
                 return
-            if not await self._may_try_again(generation, pause):
+            if not await self._tray.may_try_again(generation, pause):
                 return
             pause = min(2 * pause, LONGEST_PAUSE)
-
-    async def _may_try_again(self, generation: int, pause: float = PAUSE) -> bool:
-        """After a pause; not when the letters belong to an ownership that is over: unanswered they come to the next."""
-        if not self._released:
-            await asyncio.sleep(pause)
-        return generation == self._generation and not self._released
 
     def _decide_anew(self, proposed: Proposed) -> None:
         """Somebody committed behind our back: what they said counts, and the letters are read with it in mind."""
@@ -502,7 +433,7 @@ class Orchestrator:
         run_id = proposed.before.run.id
         self._memory.drop(run_id)
         # Read first: of a run that is unknown, a start would ask the archive and hear again what is not so any more.
-        self._prepare(run_id, list(proposed.letters), None)
+        self._tray.prepare(run_id, list(proposed.letters), None, self._tasks)
 
     def _remember_emitted(self, known: Known) -> None:
         remembered = self._memory.get(known.run.id)
@@ -521,11 +452,11 @@ class Orchestrator:
         self._tasks.create_task(self._bury(culprit, f"code raised {PATIENCE} times: {stumbled}", others))
 
     async def _again_later(self, letters: list[Letter]) -> None:
-        generation = self._generation
+        generation = self._tray.generation
         await asyncio.sleep(PAUSE)
-        if generation == self._generation:
+        if generation == self._tray.generation:
             for letter in letters:
-                self._route(letter)
+                self._tray.put(letter, self._tasks)
             self._kick()
 
     async def _bury(self, culprit: Letter, reason: str, others: list[Letter]) -> None:
@@ -537,7 +468,7 @@ class Orchestrator:
             refuse([culprit], Failure(code="poison", message=reason))
         else:
             self._to_park[message.run] = reason
-            self._route(culprit)
+            self._tray.put(culprit, self._tasks)
         for letter in others:
-            self._route(letter)
+            self._tray.put(letter, self._tasks)
         self._kick()

@@ -427,8 +427,8 @@ LEFT_BEHIND: Final = Mutant(
     edits=[
         Edit(
             "orchestrator.service",
-            'they are first in the next."""\n        if letters:\n',
-            'they are first in the next."""\n        if not letters and letters:\n',
+            "        self._tray.put_first(run_id, letters[len(judged.letters) :])\n",
+            "",
         )
     ],
     tests=[_SHELL],
@@ -439,10 +439,9 @@ LATER_FIRST: Final = Mutant(
     edits=[
         Edit(
             "orchestrator.service",
-            'they are first in the next."""\n        if letters:\n'
-            "            self._ready[run_id] = letters + self._ready.pop(run_id, [])",
-            'they are first in the next."""\n        if letters:\n'
-            "            self._ready[run_id] = self._ready.pop(run_id, []) + letters",
+            "        self._tray.put_first(run_id, letters[len(judged.letters) :])\n",
+            "        later = self._tray.take_of(run_id)\n"
+            "        self._tray.put_first(run_id, later + letters[len(judged.letters) :])\n",
         )
     ],
     tests=[_SHELL],

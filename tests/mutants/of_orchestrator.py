@@ -73,12 +73,12 @@ CONFLICT_IS_LOSS: Final = Mutant(
         Edit(
             _SERVICE,
             "        if proposed.letters or later:\n"
-            "            self._prepare(run_id, [*proposed.letters, *later], None)",
+            "            self._tray.prepare(run_id, [*proposed.letters, *later], None, self._tasks)",
             "        from contracts.messages import Answer\n"
             "        for letter in proposed.letters:\n"
             '            letter.answer(Answer(run=run_id, result="nothing"))\n'
             "        if later:\n"
-            "            self._prepare(run_id, later, None)",
+            "            self._tray.prepare(run_id, later, None, self._tasks)",
         )
     ],
     stage="told once",
@@ -191,8 +191,8 @@ OWNS_ON_AFTER_AMBIGUOUS: Final = Mutant(
     edits=[
         Edit(
             _SERVICE,
-            "        self._preparing.clear()\n        await self._ownership.forget()",
-            "        self._preparing.clear()",
+            "        self._tray.start_over()\n        await self._ownership.forget()",
+            "        self._tray.start_over()",
         )
     ],
     stage="told once",

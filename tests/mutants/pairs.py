@@ -24,8 +24,8 @@ SIDE_BY_SIDE: Final = Mutant(
     edits=[
         Edit(
             "orchestrator.service",
-            "        if self._ready and not self._cycling:\n            self._cycling = True\n",
-            "        if self._ready:\n            self._cycling = True\n",
+            "        if self._tray.has_ready and not self._cycling:\n            self._cycling = True\n",
+            "        if self._tray.has_ready:\n            self._cycling = True\n",
         )
     ],
 )

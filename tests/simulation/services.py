@@ -150,6 +150,7 @@ class Services(Stores):
             dead_letters=self.dead,
             clock=self.clock,
             schedules=schedules,
+            memory=Forgetful(self.world, room=2),
             family=Family(dispatch),
             gates=Gatekeeper(
                 history=self.gates,
@@ -163,7 +164,6 @@ class Services(Stores):
             ),
         )
         # Small rooms: what is rare with large ones happens in every schedule.
-        orchestrator._memory = Forgetful(self.world, room=2)
         sources._plans._room = sources._values._room = 1
         async with asyncio.TaskGroup() as group:
             pauses = PausesFollowed(self.domain, orchestrator.holding.pause)
