@@ -177,13 +177,13 @@ class Answering:
         for _ in range(_PATIENCE):
             async with self._room:
                 answer = await wire.ask("POST", path, body, headers, seconds=10)
-            if answer is not None and _has_an_opinion(answer, unheard):
+            if answer is not None and has_an_opinion(answer, unheard):
                 return answer
             await asyncio.sleep(1.0)
         return None
 
 
-def _has_an_opinion(answer: Answer, unheard: tuple[int, ...]) -> bool:
+def has_an_opinion(answer: Answer, unheard: tuple[int, ...]) -> bool:
     """Not: come again, not yet, or that it lies in INBOX and somebody will hear it."""
     if answer.status >= 500 or answer.status in {401, 429, *unheard}:
         return False

@@ -16,7 +16,9 @@ from contracts.codec import encode
 from contracts.commits import FIRST_HASH, Commit
 from contracts.errors import Failure
 from contracts.runs import RunCompleted, RunEvent, RunFailed, RunParked, RunReopened
+from tests.chaos.answering import has_an_opinion
 from tests.chaos.deck import DECK, drawn
+from tests.chaos.drawing import CHAT, named, said
 from tests.chaos.launch import told
 from tests.chaos.people import final
 from tests.chaos.proxy import FixedLink, Link, Manners
@@ -254,3 +256,32 @@ def test_a_wish_is_told_again_until_an_answer_is_final() -> None:
     }
     assert [status for status, answer in answers.items() if final(answer)] == [202, 200, 404, 409]
     assert not final(None)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (503, b""),
+        (429, b""),
+        (202, b'{"status":"queued"}'),
+        (202, b"<p>It is kept and will be heard.</p>"),
+        (409, b'{"code":"wait.not_open"}'),
+        (409, b"<h1>Nothing is asked yet</h1>"),
+    ],
+)
+def test_an_answer_is_given_again_until_somebody_has_an_opinion_about_it(status: int, body: bytes) -> None:
+    assert not has_an_opinion(Answer(status=status, headers={}, body=body), ())
+
+
+def test_too_late_and_decided_otherwise_are_opinions() -> None:
+    for status, body in ((200, b"Thank you."), (409, b"<h1>Well?</h1>"), (404, b"")):
+        assert has_an_opinion(Answer(status=status, headers={}, body=body), ())
+    assert not has_an_opinion(Answer(status=404, headers={}, body=b""), (404,))
+
+
+def test_each_talk_has_keys_of_its_own_and_a_message_names_its_run() -> None:
+    one, other = said(CHAT, "1-0-7", 7), said(CHAT, "1-0-8", 8)
+    assert (one["id"], other["id"]) == ("1-0-7", "1-0-8")
+    assert one["session"] != other["session"] == said(CHAT, "1-0-17", 17)["session"]
+    assert named(CHAT, "1-0-7") == f"{one['session']}:1-0-7"
+    assert named("straight", "1-0-7") == "1-0-7"
