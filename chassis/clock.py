@@ -3,7 +3,10 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
+
+CLOCKS_APART_SECONDS: Final = 1.0
+"""How far the clock of another machine may be ahead of or behind ours."""
 
 
 class Clock(Protocol):

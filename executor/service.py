@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import structlog
 from msgspec import Struct
 
-from chassis.clock import Clock
+from chassis.clock import CLOCKS_APART_SECONDS, Clock
 from chassis.crash import crash
 from chassis.dispatch import Dispatch
 from chassis.ports import Letters, Signals, TaskDelivery, TaskSource
@@ -30,8 +30,6 @@ from executor.patience import insist
 
 STUBBORN_SECONDS: Final = 0.6
 """How long a node may ignore that it was told to stop; after that its outcome is told without it."""
-CLOCKS_APART_SECONDS: Final = 1.0
-"""How far the clock of whoever scheduled an attempt may be ahead of or behind ours."""
 UNKNOWN_NODE_SECONDS: Final = 5.0
 """How long a task for a node type that is not installed here is left to other executors of its pool."""
 

@@ -23,6 +23,7 @@ from gateway.runs.histories import Histories, first_of
 from gateway.runs.store import Runs, Wanted
 from gateway.runs.views import StartedRun
 from gateway.triggers.queries import TriggerQueries
+from gateway.triggers.rules import bound
 from gateway.triggers.store import Triggers
 
 _hook = Decoder[Hook](Hook)
@@ -61,9 +62,7 @@ class Redelivery:
 
     async def redeliver(self, caller: Caller, trigger_id: str, receipt: str, key: str | None) -> StartedRun:
         """A new run of what the trigger is bound to now, with the input of then."""
-        trigger = await self._triggers.state(caller.org, trigger_id)
-        if not trigger.plan:
-            raise Rejected("conflict", "No version of the workflow is published.")
+        trigger = bound(await self._triggers.state(caller.org, trigger_id))
         recorded = await self.recorded(caller.org, trigger_id, receipt)
         ours = new_receipt()
         name = f"receipt:{ours}" if key is None else f"idempotency:{key}"

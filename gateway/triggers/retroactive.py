@@ -27,6 +27,7 @@ from gateway.runs.store import Runs, Wanted
 from gateway.triggers.occasions import CODE, flaws_of_filter
 from gateway.triggers.queries import TriggerQueries
 from gateway.triggers.redelivery import Recorded, Redelivery
+from gateway.triggers.rules import bound
 from gateway.triggers.store import Triggers
 from gateway.triggers.views import RanAgain, RunAgain, Skipped
 
@@ -127,8 +128,7 @@ class Retroactive:
     async def _target(self, org: str, trigger_id: str, wanted: RunAgain) -> Target:
         trigger = await self._triggers.state(org, trigger_id)
         if wanted.workflow is None or wanted.workflow == trigger.workflow:
-            if not trigger.plan:
-                raise Rejected("conflict", "No version of the workflow is published.")
+            trigger = bound(trigger)
             return Target(workflow=trigger.workflow, version=trigger.version, plan=trigger.plan)
         workflow = self._runs.published(org, wanted.workflow)
         return Target(workflow=wanted.workflow, version=workflow.published, plan=workflow.plan)

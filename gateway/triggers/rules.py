@@ -275,3 +275,10 @@ def is_kind(state: TriggerState, wanted: str) -> None:
 
 
 TRIGGER: Final = Aggregate[TriggerState, TriggerEvent](name="trigger", new=TriggerState(), evolve=evolve)
+
+
+def bound(state: TriggerState) -> TriggerState:
+    """The trigger, when it has something to start. Raises `Rejected`."""
+    if not state.plan:
+        raise Rejected("conflict", "No version of the workflow is published.")
+    return state

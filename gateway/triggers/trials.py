@@ -22,10 +22,9 @@ from contracts.runs import Cause
 from contracts.triggers import Chat, ChatMessage, Follows, Form
 from gateway.callers import Caller
 from gateway.payloads import bytes_of, payload_of
-from gateway.rejected import Rejected
 from gateway.runs.store import Runs, Wanted
 from gateway.triggers.redelivery import Redelivery
-from gateway.triggers.rules import TriggerState
+from gateway.triggers.rules import TriggerState, bound
 from gateway.triggers.store import Triggers
 from gateway.triggers.views import TestedTrigger, TestTrigger
 
@@ -71,9 +70,7 @@ class Trials:
 
     async def attempt(self, caller: Caller, trigger_id: str, wanted: TestTrigger) -> TestedTrigger:
         """Start it once. Nothing of it counts: no delivery, no other trigger follows it."""
-        trigger = await self._triggers.state(caller.org, trigger_id)
-        if not trigger.plan:
-            raise Rejected("conflict", "No version of the workflow is published.")
+        trigger = bound(await self._triggers.state(caller.org, trigger_id))
         ours, source = new_receipt(), f"{trigger_id}:test"
         run = run_id(caller.org, source, f"receipt:{ours}")
         given, sealed_as = await self._given(caller.org, trigger_id, trigger, wanted, run)

@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 from msgspec import Raw, Struct
 
+from chassis.clock import CLOCKS_APART_SECONDS
 from chassis.edge.problems import Problem
 from chassis.ids import receipt
 from chassis.ports import Away, Given
@@ -48,8 +49,6 @@ from gateway.workers.outcomes import Outcomes
 from gateway.workers.rules import Held
 from gateway.workers.waiting import Gone, Waiting
 
-CLOCKS_APART_SECONDS: Final = 1.0
-"""How far the clock of whoever scheduled an attempt may be ahead of or behind ours."""
 AGAIN_SECONDS: Final = 1.0
 """After so long another may have a task that could not be given."""
 _LOOKED_MOST: Final = 20_000
