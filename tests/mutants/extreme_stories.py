@@ -146,6 +146,20 @@ def undoing(seed: int) -> Story:
     return _kindred(told, chance) if chance.random() < 0.5 else told
 
 
+def asking(seed: int) -> Story:
+    """Every run pauses, in which people say what it has not asked for yet; then it waits twice for the same."""
+    told = sound(seed)
+    plan = plan_of(
+        "pause>first first>second",
+        control("pause", "delay", {"seconds": 3}),
+        control("first", "wait.signal", {"signal": "paid"}),
+        control("second", "wait.signal", {"signal": "paid"}),
+    )
+    workflow = structs.replace(told.workflows[0], plan=plan, stored=True, readable=True)
+    deliveries = [each for each in told.deliveries if each.trigger == workflow.trigger]
+    return structs.replace(told, workflows=[workflow], deliveries=deliveries)
+
+
 def large(seed: int) -> Story:
     """Every answer of the world is larger than a commit may hold."""
     return _scripted(sound(seed), ["big"])

@@ -60,6 +60,7 @@ EARLY_UNHEARD: Final = Mutant(
             "    if said is not None and not event.wait:\n",
         )
     ],
+    stage="people speak first",
 )
 EARLY_TWICE: Final = Mutant(
     name="what was said before is for everybody",
@@ -71,6 +72,7 @@ EARLY_TWICE: Final = Mutant(
             '            "signals": run.signals,\n',
         )
     ],
+    stage="people speak first",
 )
 NEWEST_FIRST: Final = Mutant(
     name="what was said last is heard first",

@@ -20,6 +20,7 @@ from tests.mutants.closer_looks import (
     told_once,
 )
 from tests.mutants.extreme_stories import (
+    asking,
     contained,
     crowded,
     doubtful,
@@ -152,6 +153,7 @@ STAGES: Final[Mapping[str, Stage]] = {
     "by polls": staged(rates=structs.replace(STORM, killed=0.02), told=polled),
     "by events": staged(rates=structs.replace(STORM, killed=0.02), told=followed),
     "maps and loops": staged(told=contained),
+    "people speak first": staged(told=asking),
     "undoing": staged(rates=structs.replace(STORM, signal_lost=0.2), told=undoing),
     "families": staged(rates=structs.replace(STORM, signal_lost=0.2), told=kindred),
     "many items": staged(told=crowded),
