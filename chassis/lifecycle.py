@@ -97,11 +97,12 @@ def run_service(service: str, main: Main, environ: Mapping[str, str] | None = No
 def tune_garbage_collection() -> None:
     """What was imported lives for ever; what comes later dies by reference count. The collector need not look often.
 
-    Not too seldom either: a circle of a few objects may hold a batch of messages.
+    Not too seldom either: a circle of a few objects may hold a batch of messages. Nor for what importing left behind: that
+    is a few thousand objects, and to find them takes a tenth of a second of every start.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 10, 50)
+    gc.enable()
 
 
 async def _until_stopped(main: Main, settings: Settings) -> int:

@@ -1,5 +1,10 @@
 """Composition root of the executor: the only place that knows its parts by their concrete names."""
 
+import gc
+
+if __name__ == "__main__":
+    gc.disable()  # Nothing that is imported is garbage: whoever runs the service has the collector look again.
+
 import asyncio
 import os
 import sys
