@@ -13,6 +13,8 @@ ROUNDS: Final = 100
 """The most rounds of a loop, where its builder names no number."""
 STARTS_RUNS: Final = "workflow.run"
 """The type of the node whose step is a run of another workflow."""
+NOTE: Final = "note"
+"""The type of what only people read: no plan has it, so no run knows of it."""
 _CONDITION: Final = {
     "type": "string",
     "title": "Condition",
@@ -383,6 +385,28 @@ SPECS: Final[Mapping[str, NodeSpec]] = {
             required=("message",),
         ),
         _spec("noop", "Do nothing", "Passes its input on.", "dot", {}),
+        _spec(
+            NOTE,
+            "Note",
+            "Text beside the other nodes, for whoever reads the workflow. No edge leads to it, and runs know nothing of it.",
+            "note",
+            {
+                "text": {
+                    "type": "string",
+                    "title": "Text",
+                    "maxLength": 10_000,
+                    "x-expression": "none",
+                },
+                "colour": {
+                    "title": "Colour",
+                    "enum": ["yellow", "blue", "green", "red", "grey"],
+                    "default": "yellow",
+                },
+            },
+            required=("text",),
+            inputs=(),
+            outputs=(),
+        ),
         _spec(
             "respond",
             "Respond",

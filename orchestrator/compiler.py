@@ -28,7 +28,7 @@ from contracts.plans import Plan, PlanEdge, PlanNode, Reads
 from contracts.pools import WORKERS
 from contracts.workflows import Edge, Fault, Node, Retry, Workflow
 from orchestrator.asking import WITH_LINKS, flaws_of_approval
-from orchestrator.catalogue import SPECS
+from orchestrator.catalogue import NOTE, SPECS
 from orchestrator.compensation import faults_of_undos, undone_by
 from orchestrator.drafts import Draft, read
 from orchestrator.insides import Insides
@@ -134,9 +134,10 @@ class _Compiling:
                 f"All nodes together have {self._expressions} expressions; at most are {CEL_PER_WORKFLOW}."
             )
             self._fault("workflow.limit", "/nodes", message)
+        order = [name for name in topology.order if self._nodes[name][1].type != NOTE]
         return tuple(
             msgspec.structs.replace(planned[self._nodes[name][0]], order=rank)
-            for rank, name in enumerate(topology.order)
+            for rank, name in enumerate(order)
             if self._nodes[name][0] in planned
         )
 

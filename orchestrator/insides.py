@@ -7,7 +7,7 @@ from typing import Final
 from contracts.limits import NESTING, STEPS_AT_ONCE, NodeId
 from contracts.nodes import NodeSpec
 from contracts.workflows import Fault, Node
-from orchestrator.catalogue import AT_ONCE
+from orchestrator.catalogue import AT_ONCE, NOTE
 from orchestrator.drafts import Draft
 
 CODE: Final = "workflow.bad_inside"
@@ -34,7 +34,7 @@ class Insides:
         for place, node in self._draft.nodes:
             if node.inside is not None and (message := self._misplaced(node, node.inside)):
                 yield Fault(code=CODE, pointer=f"/nodes/{place}/inside", message=message, node=node.id)
-        filled = {node.inside for _, node in self._draft.nodes}
+        filled = {node.inside for _, node in self._draft.nodes if node.type != NOTE}
         for place, node, spec in self._drawn:
             if spec.contains and node.id not in filled:
                 message = "No node lies inside of this one."
@@ -55,7 +55,7 @@ class Insides:
         return ""
 
     def _too_much_at_once(self) -> Iterator[Fault]:
-        depths = [self.around(node) for _, node in self._draft.nodes]
+        depths = [self.around(node) for _, node in self._draft.nodes if node.type != NOTE]
         at_once = sum(
             math.prod(map(self._at_once, around)) for around in depths if 0 < len(around) <= NESTING
         )

@@ -107,6 +107,17 @@ def sample(name: str) -> dict[str, Any]:
 # --- What a plan holds ------------------------------------------------------------------------
 
 
+def test_a_note_is_in_no_plan_and_nothing_leads_to_it() -> None:
+    note = {"id": "why", "type": "note", "config": {"text": "{{ steps.nobody.output }}"}}
+    step = {"id": "a", "type": "echo"}
+    assert [(node.id, node.order) for node in plan_of({"nodes": [note, step]}).nodes] == [("a", 0)]
+    leads = {"nodes": [note, step], "edges": [{"source": "a", "target": "why"}]}
+    assert codes(leads) == [("workflow.unknown_port", "/edges/0/into")]
+    each = {"id": "each", "type": "map", "config": {"items": "{{ trigger.body }}"}}
+    assert codes({"nodes": [each, note | {"inside": "each"}]}) == [("workflow.bad_inside", "/nodes/0")]
+    assert codes({"nodes": [note | {"config": {}}]}) == [("workflow.bad_config", "/nodes/0/config/text")]
+
+
 def test_a_plan_copies_what_decisions_need_from_the_node_type() -> None:
     node = plan_of(Workflow(nodes=(Node(id="a", type="echo"),))).nodes[0]
     assert (node.place, node.pool, node.repeat, node.timeout_s, node.retry) == (
