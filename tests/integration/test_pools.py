@@ -63,14 +63,14 @@ async def there(stack: Stack, pool: str = "default") -> dict[str, Any]:
 
 
 async def one_more(stack: Stack, label: str) -> tuple[Process, str]:
-    """A further executor and its id."""
+    """A further executor and its id. Its node types are known: it says that it is there before it has announced them."""
     before = await there(stack)
     process = await stack.start_silently("executor", AUTOMATEOS_POOL_LABELS=f"name={label}")
     new: set[str] = set()
 
     async def seen() -> bool:
         new.update((await there(stack)).keys() - before.keys())
-        return bool(new)
+        return bool(new) and (await stack.api("GET", "/node-types/http.request")).status == 200
 
     await eventually(seen)
     [name] = new
