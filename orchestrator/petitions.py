@@ -36,7 +36,7 @@ class Petitions:
                 self._ask(known, event, tasks)
             elif isinstance(event, SlotTaken):
                 self._leave(known, left(known.run), tasks)
-        if any(isinstance(event, ENDS) for event in events):
+        if not set(map(type, events)).isdisjoint(ENDS):
             self._leave(known, [*left(known.run), *_stood_at(before.run)], tasks)
 
     def again(self, known: Known, tasks: asyncio.TaskGroup) -> None:

@@ -277,7 +277,7 @@ class Turn:
         """Begin every step that is ready and skip what is never reached; then let containers go on, till nothing goes."""
         if self._graph.plan.flow is not None and at_gate(self.run):
             return
-        while not self._stops:
+        while not must_stop(self.run):
             if self._steps:
                 self._consider(heappop(self._steps)[2])
             elif self._containers:

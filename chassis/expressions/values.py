@@ -4,6 +4,7 @@ Whole numbers beyond 64 bits become floating-point numbers here, as in every eng
 about a value changes.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -35,6 +36,8 @@ _decode: Final = msgspec.json.Decoder().decode
 _encode: Final = msgspec.json.Encoder().encode
 _DIGITS: Final = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x20 for byte in range(256))
 _HUGE: Final = b"0" * 19
+_HUGE_NUMBER: Final = re.compile(rb"(?:^|[\[:,\s])-?[0-9]{19}")
+"""Where no text but a number may begin; a text with long digits in it, as many keys are, is told apart here."""
 
 
 class Value:
@@ -67,7 +70,7 @@ class Value:
                 decoded = _decode(self.raw)
             except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 raise Failed(f"the value is no JSON: {error}") from error
-            self._decoded = _narrowed(decoded) if _HUGE in self.raw.translate(_DIGITS) else decoded
+            self._decoded = _narrowed(decoded) if _has_huge_number(self.raw) else decoded
         return self._decoded
 
     @property
@@ -130,6 +133,11 @@ def deeper_than(value: object, limit: int) -> bool:
         if not layer:
             return False
     return any(isinstance(one, dict | list) for one in layer)
+
+
+def _has_huge_number(raw: bytes) -> bool:
+    """Whether a number may be beyond 64 bits. The first test is the cheap one."""
+    return _HUGE in raw.translate(_DIGITS) and _HUGE_NUMBER.search(raw) is not None
 
 
 def _narrowed(value: Any) -> Any:

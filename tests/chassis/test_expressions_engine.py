@@ -15,7 +15,7 @@ from chassis.expressions.engine import Engine, Refused, run
 from chassis.expressions.faults import Failed
 from chassis.expressions.program import Program
 from chassis.expressions.results import UNKNOWN, plain
-from chassis.expressions.values import has_secret
+from chassis.expressions.values import Value, has_secret
 from chassis.expressions.wire import Malformed, read, write
 
 
@@ -125,6 +125,16 @@ def test_a_whole_number_beyond_64_bits_becomes_floating_point(
     for source in ("trigger.n", "[trigger.n][0]", "trigger.l[0]", "trigger.l.map(x, x)[0]"):
         result = value(source, language, trigger=root)
         assert (result, type(result)) == (becomes, type(becomes))
+
+
+@pytest.mark.parametrize("text", [b"%d", b"[%d]", b"[1,%d]", b"[1, -%d]", b'{"a":%d}', b'{"a": \n%d}'])
+def test_a_huge_number_is_found_wherever_one_may_stand(text: bytes) -> None:
+    def leaf(value: Any) -> Any:
+        parts = list(value.values()) if isinstance(value, dict) else value
+        return leaf(parts[-1]) if isinstance(parts, list) else parts
+
+    assert isinstance(leaf(Value(text % 2**64).decoded), float)
+    assert Value(b'{"key":"%d"}' % 2**64).decoded == {"key": str(2**64)}
 
 
 def test_one_huge_number_does_not_spoil_the_rest(language: Language) -> None:
