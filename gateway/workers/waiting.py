@@ -4,11 +4,15 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from chassis.edge.problems import Problem
 from chassis.ports import Given, Handing
 from contracts.limits import WORKER_POLLS, WORKER_POLLS_IN_ALL
 from contracts.streams import Consumer
+
+ANEW_SECONDS: Final = 5.0
+"""As often as executors ask."""
 
 
 class Waiting:
@@ -57,13 +61,24 @@ class Waiting:
                 if gone is not None:
                     gone.tell = lambda: _end(wait)
                 try:
-                    return await self._handing.fetch(consumer, most, seconds)
+                    return await self._asked(consumer, most, seconds)
                 finally:
                     self._waits.discard(wait)
                     if gone is not None:
                         gone.tell = _nobody_waits
         except TimeoutError:
             return []
+
+    async def _asked(self, consumer: Consumer, most: int, seconds: float) -> list[Given]:
+        """Whoever asked while the pool was held is given nothing when it goes on: so the question is put anew."""
+        loop = asyncio.get_running_loop()
+        while True:
+            patience, began = min(seconds, ANEW_SECONDS), loop.time()
+            given = await self._handing.fetch(consumer, most, patience)
+            seconds -= patience
+            cut_short = loop.time() - began < patience / 2
+            if given or seconds <= 0 or cut_short:
+                return given
 
 
 class Gone:

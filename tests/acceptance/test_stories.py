@@ -10,6 +10,7 @@ import pytest
 
 from bench.workflows import EVERYBODY, light
 from deploy.testing.installation import Installation
+from tests.acceptance.waiting import until
 
 
 def post(url: str, body: bytes = b"{}", **headers: str) -> tuple[int, dict[str, str], bytes]:
@@ -29,13 +30,14 @@ def post(url: str, body: bytes = b"{}", **headers: str) -> tuple[int, dict[str, 
 
 
 def until_status(installed: Installation, run: str, *wanted: str) -> dict[str, Any]:
-    end = time.monotonic() + 60
-    while True:
-        view: dict[str, Any] = installed.call("GET", f"/runs/{run}")
-        if view["status"] in wanted:
-            return view
-        assert time.monotonic() < end, view
-        time.sleep(0.05)
+    view: dict[str, Any] = {}
+
+    def reached() -> bool:
+        view.update(installed.call("GET", f"/runs/{run}"))
+        return view["status"] in wanted
+
+    until(reached, f"run {run} is {' or '.join(wanted)}", 60)
+    return view
 
 
 @pytest.fixture(scope="module")

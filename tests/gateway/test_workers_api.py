@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from chassis.ports import Away, Stored
+from chassis.ports import Away, Given, Stored
 from contracts.codec import encode
 from contracts.limits import WORKER_INPUT_BYTES, WORKER_POLLS
 from contracts.messages import (
@@ -24,7 +24,7 @@ from contracts.messages import (
 )
 from contracts.payloads import Blob, Inline
 from contracts.runs import AttemptScheduled, RunCompleted, StepReported
-from contracts.streams import worker_consumer
+from contracts.streams import Consumer, worker_consumer
 from contracts.subjects import cancel, effect
 from contracts.subjects import run as run_subject
 from contracts.subjects import task as task_subject
@@ -188,6 +188,26 @@ async def test_a_poll_waits_for_work(office: Office) -> None:
     await put(office)
     assert len(await waiting) == 1
     assert office.desk.waiting == 0
+
+
+async def test_whoever_asked_while_the_pool_was_held_is_given_work_when_it_goes_on(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.workers.waiting.ANEW_SECONDS", 0.05)
+    worker = await outside(office)
+    fetch = office.handing.fetch
+    held = asyncio.Event()
+
+    async def given_to_later_questions(consumer: Consumer, most: int, seconds: float) -> list[Given]:
+        if held.is_set():
+            return await fetch(consumer, most, seconds)
+        await asyncio.sleep(seconds)
+        held.set()
+        return []
+
+    monkeypatch.setattr(office.handing, "fetch", given_to_later_questions)
+    await put(office)
+    assert len(await worker.poll(wait_s=5)) == 1
 
 
 async def test_a_large_output_and_a_large_configuration_go_by_reference(office: Office) -> None:
