@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
 from msgspec import structs
 
 from chassis.dispatch import Dispatch
@@ -19,6 +20,7 @@ from contracts.gates import (
     SlotFreed,
     SlotGranted,
     SlotsAwaited,
+    WhenFull,
 )
 from contracts.messages import AskSlot, FreeSlot, GiveSlot, Look, RetryRun
 from contracts.pauses import HeldAtGates
@@ -238,27 +240,18 @@ def test_where_nobody_may_wait_the_second_is_skipped() -> None:
         assert [room.state(name).status for name in NAMES[:2]] == ["running", "cancelled"]
 
 
-def test_nobody_is_skipped_because_of_a_run_whose_word_of_leaving_was_lost() -> None:
-    @hall(FlowLimit(name="crm", at_once=1, when_full="skip"))
+@pytest.mark.parametrize(("when_full", "seconds"), [("skip", 1), ("cancel_oldest", ASK_SECONDS + 1)])
+def test_nobody_is_kept_out_by_a_run_that_has_ended_and_whose_word_of_leaving_was_lost(
+    when_full: WhenFull, seconds: float
+) -> None:
+    @hall(FlowLimit(name="crm", at_once=1, when_full=when_full))
     async def story(room: Hall) -> None:
         await room.begin(NAMES[0])
         room.dispatch.lose = (FreeSlot,)
         await room.end(NAMES[0])
         room.dispatch.lose = ()
         await room.begin(NAMES[1])
-        await asyncio.sleep(1)
-        assert room.inside == [NAMES[1]]
-
-
-def test_nobody_waits_for_a_run_to_stop_that_has_ended_and_whose_word_of_leaving_was_lost() -> None:
-    @hall(FlowLimit(name="crm", at_once=1, when_full="cancel_oldest"))
-    async def story(room: Hall) -> None:
-        await room.begin(NAMES[0])
-        room.dispatch.lose = (FreeSlot,)
-        await room.end(NAMES[0])
-        room.dispatch.lose = ()
-        await room.begin(NAMES[1])
-        await asyncio.sleep(ASK_SECONDS + 1)
+        await asyncio.sleep(seconds)
         assert room.inside == [NAMES[1]]
 
 
