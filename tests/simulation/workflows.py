@@ -338,7 +338,8 @@ class _Drawing:
 
     @property
     def last(self) -> str:
-        return self._nodes[-1].id
+        """The last node that lies in no container: an edge crosses no border."""
+        return next(node.id for node in reversed(self._nodes) if not node.inside)
 
     def put(self, kind: str, *behind: str) -> str:
         """Add a node behind others, each named as `node` or `node.port`; gives its id."""
