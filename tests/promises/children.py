@@ -173,7 +173,7 @@ def who_is_not_awaited_is_stopped(evidence: Evidence, histories: Sequence[Histor
             found = by_run.get(child)
             if found is None:
                 continue
-            until = _first_end(found)
+            until = _begins_to_end(found)
             seconds = (until or evidence.now.timestamp()) - since
             if seconds > STOPPED_WITHIN and not _is_told_to_stop(found):
                 yield Violation(
@@ -197,13 +197,15 @@ def _let_go(history: History) -> Iterator[tuple[Id, float]]:
                     yield open_.pop(step), stored.time
 
 
-def _first_end(history: History) -> float | None:
-    ends = (
+def _begins_to_end(history: History) -> float | None:
+    """Who stops already is not told to: the grace of its attempts is as long as a clock that was wrong has made it."""
+    ending = (*_ENDS, runs.RunStopping, runs.RunCompensating)
+    begun = (
         stored.time
         for stored, commit in zip(history.stored, history.commits, strict=True)
-        if any(isinstance(event, (*_ENDS, runs.RunCompensating)) for event in commit.events)
+        if any(isinstance(event, ending) for event in commit.events)
     )
-    return next(ends, None)
+    return next(begun, None)
 
 
 def _is_told_to_stop(history: History) -> bool:

@@ -25,6 +25,7 @@ from contracts.runs import (
     RunFailed,
     RunReopened,
     RunStarted,
+    RunStopping,
     StepCancelled,
     StepFailed,
     StepSucceeded,
@@ -138,10 +139,11 @@ def test_a_child_that_nobody_asked_for_so_is_found(changes: dict[str, Any], word
     assert any("no run asked for this one" in each for each in found(child(*BORN)))
 
 
-def test_a_child_that_goes_on_for_nobody_is_found() -> None:
-    def judged(*histories: History, evidence: Evidence | None = None) -> list[str]:
-        return [each.what for each in who_is_not_awaited_is_stopped(evidence or well(), histories)]
+def stopped(*histories: History) -> list[str]:
+    return [each.what for each in who_is_not_awaited_is_stopped(well(), histories)]
 
+
+def test_a_child_that_goes_on_for_nobody_is_found() -> None:
     gave_up = history("run-1", (STARTED, OPEN, ASKED), (GAVE_UP,))
     begun = started_by(start_of(CALLING.state, ASKED, ""))
     soon = history(CHILD, (begun,), (RunCompleted(),), seconds=STOPPED_WITHIN - 1)
@@ -149,13 +151,27 @@ def test_a_child_that_goes_on_for_nobody_is_found() -> None:
     told = history(
         CHILD, (begun,), (CancelRequested(by="run:run-1"), RunCancelled()), seconds=STOPPED_WITHIN + 1
     )
-    assert judged(gave_up, soon) == []
-    assert judged(gave_up, told) == []
-    assert any("nobody waits for it" in each for each in judged(gave_up, late))
-    assert any("nobody waits for it" in each for each in judged(gave_up, history(CHILD, (begun,))))
+    assert stopped(gave_up, soon) == []
+    assert stopped(gave_up, told) == []
+    assert any("nobody waits for it" in each for each in stopped(gave_up, late))
+    assert any("nobody waits for it" in each for each in stopped(gave_up, history(CHILD, (begun,))))
     waits = history("run-1", (STARTED, OPEN, ASKED))
-    assert judged(waits, late) == []
+    assert stopped(waits, late) == []
     assert state_at("org", CHILD, late.commits).status == "completed"
+
+
+def test_a_child_that_stops_already_when_it_is_let_go_is_not_found() -> None:
+    goes_on = (StepSucceeded(step="other", node="other"),)
+    gave_up = history("run-1", (STARTED, OPEN, ASKED), goes_on, (GAVE_UP,))
+    begun = started_by(start_of(CALLING.state, ASKED, ""))
+    stops = RunStopping(outcome="failed", error=NO)
+    over = (RunFailed(error=NO),)
+    assert stopped(gave_up, history(CHILD, (begun,), (stops,), goes_on, over)) == []
+    assert stopped(gave_up, history(CHILD, (begun,), (stops,))) == []
+    at_once = history(CHILD, (begun,), goes_on, (stops,), over)
+    assert stopped(gave_up, at_once) == []
+    too_late = history(CHILD, (begun,), goes_on, goes_on, (stops,), over)
+    assert any("nobody waits for it for 3600 s" in each for each in stopped(gave_up, too_late))
 
 
 def test_a_failure_that_nobody_was_told_of_is_found() -> None:
