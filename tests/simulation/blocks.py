@@ -22,6 +22,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct, field
 
+from chassis.ids import digest
 from tests.simulation.schedule import play, quiet
 
 ROOT: Final = Path(__file__).parents[2]
@@ -86,6 +87,10 @@ class Account(Struct, kw_only=True):
             whole.add(tally)
         return whole
 
+    def others(self, commit: str) -> set[str]:
+        """The code that some of it was played with, and that this is not."""
+        return {tally.commit for tally in self.tallies} - {commit}
+
     @classmethod
     def load(cls, path: Path) -> "Account":
         return msgspec.json.decode(path.read_bytes(), type=cls) if path.exists() else cls()
@@ -98,15 +103,15 @@ class Account(Struct, kw_only=True):
 
 
 def commit_of_the_code() -> str:
-    """Which code plays; with a plus where a file that git knows was changed since."""
+    """Which code plays; where a file that git knows was changed since, with a plus and which changes these are."""
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else ""
 
     commit = git("rev-parse", "--short=12", "HEAD")
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", "*.py")
-    return (commit or "unknown") + ("+" if changed else "")
+    changes = git("diff", "HEAD", "--", "*.py")
+    return (commit or "unknown") + (f"+{digest(changes.encode())[:8]}" if changes else "")
 
 
 # --- Workers ------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """A million schedules, one figure: `python -m tests.simulation.soak` prints JSON on its last line.
 
-Plays on every core, remembers in a checkpoint what is done, and goes on there when it is started again. Exits with 1
-when a promise was broken, and shows the first failures with as few of their faults as they still fail with. `QUICK=1`
-plays what fits into fifty seconds: seeds that no other commit begins with. `--seeds 17:18` plays one schedule again.
+Plays on every core, remembers in a checkpoint what is done, and goes on there when it is started again with the same code:
+what other code played says nothing of this one. Exits with 1 when a promise was broken or the run was interrupted, and shows
+the first failures with as few of their faults as they still fail with. `QUICK=1` plays what fits into fifty seconds: seeds
+that no other commit begins with. `--seeds 17:18` plays one schedule again.
 """
 
 import argparse
@@ -42,10 +43,10 @@ def main(arguments: Sequence[str]) -> int:
     checkpoint: Path | None = options.checkpoint
     if checkpoint is None and options.seeds is None and not quick:
         checkpoint = ROOT / "build" / "soak.json"
-    account = Account.load(checkpoint) if checkpoint is not None and not options.fresh else Account()
+    account = Account() if options.fresh else resumed(checkpoint, commit)
     end = began + QUICK_SECONDS if quick else float("inf")
     blocks = account.missing(seeds, QUICK_BLOCK if quick else BLOCK)
-    before = account.seconds
+    before, interrupted = account.seconds, False
     progress = Progress(account, None if quick else len(seeds), began)
     try:
         for tally in played(blocks, options.workers, commit, end):
@@ -55,11 +56,21 @@ def main(arguments: Sequence[str]) -> int:
                 account.save(checkpoint)
             progress.tell()
     except KeyboardInterrupt:
+        interrupted = True
         say(f"interrupted; go on with the same command (checkpoint: {checkpoint})")
-    told = report(account, seeds, options.workers)
+    told = report(account, seeds, options.workers) | {"interrupted": interrupted}
     show_failures(told["seeds_failed"])
     say(json.dumps(told))
-    return 1 if told["violations"] or not told["schedules"] else 0
+    return 1 if interrupted or told["violations"] or not told["schedules"] else 0
+
+
+def resumed(checkpoint: Path | None, commit: str) -> Account:
+    """What is done already, by this code alone."""
+    account = Account.load(checkpoint) if checkpoint is not None else Account()
+    if others := account.others(commit):
+        say(f"{checkpoint} is of {', '.join(sorted(others))}, and this is {commit}: it begins anew")
+        return Account()
+    return account
 
 
 def wanted(seeds: str | None, commit: str, *, quick: bool) -> range:

@@ -40,7 +40,7 @@ from tests.promises.children import (
     failures_are_told,
     who_is_not_awaited_is_stopped,
 )
-from tests.promises.evidence import Evidence, History
+from tests.promises.evidence import History
 from tests.simulation.test_promises import well
 
 CALLING = started(drawn("call", control("call", "workflow.run", {"workflow": "child"})))

@@ -1,6 +1,7 @@
 """The long run: it plays each seed once, goes on where it was, and fails loudly."""
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,37 @@ def test_a_long_run_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureF
     assert (code, again["schedules"]) == (0, 30)
     assert [(tally.first, tally.last) for tally in Account.load(checkpoint).tallies] == [(10, 40)]
     assert sum(again["commits"].values()) == 30
+
+
+def test_what_other_code_has_played_is_played_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = tmp_path / "soak.json"
+    account = Account(seconds=7.0)
+    account.add(Tally(first=10, last=20, commit="another day", counts={"schedules": 10}))
+    account.save(checkpoint)
+    code, lines, told = soaked(capsys, "--seeds", "10:14", "--checkpoint", str(checkpoint))
+    assert (code, told["schedules"], told["interrupted"]) == (0, 4, False)
+    assert "is of another day, and this is" in lines[0]
+    assert [(tally.first, tally.last) for tally in Account.load(checkpoint).tallies] == [(10, 14)]
+    assert list(told["commits"]) == [soak.commit_of_the_code()]
+
+
+def test_a_run_that_was_interrupted_has_shown_nothing_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def played(blocks: Iterable[range], _workers: int, commit: str, _end: float) -> Iterator[Tally]:
+        seeds = next(iter(blocks))
+        yield Tally(first=seeds.start, last=seeds.stop, commit=commit, counts={"schedules": len(seeds)})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(soak, "played", played)
+    checkpoint = tmp_path / "soak.json"
+    code, lines, told = soaked(capsys, "--seeds", "0:300", "--checkpoint", str(checkpoint))
+    assert (code, told["schedules"], told["violations"], told["interrupted"]) == (1, 200, 0, True)
+    assert lines[0].startswith("interrupted; go on with the same command")
+    monkeypatch.undo()
+    assert list(soak.resumed(checkpoint, soak.commit_of_the_code()).missing(range(300))) == [range(200, 300)]
 
 
 def test_a_broken_promise_is_shown_and_ends_in_failure(
