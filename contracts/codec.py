@@ -128,10 +128,8 @@ _KNOWN: Final = (
     {"run": _tags(RunEvent)} | _APART | {name: _tags(union) for name, (union, _) in _DOMAIN.items()}
 )
 
-FOLLOWED: Final = frozenset(
-    tag for aggregate, tags in _KNOWN.items() if aggregate not in _APART for tag in tags
-)
-"""The types of events that stand in RUNS and DOMAIN, which a trigger may follow."""
+FOLLOWED: Final = frozenset(tag for aggregate, tags in _KNOWN.items() if aggregate != "gate" for tag in tags)
+"""The types of events that stand in RUNS, DOMAIN and SCHEDULES, which a trigger may follow."""
 
 
 def is_current(event: Any) -> bool:

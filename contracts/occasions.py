@@ -39,8 +39,9 @@ class RecordedEvent(Struct, frozen=True, kw_only=True):
     """The same for the same event, for ever."""
     type: str
     aggregate: str
-    """`run`, `workflow`, `trigger`, `org`, `secret` or `key`."""
+    """`run`, `workflow`, `trigger`, `org`, `secret`, `key`, `pauses`, or `schedule`: of what the clock has decided."""
     aggregate_id: str
+    """Of a schedule: its trigger's id."""
     version: int
     """Of its history, after the commit that the event stands in."""
     place: int

@@ -20,7 +20,10 @@ PATIENCE_SECONDS: Final = 2.0
 POLL_SECONDS: Final = 0.01
 REMEMBERED_ORGS: Final = 10_000
 
-_POSITIONS: Final = "select stream, epoch, sequence from read.positions where projection not in ('triggers', 'domain_triggers')"
+_POSITIONS: Final = (
+    "select stream, epoch, sequence from read.positions "
+    "where projection not in ('triggers', 'domain_triggers', 'schedule_triggers')"
+)
 """Of what fills tables. Who starts runs for events reads the same streams at another pace."""
 _ONE: Final = re.compile(r"(RUNS|DOMAIN):([0-9]{1,15})-([0-9]{1,16})")
 

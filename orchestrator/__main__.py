@@ -198,12 +198,7 @@ def show(metrics: Metrics, orchestrator: Orchestrator, schedules: Schedules, fam
         "kind",
         lambda: dict(family.counts),
     )
-    metrics.counters(
-        "orchestrator_schedules_total",
-        "What became of planned times, by kind; `missed` is the one to be woken for.",
-        "kind",
-        lambda: dict(schedules.counts),
-    )
+    show_schedules(metrics, schedules)
     gates = orchestrator.gates
     if gates is not None:
         metrics.counters(
@@ -214,6 +209,15 @@ def show(metrics: Metrics, orchestrator: Orchestrator, schedules: Schedules, fam
         )
     lanes = orchestrator.holding.lanes
     metrics.gauge("orchestrator_held_attempts", "Attempts that are held, by name.", lambda: lanes.names)
+
+
+def show_schedules(metrics: Metrics, schedules: Schedules) -> None:
+    metrics.counters(
+        "orchestrator_schedules_total",
+        "What became of planned times, by kind; `missed` is the one to be woken for.",
+        "kind",
+        lambda: dict(schedules.counts),
+    )
 
 
 if __name__ == "__main__":

@@ -221,7 +221,7 @@ class Schedules:
                 timetable = await self._domain.timetable(org, schedule)
                 known = await self._fires.load(org, schedule)
             else:
-                self._count(events)
+                self._count(org, schedule, events)
                 known = appended
         await self._arm(org, schedule, known, letters)
         return changed
@@ -271,7 +271,8 @@ class Schedules:
         crash("schedule.after_start")
         return [told[fire.run] for fire in fires]
 
-    def _count(self, events: Sequence[ScheduleEvent]) -> None:
+    def _count(self, org: str, schedule: str, events: Sequence[ScheduleEvent]) -> None:
+        told = log.bind(org=org, schedule=schedule)
         for event in events:
             match event:
                 case ScheduleFired():
@@ -281,12 +282,12 @@ class Schedules:
                 case ScheduleMissed():
                     self.counts["missed"] += event.count
                     self.counts["skipped"] += event.count - event.made_up
-                    log.warning("schedule.missed", first=event.first, last=event.last, count=event.count)
+                    told.warning("schedule.missed", first=event.first, last=event.last, count=event.count)
                 case FireStarted():
                     self.counts["started"] += 1
                 case FireRefused():
                     self.counts["refused"] += 1
-                    log.warning("schedule.refused", run=event.run, code=event.error.code)
+                    told.warning("schedule.refused", run=event.run, code=event.error.code)
                 case _:
                     self.counts["planned"] += 1
 

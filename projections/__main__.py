@@ -26,7 +26,7 @@ from chassis.postgres import Pool, connected, pool
 from chassis.settings import Settings
 from chassis.telemetry import Metrics, notes_of
 from contracts.messages import Said
-from contracts.subjects import ANCHORS, DLQ, DOMAIN, HOOKS, LOGS, RUNS
+from contracts.subjects import ANCHORS, DLQ, DOMAIN, HOOKS, LOGS, RUNS, SCHEDULES
 from projections.anchors import Anchors, PostgresHeads
 from projections.archiver import Archiver, Tombstones
 from projections.collector import Collector
@@ -196,7 +196,11 @@ class Starter:
                 reader=WhileWanted(js.reader(stream), self._subscriptions, self._clock),
                 progress=Progress(name=name, stream=stream),
             )
-            for name, stream in (("triggers", RUNS), ("domain_triggers", DOMAIN))
+            for name, stream in (
+                ("triggers", RUNS),
+                ("domain_triggers", DOMAIN),
+                ("schedule_triggers", SCHEDULES),
+            )
         ]
 
     async def _first(self, org: str, run: str) -> bytes | None:

@@ -92,7 +92,7 @@ class Means(Struct, frozen=True, kw_only=True):
 
 
 class Following:
-    """One stream of events, RUNS or DOMAIN."""
+    """One stream of events: RUNS, DOMAIN or SCHEDULES."""
 
     def __init__(self, name: str, stream: str, means: Means, places: Places) -> None:
         self.name, self.stream = name, stream

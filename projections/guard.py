@@ -46,6 +46,7 @@ FOLLOWED: Final = (
     # What is read again starts nothing again: the runs' ids follow from the events.
     Followed("triggers", RUNS, truth=False),
     Followed("domain_triggers", DOMAIN, truth=False),
+    Followed("schedule_triggers", SCHEDULES, truth=False),
 )
 
 

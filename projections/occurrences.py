@@ -10,16 +10,17 @@ from chassis.ids import derived, digest, run_id
 from chassis.ports import Stored
 from contracts.causes import BEGINNING, behind
 from contracts.cloudevents import EVENT_TYPES
-from contracts.codec import decode_commit, decode_domain_commit, encode
+from contracts.codec import decode_commit, decode_domain_commit, decode_schedule_commit, encode
 from contracts.commits import Commit, DomainCommit
 from contracts.messages import StartRun
 from contracts.occasions import EndedRun, Found, RecordedEvent, Told, event_id
 from contracts.payloads import Inline, Payload
 from contracts.runs import Cause, RunCancelled, RunCompleted, RunFailed, RunStarted
+from contracts.schedules import ScheduleCommit
 from contracts.triggers import Follows, Happening, Poll, RunEnd
 from projections.subscriptions import Subscription, Watched, types_of
 
-AnyCommit: TypeAlias = Commit[Any] | DomainCommit[Any]
+AnyCommit: TypeAlias = Commit[Any] | DomainCommit[Any] | ScheduleCommit
 
 
 class Occurrence(Struct, frozen=True, kw_only=True):
@@ -61,11 +62,23 @@ def occurrences(stored: Stored, wanted: Mapping[str, Sequence[str]]) -> Iterator
 
 def _decoded(stored: Stored) -> AnyCommit:
     words = stored.subject.split(".")
-    return decode_commit(stored.body) if words[0] == "run" else decode_domain_commit(stored.body, words[2])
+    match words[0]:
+        case "run":
+            return decode_commit(stored.body)
+        case "sched":
+            return decode_schedule_commit(stored.body)
+        case _:
+            return decode_domain_commit(stored.body, words[2])
 
 
 def _place_of(commit: AnyCommit) -> tuple[str, str]:
-    return ("run", commit.run) if isinstance(commit, Commit) else (commit.aggregate, commit.aggregate_id)
+    match commit:
+        case Commit():
+            return "run", commit.run
+        case ScheduleCommit():
+            return "schedule", commit.schedule
+        case DomainCommit():
+            return commit.aggregate, commit.aggregate_id
 
 
 class Origin(Struct, frozen=True, kw_only=True):

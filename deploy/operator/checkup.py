@@ -22,6 +22,7 @@ from deploy.operator import premises
 from deploy.operator.anchored import late, newest
 from deploy.operator.api import request
 from deploy.operator.findings import Finding, bad, note, ok
+from deploy.operator.planned import missed
 from deploy.operator.reach import Stores, stores
 from deploy.refusals import Refused
 from deploy.stack import Running, pids, running_stack
@@ -210,9 +211,14 @@ async def _anchors(found: Stores, _here: Here) -> AsyncIterator[Finding]:
         yield note("nothing is anchored yet: the first anchor comes soon after the first run")
 
 
+async def _schedules(found: Stores, _here: Here) -> AsyncIterator[Finding]:
+    yield await missed(found.archive, SystemClock().now())
+
+
 _LOOKS: Final = (
     ("nats", _log),
     ("postgres", _database),
     ("postgres", _projections),
     ("postgres", _anchors),
+    ("postgres", _schedules),
 )

@@ -110,10 +110,29 @@ def test_an_edit_and_a_pause_count_at_once(installed: Installation) -> None:
     ticking.switch("disable")
 
 
+def alarm_for(installed: Installation, schedule: str) -> str:
+    """A trigger that starts a workflow when this schedule has missed something."""
+    workflow = installed.call("POST", "/workflows", {"name": "tells", "definition": echoes(1)})["id"]
+    on = {
+        "kind": "event",
+        "types": ["schedule.missed"],
+        "filter": f"trigger.body.aggregate_id == '{schedule}'",
+    }
+    alarm = installed.call("POST", "/triggers", {"name": "alarm", "workflow": workflow, "on": on})["id"]
+    installed.call("POST", f"/workflows/{workflow}/versions/1/publish")
+    return str(alarm)
+
+
+def runs_of(installed: Installation, trigger: str) -> list[str]:
+    rows = asyncio.run(installed.rows("select cause_id from read.runs where trigger = $1", trigger))
+    return [row["cause_id"] for row in rows]
+
+
 def test_what_was_missed_while_everybody_was_away_is_told_and_made_up_for_once(
     installed: Installation,
 ) -> None:
     ticking = Ticking(installed, "missed", missed="once", late_s=2)
+    alarm = alarm_for(installed, ticking.id)
     until(lambda: ticking.ran(2), "it ticks")
     os.kill(installed.pids()["orchestrator"], signal.SIGSTOP)
     time.sleep(9)
@@ -124,6 +143,8 @@ def test_what_was_missed_while_everybody_was_away_is_told_and_made_up_for_once(
     until(lambda: ticking.view()["fires"]["missed"] >= 4, "the missed ones are told")
     deliveries = installed.call("GET", f"/triggers/{ticking.id}/deliveries?result=missed")["items"]
     assert "1 made up for" in deliveries[0]["reason"]
+    until(lambda: runs_of(installed, alarm), "somebody is told")
+    assert len(runs_of(installed, alarm)) == len(deliveries)
 
 
 def test_nothing_was_refused_by_the_servers_rights(installed: Installation) -> None:

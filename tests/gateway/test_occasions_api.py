@@ -47,7 +47,7 @@ async def test_a_trigger_that_follows_events_is_one_without_an_address(
     ("on", "pointer", "says"),
     [
         (STEPS | {"types": ["step.failed", "step.flew"]}, "/on/types/1", "step.flew"),
-        (STEPS | {"types": ["schedule.fired"]}, "/on/types/0", "schedule.fired"),
+        (STEPS | {"types": ["gate.opened"]}, "/on/types/0", "gate.opened"),
         (FAILURES | {"filter": "trigger.body.error.code =="}, "/on/filter", ""),
         (FAILURES | {"filter": "trigger.body.status == 'failed'"}, "/on/filter", "trigger.body.status"),
         (STEPS | {"filter": "trigger.body.outcome == 'failed'"}, "/on/filter", "trigger.body.outcome"),
@@ -86,6 +86,12 @@ async def test_what_is_no_such_trigger_at_all_is_malformed(office: Office, on: A
     reply = await following(office, on)
     assert (reply.status, reply.json["code"]) == (400, "malformed")
     assert recorded(office) == []
+
+
+async def test_what_the_clock_decides_may_be_followed(office: Office) -> None:
+    types = ["schedule.missed", "fire.refused", "schedule.fired", "fire.started", "schedule.planned"]
+    missed = {"kind": "event", "types": types, "filter": "trigger.body.event.count > 1"}
+    assert (await following(office, missed)).status == 201
 
 
 async def test_a_workflow_that_is_followed_must_be_one_of_the_org(office: Office) -> None:

@@ -27,6 +27,8 @@ from contracts.schedules import (
     ScheduleState,
 )
 from contracts.triggers import ScheduleChanged, ScheduleCreated, TriggerBound, TriggerDeleted, TriggerDisabled
+from deploy.operator.findings import Finding
+from deploy.operator.planned import missed
 from deploy.servers import PostgresAddress
 from gateway.rejected import Rejected
 from gateway.triggers.queries import TriggerQueries
@@ -148,6 +150,17 @@ async def test_what_was_missed_or_refused_stands_among_its_deliveries(place: Pla
     assert {each.result: each.run for each in deliveries} == {"missed": None, "refused": None}
     [missed] = (await place.queries.deliveries(ORG, "s1", "missed", None, 10)).items
     assert missed.reason.startswith("6 planned times from 2026-")
+
+
+async def test_an_operator_is_told_what_was_missed_within_a_day_and_what_to_do(place: Place) -> None:
+    clean = "no schedule has missed a planned time within a day"
+    assert await missed(place.pool, NOON) == Finding(level="ok", what=clean)
+    await place.decided(ScheduleMissed(first=NOON, last=NOON + 5 * MINUTE, count=6, policy="skip"))
+    found = await missed(place.pool, NOON + 60 * MINUTE)
+    assert found.level == "note"
+    assert f"1 schedule has missed planned times within a day, last 's' (trigger s1 of {ORG}, " in found.what
+    assert "deliveries?result=missed" in found.what
+    assert await missed(place.pool, NOON + 25 * 60 * MINUTE) == Finding(level="ok", what=clean)
 
 
 async def test_another_org_sees_nothing_of_it(place: Place) -> None:

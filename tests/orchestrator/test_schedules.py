@@ -6,10 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 from msgspec import Raw
+from structlog.testing import capture_logs
 
 from chassis.dispatch import Dispatch
 from chassis.ids import digest
 from chassis.ports import Away, Proposal
+from chassis.telemetry import Metrics
 from chassis.testing.examples import domain_commit
 from chassis.testing.stores import MemoryLog
 from chassis.testing.world import START as BEGIN
@@ -18,11 +20,20 @@ from contracts.errors import Failure
 from contracts.messages import Answer, Message, ScheduleLook, StartRun
 from contracts.occasions import Cursor
 from contracts.runs import RunStarted
-from contracts.schedules import Cron, FirePlanned, FireRefused, Schedule, ScheduleEvent, ScheduleFired
+from contracts.schedules import (
+    Cron,
+    FirePlanned,
+    FireRefused,
+    Schedule,
+    ScheduleEvent,
+    ScheduleFired,
+    ScheduleMissed,
+)
 from contracts.subjects import call, cursor, domain, partition
 from contracts.subjects import schedule as schedule_subject
 from contracts.triggers import Poll, PollCreated, ScheduleCreated, TriggerBound, TriggerDisabled
 from contracts.workflows import OrgVarsSet
+from orchestrator.__main__ import show_schedules
 from orchestrator.cursors import Cursors
 from orchestrator.domain import Domain
 from orchestrator.schedules import PATIENCE, Schedules
@@ -211,6 +222,30 @@ def test_a_schedule_that_was_disabled_stops_at_its_next_look_at_the_latest() -> 
         await asyncio.sleep(30)
         assert room.planned == [10]
         assert room.told[-1] == FirePlanned(revision=3)
+
+
+def test_what_was_missed_is_an_event_a_line_in_the_log_and_a_figure_to_be_woken_by() -> None:
+    metrics = Metrics("orchestrator")
+    with capture_logs() as lines:
+
+        @room
+        async def story(room: Clockwork) -> None:
+            await room.look()
+            show_schedules(metrics, room.schedules)
+            await asyncio.sleep(12)
+            room.away = 1_000_000
+            await asyncio.sleep(300)
+            room.away = 0
+            await asyncio.sleep(15)
+            [told] = [event for event in room.told if isinstance(event, ScheduleMissed)]
+            assert (told.policy, told.made_up) == ("once", 1)
+            figure = (
+                f'orchestrator_schedules_total{{kind="missed",service="orchestrator"}} {float(told.count)}'
+            )
+            assert figure in metrics.render().decode().splitlines()
+            [line] = [line for line in lines if line["event"] == "schedule.missed"]
+            assert (line["log_level"], line["org"], line["schedule"]) == ("warning", "org", "s1")
+            assert (line["first"], line["last"], line["count"]) == (told.first, told.last, told.count)
 
 
 def test_while_the_disk_is_full_nothing_starts_and_then_it_goes_on() -> None:

@@ -22,7 +22,9 @@ from contracts.limits import CAUSES_ALIKE, CAUSES_DEEP
 from contracts.messages import Answer, StartRun
 from contracts.payloads import Blob, Inline
 from contracts.runs import Cause, RunCancelled, RunCompleted, RunFailed, RunParked, RunStarted, StepFailed
-from contracts.subjects import RUNS, domain, run
+from contracts.schedules import FirePlanned, FireStarted, ScheduleCommit, ScheduleMissed, ScheduleState
+from contracts.subjects import DOMAIN, RUNS, SCHEDULES, domain, run
+from contracts.subjects import schedule as schedule_subject
 from contracts.triggers import (
     EventChanged,
     EventCreated,
@@ -55,7 +57,7 @@ class Room:
     def __init__(self) -> None:
         self.world = World(1)
         self.clock = SimulatedClock(self.world)
-        self.runs, self.domain = MemoryLog(self.world), MemoryLog(self.world)
+        self.runs, self.domain, self.fires = (MemoryLog(self.world) for _ in range(3))
         self.marks = MemoryLog(self.world)
         self.blobs, self.letters = MemoryBlobs(self.world), MemoryLetters(self.world)
         self.starts: list[StartRun] = []
@@ -93,6 +95,24 @@ class Room:
         self._versions[subject] += 1
         made = commit(*events, org=org, run=name, version=self._versions[subject], time=self.clock.now())
         self._put(self.runs, subject, encode(made), headers_of(made))
+
+    def decided(self, schedule: str, *events: Any, org: str = "org") -> None:
+        """What the clock's owner has recorded of a schedule."""
+        subject = schedule_subject(org, schedule)
+        self._versions[subject] += 1
+        made = ScheduleCommit(
+            id="c1",
+            org=org,
+            schedule=schedule,
+            version=self._versions[subject],
+            events=events,
+            state=ScheduleState(),
+            time=self.clock.now(),
+            actor="timer",
+            engine_version="0.1.0",
+            prev_hash="",
+        )
+        self._put(self.fires, subject, encode(made), headers_of(made))
 
     def _put(self, log: MemoryLog, subject: str, body: bytes, headers: dict[str, str]) -> None:
         log.put(subject, body)
@@ -135,13 +155,14 @@ class Room:
 
     async def until_read(self) -> None:
         """Until every event was looked at."""
-        end = (len(self.runs.messages), len(self.domain.messages))
+        end = (len(self.runs.messages), len(self.domain.messages), len(self.fires.messages))
         async with asyncio.timeout(60):
             while self._behind(end):
                 await asyncio.sleep(0.1)
 
-    def _behind(self, end: tuple[int, int]) -> bool:
-        return self.at.sequence < end[0] or self.domain_at.at.sequence < end[1]
+    def _behind(self, end: tuple[int, int, int]) -> bool:
+        read = (self.at.sequence, self.domain_at.at.sequence, self.fires_at.at.sequence)
+        return any(have < wanted for have, wanted in zip(read, end, strict=True))
 
     def play(self, story: Callable[["Room"], Coroutine[Any, Any, None]]) -> None:
         told = self.world.loop.spawn("story", self._play(story))
@@ -165,10 +186,14 @@ class Room:
             is_full=lambda: self.full,
             counts=self.counts,
         )
-        self.domain_at = _Places()
+        self.domain_at, self.fires_at = _Places(), _Places()
         async with asyncio.TaskGroup() as group:
             beside = [group.create_task(subscriptions.follow())]
-            for stream, log, places in ((RUNS, self.runs, self), ("DOMAIN", self.domain, self.domain_at)):
+            for stream, log, places in (
+                (RUNS, self.runs, self),
+                (DOMAIN, self.domain, self.domain_at),
+                (SCHEDULES, self.fires, self.fires_at),
+            ):
                 following = Following("triggers", stream, means, places)
                 progress = Progress(name="triggers", stream=stream)
                 reader = WhileWanted(log, subscriptions, self.clock)
@@ -411,6 +436,63 @@ def test_what_people_change_starts_a_run_at_the_beginning_of_a_chain() -> None:
         [start] = room.starts
         assert start.cause == Cause(kind="event", id="workflow.w1.1.0")
         assert room.given()["body"]["actor"] == "key:1"
+
+    Room().play(story)
+
+
+def missed(room: Room, count: int = 3) -> ScheduleMissed:
+    now = room.clock.now()
+    return ScheduleMissed(first=now, last=now, count=count, policy="skip")
+
+
+def test_what_a_schedule_has_missed_starts_a_run_that_can_tell_people() -> None:
+    async def story(room: Room) -> None:
+        room.trigger(*on_event("schedule.missed"))
+        await asyncio.sleep(1)
+        room.decided("s1", FirePlanned(revision=1), missed(room))
+        await room.until_read()
+        [start] = room.starts
+        assert start.run == run_id("org", "t1", "event:schedule.s1.1.1")
+        assert start.cause == Cause(kind="event", id="schedule.s1.1.1"), "the clock stands at the beginning"
+        body = room.given()["body"]
+        assert (body["aggregate"], body["aggregate_id"], body["actor"]) == ("schedule", "s1", "timer")
+        assert (body["type"], body["event"]["count"], body["event"]["policy"]) == (
+            "schedule.missed",
+            3,
+            "skip",
+        )
+
+    Room().play(story)
+
+
+def test_of_a_schedule_only_what_the_filter_lets_through_and_what_was_asked_for_starts_runs() -> None:
+    async def story(room: Room) -> None:
+        room.trigger(*on_event("schedule.missed", filter="trigger.body.event.count > 5"))
+        await asyncio.sleep(1)
+        now = room.clock.now()
+        room.decided("s1", missed(room, 5), FireStarted(planned=now, run="r1"))
+        room.decided("s1", missed(room, 6))
+        room.decided("s2", missed(room, 7), org="other")
+        await room.until_read()
+        assert [start.cause.id for start in room.starts] == ["schedule.s1.2.0"]
+        assert room.counts["unwanted"] == 1
+
+    Room().play(story)
+
+
+def test_what_was_missed_while_nobody_read_starts_its_run_once() -> None:
+    async def story(room: Room) -> None:
+        room.trigger(*on_event("schedule.missed"))
+        await asyncio.sleep(1)
+        room.away = 3
+        room.decided("s1", missed(room))
+        await room.until_read()
+        room.fires_at.at = Position(epoch=1, sequence=0, generation="two")
+        room.decided("s1", missed(room))
+        await room.until_read()
+        assert {start.run for start in room.starts} == {
+            run_id("org", "t1", f"event:schedule.s1.{version}.0") for version in (1, 2)
+        }
 
     Room().play(story)
 
