@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from bench import fair, long, overload, replay, retained, rows, startup, timers, waiting
+from bench import fair, long, maps, overload, replay, retained, rows, startup, timers, waiting
 from bench.measure import QUICK, Bench, Disagree, has_wrk
 from deploy.testing.installation import installation
 
@@ -21,7 +21,7 @@ ROWS: Final[Mapping[str, Callable[[Bench], None]]] = {
     "http": rows.http,
     "respond": rows.respond,
     "forty": rows.forty,
-    "map": rows.mapped,
+    "map": maps.row,
     "gated": rows.gated,
     "replay": replay.row,
     "rebuild": rows.rebuild,

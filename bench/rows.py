@@ -7,12 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from functools import partial
 from typing import Any
 
 from bench.measure import QUICK, Bench, Disagree, own
-from bench.workflows import EVERYBODY, behind, echoes, fanned, light, requests
+from bench.workflows import behind, echoes, light, requests
 from deploy.testing.installation import SERVICES
 
 
@@ -66,29 +65,6 @@ def respond(bench: Bench) -> None:
 def forty(bench: Bench) -> None:
     told = bench.load("echo40 at 1", bench.url("echo40", lambda: echoes(40)), connections=1)
     bench.results["forty_steps_p50_ms"] = told["p50_ms"]
-
-
-def mapped(bench: Bench) -> None:
-    """One run that goes through a long list: a call and a light node for each item."""
-    items = 2_000 if QUICK else 10_000
-    url = bench.stack.install("fanned", fanned(at_once=100), EVERYBODY)
-    body = json.dumps({"items": [{"n": number} for number in range(items)]}).encode()
-    headers = {"content-type": "application/json", "idempotency-key": f"map-{time.time_ns()}"}
-    cpu, began = bench.stack.cpu(), time.perf_counter()
-    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=120) as answer:
-        told = json.load(answer)
-    seconds = time.perf_counter() - began
-    if [result["n"] for result in told["results"]] != [2 * number for number in range(items)]:
-        raise Disagree("the results of a map are not those of its items, in their order")
-    spent = bench.stack.cpu()["orchestrator"] - cpu["orchestrator"]
-    bench.results |= {
-        "map_items": items,
-        "map_items_per_s": round(items / seconds),
-        "map_orchestrator_us_per_item": round(spent / items * 1e6),
-    }
-    sys.stdout.write(
-        f"map of {items} items  {seconds:.1f} s  {spent / items * 1e6:.0f} µs of the orchestrator per item\n"
-    )
 
 
 def gated(bench: Bench) -> None:

@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 
-from contracts.limits import EVENTS_PER_TURN, ITEMS_PER_PAGE
+from msgspec import Struct
+
+from contracts.codec import encode
+from contracts.limits import COMMIT_BYTES, EVENTS_PER_TURN, INLINE_BYTES, ITEMS, ITEMS_PER_PAGE, KIB
 from contracts.plans import PlanNode
 from contracts.runs import (
     ItemsBegan,
@@ -14,6 +17,7 @@ from contracts.runs import (
     WaitOpened,
 )
 from orchestrator.run import outstanding
+from orchestrator.segments import snapshot
 from tests.orchestrator.stories import REFUSED, action, broken, control, done, started, wake
 from tests.orchestrator.test_maps import Told, asked, each, finished, output, replays
 
@@ -52,6 +56,50 @@ def test_more_than_ten_pages_of_results_stand_in_the_order_of_their_items() -> N
     assert begun(events) == list(range(count))
     assert [event.page for event in events if isinstance(event, ItemsKept)] == list(range(12))
     assert asked(told) == ["after"]
+
+
+class Size(Struct, frozen=True, kw_only=True):
+    """How large a map has become that went through all its items."""
+
+    history: int
+    largest_event: int
+    largest_commit: int
+    largest_state: int
+
+
+def through(count: int) -> Size:
+    """A light node for each of so many items, to the end of the run, measured at the end of each turn."""
+    told = started(each(list(range(count)), *light("n")))
+    events, commits, states = [], [], []
+    while True:
+        sizes = [len(encode(event)) for event in told.said]
+        events += sizes
+        commits.append(sum(sizes))
+        states.append(len(snapshot(told.state)))
+        if told.state.status == "completed":
+            break
+        told = told.when(wake("turn:each") if waits_its_turn(told) else done("after"))
+    assert output(told) == {"results": list(range(count)), "errors": []}
+    return Size(
+        history=sum(events),
+        largest_event=max(events),
+        largest_commit=max(commits),
+        largest_state=max(states),
+    )
+
+
+def test_ten_times_the_items_have_ten_times_the_history_and_nothing_grows_with_the_square() -> None:
+    tenth, whole = through(ITEMS // 10), through(ITEMS)
+    assert ITEMS == 10_000
+    assert whole.history / ITEMS <= 1.2 * tenth.history / (ITEMS / 10)
+    assert whole.largest_event <= INLINE_BYTES + KIB, (
+        "the list of all results, as large as a value may be inline"
+    )
+    assert whole.largest_commit <= COMMIT_BYTES
+    assert whole.largest_state <= 256 * KIB
+    assert whole.largest_state <= 12 * tenth.largest_state, (
+        "what is remembered of it grows with the results alone"
+    )
 
 
 def crowded() -> list[PlanNode]:
