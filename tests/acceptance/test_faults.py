@@ -137,8 +137,10 @@ def test_ten_thousand_duplicates_at_once_are_one_run(installed: Installation, ho
 
     answers = asyncio.run(story())
     assert sum(answers.by_status.values()) == 10_000
-    assert answers.by_status == {"202": 1, "200": 9_999}
+    assert set(answers.by_status) == {"202", "200"}
+    assert answers.by_status["202"] <= 50, "who comes first may all hear that it is kept, nobody after them"
     until(lambda: installed.count("select count(*) from read.runs") == before + 1, "one run")
+    until(lambda: installed.count("select count(*) from read.runs where ended is null") == 0, "it ends")
 
 
 def test_runs_go_on_while_postgres_is_away(installed: Installation, hook: str) -> None:

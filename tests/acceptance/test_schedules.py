@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -66,12 +66,13 @@ def test_a_schedule_of_every_second_goes_on_when_its_process_is_killed(
     # Before it is disabled: what is due at that very moment and not decided yet is missed then, and told.
     assert ticking.view()["fires"]["missed"] == 0
     ticking.switch("disable")
+    disabled = datetime.now(UTC)
+    time.sleep(2)
     until(ticking.is_told, "all that fired is told")
     planned = ticking.planned()
     check_no_gap(planned)
+    assert planned[-1] <= disabled, "disabled is disabled"
     assert ticking.view()["fires"]["refused"] == 0
-    time.sleep(2)
-    assert ticking.planned() == planned, "disabled is disabled"
 
 
 def test_its_owner_sees_when_it_fired_and_when_it_will(installed: Installation) -> None:
@@ -98,10 +99,10 @@ def test_an_edit_and_a_pause_count_at_once(installed: Installation) -> None:
     until(lambda: ticking.ran(2), "it ticks")
     yearly = {"when": {"by": "cron", "expression": "@yearly"}, "zone": "Europe/Berlin"}
     installed.call("PUT", f"/triggers/{ticking.id}", {"name": "edited", "schedule": yearly})
-    time.sleep(1)
+    edited = datetime.now(UTC)
+    time.sleep(4)
     before = ticking.planned()
-    time.sleep(3)
-    assert ticking.planned() == before
+    assert before[-1] <= edited
     assert ticking.view()["fires"]["next"].endswith("-12-31T23:00:00Z")
     every = {"when": {"by": "interval", "seconds": 1}}
     installed.call("PUT", f"/triggers/{ticking.id}", {"name": "edited", "schedule": every})
@@ -141,10 +142,12 @@ def test_what_was_missed_while_everybody_was_away_is_told_and_made_up_for_once(
     until(lambda: ticking.ran(before + 5), "it ticks on")
     ticking.switch("disable")
     until(lambda: ticking.view()["fires"]["missed"] >= 4, "the missed ones are told")
-    deliveries = installed.call("GET", f"/triggers/{ticking.id}/deliveries?result=missed")["items"]
-    assert "1 made up for" in deliveries[0]["reason"]
-    until(lambda: runs_of(installed, alarm), "somebody is told")
-    assert len(runs_of(installed, alarm)) == len(deliveries)
+
+    def missed() -> list[Any]:
+        return list(installed.call("GET", f"/triggers/{ticking.id}/deliveries?result=missed")["items"])
+
+    assert any("1 made up for" in each["reason"] for each in missed())
+    until(lambda: 0 < len(runs_of(installed, alarm)) == len(missed()), "somebody is told of each")
 
 
 def test_nothing_was_refused_by_the_servers_rights(installed: Installation) -> None:

@@ -19,6 +19,7 @@ from chassis.ports import Stored
 from contracts.subjects import run as run_subject
 from deploy.testing.installation import Installation, installation
 from tests.acceptance.forging import forge, replace_archive, rewritten, with_body
+from tests.acceptance.waiting import until
 
 ORG = "org_default"
 
@@ -71,10 +72,9 @@ def started(stack: Installation, url: str, number: int) -> str:
     request = urllib.request.Request(url, data=b'{"amount":%d}' % (1000 + number), headers=headers)
     with urllib.request.urlopen(request, timeout=30) as answer:
         run = str(answer.headers["automateos-run"])
-    for _ in range(200):
-        if stack.count("select count(*) from archive.run_ids where run = $1 and ended is not null", run):
-            return run
-    raise AssertionError(f"{run} does not end")
+    query = "select count(*) from archive.run_ids where run = $1 and ended is not null"
+    until(lambda: stack.count(query, run) == 1, f"{run} ends")
+    return run
 
 
 def export(stack: Installation, run: str, file: Path, *more: str) -> None:

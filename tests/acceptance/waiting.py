@@ -1,5 +1,6 @@
 """Waits until something has come true, and says what never did."""
 
+import re
 import time
 from collections.abc import Callable
 
@@ -7,7 +8,17 @@ from collections.abc import Callable
 def until(reached: Callable[[], bool], what: str, seconds: float = 180.0) -> None:
     """At most so long. Who waits long looks less often: a key may ask ten times a second."""
     began = time.monotonic()
-    while not reached():
+    while not _is_so(reached):
         lasted = time.monotonic() - began
         assert lasted < seconds, what
         time.sleep(0.05 if lasted < 5 else 0.3)
+
+
+def _is_so(reached: Callable[[], bool]) -> bool:
+    """What was accepted may be nowhere yet, or what is read from be behind: whoever asks comes again."""
+    try:
+        return reached()
+    except RuntimeError as refused:
+        if not re.search(r": (404|503) ", str(refused)):
+            raise
+        return False

@@ -228,6 +228,7 @@ async def test_a_full_disk_stops_nats_server_until_there_is_room(small_disk: Pat
         ballast.unlink()
         await watched.says("there is room on the disk again")
         await watched.says("ready again")
+        stream = client.jetstream(timeout=30)
         assert (await stream.get_msg("RUNS", 1)).data == b"kept"
         assert (await stream.publish("run.after", b"stored")).seq > 1
         await client.close()

@@ -331,7 +331,7 @@ async def test_a_retry_after_that_says_nothing_is_ignored(said: str) -> None:
 async def test_no_word_about_a_call_leaves_doubt_unless_it_may_be_repeated(
     reply: Reply, config: dict[str, Any], doubt: bool
 ) -> None:
-    outcome, asked = await attempted(reply, timeout_s=0.3, **config)
+    outcome, asked = await attempted(reply, timeout_s=1.5, **config)
 
     assert len(asked) == 1
     if doubt:

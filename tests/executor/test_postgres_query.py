@@ -277,7 +277,13 @@ async def test_rows_bytes_and_time_are_bounded(account: Account) -> None:
     assert told.code == "payload.too_large"
     told = broken(await account.attempted("SELECT pg_sleep(60)", timeout_s=0.2)).error
     assert told.code == "attempt.timeout"
-    assert not await account.admin.fetchval(sleeping, account.user)
+    await nothing_sleeps(account)
+
+
+async def nothing_sleeps(account: Account) -> None:
+    async with asyncio.timeout(30):
+        while await account.admin.fetchval(sleeping, account.user):
+            await asyncio.sleep(0.01)
 
 
 sleeping = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND query LIKE '%pg_sleep%' AND state = 'active'"
@@ -423,7 +429,7 @@ async def test_killed_in_the_middle_of_a_change_nobody_knows_and_of_reading_it_i
         world.runs.commit(scheduled())
         world.source.connected_since = 1e12
         async with bridged(table.path) as bridge:
-            config = table.config(bridge.port, "SELECT pg_sleep(0.3)", read_only=read_only)
+            config = table.config(bridge.port, "SELECT pg_sleep(3)", read_only=read_only)
             async with world.executor() as first:
                 await in_the_middle(table, bridge, world, config)
                 await first.kill()
@@ -432,6 +438,7 @@ async def test_killed_in_the_middle_of_a_change_nobody_knows_and_of_reading_it_i
                 world.source.put(query(config))
                 await until(lambda: world.outcomes)  # noqa: B023  # Used before the next turn.
         assert isinstance(world.outcomes[0], StepDone if read_only else StepInDoubt)
+        await nothing_sleeps(table)
 
 
 async def test_stopping_the_run_stops_the_statement(table: Account) -> None:
@@ -443,9 +450,7 @@ async def test_stopping_the_run_stops_the_statement(table: Account) -> None:
         [outcome] = world.outcomes
         assert isinstance(outcome, StepLetGo)
         assert outcome.effect == "possible"
-        async with asyncio.timeout(30):
-            while await table.admin.fetchval(sleeping, table.user):
-                await asyncio.sleep(0.01)
+        await nothing_sleeps(table)
 
 
 def test_sql_is_no_template_and_the_account_a_secret() -> None:

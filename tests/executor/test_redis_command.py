@@ -370,7 +370,7 @@ async def test_killed_while_the_reply_is_awaited_nobody_knows(admin: Any, path: 
     world = guarded()
     world.runs.commit(scheduled())
     world.source.connected_since = 1e12
-    await admin.execute_command("CLIENT", "PAUSE", "1500", "WRITE")
+    await admin.execute_command("CLIENT", "PAUSE", "15000", "WRITE")
     async with bridged(path) as bridge:
         async with world.executor() as first:
             world.source.put(asking(bridge.port, "INCR", "n"))
@@ -388,9 +388,9 @@ async def test_killed_while_the_reply_is_awaited_nobody_knows(admin: Any, path: 
 @pytest.mark.parametrize("stopped", [True, False])
 async def test_stopped_or_out_of_time_while_a_reply_is_awaited(admin: Any, path: str, stopped: bool) -> None:
     world = guarded()
-    await admin.execute_command("CLIENT", "PAUSE", "1500", "WRITE")
+    await admin.execute_command("CLIENT", "PAUSE", "15000", "WRITE")
     async with bridged(path) as bridge, world.executor():
-        world.source.put(asking(bridge.port, "INCR", "n", timeout_s=10 if stopped else 0.3))
+        world.source.put(asking(bridge.port, "INCR", "n", timeout_s=10 if stopped else 2.0))
         await until(lambda: b"INCR" in bridge.heard)
         if stopped:
             world.owner.cancel((STEP, 1))
