@@ -303,12 +303,15 @@ DISK_STOPS_UPLOADS: Final = 0.75
 DISK_STOPS_STARTS: Final = 0.85
 DISK_STOPS_OUTPUTS: Final = 0.95
 
-# --- What a service may hold in memory; where a container is given less, it is stopped ----------
+# --- What a process may hold in memory; where a container is given less, it is stopped ----------
 INGRESS_MEMORY_BYTES: Final = 512 * MIB
 ORCHESTRATOR_MEMORY_BYTES: Final = 1024 * MIB
 EXECUTOR_MEMORY_BYTES: Final = 1024 * MIB
 PROJECTIONS_MEMORY_BYTES: Final = 1024 * MIB
 GATEWAY_MEMORY_BYTES: Final = 512 * MIB
+NATS_MEMORY_BYTES: Final = 1024 * MIB
+POSTGRES_MEMORY_BYTES: Final = 1024 * MIB
+REDIS_MEMORY_BYTES: Final = 128 * MIB
 
 # --- Numbers and names in messages -------------------------------------------------------------
 MAX_INTEGER: Final = 2**53 - 1

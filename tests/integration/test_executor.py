@@ -394,7 +394,7 @@ async def test_what_does_not_end_in_time_is_given_back_to_the_next_executor(
 
     outside.may_answer.set()
     await executors.start()
-    await until(lambda: len(owner.outcomes) == 2, 10)
+    await until(lambda: len(owner.outcomes) == 2)
 
     outcomes = {outcome.run: outcome for outcome in owner.outcomes}
     assert isinstance(outcomes["run-1"], StepInDoubt)
@@ -409,8 +409,14 @@ async def test_killing_the_log_loses_no_attempt_and_repeats_no_unsafe_call(
     tasks = [await owner.ask({"value": 0}, 0, node_type="echo")]
     await until(lambda: owner.outcomes)
 
+    dying = asyncio.Event()
+
     async def ask_for_many() -> None:
         for number in range(1, 200):
+            if number == 150:
+                await (
+                    dying.wait()
+                )  # The rest is asked for while the log is away, however busy the machine is.
             await asyncio.sleep(0.003)
             if number % 2:
                 tasks.append(await owner.ask({"url": outside.url, "method": "POST"}, number))
@@ -426,13 +432,13 @@ async def test_killing_the_log_loses_no_attempt_and_repeats_no_unsafe_call(
         return len(known) == 200
 
     async with asyncio.TaskGroup() as group:
-        asking = group.create_task(ask_for_many())
+        group.create_task(ask_for_many())
         await until(lambda: len(owner.outcomes) > 60)
-        assert not asking.done()
+        dying.set()
         await streams.kill()
         await asyncio.sleep(0.3)
         await streams.start()
-    await until(settled, 40)
+    await until(settled, 120)
     await until(lambda: insist(partial(_is_empty, owner, *tasks)))
 
     assert len(set(outside.asked)) == len(outside.asked), "no unsafe call was made twice"

@@ -100,6 +100,7 @@ async def test_an_event_a_filter_and_a_loop_as_their_owner_sees_them(stack: Stac
             await deliveries(on_step, "accepted")
             and await deliveries(broken, "refused")
             and await deliveries(loop, "refused")
+            and len(await deliveries(loop, "accepted")) >= 2
         ):
             await asyncio.sleep(0.2)
     [accepted] = await deliveries(on_step, "accepted")

@@ -126,7 +126,7 @@ async def _until_read(ports: JetStream, blob: Blob) -> bytes:
         try:
             return await ports.blobs.get(blob)
         except Away:
-            continue  # No leader yet.
+            await asyncio.sleep(0.1)  # No leader yet.
 
 
 async def _until_stored(ports: JetStream, proposal: Proposal) -> int:
@@ -134,6 +134,7 @@ async def _until_stored(ports: JetStream, proposal: Proposal) -> int:
         try:
             [sequence] = await ports.log.append([proposal])
         except Away:
+            await asyncio.sleep(0.1)
             continue
         assert sequence is not None
         return sequence

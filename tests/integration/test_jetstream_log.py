@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections import Counter
 from functools import partial
 from typing import Any
@@ -172,8 +173,11 @@ async def failure(work: Any) -> Exception | None:
 
 
 async def test_a_short_absence_of_the_server_is_not_even_noticed(
-    streams: NatsServer, open_ports: OpenPorts
+    streams: NatsServer, open_ports: OpenPorts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(
+        sys.modules[JetStreamLog.__module__], "_AWAY_SECONDS", LONG
+    )  # However long its start takes here.
     async with open_ports() as ports:
         await streams.kill()
         async with asyncio.TaskGroup() as tasks:

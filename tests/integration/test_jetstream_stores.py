@@ -4,6 +4,7 @@ import asyncio
 import random
 from contextlib import aclosing
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from contracts import subjects
 from contracts.limits import BLOB_BYTES
 from contracts.nodes import NodeSpec
 from deploy.testing.embedded import NatsServer
+from executor.patience import insist
 from tests.integration.conftest import OpenPorts, StartNats, make_streams, ports_of
 from tests.integration.port_laws import LONG, gone, task, there, until
 
@@ -142,10 +144,10 @@ async def test_the_same_bytes_are_stored_once_also_by_many_at_once(open_ports: O
     chunks = -(-len(data) // CHUNK_BYTES)
     async with open_ports() as ports, open_ports() as others:
         async with asyncio.TaskGroup() as tasks:
-            puts = [tasks.create_task(each.blobs.put(data)) for each in (ports, others) * 4]
+            puts = [tasks.create_task(insist(partial(each.blobs.put, data))) for each in (ports, others) * 4]
         [blob] = {put.result() for put in puts}
         assert await others.blobs.get(blob) == data
-        await ports.blobs.put(data)
+        await insist(partial(ports.blobs.put, data))
         assert await ports.blobs.collect(everything, older_than=0.0) == 0  # Orphans of who came second go.
         assert await objects(ports) == chunks + 1
         assert await others.blobs.get(blob) == data
@@ -154,7 +156,7 @@ async def test_the_same_bytes_are_stored_once_also_by_many_at_once(open_ports: O
 async def test_other_clients_read_our_objects(open_ports: OpenPorts) -> None:
     async with open_ports() as ports:
         data = bytes(range(256)) * 4_000
-        blob = await ports.blobs.put(data)
+        blob = await insist(partial(ports.blobs.put, data))
         bucket = await ports.connection.client.jetstream().object_store(subjects.BLOBS_BUCKET)
         found = await bucket.get(blob.sha256)
         assert found.data == data
@@ -164,7 +166,7 @@ async def test_other_clients_read_our_objects(open_ports: OpenPorts) -> None:
 async def test_the_largest_value_is_stored_and_a_larger_one_refused(open_ports: OpenPorts) -> None:
     async with open_ports() as ports:
         data = b"\xab" * BLOB_BYTES
-        blob = await ports.blobs.put(data, "application/octet-stream")
+        blob = await insist(partial(ports.blobs.put, data, "application/octet-stream"))
         assert await ports.blobs.get(blob) == data
         with pytest.raises(ValueError, match="more than one value may have"):
             await ports.blobs.put(data + b"x")
@@ -255,7 +257,7 @@ async def test_an_upload_in_which_the_server_dies_is_whole_or_not_there(
             await until(lambda: ports.connection.up)
             if putting.result() is not None:
                 assert await ports.blobs.get(putting.result()) == data
-        blob = await ports.blobs.put(data)
+        blob = await insist(partial(ports.blobs.put, data))
         assert await ports.blobs.get(blob) == data
 
 

@@ -101,6 +101,9 @@ async def test_a_foreign_id_is_answered_as_one_that_never_was_with_the_same_work
         theirs = await stack.key_for("other")
         foreign = await everything_of(stack, theirs)
         absent = {name: ABSENT if name != "version" else "1" for name in foreign}
+        async with asyncio.timeout(60):  # From here on the read models stand still.
+            while (await stack.api("GET", f"/triggers/{foreign['trigger_id']}", key=theirs)).status != 200:
+                await asyncio.sleep(0.05)
         await stack.stop("executor", "projections", "orchestrator")
         before = await _told(stack, theirs, foreign)
         work = Work()

@@ -206,6 +206,16 @@ async def test_workers_speak_tls_and_believe_only_who_shows_a_known_certificate(
         tls_key_file=str(tmp_path / "tls.key"),
     )
     await stack.start_without_looking("gateway")
+
+    async def listens() -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", stack.port("gateway"))
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    await eventually(listens)
     url = f"https://localhost:{stack.port('gateway')}"
     for ca, believes in (("stranger.pem", False), ("ca.pem", True)):
         folder = tmp_path / ca.removesuffix(".pem")
