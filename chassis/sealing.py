@@ -8,6 +8,7 @@ org, object, field and generation, so that a copied row does not open under anot
 
 import base64
 import binascii
+import hmac
 import os
 import re
 import secrets
@@ -151,6 +152,7 @@ class Sealer:
 
     def __init__(self, key: DataKey, salt: bytes, purpose: Purpose, place: Place) -> None:
         self._cipher = _subkey(key, salt, purpose)
+        self._key, self._salt, self._purpose = key, salt, purpose
         self._generation = key.generation
         self._aad = _place(place, key)
 
@@ -159,6 +161,14 @@ class Sealer:
         return (
             f"v1|{self._generation}|{_text(nonce)}|{_text(self._cipher.encrypt(nonce, plaintext, self._aad))}"
         )
+
+    def proof(self, said: bytes) -> str:
+        """A hash that only who has the key can make, so that it tells nothing of what may be guessed.
+
+        The same for the same bytes, until the org has another data key.
+        """
+        proving = _derive(self._key.key, salt=self._salt, info=f"{self._purpose} proof".encode())
+        return hmac.digest(proving.reveal(), said, "sha256").hex()
 
 
 class Opener:

@@ -17,6 +17,7 @@ from contracts.limits import (
     WEBHOOKS_PER_MINUTE,
     Count,
     Id,
+    Marks,
     Name,
     OrgId,
     Positive,
@@ -161,6 +162,8 @@ class Form(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kin
     """Answers a minute, from one address."""
     seconds: Annotated[float, Meta(ge=0, le=60)] = 2.0
     """Whoever is faster than that has not read the page."""
+    sensitive: Marks = ()
+    """Places in an answer whose values are sealed before anything is stored."""
 
 
 class Chat(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="chat"):
@@ -169,6 +172,8 @@ class Chat(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kin
     respond_timeout_s: Annotated[float, Meta(gt=0, le=RESPOND_SECONDS)] = 60.0
     message_chars: Annotated[int, Meta(ge=1, le=CHAT_CHARS)] = 8_000
     per_minute: Annotated[int, Meta(ge=1, le=1_000_000)] = 600
+    sensitive: Marks = ()
+    """Places in a message, such as `/message`, whose values are sealed before anything is stored."""
 
 
 class ChatMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -194,6 +199,9 @@ class Poll(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kin
     """A CEL expression over `entry`, one of them, that gives a text or a whole number: each key starts one run, for ever."""
     cursor: Annotated[str, Meta(max_length=CEL_SOURCE_BYTES)] = ""
     """A CEL expression over `steps.fetch.output` and `trigger.cursor`: where the next look begins. Empty: there is none."""
+    sensitive: Marks = ()
+    """Places in what was found, such as `/body/orders/*/iban` in what `steps.fetch.output` is, that are sealed before
+    anything is kept of it. They stay sealed in the runs that begin."""
 
 
 Occasion: TypeAlias = RunEnd | Happening | Form | Chat | Poll

@@ -16,12 +16,11 @@ from contracts.limits import (
     RETRIES,
     RETRY_SECONDS,
     RUN_SECONDS,
-    SENSITIVE,
     Id,
+    Marks,
     Name,
     NodeId,
     NodeType,
-    Pointer,
     PortName,
     Positive,
     SchemaVersion,
@@ -64,7 +63,7 @@ class Node(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The node that undoes this one, when it had succeeded and its run fails or is cancelled. No edge leads to it."""
     timeout_s: Annotated[float, Meta(gt=0, le=RUN_SECONDS)] | None = None
     pool: Annotated[str, Meta(max_length=32)] | None = None
-    sensitive: Annotated[tuple[Pointer, ...], Meta(max_length=SENSITIVE)] | None = None
+    sensitive: Marks | None = None
     """Places in its output that are sealed before anything is kept of it; without them, those that its type names."""
     position: tuple[float, float] | None = None
     notes: Text | None = None
@@ -98,6 +97,9 @@ class Workflow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     flow: Flow | None = None
     on_failure: Id | None = None
     """The workflow of which a run begins whenever a run of this one has failed."""
+    sensitive: Marks = ()
+    """Places in `trigger.body` that are sealed before anything is kept of it, in runs that somebody starts: by the API, the
+    command line, or as a test. What triggers bring is marked at the trigger."""
     notes: Text | None = None
 
 
@@ -139,6 +141,8 @@ class VersionPublished(_WorkflowFact, frozen=True, kw_only=True, tag="workflow.v
 
     version: Positive
     plan: Sha256
+    sensitive: Marks = ()
+    """What the version marks of what somebody starts it with."""
 
 
 class CaseKept(_WorkflowFact, frozen=True, kw_only=True, tag="workflow.case-kept"):

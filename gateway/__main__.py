@@ -62,6 +62,7 @@ from gateway.runs.inspection import RemoteInspector
 from gateway.runs.queries import RunQueries
 from gateway.runs.routes import Reading
 from gateway.runs.store import Runs
+from gateway.sealing import Sealing
 from gateway.secrets.store import Secrets
 from gateway.triggers.binding import Binding
 from gateway.triggers.looks import Looks
@@ -207,6 +208,7 @@ def gateway_of(  # What the world offers.
     held = HeldEverywhere(js.signals, clock)
     tail = Tail(js.reader(RUNS), js.log)
     run_queries, trigger_queries = RunQueries(postgres), TriggerQueries(postgres)
+    sealing = Sealing(vault)
     runs = Runs(
         dispatch=dispatch,
         log=js.log,
@@ -216,6 +218,7 @@ def gateway_of(  # What the world offers.
         clock=clock,
         queries=run_queries,
         histories=histories,
+        sealing=sealing,
         disk_is_full=lambda: js.disk.state.stops_starts,
         crowds=lambda org: held.crowds(org, settings.most_backlog),
     )
@@ -264,6 +267,7 @@ def gateway_of(  # What the world offers.
         histories=histories,
         redelivery=redelivery,
         resealing=Resealing(vault, blobs),
+        sealing=sealing,
         blobs=blobs,
         clock=clock,
     )
@@ -305,6 +309,7 @@ def gateway_of(  # What the world offers.
             triggers=triggers,
             redelivery=redelivery,
             runs=runs,
+            sealing=sealing,
             blobs=js.blobs,
             language=Language(kept=16),
             clock=clock,

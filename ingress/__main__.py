@@ -91,6 +91,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             door=door,
             hooks=hooks,
             blobs=js.blobs,
+            keys=vault,
             limit=limit,
             clock=clock,
             receipts=ids.receipt,

@@ -78,6 +78,7 @@ def _talks(trigger: Trigger, chat: Chat) -> Trigger:
         respond_timeout_s=chat.respond_timeout_s,
         per_minute=chat.per_minute,
         body_bytes=CHAT_BODY_BYTES,
+        sensitive=chat.sensitive,
     )
     return structs.replace(trigger, chat=chat, webhook=webhook)
 

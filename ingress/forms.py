@@ -19,13 +19,15 @@ from chassis.ids import digest, run_id
 from chassis.ports import Away, Blobs
 from chassis.questions import Checked, complaints, from_json, from_page
 from chassis.rate_limit import RateLimit
+from chassis.sealing import seal_paths
+from chassis.vault import VaultAway
 from contracts.codec import Malformed, encode
 from contracts.limits import FORM_SECONDS, IDEMPOTENCY_KEY_CHARS, INLINE_BYTES
 from contracts.messages import Answer, StartRun
 from contracts.payloads import NULL, Inline, Payload
 from contracts.runs import Cause
 from contracts.triggers import Form, Hook
-from ingress.accept import Door, HookResult, Named, away
+from ingress.accept import Door, HookResult, Keys, Named, away
 from ingress.bodies import Body, checked_json, page_fields
 from ingress.deliveries import Input, Request, visible_headers
 from ingress.directory import Directory, Trigger
@@ -69,6 +71,7 @@ class Forms:
         door: Door,
         hooks: Hooks,
         blobs: Blobs,
+        keys: Keys,
         limit: RateLimit,
         clock: Clock,
         receipts: Callable[[], str],
@@ -76,7 +79,7 @@ class Forms:
         numbers: Callable[[], str] = lambda: secrets.token_urlsafe(16),
     ) -> None:
         self._directory, self._door, self._hooks, self._blobs = directory, door, hooks, blobs
-        self._limit, self._clock, self._receipts = limit, clock, receipts
+        self._keys, self._limit, self._clock, self._receipts = keys, limit, clock, receipts
         self._disk_is_full, self._numbers = disk_is_full, numbers
         self.answers: dict[str, int] = {"accepted": 0, "duplicate": 0, "wrong": 0, "spam": 0, "limited": 0}
 
@@ -130,7 +133,7 @@ class Forms:
             return self._page(opened, Filled(values=given, errors=checked.errors), 422, given[STAMP])
         try:
             await self._start(opened, request, checked, stamp.number)
-        except (Away, Problem):
+        except (Away, VaultAway, Problem):
             return self._sorry(opened, 503)
         return _html(200, thanks(opened.form, test=opened.test))
 
@@ -166,7 +169,7 @@ class Forms:
             )
         try:
             answer, receipt = await self._start(opened, request, checked, f"program:{key}" if key else None)
-        except Away:
+        except (Away, VaultAway):
             raise away("The answer could not be stored; nothing was accepted.") from None
         if answer is None:
             return Reply(status=200, body=b'{"captured":true}')
@@ -189,16 +192,19 @@ class Forms:
     ) -> tuple[Answer | None, str]:
         """Start the run of an answer, once for each key; None where it was only a test."""
         trigger, receipt = opened.trigger, self._receipts()
-        payload = await self._payload(request, checked)
         if opened.test:
-            self._keep(opened, request, receipt, "captured", body=payload)
+            # Sealed as if a run of the receipt's name had been started by it.
+            payload, key_id = await self._payload(opened, request, checked, receipt)
+            self._keep(opened, request, receipt, "captured", body=payload, key_id=key_id)
             return None, receipt
         if self._disk_is_full():
             raise Away("The log's disk is nearly full; no run starts until there is room.")
         source = f"form:{key}" if key is not None else f"receipt:{receipt}"
+        run = run_id(trigger.org, trigger.id, source)
+        payload, key_id = await self._payload(opened, request, checked, run)
         start = StartRun(
             org=trigger.org,
-            run=run_id(trigger.org, trigger.id, source),
+            run=run,
             trace=request.trace,
             plan=trigger.plan,
             workflow=trigger.workflow,
@@ -210,6 +216,7 @@ class Forms:
             org_vars=self._directory.vars_of(trigger.org),
             dedupe=digest(source.encode()) if key is not None else None,
             actor=f"trigger:{trigger.id}",
+            key_id=key_id,
         )
         body = Body(content_type="application/json", value=None)
         answer = await self._door.say(start, Named(run=start.run, key=key, body=body))
@@ -221,10 +228,18 @@ class Forms:
             self._keep(opened, request, receipt, "duplicate", run=answer.run)
         return answer, receipt
 
-    async def _payload(self, request: Request, checked: Checked) -> Payload:
+    async def _payload(
+        self, opened: Opened, request: Request, checked: Checked, run: str
+    ) -> tuple[Payload, str]:
+        """The run's input, and the salt under which what is sensitive in it is sealed."""
+        body: Any = checked.values
+        key_id = ""
+        if opened.form.sensitive:
+            key_id, sealer = await self._keys.sealer(opened.trigger.org, run)
+            body = seal_paths(body, opened.form.sensitive, sealer)
         given = encode(
             Input(
-                body=checked.values,
+                body=body,
                 headers=visible_headers(request.headers),
                 query={},
                 method="FORM",
@@ -232,7 +247,8 @@ class Forms:
                 received_at=request.received_at,
             )
         )
-        return Inline(value=Raw(given)) if len(given) <= INLINE_BYTES else await self._blobs.put(given)
+        kept = Inline(value=Raw(given)) if len(given) <= INLINE_BYTES else await self._blobs.put(given)
+        return kept, key_id
 
     def _spam(self, opened: Opened, request: Request, reason: str) -> None:
         self.answers["spam"] += 1
@@ -247,6 +263,7 @@ class Forms:
         reason: str = "",
         *,
         body: Payload = NULL,
+        key_id: str = "",
         run: str | None = None,
     ) -> None:
         self._hooks.keep(
@@ -262,6 +279,7 @@ class Forms:
                 reason=reason,
                 headers=visible_headers(request.headers),
                 body=body,
+                key_id=key_id,
                 size=len(request.body),
             )
         )

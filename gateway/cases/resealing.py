@@ -14,7 +14,7 @@ from contracts.codec import encode
 from contracts.payloads import Payload
 from gateway.cases.values import LEFT_OUT, may_be_sealed
 from gateway.payloads import bytes_of, payload_of
-from gateway.triggers.redelivery import Seals
+from gateway.sealing import Seals
 
 
 class Moved(Struct, frozen=True):

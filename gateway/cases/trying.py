@@ -10,12 +10,11 @@ from msgspec import Raw, Struct
 
 from chassis.clock import Clock
 from chassis.edge.problems import Problem, unavailable
-from chassis.ids import digest, run_id
 from chassis.ids import receipt as new_receipt
 from chassis.ports import Blobs
 from contracts.cases import Case, Given, Outline, Pins, Selection, Trial
 from contracts.codec import encode
-from contracts.limits import KIB
+from contracts.limits import KIB, Marks
 from contracts.payloads import Inline, Payload
 from contracts.runs import Cause
 from gateway.callers import Caller
@@ -27,7 +26,8 @@ from gateway.domain import Domain
 from gateway.payloads import bytes_of, payload_of
 from gateway.rejected import Rejected, absent
 from gateway.runs.histories import Histories
-from gateway.runs.store import Runs, Wanted
+from gateway.runs.store import Runs, Wanted, run_named
+from gateway.sealing import Sealing, in_body, marks_in
 from gateway.triggers.redelivery import Recorded, Redelivery
 from gateway.workflows.compiling import Compiler, request_of
 from gateway.workflows.rules import WORKFLOW
@@ -70,12 +70,13 @@ class Trying:
         histories: Histories,
         redelivery: Redelivery,
         resealing: Resealing,
+        sealing: Sealing,
         blobs: Blobs,
         clock: Clock,
     ) -> None:
         self._domain, self._compiler, self._runs = domain, compiler, runs
         self._histories, self._redelivery, self._resealing = histories, redelivery, resealing
-        self._blobs, self._clock = blobs, clock
+        self._sealing, self._blobs, self._clock = sealing, blobs, clock
 
     async def outline(self, caller: Caller, workflow_id: str, wanted: StartTest) -> Outline:
         """What the test would do. Nothing runs."""
@@ -90,13 +91,14 @@ class Trying:
         """Start the test. The same key starts the same one."""
         earlier = await self._earlier(caller, workflow_id, wanted)
         receipt, source = new_receipt(), f"test:{workflow_id}"
-        run = run_id(caller.org, source, f"receipt:{receipt}" if key is None else f"idempotency:{key}")
+        run = run_named(caller.org, source, receipt, key)
         moved = Moved({})
         if earlier is not None and wanted.from_run is not None:
             moved = await self._resealing.moved(earlier.pins(), caller.org, wanted.from_run, run)
         wish = await self._wish(caller.org, workflow_id, wanted, moved.pins)
         planned = await self._planned(caller.org, wish, keep=True)
-        given, sealed_as = await self._trigger(caller, wanted, earlier, run)
+        marks = marks_in(wish.drawn.definition)
+        given, sealed_as = await self._trigger(caller, wanted, earlier, run, in_body(marks))
         return await self._want(
             caller,
             planned,
@@ -109,20 +111,25 @@ class Trying:
                 input=given,
                 mode="test",
                 key=key,
-                request=digest(request),
+                request=await self._sealing.request(caller.org, run, request, marks),
                 receipt=receipt,
                 sealed_as=sealed_as or moved.key_id,
             ),
         )
 
     async def start_case(
-        self, caller: Caller, workflow_id: str, case: Case, named: str, version: int | None
+        self, caller: Caller, workflow_id: str, case: Case, label: str, version: int | None
     ) -> StartedTest:
-        """Start what a case says; `named` is what the run remembers of it."""
+        """Start what a case says; `label` is what the run remembers of it."""
         given = Given(pins=case.pins, recorded=case.recorded)
         drawn = await self.drawn(caller.org, workflow_id, version)
         wish = Wish(workflow=workflow_id, drawn=drawn, selection=case.selection, given=given)
         planned = await self._planned(caller.org, wish, keep=True)
+        receipt, source = new_receipt(), f"test:{workflow_id}"
+        run = run_named(caller.org, source, receipt, None)
+        given, sealed_as = await self._sealed(
+            caller.org, run, case.trigger, in_body(marks_in(drawn.definition))
+        )
         return await self._want(
             caller,
             planned,
@@ -130,11 +137,12 @@ class Trying:
                 workflow_id=workflow_id,
                 version=planned.version,
                 plan=planned.plan,
-                source=f"test:{workflow_id}",
-                cause=Cause(kind="test", id=named),
-                input=case.trigger,
+                source=source,
+                cause=Cause(kind="test", id=label),
+                input=given,
                 mode="test",
-                receipt=new_receipt(),
+                receipt=receipt,
+                sealed_as=sealed_as,
             ),
         )
 
@@ -203,11 +211,11 @@ class Trying:
         return outcome
 
     async def _trigger(
-        self, caller: Caller, wanted: StartTest, earlier: Outcome | None, run: str
+        self, caller: Caller, wanted: StartTest, earlier: Outcome | None, run: str, marks: Marks
     ) -> tuple[Payload, str]:
-        """What the run is given, and the salt under which values of it are sealed."""
+        """What the run is given, and the salt under which values of it are sealed. `marks`: of what somebody wrote."""
         if wanted.trigger is not None:
-            return await values.trigger_of(wanted.trigger, self._blobs), ""
+            return await self._written(caller.org, run, wanted.trigger, marks)
         if wanted.sample is not None:
             sample = wanted.sample
             recorded = await self._redelivery.recorded(caller.org, sample.trigger, sample.receipt)
@@ -219,7 +227,18 @@ class Trying:
         # A start node that runs alone has no other input than what starts the run.
         body = wanted.input if bytes(wanted.input) else Raw(b"null")
         given = GivenTrigger(body=body, received_at=self._clock.now().isoformat())
-        return await values.trigger_of(given, self._blobs), ""
+        return await self._written(caller.org, run, given, marks)
+
+    async def _written(self, org: str, run: str, given: GivenTrigger, marks: Marks) -> tuple[Payload, str]:
+        document, sealed_as = await self._sealing.sealed(org, run, encode(given), marks)
+        return await payload_of(document, self._blobs), sealed_as
+
+    async def _sealed(self, org: str, run: str, given: Payload, marks: Marks) -> tuple[Payload, str]:
+        """The same of what was kept."""
+        if not marks:
+            return given, ""
+        document, sealed_as = await self._sealing.sealed(org, run, await bytes_of(given, self._blobs), marks)
+        return await payload_of(document, self._blobs), sealed_as
 
 
 def _check_scope(caller: Caller, scope: str) -> None:

@@ -34,6 +34,7 @@ from gateway.runs import views
 from gateway.runs.histories import NEWEST, Histories, told_of
 from gateway.runs.queries import RunQueries
 from gateway.runs.views import StartedRun, Wished
+from gateway.sealing import Sealing
 from gateway.workflows.rules import WorkflowState
 
 CROWDED_SECONDS: Final = 5
@@ -67,6 +68,11 @@ class Wanted(Struct, frozen=True, kw_only=True):
     receipt: str
     sealed_as: str = ""
     """`key_id` of the salt under which values of the input are sealed."""
+
+
+def run_named(org: str, source: str, ours: str, key: str | None) -> str:
+    """The id of the run that is wanted: the same for the same key, for ever."""
+    return run_id(org, source, f"receipt:{ours}" if key is None else f"idempotency:{key}")
 
 
 class Meant(Struct, frozen=True):
@@ -105,6 +111,7 @@ class Runs:
         clock: Clock,
         queries: RunQueries,
         histories: Histories,
+        sealing: Sealing,
         disk_is_full: Callable[[], bool],
         crowds: Callable[[str], bool] = lambda _org: False,
     ) -> None:
@@ -112,26 +119,30 @@ class Runs:
         self._dispatch, self._log, self._blobs = dispatch, log, blobs
         self._directory, self._places, self._clock = directory, places, clock
         self._queries, self._histories, self._disk_is_full = queries, histories, disk_is_full
-        self._crowds = crowds
+        self._crowds, self._sealing = crowds, sealing
 
     async def start(
         self, caller: Caller, workflow_id: str, body: Raw, key: str | None, request: bytes
     ) -> StartedRun:
         """Start the published version. The same key starts the same run, for ever; with another request it is refused."""
         workflow = self.published(caller.org, workflow_id)
-        given = Input(body=body, received_at=self._clock.now().isoformat())
+        source, ours, marks = f"api:{workflow_id}", receipt(), workflow.sensitive
+        run = run_named(caller.org, source, ours, key)
+        sealed, sealed_as = await self._sealing.sealed(caller.org, run, bytes(body), marks)
+        given = Input(body=Raw(sealed), received_at=self._clock.now().isoformat())
         return await self.want(
             caller,
             Wanted(
                 workflow_id=workflow_id,
                 version=workflow.published,
                 plan=workflow.plan,
-                source=f"api:{workflow_id}",
+                source=source,
                 cause=Cause(kind="api", id=caller.key),
                 input=await payload_of(encode(given), self._blobs),
                 key=key,
-                request=digest(request),
-                receipt=receipt(),
+                request=await self._sealing.request(caller.org, run, request, marks),
+                receipt=ours,
+                sealed_as=sealed_as,
             ),
         )
 
@@ -150,10 +161,9 @@ class Runs:
             raise unavailable("The log's disk is nearly full; no run starts until there is room.", 5)
         if self._crowds(caller.org):
             raise Problem("held.too_many", headers={"retry-after": str(CROWDED_SECONDS)})
-        name = f"receipt:{wanted.receipt}" if wanted.key is None else f"idempotency:{wanted.key}"
         start = StartRun(
             org=caller.org,
-            run=run_id(caller.org, wanted.source, name),
+            run=run_named(caller.org, wanted.source, wanted.receipt, wanted.key),
             trace=caller.trace,
             plan=wanted.plan,
             workflow=wanted.workflow_id,

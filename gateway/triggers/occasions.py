@@ -1,6 +1,6 @@
 """Whether a trigger that is neither an address nor a schedule can work: asked when it is written, not at every event."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -10,9 +10,10 @@ from chassis.expressions import Language
 from chassis.expressions.faults import Flaw
 from chassis.expressions.program import Program
 from chassis.questions import flaws as flaws_of_form
+from chassis.sealing import parse_pointer
 from contracts.codec import FOLLOWED
 from contracts.occasions import EndedRun, RecordedEvent, Told
-from contracts.triggers import Chat, Follows, Form, Happening, Occasion, Poll, RunEnd
+from contracts.triggers import Chat, ChatMessage, Follows, Form, Happening, Occasion, Poll, RunEnd
 from contracts.workflows import Fault
 
 CODE: Final = "trigger.unusable"
@@ -39,11 +40,23 @@ def _faults(on: Occasion) -> Iterator[Fault]:
                 if kind not in FOLLOWED:
                     message = f"there are no events of the type {kind!r}"
                     yield Fault(code=CODE, pointer=f"/on/types/{place}", message=message)
-        case Form(questions=questions):
+        case Form(questions=questions, sensitive=marks):
             for pointer, message in flaws_of_form(questions):
                 yield Fault(code=CODE, pointer=f"/on/questions{pointer}", message=message)
-        case RunEnd() | Chat() | Poll():
+            yield from _nowhere(marks, questions.properties)
+        case Chat(sensitive=marks):
+            yield from _nowhere(marks, ChatMessage.__struct_fields__)
+        case RunEnd() | Poll():
             pass  # A poll's expressions are judged by the compiler.
+
+
+def _nowhere(marks: Sequence[str], names: Collection[str]) -> Iterator[Fault]:
+    """Marks of places that will never be there: whoever wrote them thinks that something is sealed which is not."""
+    for place, mark in enumerate(marks):
+        first = parse_pointer(mark)[:1]
+        if first and first[0] not in (*names, "*"):
+            message = f"there is no {first[0]!r} in what is brought; there are {', '.join(names)}"
+            yield Fault(code=CODE, pointer=f"/on/sensitive/{place}", message=message)
 
 
 def flaws_of_filter(source: str, language: Language) -> tuple[Flaw, ...]:

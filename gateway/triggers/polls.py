@@ -11,6 +11,7 @@ from gateway.workflows.compiling import Compiler, request_of
 
 _PLACES: Final = (
     ("/nodes/0/config", "/on/request"),
+    ("/nodes/0/sensitive", "/on/sensitive"),
     ("/nodes/1/config/fields/items", "/on/items"),
     ("/nodes/1/config/fields/cursor", "/on/cursor"),
 )
@@ -25,7 +26,7 @@ def definition(poll: Poll) -> dict[str, Any]:
     }
     return {
         "nodes": [
-            {"id": "fetch", "type": "http.request", "config": poll.request},
+            {"id": "fetch", "type": "http.request", "config": poll.request, "sensitive": poll.sensitive},
             {"id": "select", "type": "set", "config": {"fields": fields}},
         ],
         "edges": [{"source": "fetch", "target": "select"}],

@@ -1,6 +1,6 @@
 """Starts a new run from a delivery that was recorded before."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -22,19 +22,12 @@ from gateway.rejected import Rejected, absent
 from gateway.runs.histories import Histories, first_of
 from gateway.runs.store import Runs, Wanted
 from gateway.runs.views import StartedRun
+from gateway.sealing import Seals
 from gateway.triggers.queries import TriggerQueries
 from gateway.triggers.rules import bound
 from gateway.triggers.store import Triggers
 
 _hook = Decoder[Hook](Hook)
-
-
-class Seals(Protocol):
-    """The vault, as far as sealed values of runs go."""
-
-    async def sealer(self, org: str, run: str) -> tuple[str, Sealer]: ...
-
-    async def opener(self, org: str, run: str, key_id: str) -> Opener: ...
 
 
 class Recorded(Struct, frozen=True):

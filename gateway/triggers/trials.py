@@ -17,12 +17,14 @@ from chassis.ids import run_id
 from chassis.ports import Blobs
 from chassis.questions import complaints, from_json
 from contracts.codec import encode
+from contracts.limits import Marks
 from contracts.payloads import Payload
 from contracts.runs import Cause
 from contracts.triggers import Chat, ChatMessage, Follows, Form
 from gateway.callers import Caller
 from gateway.payloads import bytes_of, payload_of
 from gateway.runs.store import Runs, Wanted
+from gateway.sealing import Sealing, in_body
 from gateway.triggers.redelivery import Redelivery
 from gateway.triggers.rules import TriggerState, bound
 from gateway.triggers.store import Triggers
@@ -55,17 +57,18 @@ class Sample(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Trials:
     """Tries triggers out."""
 
-    def __init__(  # The composition root names every port once.
+    def __init__(  # noqa: PLR0913  # The composition root names every port once.
         self,
         *,
         triggers: Triggers,
         redelivery: Redelivery,
         runs: Runs,
+        sealing: Sealing,
         blobs: Blobs,
         language: Language,
         clock: Clock,
     ) -> None:
-        self._triggers, self._redelivery, self._runs = triggers, redelivery, runs
+        self._triggers, self._redelivery, self._runs, self._sealing = triggers, redelivery, runs, sealing
         self._blobs, self._language, self._clock = blobs, language, clock
 
     async def attempt(self, caller: Caller, trigger_id: str, wanted: TestTrigger) -> TestedTrigger:
@@ -118,7 +121,20 @@ class Trials:
             received_at=now,
             **clocks,
         )
-        return await payload_of(encode(sample), self._blobs), ""
+        marks = in_body(sensitive_of(trigger))
+        document, sealed_as = await self._sealing.sealed(org, run, encode(sample), marks)
+        return await payload_of(document, self._blobs), sealed_as
+
+
+def sensitive_of(trigger: TriggerState) -> Marks:
+    """What the trigger marks of the body that it is given."""
+    match trigger.on:
+        case Form(sensitive=marks) | Chat(sensitive=marks):
+            return marks
+        case None:
+            return trigger.webhook.sensitive
+        case _:
+            return ()
 
 
 def _fitting(trigger: TriggerState, body: bytes) -> bytes:

@@ -5,7 +5,7 @@ from typing import Final, TypeAlias, assert_never
 from msgspec import Struct, structs
 
 from contracts.cases import CaseName
-from contracts.limits import CASES, Id, Name, Sha256
+from contracts.limits import CASES, Id, Marks, Name, Sha256
 from contracts.payloads import Payload
 from contracts.workflows import (
     CaseKept,
@@ -40,6 +40,8 @@ class WorkflowState(Struct, frozen=True, kw_only=True):
     published: int = 0
     """0: never."""
     plan: str = ""
+    sensitive: Marks = ()
+    """What the published version marks of what somebody starts it with."""
     revisions: int = 0
     """How often a test case was kept."""
     cases: dict[str, KeptCase] = {}
@@ -78,6 +80,7 @@ class Publish(Struct, frozen=True, kw_only=True):
 
     version: int
     plan: Sha256
+    sensitive: Marks = ()
 
 
 class KeepCase(Struct, frozen=True, kw_only=True):
@@ -108,7 +111,7 @@ def evolve(state: WorkflowState, event: WorkflowEvent) -> WorkflowState:
                 state, latest=event.version, definitions=(*state.definitions, event.definition)
             )
         case VersionPublished():
-            return structs.replace(state, published=event.version, plan=event.plan)
+            return structs.replace(state, published=event.version, plan=event.plan, sensitive=event.sensitive)
         case CaseKept():
             kept = KeptCase(revision=event.revision, case=event.case, run=event.run)
             return structs.replace(state, revisions=event.revision, cases={**state.cases, event.name: kept})
@@ -156,7 +159,7 @@ def _publish(state: WorkflowState, command: Publish) -> list[WorkflowEvent]:
     state.definition(command.version)
     if (state.published, state.plan) == (command.version, command.plan):
         return []
-    return [VersionPublished(version=command.version, plan=command.plan)]
+    return [VersionPublished(version=command.version, plan=command.plan, sensitive=command.sensitive)]
 
 
 def _keep_case(state: WorkflowState, command: KeepCase) -> list[WorkflowEvent]:

@@ -11,6 +11,7 @@ from gateway.callers import Caller
 from gateway.domain import Cause, Changed, Domain, cause_of
 from gateway.payloads import bytes_of, payload_of
 from gateway.places import Places
+from gateway.sealing import marks_in
 from gateway.triggers.binding import Binding
 from gateway.workflows import rules
 from gateway.workflows.compiling import LARGEST, Compiled, Compiler, request_of
@@ -66,7 +67,8 @@ class Workflows:
         )
         if compiled.plan is None:
             raise Problem("invalid_workflow", "The workflow has faults.", faults=compiled.faults)
-        changed = await self._change(caller, workflow_id, rules.Publish(version=version, plan=compiled.plan))
+        command = rules.Publish(version=version, plan=compiled.plan, sensitive=marks_in(definition))
+        changed = await self._change(caller, workflow_id, command)
         return changed, await self._binding.follow(cause_of(caller), workflow_id, changed.place)
 
     async def delete(self, caller: Caller, workflow_id: str) -> Changed[WorkflowState]:

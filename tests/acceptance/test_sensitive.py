@@ -1,5 +1,6 @@
 """What is marked as sensitive, on a real installation: used where it is needed, and found nowhere."""
 
+import asyncio
 import base64
 import hmac
 import json
@@ -12,6 +13,8 @@ from typing import Any
 
 from deploy.testing.installation import Installation
 from tests.acceptance.test_approvals import ended, kept_in, run_of
+from tests.acceptance.test_stories import post
+from tests.acceptance.waiting import until
 
 CARD = "4111-2222-3333-4444"
 
@@ -129,3 +132,92 @@ def test_a_signed_token_is_believed_by_whoever_has_the_key_and_is_kept_nowhere(
     claims = json.loads(base64.urlsafe_b64decode(said.partition(".")[2] + "=="))
     assert claims["sub"] == "ada"
     assert kept_in(installed, signature) == []
+
+
+IBAN = "DE02120300000000202051"
+
+
+def paying(url: str, value: str) -> dict[str, Any]:
+    """A node that needs a value, and another whose output hands it on."""
+    pay = {"method": "POST", "url": url, "body": {"to": value}}
+    return {
+        "nodes": [
+            {"id": "pay", "type": "http.request", "config": pay},
+            {"id": "tell", "type": "set", "config": {"fields": {"paid_to": value}}},
+        ],
+        "edges": [{"source": "pay", "target": "tell"}],
+    }
+
+
+def told_nowhere(installed: Installation, run: str, value: str, folder: Path) -> None:
+    """No file of the log, no row, no line, no export and nothing that the API says of the run has it."""
+    exported = folder / f"{run}.json"
+    installed.command("runs", "export", run, "--out", str(exported))
+    assert value.encode() not in exported.read_bytes()
+    said = [installed.call("GET", f"/runs/{run}{of}") for of in ("", "/events", "/steps", "/logs", "/state")]
+    assert value not in json.dumps(said)
+    assert "$sealed" in json.dumps(said)
+    assert kept_in(installed, value) == []
+
+
+def test_what_a_form_and_a_chat_are_told_is_used_and_stays_sealed_also_in_runs_that_follow(
+    installed: Installation, tmp_path: Path
+) -> None:
+    with shop() as (url, heard):
+        workflow = installed.call(
+            "POST", "/workflows", {"name": "paying", "definition": paying(url, "{{ trigger.body.iban }}")}
+        )["id"]
+        installed.call("POST", f"/workflows/{workflow}/versions/1/publish")
+        form = {
+            "kind": "form",
+            "title": "Where to?",
+            "questions": {"properties": {"iban": {"title": "IBAN"}}, "required": ["iban"]},
+            "sensitive": ["/iban"],
+        }
+        made = installed.call("POST", "/triggers", {"name": "form", "workflow": workflow, "on": form})
+        follows = installed.call(
+            "POST",
+            "/workflows",
+            {
+                "name": "follows",
+                "definition": {
+                    "nodes": [
+                        {"id": "seen", "type": "set", "config": {"fields": {"all": "{{ trigger.body }}"}}}
+                    ]
+                },
+            },
+        )["id"]
+        installed.call("POST", f"/workflows/{follows}/versions/1/publish")
+        after = {"kind": "run_end", "workflows": [workflow]}
+        installed.call("POST", "/triggers", {"name": "after", "workflow": follows, "on": after})
+        answers: list[Any] = []
+
+        def answered() -> bool:
+            answers.append(post(made["address"]["url"], json.dumps({"iban": IBAN}).encode()))
+            return answers[-1][0] == 202
+
+        until(answered, "ingress knows the form")
+        run = json.loads(answers[-1][2])["run"]
+        assert ended(installed, run)["status"] == "completed"
+        assert [json.loads(body) for _, body in heard] == [{"to": IBAN}]
+        told_nowhere(installed, run, IBAN, tmp_path)
+        query = "select count(*) from read.runs where workflow = $1 and ended is not null"
+        until(lambda: installed.count(query, follows) == 1, "the run that follows ends")
+        [row] = asyncio.run(installed.rows("select id from read.runs where workflow = $1", follows))
+        told_nowhere(installed, row["id"], IBAN, tmp_path)
+
+
+def test_what_somebody_starts_a_run_with_is_sealed_by_the_workflows_marks(
+    installed: Installation, tmp_path: Path
+) -> None:
+    with shop() as (url, heard):
+        definition = paying(url, "{{ trigger.body.account.iban }}") | {"sensitive": ["/account"]}
+        run = run_of(installed, definition, {"account": {"iban": IBAN}})
+        assert ended(installed, run)["status"] in ("completed", "failed")
+        told_nowhere(installed, run, IBAN, tmp_path)
+        assert heard == [], "nobody can look into what is sealed as a whole"
+        definition = paying(url, "{{ trigger.body.account.iban }}") | {"sensitive": ["/account/iban"]}
+        run = run_of(installed, definition, {"account": {"iban": IBAN}})
+        assert ended(installed, run)["status"] == "completed"
+        assert [json.loads(body) for _, body in heard] == [{"to": IBAN}]
+        told_nowhere(installed, run, IBAN, tmp_path)

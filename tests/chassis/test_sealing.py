@@ -89,6 +89,19 @@ def test_no_two_places_are_one_place_written_differently() -> None:
             opener(place=place).open(blob)
 
 
+def test_a_proof_is_the_same_for_the_same_bytes_and_only_with_the_same_key_and_salt() -> None:
+    proof = sealer().proof(b"0007")
+    assert sealer().proof(b"0007") == proof
+    assert len(proof) == 64
+    others = [
+        Sealer(new_data_key("org_a", 1), SALT, "run.value", PLACE),
+        Sealer(KEY, new_salt(), "run.value", PLACE),
+        Sealer(KEY, SALT, "worker.lease", PLACE),
+    ]
+    proofs = [sealer().proof(b"0008"), *(other.proof(b"0007") for other in others)]
+    assert len({proof, *proofs}) == 5
+
+
 def test_a_blob_has_one_spelling() -> None:
     blob = sealer().seal(b"x")  # 17 bytes: the last character has bits that say nothing.
     opened = []

@@ -83,6 +83,7 @@ from gateway.runs.inspection import Inspected
 from gateway.runs.queries import RunQueries
 from gateway.runs.routes import Reading
 from gateway.runs.store import Runs
+from gateway.sealing import Sealing
 from gateway.secrets.store import Secrets
 from gateway.triggers.binding import Binding
 from gateway.triggers.looks import Looks
@@ -607,6 +608,7 @@ class Office:
         self.tail = Tail(self.runs_log, self.runs_log)
         postgres: Any = NoPostgres()
         run_queries, trigger_queries = NoRunRows(postgres), TriggerQueries(postgres)
+        sealing = Sealing(self.vault)
         runs = Runs(
             dispatch=dispatch,
             log=self.runs_log,
@@ -616,6 +618,7 @@ class Office:
             clock=self.clock,
             queries=run_queries,
             histories=histories,
+            sealing=sealing,
             disk_is_full=lambda: self.disk_is_full,
             crowds=lambda org: self.held.crowds(org, 5),
         )
@@ -658,6 +661,7 @@ class Office:
             histories=histories,
             redelivery=redelivery,
             resealing=Resealing(self.vault, self.blobs),
+            sealing=sealing,
             blobs=self.blobs,
             clock=self.clock,
         )
@@ -698,6 +702,7 @@ class Office:
                 triggers=triggers,
                 redelivery=redelivery,
                 runs=runs,
+                sealing=sealing,
                 blobs=self.blobs,
                 language=Language(),
                 clock=self.clock,

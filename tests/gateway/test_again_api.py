@@ -8,7 +8,9 @@ import pytest
 from msgspec import Raw
 
 from chassis.ids import run_id
-from contracts.codec import decode_commit, encode
+from chassis.sealing import open_document
+from chassis.seals import is_sealed
+from contracts.codec import decode_commit, decode_json, encode
 from contracts.messages import StartRun
 from contracts.payloads import Inline
 from contracts.runs import Cause, RunStarted
@@ -256,6 +258,31 @@ async def test_a_forms_sample_is_held_to_its_questions_and_a_chats_to_a_message(
     await of_kind(bench, on={"kind": "chat"})
     assert (await bench.attempt(body={"message": "hello"})).status == 400
     assert (await bench.attempt(body={"session": "s", "message": "hello"})).json["run"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "place"),
+    [
+        ({"webhook": {"sensitive": ["/card"]}}, {"card": "CANARY"}, "card"),
+        (
+            {"on": {"kind": "chat", "sensitive": ["/message"]}},
+            {"session": "s", "message": "CANARY"},
+            "message",
+        ),
+        ({"on": FORM | {"sensitive": ["/seats"]}}, {"seats": 3}, "seats"),
+    ],
+)
+async def test_what_a_trigger_marks_is_sealed_in_a_sample_too(
+    bench: Bench, kind: Any, body: Any, place: str
+) -> None:
+    await of_kind(bench, **kind)
+    run = (await bench.attempt(body=body)).json["run"]
+    given = (await bench.started(run)).input
+    assert isinstance(given, Inline)
+    told = decode_json(given.value)["body"]
+    opener = await bench.office.vault.opener(ORG, run, f"salt_{run}")
+    assert is_sealed(told[place])
+    assert open_document(told, opener) == body
 
 
 async def test_a_schedule_is_tried_with_its_own_body(bench: Bench) -> None:

@@ -9,7 +9,7 @@ from msgspec import Raw, structs
 
 from chassis.ports import Proposal, Stored
 from chassis.sealing import Place, Sealer, new_data_key, new_salt, open_document, seal_paths
-from chassis.seals import mark
+from chassis.seals import is_sealed, mark
 from contracts.cases import Given, Pin
 from contracts.codec import decode_commit, encode
 from contracts.errors import Failure
@@ -121,6 +121,32 @@ async def test_a_draft_that_was_never_published_is_tried_out(office: Office) -> 
     assert started.cause == Cause(kind="test")
     assert json.loads(bytes(started.input.value))["body"] == {"n": 1}  # type: ignore[union-attr]  # It is small.
     assert request_of(office).keep
+
+
+@pytest.mark.parametrize("wish", [{"trigger": {"body": {"card": "CANARY"}}}, {"input": {"card": "CANARY"}}])
+async def test_what_somebody_writes_into_a_test_is_sealed_by_what_the_draft_marks(
+    office: Office, wish: Any
+) -> None:
+    workflow = await created(office)
+    drawn = {"definition": {**ECHO, "sensitive": ["/card"]}}
+    reply = await office.api("POST", f"/workflows/{workflow}/tests", drawn | wish)
+    assert reply.status == 202, reply.body
+    first = await first_of(office, reply.json["run"])
+    body = json.loads(bytes(first.input.value))["body"]  # type: ignore[union-attr]  # It is small.
+    opener = await office.vault.opener(ORG, reply.json["run"], f"salt_{reply.json['run']}")
+    assert is_sealed(body["card"])
+    assert open_document(body, opener) == {"card": "CANARY"}
+
+
+async def test_a_run_of_a_case_has_sealed_what_the_version_marks(office: Office) -> None:
+    workflow = await created(office)
+    marked = {"definition": {**ECHO, "sensitive": ["/card"]}}
+    assert (await office.api("POST", f"/workflows/{workflow}/versions", marked)).status == 201
+    case = {"trigger": {"body": {"card": "CANARY"}}}
+    assert (await office.api("PUT", f"/workflows/{workflow}/cases/big-order", case)).status in (200, 201)
+    reply = await office.api("POST", f"/workflows/{workflow}/cases/big-order/runs", {})
+    first = await first_of(office, reply.json["run"])
+    assert b"CANARY" not in encode(first)
 
 
 async def test_what_is_not_saved_can_be_tried_out_as_well(office: Office) -> None:

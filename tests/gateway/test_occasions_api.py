@@ -29,6 +29,9 @@ def recorded(office: Office) -> list[Any]:
     ]
 
 
+FORM = {"kind": "form", "title": "Pay", "questions": {"properties": {"iban": {"title": "IBAN"}}}}
+
+
 @pytest.mark.parametrize(
     ("on", "kind"),
     [(FAILURES, "RunEndCreated"), ({"kind": "run_end"}, "RunEndCreated"), (STEPS, "EventCreated")],
@@ -54,6 +57,8 @@ async def test_a_trigger_that_follows_events_is_one_without_an_address(
         (STEPS | {"filter": "steps.a.output == 1"}, "/on/filter", "steps"),
         (STEPS | {"filter": "trigger.planned != ''"}, "/on/filter", "trigger.planned"),
         (STEPS | {"filter": "1 == 1"}, "/on/filter", "reads nothing"),
+        (FORM | {"sensitive": ["/iban", "/ibna"]}, "/on/sensitive/1", "ibna"),
+        ({"kind": "chat", "sensitive": ["/text"]}, "/on/sensitive/0", "text"),
     ],
 )
 async def test_what_cannot_work_is_refused_with_its_place(

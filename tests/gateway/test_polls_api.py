@@ -52,6 +52,12 @@ async def test_a_poll_has_a_plan_of_its_own_and_its_owner_is_told(office: Office
     assert len(made.plan) == 64
 
 
+async def test_what_is_sensitive_in_what_is_found_is_marked_where_it_comes_from(office: Office) -> None:
+    assert (await polling(office, sensitive=["/body/orders/*/iban"])).status == 201
+    drawn = decode_json(bytes(office.engine.compiled[-1].definition))
+    assert drawn["nodes"][0]["sensitive"] == ["/body/orders/*/iban"]
+
+
 async def test_without_a_cursor_it_gives_none(office: Office) -> None:
     assert (await polling(office, cursor="")).status == 201
     drawn = decode_json(bytes(office.engine.compiled[-1].definition))
@@ -62,6 +68,7 @@ async def test_without_a_cursor_it_gives_none(office: Office) -> None:
     ("theirs", "ours"),
     [
         ("/nodes/0/config/url", "/on/request/url"),
+        ("/nodes/0/sensitive", "/on/sensitive"),
         ("/nodes/1/config/fields/items", "/on/items"),
         ("/nodes/1/config/fields/cursor", "/on/cursor"),
         ("/edges/0", "/on"),

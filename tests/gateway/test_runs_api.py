@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from chassis.ids import run_id
+from chassis.ids import digest, run_id
 from chassis.ports import Proposal
+from chassis.sealing import open_document
 from contracts.codec import decode_commit, encode
 from contracts.errors import Failure
 from contracts.limits import API_BODY_BYTES, INLINE_BYTES
@@ -53,6 +54,58 @@ async def test_an_input_is_opaque_and_keeps_its_text(office: Office) -> None:
     given = last_start(office).input
     assert isinstance(given, Inline)
     assert b'{"n":1.10,"z":-0.0,"\\u0000":"\\u0000"}' in bytes(given.value)
+
+
+MARKED = {
+    "nodes": [{"id": "a", "type": "echo"}],
+    "sensitive": ["/card"],
+}
+
+
+async def of(office: Office, definition: Any) -> str:
+    """A workflow of which this is published."""
+    body = {"name": "marked", "definition": definition}
+    workflow = str((await office.api("POST", "/workflows", body)).json["id"])
+    assert (await office.api("POST", f"/workflows/{workflow}/versions/1/publish")).status == 200
+    await office.directory.reached(len(office.domain_log.messages))
+    return workflow
+
+
+async def test_what_a_workflow_marks_of_its_input_is_sealed_for_the_run(office: Office) -> None:
+    workflow = await of(office, MARKED)
+    run = await started(office, workflow, {"card": "4111 CANARY", "sum": 5})
+    start = last_start(office)
+    assert isinstance(start.input, Inline)
+    body = json.loads(bytes(start.input.value))["body"]
+    opener = await office.vault.opener(ORG, run, start.key_id)
+    assert (open_document(body, opener), body["sum"]) == ({"card": "4111 CANARY", "sum": 5}, 5)
+    assert b"CANARY" not in encode(start)
+
+
+async def test_a_marked_request_is_known_again_by_a_hash_that_tells_nothing(office: Office) -> None:
+    workflow = await of(office, MARKED)
+    body = {"workflow": workflow, "input": {"card": "0007"}}
+    first = await office.api("POST", "/runs", body, idempotency_key="order 7")
+    assert last_start(office).request != digest(json.dumps(body).encode())
+    again = await office.api("POST", "/runs", body, idempotency_key="order 7")
+    assert (again.json["run"], again.json["status"]) == (first.json["run"], "duplicate")
+    other = {"workflow": workflow, "input": {"card": "0008"}}
+    refused = await office.api("POST", "/runs", other, idempotency_key="order 7")
+    assert (refused.status, refused.json["code"]) == (422, "idempotency_mismatch")
+
+
+async def test_a_version_without_marks_replaces_one_that_had_some_and_asks_for_no_key(office: Office) -> None:
+    workflow = await of(office, MARKED)
+    unmarked = {"definition": {"nodes": MARKED["nodes"]}}
+    assert (await office.api("POST", f"/workflows/{workflow}/versions", unmarked)).status == 201
+    assert (await office.api("POST", f"/workflows/{workflow}/versions/2/publish")).status == 200
+    await office.directory.reached(len(office.domain_log.messages))
+    before = dict(office.vault.salts)
+    await started(office, workflow, {"card": "4111"})
+    start = last_start(office)
+    assert (start.key_id, office.vault.salts) == ("", before)
+    assert isinstance(start.input, Inline)
+    assert json.loads(bytes(start.input.value))["body"] == {"card": "4111"}
 
 
 async def test_a_large_input_is_on_disk_before_the_run_is_accepted(office: Office) -> None:

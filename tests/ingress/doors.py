@@ -13,6 +13,7 @@ from chassis.expressions import Language
 from chassis.ids import digest
 from chassis.past import Horizon, PastRun, PastRuns
 from chassis.ports import Stored
+from chassis.sealing import Place, Sealer, new_data_key, new_salt
 from chassis.secret import HmacSecret, Secret, SecretValue
 from chassis.testing.past import MemoryRunIds
 from chassis.testing.queues import MemoryInbox, MemorySignals
@@ -52,6 +53,19 @@ class Keys:
 
     async def sealer(self, org: str, run: str) -> Any:
         raise VaultAway
+
+
+class SealingKeys(Keys):
+    """A vault that has salts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sealed_for: list[str] = []
+
+    async def sealer(self, org: str, run: str) -> tuple[str, Sealer]:
+        self.sealed_for.append(run)
+        place = Place(org=org, object=run, field="value")
+        return "salt-1", Sealer(new_data_key(org, 1), new_salt(), "run.value", place)
 
 
 class Limit:
@@ -149,6 +163,7 @@ class Room:
             door=self.door,
             hooks=self.hooks,
             blobs=self.blobs,
+            keys=self.keys,
             limit=self.limit,  # type: ignore[arg-type]  # As much of it as forms use.
             clock=self.clock,
             receipts=lambda: f"receipt-{next(numbers)}",
@@ -259,4 +274,4 @@ def responded(run: str, status: int = 200) -> Responded:
     return Responded(run=run, state="responded", status=status, body=null())
 
 
-__all__ = ["PLAN", "TEST_TOKEN", "TOKEN", "Room", "Stored", "responded", "signed"]
+__all__ = ["PLAN", "TEST_TOKEN", "TOKEN", "Room", "SealingKeys", "Stored", "responded", "signed"]

@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 
 from chassis.edge.problems import Problem
+from chassis.seals import is_sealed
 from contracts.codec import Decoder
 from contracts.messages import Answer, StartRun
 from contracts.payloads import Inline
 from contracts.triggers import Chat, ChatChanged, ChatCreated, TriggerBound
 from ingress.directory import evolve
-from tests.ingress.doors import PLAN, Room, responded
+from tests.ingress.doors import PLAN, Room, SealingKeys, responded
 
 json = Decoder[Any](Any)
 
@@ -46,6 +47,20 @@ def test_a_message_starts_a_run_that_answers_it() -> None:
         assert json(start.input.value)["body"] == {"session": "s-1", "message": "hello", "id": "m1"}
 
     talking(Chat()).run(story)
+
+
+def test_a_message_that_is_sensitive_is_sealed_with_the_bytes_that_brought_it() -> None:
+    async def story(room: Room) -> None:
+        answering(room)
+        room.door._keys = SealingKeys()
+        await room.deliver(b'{"session":"s-1","message":"my pin is 4711","id":"m1"}')
+        [start] = room.starts
+        assert (start.key_id, isinstance(start.input, Inline)) == ("salt-1", True)
+        assert b"4711" not in repr((start, room.blobs.__dict__)).encode()
+        body = json(bytes(start.input.value))["body"]  # type: ignore[union-attr]
+        assert (body["session"], is_sealed(body["message"])) == ("s-1", True)
+
+    talking(Chat(sensitive=("/message",))).run(story)
 
 
 def test_the_same_message_sent_again_is_the_same_run_and_another_session_is_another() -> None:

@@ -7,14 +7,13 @@ from msgspec import Raw, structs
 
 from chassis.edge.problems import Problem
 from chassis.past import PastRun
-from chassis.sealing import Place, Sealer, new_data_key, new_salt
 from chassis.seals import is_sealed
 from contracts.codec import Decoder
 from contracts.errors import Failure
 from contracts.messages import Answer, Responded, StartRun
 from contracts.payloads import Blob, Inline
 from contracts.triggers import ExpressionKey, Github, HeaderKey, Hook, Preset, Slack, Webhook
-from tests.ingress.doors import PLAN, TEST_TOKEN, Keys, Room, responded, signed
+from tests.ingress.doors import PLAN, TEST_TOKEN, Room, SealingKeys, responded, signed
 
 json = Decoder[Any](Any)
 GITHUB = Webhook(authentication=Github(secret="signing"), dedupe=Preset(preset="github"))
@@ -393,19 +392,6 @@ def test_a_delivery_whose_key_cannot_be_evaluated_is_refused_and_kept() -> None:
         assert [result for result, _ in room.kept] == ["refused", "refused"]
 
     Room(BY_EXPRESSION).run(story)
-
-
-class SealingKeys(Keys):
-    """A vault that has salts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sealed_for: list[str] = []
-
-    async def sealer(self, org: str, run: str) -> tuple[str, Sealer]:
-        self.sealed_for.append(run)
-        place = Place(org=org, object=run, field="value")
-        return "salt-1", Sealer(new_data_key(org, 1), new_salt(), "run.value", place)
 
 
 def test_what_is_sensitive_in_a_sample_is_sealed_for_its_receipt() -> None:

@@ -11,13 +11,14 @@ from msgspec import structs
 
 from chassis.edge.problems import Problem
 from chassis.ids import digest
+from chassis.seals import is_sealed
 from contracts.codec import Decoder
 from contracts.forms import Question, Questions
 from contracts.messages import Answer
 from contracts.payloads import Inline
-from contracts.triggers import Form, Webhook
+from contracts.triggers import Form, Hook, Webhook
 from ingress.question_page import STAMP, TRAP
-from tests.ingress.doors import PLAN, TEST_TOKEN, TOKEN, Room
+from tests.ingress.doors import PLAN, TEST_TOKEN, TOKEN, Room, SealingKeys
 
 json = Decoder[Any](Any)
 QUESTIONS = Questions(
@@ -309,6 +310,52 @@ def test_a_test_address_keeps_a_sample_and_starts_nothing() -> None:
         assert room.kept == [("captured", "")] * 2
 
     room(plan="").run(story)
+
+
+def test_what_is_sensitive_in_an_answer_is_sealed_for_its_run_and_nothing_else_is() -> None:
+    async def story(room: Room) -> None:
+        room.forms._keys = keys = SealingKeys()
+        await room.filled(sent(await read(room)))
+        await room.filled(b'{"email":"a@b.example","agreed":true}', "application/json")
+        for start, run in zip(room.starts, keys.sealed_for, strict=True):
+            assert (start.run, start.key_id) == (run, "salt-1")
+            assert isinstance(start.input, Inline)
+            assert b"a@b.example" not in bytes(start.input.value)
+            body = json(start.input.value)["body"]
+            assert is_sealed(body["email"])
+            assert body["agreed"] is True
+
+    room(structs.replace(FORM, sensitive=("/email",))).run(story)
+
+
+def test_what_is_sensitive_in_a_sample_of_a_form_is_sealed_for_its_receipt() -> None:
+    async def story(room: Room) -> None:
+        room.forms._keys = keys = SealingKeys()
+        await room.filled(b'{"email":"a@b.example","agreed":true}', "application/json", TEST_TOKEN)
+        await room.hooks.drained()
+        [(_, stored, _)] = room.letters.stored
+        hook = Decoder[Hook](Hook)(stored)
+        assert b"a@b.example" not in stored
+        assert (hook.key_id, keys.sealed_for) == ("salt-1", [hook.receipt])
+
+    room(structs.replace(FORM, sensitive=("/email",))).run(story)
+
+
+def test_with_the_vault_away_nothing_sensitive_is_taken_and_nobody_else_asks_it() -> None:
+    async def story(room: Room) -> None:
+        reply = await room.filled(sent(await read(room)))
+        assert (reply.status, "Nothing was sent" in Page(reply).text) == (503, True)
+        with pytest.raises(Problem) as problem:
+            await room.filled(b'{"email":"a@b.example","agreed":true}', "application/json")
+        assert problem.value.code == "unavailable"
+        assert room.starts == []
+
+    room(structs.replace(FORM, sensitive=("/email",))).run(story)
+
+    async def unmarked(room: Room) -> None:
+        assert (await room.filled(sent(await read(room)))).status == 200
+
+    room().run(unmarked)
 
 
 @pytest.mark.parametrize("changes", [{"enabled": False}, {"plan": ""}, {"form": None}])
