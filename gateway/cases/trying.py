@@ -127,7 +127,7 @@ class Trying:
         planned = await self._planned(caller.org, wish, keep=True)
         receipt, source = new_receipt(), f"test:{workflow_id}"
         run = run_named(caller.org, source, receipt, None)
-        given, sealed_as = await self._sealed(
+        brought, sealed_as = await self._sealed(
             caller.org, run, case.trigger, in_body(marks_in(drawn.definition))
         )
         return await self._want(
@@ -139,7 +139,7 @@ class Trying:
                 plan=planned.plan,
                 source=source,
                 cause=Cause(kind="test", id=label),
-                input=given,
+                input=brought,
                 mode="test",
                 receipt=receipt,
                 sealed_as=sealed_as,
