@@ -340,9 +340,9 @@ SignalKey: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
 """The same saying has the same key, however often it is said."""
 Actor: TypeAlias = Annotated[str, Meta(max_length=128)]
 Pointer: TypeAlias = Annotated[str, Meta(max_length=500, pattern=r"^(/([^/~]|~[01])*)*$")]
-Marks: TypeAlias = Annotated[tuple[Pointer, ...], Meta(max_length=SENSITIVE)]
-"""JSON pointers to what is sensitive; `*` stands for every item or member."""
 """A JSON pointer (RFC 6901); `*` stands for every item of a list or every member."""
+Marks: TypeAlias = Annotated[tuple[Pointer, ...], Meta(max_length=SENSITIVE)]
+"""To what is sensitive."""
 Decider: TypeAlias = Annotated[str, Meta(pattern=r"^(key|member):[A-Za-z0-9_-]{1,64}$")]
 """Who may decide: the holder of an API key, or a member of the org."""
 WaitName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=600)]
