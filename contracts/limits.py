@@ -128,6 +128,8 @@ SIGNALS_KEPT: Final = 100
 SIGNALS_REMEMBERED: Final = 200
 """Keys of one run's signals that were said last, so that each counts once."""
 QUESTION_CHARS: Final = 2_000
+PERSON_CHARS: Final = 100
+"""Of the name that whoever has the link of an approval gives."""
 DETAILS_CHARS: Final = 10_000
 FORM_PROPERTIES: Final = 50
 """Fields that people fill in when they decide."""
@@ -326,6 +328,8 @@ Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=RUN_SECONDS)]
 
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
 Text: TypeAlias = Annotated[str, Meta(max_length=10_000)]
+SaidName: TypeAlias = Annotated[str, Meta(max_length=PERSON_CHARS)]
+"""Who somebody says they are: nothing proves it."""
 OrgId: TypeAlias = Annotated[str, Meta(pattern=r"^(_|[a-z0-9][a-z0-9_-]{0,62})$")]
 Id: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 """One token of a subject: letters, digits, `_` and `-`, so that no wildcard can hide in it."""

@@ -22,6 +22,7 @@ from contracts.limits import (
     Pointer,
     PortName,
     Positive,
+    SaidName,
     Seconds,
     Sha256,
     SignalKey,
@@ -173,6 +174,8 @@ class DecideApproval(RunMessage, frozen=True, kw_only=True, tag="approval.decide
     request: Sha256
     fields: Payload = field(default_factory=null)
     comment: Text = ""
+    name: SaidName = ""
+    """Whom they named themselves who had the link."""
 
 
 class ChildStarted(RunMessage, frozen=True, kw_only=True, tag="child.started"):

@@ -26,6 +26,7 @@ from contracts.limits import (
     PoolName,
     PortName,
     Positive,
+    SaidName,
     SchemaVersion,
     Seconds,
     Sha256,
@@ -241,6 +242,8 @@ class ApprovalDecided(RunFact, frozen=True, kw_only=True, tag="approval.decided"
     fields: Payload
     """What was filled in."""
     comment: Text = ""
+    name: SaidName = ""
+    """Of a decision by link: whom they named themselves who had it. Nothing proves it."""
 
 
 class ChildBegan(RunFact, frozen=True, kw_only=True, tag="child.began"):

@@ -11,7 +11,7 @@ from contracts.payloads import Inline
 from contracts.triggers import Authentication, Method, NoAuthentication
 
 LINK: Final = "link"
-"""The actor of whoever opened the link of an approval: nobody else is known."""
+"""The actor of whoever opened the link of an approval: what they call themselves stands beside it."""
 CALLER: Final = "caller"
 """The actor of whoever called a resumption address."""
 

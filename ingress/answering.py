@@ -160,6 +160,7 @@ class Desk:
             request=decided.request,
             fields=decided.payload,
             comment=decided.comment,
+            name=decided.name,
         )
         try:
             after = await self._say(place, message, told)

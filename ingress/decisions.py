@@ -12,14 +12,25 @@ from chassis.ids import digest
 from chassis.questions import Checked, complaints, from_json, from_page
 from contracts.codec import encode
 from contracts.forms import Questions, questions_in
-from contracts.limits import ANSWER_BYTES, COMMENT_CHARS
+from contracts.limits import ANSWER_BYTES, COMMENT_CHARS, PERSON_CHARS
 from contracts.payloads import Inline, Payload
 from contracts.runs import ApprovalDecided
 from contracts.waits import Approval, Verdict
 from ingress.bodies import page_fields
 from ingress.deliveries import Request, query_of
 from ingress.pages import CONTENT_TYPE as HTML
-from ingress.pages import HEADERS, UNTOUCHED, Filled, choice, fields, page, paragraph, summary, text_area
+from ingress.pages import (
+    HEADERS,
+    UNTOUCHED,
+    Filled,
+    choice,
+    fields,
+    page,
+    paragraph,
+    summary,
+    text_area,
+    text_line,
+)
 from ingress.replies import Reply
 
 Outcome: TypeAlias = Literal["accepted", "unchanged", "queued"]
@@ -28,9 +39,12 @@ Outcome: TypeAlias = Literal["accepted", "unchanged", "queued"]
 _FORM: Final = "application/x-www-form-urlencoded"
 _SENT_BYTES: Final = 4 * ANSWER_BYTES
 """As a browser writes it, a letter may have many bytes."""
+_YOUR_NAME: Final = "Your name"
 _WORDS: Final[Mapping[str, str]] = {"approved": "Approve", "rejected": "Reject"}
-DECISION, COMMENT = "the-decision", "the-comment"
+DECISION, COMMENT, NAME = "the-decision", "the-comment", "the-name"
 """Fields of ours on the page: no field of a form has such a name."""
+_BESIDE: Final[Mapping[str, str]] = {"/name": NAME}
+"""The field beside which it is said what is wrong with it."""
 
 
 class Shown(Struct, frozen=True, kw_only=True):
@@ -49,6 +63,8 @@ class Decided(Struct, frozen=True, kw_only=True):
     """The fields as they were said."""
     checked: Checked
     comment: str = ""
+    name: str = ""
+    """Whom they named themselves."""
     faults: Sequence[Complaint] = ()
     """What is wrong beside the fields."""
     texts: Mapping[str, str] = {}
@@ -65,13 +81,14 @@ class Decided(Struct, frozen=True, kw_only=True):
     @property
     def request(self) -> str:
         """The hash of all that was said."""
-        return digest(encode([self.decision, self.given, self.comment]))
+        return digest(encode([self.decision, self.given, self.comment, self.name]))
 
 
 class _Sent(Struct, frozen=True, kw_only=True):
     decision: Verdict
     fields: dict[str, Any] = field(default_factory=dict)
     comment: str = ""
+    name: str = ""
 
 
 _sent: Final = BodyDecoder(_Sent)
@@ -97,14 +114,16 @@ def read_decision(request: Request, approval: Approval) -> Decided:
         given=sent.fields,
         checked=from_json(questions, sent.fields, may_deny=True),
         comment=sent.comment,
-        faults=[*_faults(sent.fields, sent.comment)],
+        name=sent.name.strip(),
+        faults=[*_faults(sent.fields, sent.comment), *_unnamed(sent.name)],
     )
 
 
 def _from_page(texts: Mapping[str, str], questions: Questions) -> Decided:
     checked = from_page(questions, texts, may_deny=True)
     decision, comment = texts.get(DECISION), texts.get(COMMENT, "")
-    faults = [*_faults(checked.values, comment)]
+    name = texts.get(NAME, "")
+    faults = [*_unnamed(name), *_faults(checked.values, comment)]
     if decision not in _WORDS:
         faults.append(Complaint(pointer="/decision", message="Approve or reject."))
     return Decided(
@@ -112,9 +131,16 @@ def _from_page(texts: Mapping[str, str], questions: Questions) -> Decided:
         given=checked.values,
         checked=checked,
         comment=comment,
+        name=name.strip(),
         faults=faults,
         texts=texts,
     )
+
+
+def _unnamed(name: str) -> Iterator[Complaint]:
+    if not name.strip() or len(name.strip()) > PERSON_CHARS or not name.isprintable():
+        message = f"Say who you are, in a line of {PERSON_CHARS} characters at the most."
+        yield Complaint(pointer="/name", message=message)
 
 
 def _faults(given: Mapping[str, Any], comment: str) -> Iterator[Complaint]:
@@ -151,8 +177,9 @@ def _closed(status: int, shown: Shown) -> Reply:
 def wrong(request: Request, shown: Shown, decided: Decided) -> Reply:
     """What does not fit, beside the fields."""
     if wants_page(request):
-        notices = [fault.message for fault in decided.faults]
-        filled = Filled(values=decided.texts, errors=decided.checked.errors, notices=notices)
+        notices = [fault.message for fault in decided.faults if fault.pointer not in _BESIDE]
+        ours = {_BESIDE[fault.pointer]: fault.message for fault in decided.faults if fault.pointer in _BESIDE}
+        filled = Filled(values=decided.texts, errors={**decided.checked.errors, **ours}, notices=notices)
         return _page(422, _asking(shown, filled, decided.texts.get(DECISION, "")))
     problem = Problem("approval.bad_fields", errors=decided.complaints)
     return Reply(status=422, body=problem_body(problem), content_type=CONTENT_TYPE)
@@ -207,12 +234,19 @@ def _asking(shown: Shown, filled: Filled, chosen: str) -> bytes:
     due = f"Decide until {wait.due:%Y-%m-%d %H:%M} UTC." if wait is not None and wait.due is not None else ""
     return page(
         approval.question,
-        summary(questions, filled),
+        summary(questions, filled, {NAME: _YOUR_NAME}),
         paragraph(approval.details),
         paragraph(due, kind="hint"),
         '<form method="post" novalidate>',
         fields(questions, filled, may_deny=True),
         choice(DECISION, "Your decision", _WORDS, chosen),
+        text_line(
+            NAME,
+            _YOUR_NAME,
+            "It is kept with your decision, as what whoever has this link says.",
+            filled,
+            PERSON_CHARS,
+        ),
         text_area(COMMENT, "Comment (optional)", filled.values.get(COMMENT, ""), COMMENT_CHARS),
         '<button type="submit">Send</button></form>',
         filled=filled,

@@ -88,8 +88,8 @@ def paragraph(text: str, *, kind: str = "text", role: str = "") -> str:
     return f'<p class="{kind}"{said}>{escape(text)}</p>' if text else ""
 
 
-def summary(questions: Questions, filled: Filled) -> str:
-    """All that is wrong, told at once, with a way to each field."""
+def summary(questions: Questions, filled: Filled, ours: Mapping[str, str] = {}) -> str:
+    """All that is wrong, told at once, with a way to each field. `ours`: fields beside the form's, with their titles."""
     if not filled.errors and not filled.notices:
         return ""
     lines = [f"<li>{escape(notice)}</li>" for notice in filled.notices]
@@ -97,6 +97,9 @@ def summary(questions: Questions, filled: Filled) -> str:
         if name in filled.errors:
             told = f"{asked.title or name}: {filled.errors[name]}"
             lines.append(f'<li><a href="#f-{escape(name)}">{escape(told)}</a></li>')
+    for name, title in ours.items():
+        if name in filled.errors:
+            lines.append(f'<li><a href="#{name}">{escape(title)}: {escape(filled.errors[name])}</a></li>')
     return (
         '<div class="summary" role="alert" tabindex="-1"><h2>Please look at this again</h2>'
         f"<ul>{''.join(lines)}</ul></div>"
@@ -114,6 +117,23 @@ def fields(questions: Questions, filled: Filled, *, may_deny: bool = False) -> s
             is_open=may_deny and asked.type == "boolean",
         )
         for name, asked in questions.properties.items()
+    )
+
+
+def text_line(name: str, title: str, hint: str, filled: Filled, most: int) -> str:
+    """A field of ours that asks who somebody is."""
+    error = filled.errors.get(name, "")
+    wrong = f'<p class="error" id="{name}-error">Error: {escape(error)}</p>' if error else ""
+    said = (
+        f'aria-describedby="{name}-hint {name}-error" aria-invalid="true"'
+        if error
+        else f'aria-describedby="{name}-hint"'
+    )
+    return (
+        f'<div class="field{" bad" if error else ""}"><label for="{name}">{escape(title)}</label>'
+        f'<p class="hint" id="{name}-hint">{escape(hint)}</p>{wrong}'
+        f'<input type="text" id="{name}" name="{name}" {said} required aria-required="true" maxlength="{most}" '
+        f'value="{escape(filled.values.get(name, ""))}" autocomplete="name"></div>'
     )
 
 

@@ -38,7 +38,8 @@ def to_drop(run: Run) -> Iterator[WaitName]:
 def came_of_it(decided: ApprovalDecided) -> Payload:
     """The step's output: the decision, what was filled in, and who it was."""
     fields = decode_json(decided.fields.value) if isinstance(decided.fields, Inline) else {}
-    return _output(decided.decision, fields, decided.by, decided.on, decided.comment)
+    named = {"name": decided.name} if decided.name else {}
+    return _output(decided.decision, fields, decided.by, decided.on, decided.comment, **named)
 
 
 def undecided(wait: WaitOpened) -> Payload:
@@ -46,6 +47,8 @@ def undecided(wait: WaitOpened) -> Payload:
     return _output("timeout", {}, None, wait.due, "")
 
 
-def _output(decision: str, fields: object, by: str | None, at: datetime | None, comment: str) -> Payload:
-    said = {"decision": decision, "fields": fields, "by": by, "at": at, "comment": comment}
+def _output(
+    decision: str, fields: object, by: str | None, at: datetime | None, comment: str, **more: str
+) -> Payload:
+    said = {"decision": decision, "fields": fields, "by": by, "at": at, "comment": comment} | more
     return Inline(value=Raw(encode(said)))

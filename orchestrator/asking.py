@@ -93,6 +93,15 @@ _DECIDERS: Final = {
 }
 _SECONDS: Final = {"type": "number", "minimum": 0, "maximum": DELAY_SECONDS}
 
+
+def asked_by_default(config: dict[str, Any]) -> dict[str, Any]:
+    """Where people are named a link decides nothing, unless the node says that it does.
+
+    Settled when a workflow is compiled, so that what runs by an older plan asks as it always did.
+    """
+    return config | {"by_link": False} if config.get("deciders") and "by_link" not in config else config
+
+
 APPROVAL: Final[dict[str, Any]] = {
     "question": {
         "type": "string",
@@ -131,8 +140,7 @@ APPROVAL: Final[dict[str, Any]] = {
     "by_link": {
         "type": "boolean",
         "title": "By its link",
-        "description": "Whether whoever has the link may decide.",
-        "default": True,
+        "description": "Whether whoever has the link may decide. When it is not said: yes, unless it is said who decides.",
         "x-expression": "none",
     },
     "timeout_seconds": {

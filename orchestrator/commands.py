@@ -168,6 +168,7 @@ def _decide(run: Run, graph: Graph | None, message: DecideApproval, at: datetime
             request=message.request,
             fields=message.fields,
             comment=message.comment,
+            name=message.name,
         ),
     )
 

@@ -27,7 +27,7 @@ from contracts.nodes import NodeSpec
 from contracts.plans import Plan, PlanEdge, PlanNode, Reads
 from contracts.pools import WORKERS
 from contracts.workflows import Edge, Fault, Node, Retry, Workflow
-from orchestrator.asking import WITH_LINKS, flaws_of_approval
+from orchestrator.asking import WITH_LINKS, asked_by_default, flaws_of_approval
 from orchestrator.catalogue import NOTE, SPECS
 from orchestrator.compensation import faults_of_undos, undone_by
 from orchestrator.drafts import Draft, read
@@ -364,7 +364,7 @@ class _Compiling:
             compensate=node.compensate or "",
             undoes=self._undoes.get(node.id, ""),
             timeout_s=node.timeout_s or spec.timeout_s,
-            config=node.config,
+            config=asked_by_default(node.config) if node.type == "wait.approval" else node.config,
             conditions=marks.conditions,
             literal=marks.literal,
             secrets=marks.secrets,

@@ -185,7 +185,8 @@ _WORDS: Final[Mapping[type, Callable[[Any], str]]] = {
     ),
     CallReceived: lambda e: f"{e.step} by {e.by}: {preview(e.body)}",
     ApprovalDecided: lambda e: (
-        f"{e.step}, {e.decision} by {e.by}{f': {e.comment}' if e.comment else ''}; {preview(e.fields)}"
+        f"{e.step}, {e.decision} by {e.by}{f' ({e.name!r} as they said)' if e.name else ''}"
+        f"{f': {e.comment}' if e.comment else ''}; {preview(e.fields)}"
     ),
     ApprovalEscalated: lambda e: " to ".join([e.step, *filter(None, [", ".join(e.to)])]),
     ItemsOpened: _opened,

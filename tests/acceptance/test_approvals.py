@@ -43,7 +43,11 @@ ASKS = {
             "id": "pay",
             "type": "set",
             "config": {
-                "fields": {"paid": "{{ steps.ask.output.fields.sum }}", "by": "{{ steps.ask.output.by }}"}
+                "fields": {
+                    "paid": "{{ steps.ask.output.fields.sum }}",
+                    "by": "{{ steps.ask.output.by }}",
+                    "name": "{{ steps.ask.output.?name.orValue('') }}",
+                }
             },
         },
         {"id": "tell", "type": "set", "config": {"fields": {"why": "{{ steps.ask.output.comment }}"}}},
@@ -151,20 +155,23 @@ def test_a_person_is_asked_by_mail_and_decides_after_everybody_was_killed(instal
     assert (status, "Pay 5 €?" in page, 'value="approved" required checked' in page) == (200, True, True)
     assert installed.call("GET", f"/runs/{run}")["status"] == "waiting", "looking decides nothing"
     form = {"content_type": "application/x-www-form-urlencoded"}
-    status, page = asked(link, b"the-decision=approved&sum=1000", **form)
+    status, page = asked(link, b"the-decision=approved&the-name=Ada&sum=1000", **form)
     assert (status, "This must be 100 or less." in page) == (422, True)
     told: list[tuple[int, str]] = []
 
     def is_heard() -> bool:
-        told.append(asked(link, b"the-decision=approved&sum=7&the-comment=Well.", **form))
+        told.append(asked(link, b"the-decision=approved&the-name=Ada&sum=7&the-comment=Well.", **form))
         return told[-1][0] != 202  # Kept for an orchestrator that is not back yet.
 
     until(is_heard, "the answer is heard")
     assert (told[-1][0], "You approved this." in told[-1][1]) == (200, True)
     output = json.loads(ended(installed, run)["output"]["preview"])
-    assert output["pay"] == {"paid": 7, "by": "link"}
-    assert asked(link, b"the-decision=approved&sum=7&the-comment=Well.", **form)[0] == 200
-    assert asked(link, b"the-decision=rejected&sum=7", **form)[0] == 409
+    assert output["pay"] == {"paid": 7, "by": "link", "name": "Ada"}
+    events = installed.call("GET", f"/runs/{run}/events?limit=200")["items"]
+    [decided] = [each["event"] for each in events if each["event"]["type"] == "approval.decided"]
+    assert (decided["by"], decided["name"]) == ("link", "Ada")
+    assert asked(link, b"the-decision=approved&the-name=Ada&sum=7&the-comment=Well.", **form)[0] == 200
+    assert asked(link, b"the-decision=rejected&the-name=Ada&sum=7", **form)[0] == 409
     assert asked(link[:-1] + ("A" if link[-1] != "A" else "B"))[0] == 404
     assert kept_in(installed, link.rpartition(".")[2]) == []
     assert "automateos-link~ask~" in json.dumps(installed.call("GET", f"/runs/{run}/events"))

@@ -87,8 +87,9 @@ class Answering:
 
     async def _decide_on(self, page: str, run: str, decision: str) -> None:
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
-        request = self._meant(run, "ask", LINK, [decision, {}, ""])
-        answer = await self._until_heard(self._ingress, page, f"the-decision={decision}".encode(), kind)
+        request = self._meant(run, "ask", LINK, [decision, {}, "", "Ada"])
+        said = f"the-decision={decision}&the-name=Ada".encode()
+        answer = await self._until_heard(self._ingress, page, said, kind)
         if answer is not None and answer.status == 200:
             self._answered(run, "ask", LINK, request, "accepted")
 

@@ -193,6 +193,8 @@ class Decision(Happening, frozen=True, kw_only=True, tag="decision"):
     by: Actor = "key:1"
     fields: Raw = field(default_factory=lambda: Raw(b"{}"))
     comment: str = ""
+    name: str = ""
+    """Whom they name themselves who have the link."""
 
 
 class Call(Happening, frozen=True, kw_only=True, tag="call"):

@@ -122,6 +122,7 @@ def _decided(decision: told.Decision, run: Run, keep: Keep) -> Message:
         request=digest(encode((decision.decision, decision.fields, decision.comment))),
         fields=keep(bytes(decision.fields)),
         comment=decision.comment,
+        name=decision.name,
     )
 
 

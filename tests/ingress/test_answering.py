@@ -77,6 +77,10 @@ def test_the_page_asks_the_question_and_runs_nothing() -> None:
         assert "<b>" not in text
         assert "<script" not in text
         assert 'value="rejected" required checked' in text
+        assert (
+            'id="the-name" name="the-name" aria-describedby="the-name-hint" required aria-required="true"'
+            in text
+        )
         for name in ("sum", "reason", "until", "sure"):
             assert f'for="f-{name}"' in text
             assert f'id="f-{name}"' in text
@@ -93,29 +97,68 @@ def test_the_page_asks_the_question_and_runs_nothing() -> None:
 def test_a_person_decides_on_the_page() -> None:
     async def story(hall: Hall) -> None:
         body = sent(
-            the_decision="approved", the_comment="Fine.", sum="5", reason="books", until="", sure="true"
+            the_decision="approved",
+            the_name=" Ada ",
+            the_comment="Fine.",
+            sum="5",
+            reason="books",
+            until="",
+            sure="true",
         )
         page = await hall.ask(body=body, **BROWSER)
         assert (page.status, "You approved this." in page.body.decode()) == (200, True)
         assert hall.state.attempts.keys() == {"pay"}
         decided = next(event for event in hall.events if isinstance(event, ApprovalDecided))
-        assert (decided.by, decided.comment) == ("link", "Fine.")
+        assert (decided.by, decided.name, decided.comment) == ("link", "Ada", "Fine.")
         assert isinstance(decided.fields, Inline)
         assert json.loads(bytes(decided.fields.value)) == {"sum": 5, "reason": "books", "sure": True}
         again = await hall.ask(body=body, **BROWSER)
         assert again.status == 200
-        other = await hall.ask(body=sent(the_decision="rejected", sum="5"), **BROWSER)
+        other = await hall.ask(body=sent(the_decision="rejected", the_name="Bob", sum="5"), **BROWSER)
         assert (other.status, "This was approved at" in other.body.decode()) == (409, True)
         late = await hall.ask("GET", **HTML)
         assert "This was approved at" in late.body.decode()
         assert hall.state.attempts.keys() == {"pay"}
+        somebody = await hall.ask(body=body.replace(b"Ada", b"Bob"), **BROWSER)
+        assert somebody.status == 409, "who says the same under another name is told that it was decided"
+
+    approving(form=FORM).run(story)
+
+
+@pytest.mark.parametrize("name", ["", "   ", "a" * 101, "Ada\nBob", "Ada\x07"])
+def test_whoever_has_the_link_says_who_they_are(name: str) -> None:
+    async def story(hall: Hall) -> None:
+        page = await hall.ask(body=sent(the_decision="approved", the_name=name, sum="5"), **BROWSER)
+        text = page.body.decode()
+        assert page.status == 422
+        says = "Say who you are, in a line of 100 characters at the most."
+        assert f'<a href="#the-name">Your name: {says}</a>' in text
+        assert f'<p class="error" id="the-name-error">Error: {says}</p>' in text
+        assert 'aria-describedby="the-name-hint the-name-error" aria-invalid="true" required' in text
+        assert "<title>Error: " in text
+        wrong = await hall.ask(body=json.dumps({"decision": "approved", "name": name}).encode())
+        assert {"pointer": "/name", "message": says} in told(wrong)["errors"]
+        assert hall.state.status == "waiting"
+
+    approving(form=FORM).run(story)
+
+
+def test_what_somebody_says_of_themselves_is_shown_as_text() -> None:
+    async def story(hall: Hall) -> None:
+        page = await hall.ask(body=sent(the_name='"><script>x</script>', sum="5"), **BROWSER)
+        text = page.body.decode()
+        assert "<script" not in text
+        assert 'value="&quot;&gt;&lt;script&gt;x&lt;/script&gt;" autocomplete="name"' in text
+        assert '<label for="the-name">Your name</label>' in text
 
     approving(form=FORM).run(story)
 
 
 def test_what_does_not_fit_the_form_is_said_beside_its_field_and_nothing_is_lost() -> None:
     async def story(hall: Hall) -> None:
-        body = sent(the_decision="approved", the_comment="<i>", sum="1000", reason="war", until="soon")
+        body = sent(
+            the_decision="approved", the_name="Ada", the_comment="<i>", sum="1000", reason="war", until="soon"
+        )
         page = await hall.ask(body=body, **BROWSER)
         text = page.body.decode()
         assert page.status == 422
@@ -134,7 +177,7 @@ def test_what_does_not_fit_the_form_is_said_beside_its_field_and_nothing_is_lost
         assert "&lt;i&gt;" in text
         assert 'value="approved" required checked' in text
         assert hall.state.status == "waiting"
-        nothing = await hall.ask(body=sent(sum="5"), **BROWSER)
+        nothing = await hall.ask(body=sent(sum="5", the_name="Ada"), **BROWSER)
         assert (nothing.status, "Approve or reject." in nothing.body.decode()) == (422, True)
         assert " checked>" not in nothing.body.decode(), "nobody is led to an answer"
 
@@ -145,18 +188,20 @@ def test_a_program_decides_with_json_and_is_told_places() -> None:
     async def story(hall: Hall) -> None:
         look = told(await hall.ask("GET"))
         assert (look["state"], look["question"], look["form"]) == ("open", "Pay <b>5</b>?", FORM)
-        wrong = await hall.ask(body=b'{"decision":"approved","fields":{"sum":"5","more":1}}')
+        wrong = await hall.ask(body=b'{"decision":"approved","name":"Ada","fields":{"sum":"5","more":1}}')
         assert wrong.status == 422
         assert told(wrong)["code"] == "approval.bad_fields"
         assert {error["pointer"] for error in told(wrong)["errors"]} == {"/fields/sum", "/fields/more"}
-        missing = await hall.ask(body=b'{"decision":"approved"}')
+        missing = await hall.ask(body=b'{"decision":"approved","name":"Ada"}')
         assert [error["pointer"] for error in told(missing)["errors"]] == ["/fields/sum"]
         for body in (b"", b"{", b'{"decision":"maybe"}', b'{"decision":"approved","other":1}', b"[" * 200):
             assert (await no(hall, body=body)).code == "malformed"
-        good = b'{"decision":"rejected","fields":{"sum":5}}'
+        good = b'{"decision":"rejected","name":"Ada","fields":{"sum":5}}'
         assert told(await hall.ask(body=good)) == {"decision": "rejected", "status": "accepted"}
         assert told(await hall.ask(body=good)) == {"decision": "rejected", "status": "unchanged"}
-        assert (await no(hall, body=b'{"decision":"approved","fields":{"sum":5}}')).code == "wait.over"
+        assert (
+            await no(hall, body=b'{"decision":"approved","name":"Ada","fields":{"sum":5}}')
+        ).code == "wait.over"
         assert told(await hall.ask("GET"))["decision"] == "rejected"
 
     approving(form=FORM).run(story)
@@ -165,7 +210,9 @@ def test_a_program_decides_with_json_and_is_told_places() -> None:
 def test_a_decision_is_bounded() -> None:
     async def story(hall: Hall) -> None:
         assert (await no(hall, body=b"x" * 200_000)).code == "too_large"
-        comment = json.dumps({"decision": "approved", "comment": "x" * (COMMENT_CHARS + 1)}).encode()
+        comment = json.dumps(
+            {"decision": "approved", "name": "Ada", "comment": "x" * (COMMENT_CHARS + 1)}
+        ).encode()
         assert (await hall.ask(body=comment)).status == 422
         many = "&".join(f"f{number}=1" for number in range(2_000)).encode()
         assert (await no(hall, body=many, **BROWSER)).code == "malformed"
@@ -180,8 +227,8 @@ def test_a_decision_is_bounded() -> None:
 def test_a_decision_behind_its_time_is_refused_also_when_nobody_woke_the_run() -> None:
     async def story(hall: Hall) -> None:
         await asyncio.sleep(61)
-        assert (await no(hall, body=b'{"decision":"approved"}')).code == "wait.over"
-        page = await hall.ask(body=sent(the_decision="approved"), **BROWSER)
+        assert (await no(hall, body=b'{"decision":"approved","name":"Ada"}')).code == "wait.over"
+        page = await hall.ask(body=sent(the_decision="approved", the_name="Ada"), **BROWSER)
         assert (page.status, "too late" in page.body.decode()) == (409, True)
         assert not any(isinstance(event, ApprovalDecided) for event in hall.events)
 
@@ -200,7 +247,7 @@ def test_a_link_decides_nothing_where_only_named_people_may() -> None:
 def test_a_decision_for_a_run_whose_owner_is_away_is_kept() -> None:
     async def story(hall: Hall) -> None:
         hall.owner_is_there = False
-        reply = await hall.ask(body=b'{"decision":"approved"}')
+        reply = await hall.ask(body=b'{"decision":"approved","name":"Ada"}')
         assert (reply.status, told(reply)["status"]) == (202, "queued")
 
     approving().run(story)
@@ -225,7 +272,7 @@ def test_a_wrong_link_is_told_like_one_that_never_was() -> None:
 def test_a_link_of_a_run_that_is_over_says_so() -> None:
     async def story(hall: Hall) -> None:
         hall.say(CANCEL)
-        assert (await no(hall, body=b'{"decision":"approved"}')).code == "wait.over"
+        assert (await no(hall, body=b'{"decision":"approved","name":"Ada"}')).code == "wait.over"
         page = await hall.ask("GET", **HTML)
         assert "too late" in page.body.decode()
 

@@ -76,7 +76,7 @@ def test_a_link_is_answered_under_its_path_and_shown_by_nothing(kind: str) -> No
             trusted_proxies=0,
         )
         path = link_of().removeprefix("https://hooks.example")
-        body = b'{"decision":"approved"}'
+        body = b'{"decision":"approved","name":"Ada"}'
         page = await Exchange(app).ask("GET", path, accept="text/html")
         answer = await Exchange(app).ask("POST", path, body, content_type="application/json")
         wrong = await Exchange(app).ask("POST", f"{path[:-1]}{'A' if path[-1] != 'A' else 'B'}", body)
