@@ -137,12 +137,14 @@ SPECS: Final[Mapping[str, NodeSpec]] = {
         _spec(
             "merge",
             "Merge",
-            "Brings branches together: waits for all that can still come, or goes on with the first.",
+            "Brings branches together: waits for all that can still come, or goes on as soon as one is there.",
             "merge",
             {
                 "mode": {
-                    "enum": ["all", "any"],
+                    "enum": ["all", "any", "first"],
                     "title": "Wait for",
+                    "description": "`all`: every branch that can still come. `any`: one; gives what is there by then, as `output` says. "
+                    "`first`: one; gives its output alone, as it is.",
                     "default": "all",
                     "x-expression": "none",
                 },
@@ -165,8 +167,16 @@ SPECS: Final[Mapping[str, NodeSpec]] = {
                 },
             },
             rule={
-                "if": {"properties": {"output": {"const": "by_key"}}, "required": ["output"]},
-                "then": {"required": ["key"]},
+                "allOf": [
+                    {
+                        "if": {"properties": {"output": {"const": "by_key"}}, "required": ["output"]},
+                        "then": {"required": ["key"]},
+                    },
+                    {
+                        "if": {"properties": {"mode": {"const": "first"}}, "required": ["mode"]},
+                        "then": {"properties": {"output": {"not": {}}}},
+                    },
+                ]
             },
         ),
         _spec(
@@ -249,7 +259,8 @@ SPECS: Final[Mapping[str, NodeSpec]] = {
         _spec(
             "wait.approval",
             "Approval",
-            "Waits until somebody decides. Gives `decision`, `fields`, `by`, `at` and `comment`, by the port of the decision. "
+            "Waits until somebody decides. Gives `decision`, `fields`, `by`, `at` and `comment` (by link also the `name` that was given), "
+            "by the port of the decision. "
             "Other nodes know the address of its page as `steps.<this node>.resume_url`.",
             "check",
             APPROVAL,

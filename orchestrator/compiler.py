@@ -358,7 +358,7 @@ class _Compiling:
             place=spec.place,
             pool=node.pool or spec.pool,
             repeat=spec.repeat,
-            join="any" if spec.type == "merge" and node.config.get("mode") == "any" else "all",
+            join="any" if spec.type == "merge" and node.config.get("mode") in ("any", "first") else "all",
             retry=node.retry or Retry(),
             on_error=node.on_error,
             compensate=node.compensate or "",

@@ -93,6 +93,10 @@ class Given(Protocol):
         """What a node that passes on gives to the next one."""
         ...
 
+    def first(self) -> Payload:
+        """The output of the first of the taken predecessors alone, in topological order."""
+        ...
+
     def json(self) -> Raw:
         """The same as JSON text."""
         ...

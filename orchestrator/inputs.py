@@ -134,6 +134,10 @@ class Incoming(Struct, frozen=True):
             return carried(self.run.step(sources[0]))
         return Inline(value=Raw(encode(self.by_node())))
 
+    def first(self) -> Payload:
+        sources = taken_from(self.graph, self.run, self.path)
+        return carried(self.run.step(sources[0])) if sources else self.payload()
+
     def json(self) -> Raw:
         return self.values.json(self.payload())
 

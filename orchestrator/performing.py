@@ -70,6 +70,8 @@ def _set(config: Mapping[str, Any], given: Given, _at: datetime) -> Passed:
 
 
 def _merge(config: Mapping[str, Any], given: Given, _at: datetime) -> Passed:
+    if config.get("mode") == "first":
+        return Passed(output=given.first())
     try:
         value = merged(given.by_node(), config.get("output", "object"), config.get("key", ""))
     except Unmergeable as error:

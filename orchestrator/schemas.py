@@ -118,6 +118,8 @@ class Form:
             case "additionalProperties" if error.validator_value is False:
                 for name in (name for name in instance if name not in schema.get("properties", {})):
                     yield f"{pointer}/{escaped(name)}", "There is no such field."
+            case "not":
+                yield pointer, "This may not stand here, beside what else is chosen."
             case "anyOf" | "oneOf" if names := _choice(error.validator_value):
                 yield pointer, f"Exactly one of these is needed: {', '.join(names)}."
             case "anyOf" | "oneOf" if closest := self._closest(error):
