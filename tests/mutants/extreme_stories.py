@@ -8,15 +8,19 @@ from typing import Any, Final
 from msgspec import structs
 
 from chassis.ids import run_id
-from contracts.plans import Plan, PlanEdge
+from contracts.gates import FlowLimit
+from contracts.limits import NESTING
+from contracts.plans import Plan, PlanEdge, PlanNode
 from contracts.schedules import Cron, Missed, Schedule
 from contracts.subjects import partition
-from contracts.triggers import HeaderKey, Webhook
-from tests.orchestrator.stories import control
+from contracts.triggers import Chat, HeaderKey, NoAuthentication, Webhook
+from contracts.workflows import Flow, Retry
+from tests.orchestrator.stories import action, control
 from tests.orchestrator.stories import drawn as plan_of
 from tests.simulation.clocks import Timed
 from tests.simulation.followers import drawn_followers
 from tests.simulation.installation import ORG
+from tests.simulation.rarities import next_door, plain, with_versions
 from tests.simulation.workflows import Delivery, Drawn, Story, calling, story, with_undos
 
 MANY: Final = 1_100
@@ -26,8 +30,8 @@ FAR: Final = 1_000_000
 
 
 def sound(seed: int) -> Story:
-    """Our own code raises on nothing: an outcome that it raises on is a dead letter, and the attempt is made again."""
-    return structs.replace(story(seed), broken_code=False)
+    """One org, and our own code raises on nothing: an outcome that it raises on is a dead letter, and the attempt is made again."""
+    return structs.replace(plain(story(seed)), broken_code=False)
 
 
 def keyed(seed: int) -> Story:
@@ -78,6 +82,76 @@ def polled(seed: int) -> Story:
 def followed(seed: int) -> Story:
     """Runs that what happens in the org starts, and what happens in those, and somebody who changes what starts them."""
     return structs.replace(sound(seed), followers=drawn_followers(seed))
+
+
+def next_door_to(seed: int) -> Story:
+    """Two orgs that have the same by the same names, and what follows the runs of one of them."""
+    told = eager(seed)
+    followers = drawn_followers(seed) if seed % 2 else ()
+    return next_door(seed, structs.replace(told, followers=followers))
+
+
+def shared(seed: int) -> Story:
+    """Several runs of one partition stand at a gate that is their org's, and somebody changes what that lets in."""
+    told = together(seed)
+    limit = FlowLimit(name="shared", at_once=3, across="org")
+    plan = structs.replace(told.workflows[0].plan, flow=Flow(limits=(limit,)))
+    workflow = structs.replace(told.workflows[0], plan=plan)
+    return structs.replace(told, workflows=[workflow], gated=True, limits=0.5)
+
+
+def renewed(seed: int) -> Story:
+    """Runs that start runs of a workflow which has a second version in the middle of it, and name the version or do not."""
+    told = kindred(seed)
+    workflows = with_versions(random.Random(f"{seed}/renewed"), told.workflows)
+    return structs.replace(told, workflows=workflows)
+
+
+def repeated(seed: int) -> Story:
+    """Past deliveries run again, and much is cancelled and tried again."""
+    return structs.replace(eager(seed), again=True)
+
+
+def talking(seed: int) -> Story:
+    """Every workflow answers what is said to it."""
+    told = sound(seed)
+    workflows = []
+    for drawn in told.workflows:
+        answers = structs.replace(drawn.webhook, authentication=NoAuthentication(), mode="respond")
+        chat = Chat(respond_timeout_s=5.0)
+        workflows.append(structs.replace(drawn, webhook=answers, chat=chat, stored=True, readable=True))
+    deliveries = [delivery for delivery in told.deliveries if not delivery.forged]
+    return structs.replace(told, workflows=workflows, deliveries=deliveries)
+
+
+def nested(seed: int) -> Story:
+    """A container in one that lies in a third, each a map or a loop, and something that goes wrong in the innermost."""
+    told, chance = eager(seed), random.Random(f"{seed}/nested")
+    around, nodes = "", list[PlanNode]()
+    for depth in range(NESTING):
+        kind = chance.choice(("map", "loop"))
+        config: dict[str, Any] = {"until": chance.choice((1, 2))}
+        if kind == "map":
+            going_on = {"on_item_error": "continue"} if chance.random() < 0.5 else {}
+            config = {"items": [1, 2], "at_once": chance.choice((1, 2)), **going_on}
+        nodes.append(control(f"around{depth}", kind, config, inside=around))
+        around = f"around{depth}"
+    script = chance.choice((("ok",), ("busy", "ok"), ("drop", "ok"), ("ok", "refuse"), ("refuse",)))
+    nodes.append(
+        action(
+            "call",
+            type="call.again",
+            repeat="yes",
+            inside=around,
+            retry=Retry(attempts=2, first_pause_s=0.5),
+            timeout_s=4,
+            config={"script": script},
+        )
+    )
+    plan = structs.replace(plan_of("", *nodes), workflow=told.workflows[0].plan.workflow)
+    workflow = structs.replace(told.workflows[0], plan=plan, stored=True, readable=True)
+    delivery = next(each for each in told.deliveries if each.trigger == workflow.trigger)
+    return structs.replace(told, workflows=[workflow], deliveries=[delivery])
 
 
 def contained(seed: int) -> Story:

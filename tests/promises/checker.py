@@ -18,6 +18,7 @@ from contracts.runs import TERMINAL, RunStarted
 from orchestrator.acceptance import EARLY
 from orchestrator.history import replay
 from orchestrator.run import Graph, waiting_for
+from tests.promises.again import past_deliveries_run_again_once
 from tests.promises.answers import (
     only_answers_in_time_count,
     only_what_somebody_meant_counts,
@@ -26,6 +27,7 @@ from tests.promises.answers import (
 from tests.promises.children import (
     children_are_one_with_their_parents,
     failures_are_told,
+    what_was_asked_for_was_published,
     who_is_not_awaited_is_stopped,
 )
 from tests.promises.effects import effects_happen_as_told
@@ -35,6 +37,7 @@ from tests.promises.gathering import every_start_is_done_once
 from tests.promises.items import items_are_done_once_and_in_order
 from tests.promises.models import models_are_the_fold, models_say_what_the_runs_say
 from tests.promises.occasions import events_start_their_runs
+from tests.promises.orgs import each_org_is_alone
 from tests.promises.polls import what_is_found_starts_once
 from tests.promises.segments import a_history_goes_on_from_every_seam, segments_are_bounded
 from tests.promises.signals import what_was_said_counts_once, what_was_said_is_heard
@@ -125,7 +128,7 @@ def one_run_per_key(_evidence: Evidence, histories: Sequence[History]) -> Iterat
             yield Violation("P2", f"the run was started {len(starts)} times", history.run)
         for start in starts:
             receipts[start.receipt].append(history.run)
-            if start.dedupe is not None:
+            if start.dedupe is not None and start.cause.kind != "redelivery":  # tests/promises/again.py
                 started[f"{history.org} {start.trigger}", start.dedupe].append(history.run)
     for (trigger, _), found in started.items():
         if len(found) > 1:
@@ -295,6 +298,7 @@ PROMISES: Final[tuple[Promise, ...]] = (
     every_start_is_done_once,
     events_start_their_runs,
     what_is_found_starts_once,
+    past_deliveries_run_again_once,
     every_run_ends_or_waits,
     what_was_said_counts_once,
     what_was_said_is_heard,
@@ -304,6 +308,7 @@ PROMISES: Final[tuple[Promise, ...]] = (
     children_are_one_with_their_parents,
     who_is_not_awaited_is_stopped,
     failures_are_told,
+    what_was_asked_for_was_published,
     wishes_and_waits_are_kept,
     histories_are_whole,
     commits_are_bounded,
@@ -318,4 +323,5 @@ PROMISES: Final[tuple[Promise, ...]] = (
     every_process_comes_back,
     refusals_say_when_to_come_again,
     failure_closes,
+    each_org_is_alone,
 )

@@ -4,18 +4,30 @@ goes on for whom nobody waits.
 Told by the histories of parent and child alone: nothing here asks how the orchestrator remembers children.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from contracts import runs
+from contracts.codec import decode_domain_commit
 from contracts.limits import CAUSES_DEEP, Id, StepPath
 from contracts.runs import RunEvent
+from contracts.workflows import VersionPublished
+from orchestrator.paths import node_of
 from tests.promises.evidence import Evidence, History, Violation
 from tests.promises.values import Values
 
 STOPPED_WITHIN: Final = 90.0
 """A child hears that nobody waits for it any more from its parent, or from the sweeper, and has its own attempts to end."""
+LEARNT_WITHIN: Final = 10.0
+"""Who decides reads what is published just then, and may stand still before that is recorded."""
 _ENDS: Final = (runs.RunCompleted, runs.RunFailed, runs.RunCancelled)
+
+
+class _Version(NamedTuple):
+    version: int
+    plan: str
+    since: float
 
 
 def children_are_one_with_their_parents(
@@ -163,6 +175,45 @@ def _there(
             yield Violation("P3", f"failed, and {asked.child} was never started", history.run)
     elif (start.workflow, start.plan, start.cause.id) != (asked.workflow, asked.plan, history.run):
         yield Violation("P2", f"{asked.child} is not what was asked for", history.run)
+
+
+def what_was_asked_for_was_published(evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
+    """A run is asked for by a plan that was published: by the version that the step names, or by one that nobody had replaced."""
+    published = _published(evidence)
+    for history in histories:
+        plan = evidence.plans.get(history.start.plan) if history.start is not None else None
+        pinned = {node.id: node.config.get("version") for node in plan.nodes} if plan is not None else {}
+        for stored, commit in zip(history.stored, history.commits, strict=True):
+            for event in commit.events:
+                if isinstance(event, runs.ChildAsked | runs.HandlerAsked):
+                    versions = published.get((history.org, event.workflow), [])
+                    wanted = pinned.get(node_of(event.step)) if isinstance(event, runs.ChildAsked) else None
+                    what = _not_published(event, versions, wanted, stored.time) if versions else ""
+                    if what:
+                        yield Violation("P4", what, history.run)
+
+
+def _published(evidence: Evidence) -> Mapping[tuple[str, Id], Sequence[_Version]]:
+    found: dict[tuple[str, Id], list[_Version]] = defaultdict(list)
+    for stored in evidence.triggers:
+        _, org, aggregate, workflow = stored.subject.split(".")
+        if aggregate == "workflow":
+            for event in decode_domain_commit(stored.body, "workflow").events:
+                if isinstance(event, VersionPublished):
+                    found[org, workflow].append(_Version(event.version, event.plan, stored.time))
+    return found
+
+
+def _not_published(
+    asked: runs.ChildAsked | runs.HandlerAsked, versions: Sequence[_Version], wanted: object, at: float
+) -> str:
+    known = {each.version: each for each in versions if each.since <= at}
+    if asked.version not in known or known[asked.version].plan != asked.plan:
+        return f"version {asked.version} of {asked.workflow} was asked for by a plan that it has not"
+    if isinstance(wanted, int) and wanted:
+        return f"version {asked.version} was asked for, not {wanted}" if asked.version != wanted else ""
+    newest = max(each.version for each in versions if each.since <= at - LEARNT_WITHIN or each.version == 1)
+    return f"version {asked.version} was asked for behind version {newest}" if asked.version < newest else ""
 
 
 def who_is_not_awaited_is_stopped(evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:

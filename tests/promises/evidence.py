@@ -38,6 +38,8 @@ class Entry(Struct, frozen=True, kw_only=True):
     """What the run answered, in respond mode."""
     forged: bool = False
     """Sent by somebody who does not have the secret."""
+    org: str = ""
+    """Whose trigger it is; empty: nobody looked."""
     sent: float | None = None
     """Unix seconds, by the log's clock; None: nobody looked."""
     says_when: bool | None = None
@@ -55,6 +57,8 @@ class Effect(Struct, frozen=True, kw_only=True):
     repeat: Repeat
     process: str
     result: Any
+    org: str = ""
+    """For whom it was asked for; empty: nobody looked."""
 
 
 class Wish(Struct, frozen=True, kw_only=True):
@@ -90,6 +94,16 @@ class Answered(Meant, frozen=True, kw_only=True):
 
     result: str
     """`accepted`, or `nothing`: it was known already."""
+
+
+class Again(Struct, frozen=True, kw_only=True):
+    """A past delivery that somebody had run again, and was told that it is."""
+
+    org: str
+    run: str
+    receipt: str
+    """Of the delivery."""
+    undertaking: str
 
 
 class Outage(Struct, frozen=True, kw_only=True):
@@ -181,6 +195,7 @@ class Evidence(Struct, kw_only=True):
     """DOMAIN, in its order."""
     fires: Sequence[Stored] = ()
     """SCHEDULES, in its order."""
+    again: Sequence[Again] = ()
     gates: Sequence[Stored] = ()
     """GATES, in its order."""
     hooks: Sequence[Hook] = ()

@@ -7,18 +7,23 @@ Told by the histories of the runs and by what GATES has: nothing here asks what 
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Final, TypeAlias
+from math import inf
+from typing import Final, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
+from chassis.ids import derived
 from chassis.ports import Stored
 from contracts import runs
-from contracts.codec import decode_gate_commit
+from contracts.codec import decode_domain_commit, decode_gate_commit
 from contracts.commits import FIRST_HASH
-from contracts.gates import GateCommit, GateState, SlotGranted, SlotWanted
+from contracts.gates import GateCommit, GateState, OrgLimits, SlotGranted, SlotWanted
+from contracts.workflows import OrgLimitsSet
 from orchestrator.gates import evolve
 from tests.promises.evidence import Evidence, History, Violation
 
+LEARNT_WITHIN: Final = 10.0
+"""Who decides reads what the org says just then, and may stand still before that is recorded."""
 _ENDS: Final = (runs.RunCompleted, runs.RunFailed, runs.RunCancelled)
 Place: TypeAlias = tuple[str, str]
 """An org and a gate of it."""
@@ -36,8 +41,11 @@ class Stay(Struct):
 
 def gates_are_kept(evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
     commits = _commits(evidence.gates)
+    said, wanted = _said(evidence), _wanted(histories)
     for place, stored in commits.items():
         yield from _well_written(place, stored)
+        if place in wanted and said.get(place[0]):
+            yield from _never_more_than_the_org_says(place, stored, wanted[place], said[place[0]])
     granted = {
         (org, gate, event.run, event.opening)
         for (org, gate), stored in commits.items()
@@ -52,15 +60,16 @@ def gates_are_kept(evidence: Evidence, histories: Sequence[History]) -> Iterator
     yield from never_too_many_are_inside(evidence, histories)
 
 
-def never_too_many_are_inside(_evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
+def never_too_many_are_inside(evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
     """What the histories alone tell, whatever GATES has kept."""
+    said = _said(evidence)
     stays: dict[Place, list[Stay]] = defaultdict(list)
     for history in histories:
         for stay in _stays(history):
             stays[history.org, stay.slot.gate].append(stay)
         yield from _began_inside(history)
     for place, inside in stays.items():
-        yield from _never_too_many(place, inside)
+        yield from _never_too_many(place, inside, said.get(place[0], ()))
 
 
 def _commits(messages: Sequence[Stored]) -> dict[Place, list[Stored]]:
@@ -125,11 +134,31 @@ def _began_inside(history: History) -> Iterator[Violation]:
                 yield Violation("P2", f"step {event.step} began at a gate", history.run)
 
 
-def _never_too_many(place: Place, stays: Sequence[Stay]) -> Iterator[Violation]:
+class Said(NamedTuple):
+    """What an org says of its gates from a moment on, whose workflows share them."""
+
+    since: float
+    limits: OrgLimits
+
+
+def _said(evidence: Evidence) -> dict[str, list[Said]]:
+    found: dict[str, list[Said]] = defaultdict(list)
+    for stored in evidence.triggers:
+        _, org, aggregate, _ = stored.subject.split(".")
+        if aggregate == "org":
+            for event in decode_domain_commit(stored.body, "org").events:
+                if isinstance(event, OrgLimitsSet):
+                    found[org].append(Said(stored.time, event.limits))
+    return found
+
+
+def _never_too_many(place: Place, stays: Sequence[Stay], said: Sequence[Said]) -> Iterator[Violation]:
     bounds = [stay.slot.bounds.at_once for stay in stays]
     if None in bounds:
         return
     most = max(bound for bound in bounds if bound is not None)
+    if _is_shared(place, stays[0].slot):
+        most = max([most, *(_at_once(each, stays[0].slot, most) for each in said)])
     # Whoever leaves at the same moment has left before.
     steps = sorted([(stay.since, 1) for stay in stays] + [(stay.until, -1) for stay in stays])
     inside = 0
@@ -138,3 +167,45 @@ def _never_too_many(place: Place, stays: Sequence[Stay]) -> Iterator[Violation]:
         if inside > most:
             yield Violation("P2", f"gate {place}: {inside} were inside at once; {most} may be")
             return
+
+
+def _wanted(histories: Sequence[History]) -> dict[Place, SlotWanted]:
+    """What the workflows say of each gate."""
+    return {
+        (history.org, event.slot.gate): event.slot
+        for history in histories
+        for event in history.events
+        if isinstance(event, runs.WaitOpened) and event.slot is not None
+    }
+
+
+def _never_more_than_the_org_says(
+    place: Place, messages: Sequence[Stored], wanted: SlotWanted, said: Sequence[Said]
+) -> Iterator[Violation]:
+    """Nobody is let in where as many are inside as may be by now, or might lately. Who is inside stays inside."""
+    most, state = wanted.bounds.at_once, GateState()
+    if most is None or not _is_shared(place, wanted):
+        return
+    counted = [Said(0.0, {}), *said]
+    ends = [*(each.since for each in said), inf]
+    for stored in messages:
+        commit, at = _decoded(stored), stored.time
+        lately = [
+            _at_once(each, wanted, most)
+            for each, until in zip(counted, ends, strict=True)
+            if each.since <= at and until > at - LEARNT_WITHIN
+        ]
+        for event in commit.events:
+            state = evolve(state, event, commit.time)
+            if isinstance(event, SlotGranted) and len(state.holders) > max(lately):
+                what = f"gate {place}: let in as number {len(state.holders)}; the org says {max(lately)}"
+                yield Violation("P2", what, event.run)
+
+
+def _is_shared(place: Place, wanted: SlotWanted) -> bool:
+    return place[1] == derived("gate", place[0], "", wanted.name, wanted.key)
+
+
+def _at_once(said: Said, wanted: SlotWanted, most: int) -> int:
+    limit = said.limits.get(wanted.name)
+    return (limit.at_once if limit is not None else None) or most

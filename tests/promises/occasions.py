@@ -98,7 +98,9 @@ class _Asked(Struct):
 
 
 def _asked(scene: _Scene, name: str, follower: Follower, stored: Stored, each: Occurrence) -> _Asked | None:
-    """What an event asks for; None where no reading of the trigger wants it."""
+    """What an event asks for; None where no reading of the trigger wants it, or it is another org's."""
+    if each.commit.org != follower.newest.org:
+        return None
     origin = scene.origins.get(each.run) if each.run is not None else None
     verdicts = [_verdict(reading, each, origin) for reading in follower.since(stored.time)]
     if not any(verdicts):

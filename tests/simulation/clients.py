@@ -7,19 +7,22 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
+from msgspec import structs
 
 from chassis.edge.problems import Problem
 from chassis.testing.lives import Life, current
 from chassis.testing.world import START, World
+from contracts.codec import encode
 from contracts.triggers import Github
 from ingress.accept import Door
 from ingress.deliveries import Request
 from ingress.replies import Reply
 from tests.promises.evidence import Entry
-from tests.simulation.workflows import Delivery, Drawn
+from tests.simulation.told import Delivery, Drawn
 
 SECRET: Final = "whsec-of-the-simulation"
 PATIENCE_SECONDS: Final = 8.0
+SESSION: Final = "talk"
 _NOT_YOU: Final = 401
 
 
@@ -90,8 +93,10 @@ async def _taken(door: Door, token: str, headers: Mapping[str, str], body: bytes
 
 async def deliver(web: Web, drawn: Drawn, delivery: Delivery, ledger: list[Entry], world: World) -> None:
     """Send a delivery again and again until somebody says what became of it."""
-    body = b'{"n":1}'
+    body = b'{"n":1}' if drawn.chat is None else said(delivery)
     headers = {"content-type": "application/json"}
+    if drawn.chat is not None and delivery.key:
+        delivery = structs.replace(delivery, key=f"{SESSION}:{delivery.key}")
     if delivery.key:
         headers |= {"x-key": delivery.key, "idempotency-key": delivery.key}
     if isinstance(drawn.webhook.authentication, Github):
@@ -106,6 +111,12 @@ async def deliver(web: Web, drawn: Drawn, delivery: Delivery, ledger: list[Entry
         await asyncio.sleep(0.2 + world.random.random())
 
 
+def said(delivery: Delivery) -> bytes:
+    """A message of a talk. Sent again it has the same id, if it has any."""
+    named = {"id": delivery.key} if delivery.key else {}
+    return encode({"session": SESSION, "message": "Hello?"} | named)
+
+
 def signature(body: bytes, secret: str) -> str:
     """As GitHub signs."""
     return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
@@ -116,6 +127,7 @@ def _entry(reply: Reply | None, delivery: Delivery, sent: float, at: float) -> E
         "at": at,
         "trigger": delivery.trigger,
         "key": delivery.key,
+        "org": delivery.org,
         "forged": delivery.forged,
         # Once the log knows nothing of a run any more, a first answer may be the second one while the archive is away.
         "sent": None if delivery.late else START.timestamp() + sent,

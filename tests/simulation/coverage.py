@@ -10,8 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from contracts import runs
-from orchestrator.paths import node_of
+from contracts.gates import SlotWanted
+from contracts.workflows import Flow
+from orchestrator.paths import node_of, numbers
 from tests.promises.evidence import Evidence, History
+from tests.simulation.clients import SESSION
 from tests.simulation.installation import Installation
 
 EVENTS: Final = frozenset(
@@ -65,6 +68,9 @@ def _see_steps(history: History, evidence: Evidence, seen: Counter[str]) -> None
     for path, step in history.state.steps.items():
         node = nodes[node_of(path)]
         seen[f"node {node.type} {step.status}"] += 1
+        seen[f"step {len(numbers(path))} deep {step.status}"] += 1
+        if node.type == "merge":
+            seen[f"merge {node.join} {node.config.get('output', 'object')} {step.status}"] += 1
         if len([edge for edge in plan.edges if edge.target == node.id]) > 1:
             seen[f"join {node.join} {step.status}"] += 1
     for edge in plan.edges:
@@ -88,10 +94,38 @@ def _see_rarities(installation: Installation, evidence: Evidence, seen: Counter[
     seen["questions to the archive's ids"] += len(installation.run_ids.asked)
     seen["dead letters"] += len(evidence.dead_letters)
     seen["takeovers of a partition"] += sum(installation.inbox.terms)
+    seen["limits of an org that were changed"] += installation.warden.changes
+    seen["deliveries that ran again"] += len(evidence.again)
+    seen["messages of a talk that were answered"] += sum(
+        entry.answer is not None and entry.key.startswith(SESSION) for entry in evidence.ledger
+    )
     for history in evidence.histories():
+        _see_beginning(history, evidence, seen)
         seen[f"run {history.state.status}"] += 1
         if history.state.opening > 1:
             seen["runs reopened"] += 1
+
+
+def _see_beginning(history: History, evidence: Evidence, seen: Counter[str]) -> None:
+    start = history.start
+    plan = evidence.plans.get(start.plan) if start is not None else None
+    if start is None or plan is None:
+        return
+    seen[f"started by {start.cause.kind}"] += 1
+    seen[f"org {history.org}"] += 1
+    seen["runs of another priority"] += plan.flow is not None and plan.flow.priority != Flow().priority
+    seen["children of a second version"] += start.parent is not None and start.version > 1
+    pinned = {node.id for node in plan.nodes if node.type == "workflow.run" and "version" in node.config}
+    for event in history.events:
+        match event:
+            case runs.SlotRefused():
+                seen[f"slot refused: {event.why}"] += 1
+            case runs.SlotTaken():
+                seen["gates that were passed"] += 1
+            case runs.WaitOpened(slot=SlotWanted() as slot):
+                seen["gates with a key"] += slot.key != ""
+            case runs.ChildAsked():
+                seen["children of a version that was named"] += node_of(event.step) in pinned
 
 
 def table(seen: Mapping[str, int]) -> str:

@@ -33,19 +33,26 @@ class Installation(Services):
             self.processes.start("starter", self._starter)
         if self.story.retires:
             self.processes.start("archiver", self._archiver)
-        loop = self.world.loop
-        loop.spawn("person", self.person.run())
-        if self.story.clocks:
-            loop.spawn("keeper", self.keeper.run())
-        if self.story.followers:
-            loop.spawn("editor", self.editor.run())
-        if self.story.pauses:
-            loop.spawn("pauser", self.pauser.run())
+        loop, story = self.world.loop, self.story
+        for name, acts, somebody in (
+            ("person", True, self.person),
+            ("keeper", story.clocks, self.keeper),
+            ("editor", story.followers, self.editor),
+            ("pauser", story.pauses, self.pauser),
+            ("warden", story.limits, self.warden),
+        ):
+            if acts:
+                loop.spawn(name, somebody.run())
+        for drawn in self.story.workflows:
+            if drawn.newer is not None:
+                loop.call_in("", drawn.newer.at, self.publish_newer, drawn, drawn.newer)
         self.clients = [
             loop.spawn(f"client{number}", self._client(number))
             for number, delivery in enumerate(self.story.deliveries)
             if not delivery.late
         ]
+        if self.story.again:
+            self.clients.append(loop.spawn("historian", self.historian.run()))
         loop.call_in("", 1.0, self._second)
 
     def calm(self) -> None:
@@ -57,6 +64,8 @@ class Installation(Services):
         self.keeper.end()
         self.editor.end()
         self.pauser.end()
+        self.warden.end()
+        self.historian.end()
 
     @property
     def comes_back(self) -> bool:
@@ -133,5 +142,9 @@ class Installation(Services):
     async def _client(self, number: int) -> None:
         delivery = self.story.deliveries[number]
         await asyncio.sleep(delivery.at)
-        drawn = next(drawn for drawn in self.story.workflows if drawn.trigger == delivery.trigger)
+        drawn = next(
+            each
+            for each in self.story.workflows
+            if (each.org, each.trigger) == (delivery.org, delivery.trigger)
+        )
         await deliver(self.web, drawn, delivery, self.ledger, self.world)

@@ -34,6 +34,8 @@ class Call(Struct, frozen=True, kw_only=True):
     script: tuple[Behaviour, ...] = ("ok",)
     cursor: int | None = None
     """Of one that looks for something: the last that was seen."""
+    gives: Any = None
+    """What it answers; None: something that nobody else is told."""
 
     def at(self, attempt: int) -> Behaviour:
         return self.script[attempt - 1] if attempt <= len(self.script) else "ok"
@@ -88,15 +90,19 @@ class Outside:
             repeat=task.repeat,
             process=process,
             result=self._answer(task, behaviour),
+            org=task.org,
         )
         self.effects.append(effect)
         self.by_key[key] = effect
         return effect.result
 
     def _answer(self, task: Task, behaviour: Behaviour) -> Any:
+        assert isinstance(task.config, Inline)
+        config = _call(task.config.value)
         if task.node_type == FEED:
-            assert isinstance(task.config, Inline)
-            return self._feed.page(_call(task.config.value).cursor)
+            return self._feed.page(config.cursor)
+        if config.gives is not None and behaviour != "big":
+            return config.gives
         text = f"{task.step}: effect {len(self.effects)} of all"
         return text + "." * BIG if behaviour == "big" else text
 

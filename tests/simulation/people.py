@@ -28,7 +28,8 @@ from contracts.waits import CALLER, LINK, Verdict
 from orchestrator.run import Run, evolve
 from tests.promises.evidence import Answered, Decoded, Kind, Meant, Said, Wish
 from tests.simulation.outside import Outside
-from tests.simulation.workflows import SIGNALS, Story
+from tests.simulation.told import Story
+from tests.simulation.workflows import SIGNALS
 
 Resolution: TypeAlias = Literal["done", "retry", "failed"]
 PERSON: Final = "key:person"

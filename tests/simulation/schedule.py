@@ -26,7 +26,8 @@ from tests.simulation.clocks import left_undecided
 from tests.simulation.coverage import seen_in
 from tests.simulation.installation import Installation
 from tests.simulation.processes import HOUR
-from tests.simulation.workflows import Story, story
+from tests.simulation.told import Story
+from tests.simulation.workflows import story
 
 _hook: Final = Decoder[Hook](Hook)
 STORM: Final = Rates()
@@ -231,6 +232,7 @@ def evidence_of(installation: Installation) -> Evidence:
         seed=installation.world.seed,
         triggers=installation.domain.messages,
         fires=installation.fires.messages,
+        again=installation.historian.again,
         gates=installation.gates.messages,
         hooks=[_hook(body) for _, body, _ in installation.hooks.stored] if installation.story.follows else (),
         decoded=installation.decoded,

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Collection
-from typing import Final
+from datetime import timedelta
 
 from msgspec import structs
 
@@ -17,11 +17,12 @@ from chassis.testing.world import START, Fault, Rates, SimulatedClock, World
 from contracts.codec import encode
 from contracts.plans import Plan
 from contracts.subjects import DOMAIN, RUNS, domain
-from contracts.triggers import TriggerBound, TriggerCreated
+from contracts.triggers import ChatCreated, TriggerBound, TriggerCreated
 from contracts.workflows import VersionPublished, WorkflowCreated
 from executor.registry import Registry
 from orchestrator.lanes import Lanes
 from tests.promises.evidence import Decoded, Entry
+from tests.simulation.again import Historian
 from tests.simulation.archive import (
     MemoryArchive,
     MemoryShelf,
@@ -32,14 +33,16 @@ from tests.simulation.clocks import Keeper, Plans
 from tests.simulation.followers import Editor, MemoryPlaces, short_plan
 from tests.simulation.models import MemoryModels
 from tests.simulation.outside import Outside, nodes
+from tests.simulation.owners import ORG
 from tests.simulation.pausing import Pauser
 from tests.simulation.people import Person
 from tests.simulation.polling import looking
 from tests.simulation.processes import Processes
+from tests.simulation.sharing import Warden
 from tests.simulation.surroundings import Vault
-from tests.simulation.workflows import Drawn, Story
+from tests.simulation.told import Drawn, Newer, Story
 
-ORG: Final = "org"
+__all__ = ["ORG", "Stores"]
 
 
 class Stores:
@@ -89,6 +92,8 @@ class Stores:
         self.keeper = Keeper(world, story.clocks, self.domain, Dispatch(self.signals, self.inbox), plans)
         flows = [drawn.plan.workflow for drawn in story.workflows]
         self.pauser = Pauser(world, story.pauses, self.domain, flows)
+        self.warden = Warden(world, story.limits, self.domain)
+        self.historian = Historian(world, self.runs.ever, Dispatch(self.signals, self.inbox), self.decoded)
         self.sent_home = 0
         """Lives of executors that were drained in their middle, or will be if they last so long."""
         self.lanes: list[Lanes] = []
@@ -110,29 +115,49 @@ class Stores:
         if drawn.stored:
             self.blobs.kept[plan] = body
         workflow = drawn.plan.workflow
+        token, test_token = digest(drawn.token.encode()), digest(f"test-{drawn.token}".encode())
+        made: TriggerCreated | ChatCreated = TriggerCreated(
+            name=drawn.trigger, workflow=workflow, webhook=drawn.webhook, token=token, test_token=test_token
+        )
+        if drawn.chat is not None:
+            made = ChatCreated(
+                name=drawn.trigger, workflow=workflow, on=drawn.chat, token=token, test_token=test_token
+            )
         bound = domain_commit(
             "trigger",
             drawn.trigger,
-            TriggerCreated(
-                name=drawn.trigger,
-                workflow=workflow,
-                webhook=drawn.webhook,
-                token=digest(drawn.token.encode()),
-                test_token=digest(f"test-{drawn.token}".encode()),
-            ),
+            made,
             TriggerBound(version=1, plan=plan),
-            org=ORG,
+            org=drawn.org,
             time=START,
-            id=drawn.trigger,
+            id=_id_of(drawn, drawn.trigger),
         )
-        self.domain.put(domain(ORG, "trigger", drawn.trigger), encode(bound))
+        self.domain.put(domain(drawn.org, "trigger", drawn.trigger), encode(bound))
         published = domain_commit(
             "workflow",
             workflow,
             WorkflowCreated(name=workflow),
             VersionPublished(version=1, plan=plan),
-            org=ORG,
+            org=drawn.org,
             time=START,
-            id=workflow,
+            id=_id_of(drawn, workflow),
         )
-        self.domain.put(domain(ORG, "workflow", workflow), encode(published))
+        self.domain.put(domain(drawn.org, "workflow", workflow), encode(published))
+
+    def publish_newer(self, drawn: Drawn, newer: Newer) -> None:
+        """From now on runs of the workflow follow another plan, unless they name the version that they want."""
+        workflow, plan = drawn.plan.workflow, self._keep(newer.plan)
+        published = domain_commit(
+            "workflow",
+            workflow,
+            VersionPublished(version=2, plan=plan),
+            org=drawn.org,
+            version=2,
+            time=START + timedelta(seconds=self.world.loop.time()),
+            id=_id_of(drawn, f"{workflow}-2"),
+        )
+        self.domain.put(domain(drawn.org, "workflow", workflow), encode(published))
+
+
+def _id_of(drawn: Drawn, name: str) -> str:
+    return name if drawn.org == ORG else f"{drawn.org}-{name}"

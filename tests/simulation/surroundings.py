@@ -11,18 +11,21 @@ from chassis.testing.world import World
 from chassis.vault import OpenedSecret, VaultAway
 from contracts.codec import decode_json, encode
 from contracts.errors import Failure
+from contracts.gates import FlowLimit, SlotWanted
 from contracts.payloads import Inline, Payload
 from contracts.plans import PlanNode
 from ingress.hooks import Hooks
 from orchestrator.control import Called, Outcome
 from orchestrator.inputs import Incoming, Values, map_output
 from orchestrator.memory import Known, Memory
+from orchestrator.passing import wanted
 from orchestrator.performing import perform
 from orchestrator.published import NOT_LOOKED, Workflows, looked_up
 from orchestrator.run import Graph, Run
 from tests.orchestrator.stories import AsWritten
 from tests.simulation.clients import SECRET
 from tests.simulation.polling import FEED
+from tests.simulation.rarities import NO_KEY
 
 
 class Fetched(AsWritten):
@@ -54,6 +57,13 @@ class Fetched(AsWritten):
 
     def handler(self, run: Run, called: Called) -> Called | Failure:
         return looked_up(called, run.org, self._workflows)
+
+    def slot(self, run: Run, limit: FlowLimit) -> SlotWanted | Failure:
+        """The key of a gate that has one is one of two, by the run."""
+        if limit.per == NO_KEY:
+            return Failure(code="expression", message="There is no such field.", field="/flow/limits/0/per")
+        key = str(int(run.id[0], 16) % 2) if limit.per else ""
+        return wanted(run, limit, self._graph.plan, key)
 
     def passed_on(self, run: Run, path: str, _node: PlanNode) -> Payload | Failure:
         return Incoming(self._graph, run, path, self._values).payload()

@@ -7,7 +7,7 @@ import pytest
 from msgspec import structs
 
 from chassis.ports import Stored
-from chassis.testing.examples import MOMENT, commit
+from chassis.testing.examples import MOMENT, commit, domain_commit
 from contracts.codec import encode
 from contracts.errors import Failure
 from contracts.messages import StartRun
@@ -31,6 +31,8 @@ from contracts.runs import (
     StepSucceeded,
     WaitOpened,
 )
+from contracts.subjects import domain
+from contracts.workflows import VersionPublished
 from orchestrator.history import state_at
 from orchestrator.kinship import start_of
 from tests.orchestrator.stories import STARTED, control, drawn, started, value
@@ -38,6 +40,7 @@ from tests.promises.children import (
     STOPPED_WITHIN,
     children_are_one_with_their_parents,
     failures_are_told,
+    what_was_asked_for_was_published,
     who_is_not_awaited_is_stopped,
 )
 from tests.promises.evidence import History
@@ -137,6 +140,39 @@ def test_a_child_that_nobody_asked_for_so_is_found(changes: dict[str, Any], word
     told = found(parent(GAVE, WENT_ON), child(*BORN, **changes))
     assert any(words in each for each in told), told
     assert any("no run asked for this one" in each for each in found(child(*BORN)))
+
+
+def published(version: int, plan: str, since: float) -> Stored:
+    event = VersionPublished(version=version, plan=plan)
+    body = encode(domain_commit("workflow", "child", event, org="org", version=version))
+    return Stored(subject=domain("org", "workflow", "child"), sequence=version, time=since, body=body)
+
+
+def test_a_child_of_a_version_that_was_not_published_or_not_asked_for_is_found() -> None:
+    first = published(1, ASKED.plan, 0.0)
+
+    def judged(asked: ChildAsked, *domain_: Stored, pinned: int | None = None) -> list[str]:
+        config = {"workflow": "child"} | ({} if pinned is None else {"version": pinned})
+        plan = drawn("call", control("call", "workflow.run", config))
+        evidence = structs.replace(well(), plans={STARTED.plan: plan}, triggers=domain_)
+        run = history("run-1", (STARTED,), (OPEN, asked))
+        return [each.what for each in what_was_asked_for_was_published(evidence, [run])]
+
+    assert judged(ASKED, first) == []
+    assert judged(ASKED, first, pinned=1) == []
+    assert judged(structs.replace(ASKED, plan="ef" * 32), first) == [
+        "version 1 of child was asked for by a plan that it has not"
+    ]
+    at = 2 * 3600.0
+    assert judged(structs.replace(ASKED, version=2), first, published(2, ASKED.plan, at + 1)) == [
+        "version 2 of child was asked for by a plan that it has not"
+    ]
+    assert judged(ASKED, first, published(2, "ef" * 32, at - 5)) == []
+    assert judged(ASKED, first, published(2, "ef" * 32, at - 60)) == [
+        "version 1 was asked for behind version 2"
+    ]
+    assert judged(ASKED, first, published(2, "ef" * 32, at - 60), pinned=1) == []
+    assert judged(ASKED, first, pinned=2) == ["version 1 was asked for, not 2"]
 
 
 def stopped(*histories: History) -> list[str]:

@@ -25,6 +25,7 @@ from contracts.schedules import (
     ScheduleFired,
     ScheduleMissed,
 )
+from contracts.triggers import Webhook
 from orchestrator.alarms import Alarms
 from orchestrator.fires import FIRES
 from orchestrator.firing import evolve
@@ -35,7 +36,7 @@ from tests.promises.evidence import Evidence
 from tests.simulation.clocks import MemoryOverdue, Timed, clocks
 from tests.simulation.installation import Installation
 from tests.simulation.schedule import STORM, lived, quiet
-from tests.simulation.workflows import Drawn, Story, Webhook, story
+from tests.simulation.workflows import Drawn, Story, story
 
 SEEDS = 60
 """Within so many stories every saboteur has given himself away."""

@@ -4,22 +4,33 @@ from datetime import timedelta
 
 from msgspec import structs
 
-from chassis.ids import digest
+from chassis.ids import derived, digest
 from chassis.ports import Stored
-from chassis.testing.examples import MOMENT, commit
+from chassis.testing.examples import MOMENT, commit, domain_commit
 from contracts.codec import encode
 from contracts.commits import FIRST_HASH
-from contracts.gates import GateCommit, GateEvent, GateLimit, GateState, SlotFreed, SlotGranted, SlotWanted
+from contracts.gates import (
+    GateCommit,
+    GateEvent,
+    GateLimit,
+    GateState,
+    OrgLimit,
+    OrgLimits,
+    SlotFreed,
+    SlotGranted,
+    SlotWanted,
+)
 from contracts.runs import RunCompleted, RunEvent, RunReopened, SlotTaken, WaitOpened
+from contracts.subjects import domain
+from contracts.workflows import OrgLimitsSet
 from orchestrator.gates import evolve
 from tests.orchestrator.stories import STARTED, scheduled
 from tests.promises.evidence import Evidence, History
 from tests.promises.gates import gates_are_kept
 from tests.simulation.test_promises import well
 
-STANDS = WaitOpened(
-    wait="slot:1:1", kind="slot", slot=SlotWanted(gate="gate", name="crm", bounds=GateLimit(at_once=1))
-)
+SLOT = SlotWanted(gate="gate", name="crm", bounds=GateLimit(at_once=1))
+STANDS = WaitOpened(wait="slot:1:1", kind="slot", slot=SLOT)
 TAKEN = SlotTaken(wait="slot:1:1", gate="gate")
 
 
@@ -107,3 +118,54 @@ def test_a_run_that_is_let_in_twice_and_a_commit_that_lies_are_found() -> None:
     assert any("twice" in what for what in found_in(gate(A, A)))
     assert any("another state" in what for what in found_in(gate(A, lies=True)))
     assert any("version 2 stands" in what for what in found_in(gate(A, A_LEFT)[1:]))
+
+
+# --- What an org says of a gate that its workflows share ------------------------------------------
+
+SHARED = derived("gate", "org", "", "crm", "")
+
+
+def shared(run: str, since: float, until: float) -> History:
+    stands = structs.replace(STANDS, slot=structs.replace(SLOT, gate=SHARED))
+    taken = structs.replace(TAKEN, gate=SHARED)
+    return history(run, (0, (STARTED, stands)), (since, (taken,)), (until, (RunCompleted(),)))
+
+
+def says(*limits: tuple[float, OrgLimits]) -> list[Stored]:
+    return [
+        Stored(
+            subject=domain("org", "org", "org"),
+            sequence=number,
+            time=since,
+            body=encode(domain_commit("org", "org", OrgLimitsSet(limits=said), org="org", version=number)),
+        )
+        for number, (since, said) in enumerate(limits, 1)
+    ]
+
+
+def found_at(moments: tuple[float, float], said: list[Stored], *histories: History) -> list[str]:
+    """Two are let in, at these moments."""
+    granted = [
+        structs.replace(stored, subject=f"gate.org.{SHARED}", time=at)
+        for stored, at in zip(gate(A, B), moments, strict=True)
+    ]
+    evidence = structs.replace(well(), gates=granted, triggers=said)
+    return [violation.what for violation in gates_are_kept(evidence, histories)]
+
+
+def test_what_the_org_says_counts_instead_of_what_the_workflow_says() -> None:
+    both = shared("a", 101, 205), shared("b", 201, 209)
+    two = says((50, {"crm": OrgLimit(at_once=2)}))
+    assert found_at((100, 200), two, *both) == []
+    assert any("2 were inside at once" in what for what in found_at((100, 200), [], *both))
+    other = says((50, {"mail": OrgLimit(at_once=2)}))
+    assert any("the org says 1" in what for what in found_at((100, 200), other, *both))
+
+
+def test_who_is_let_in_after_the_org_has_said_less_is_found() -> None:
+    both = shared("a", 101, 205), shared("b", 201, 209)
+    lowered = says((50, {"crm": OrgLimit(at_once=2)}), (150, {}))
+    [what] = found_at((100, 200), lowered, *both)
+    assert what.endswith("let in as number 2; the org says 1")
+    assert found_at((100, 155), lowered, *both) == [], "who decided had read it just before"
+    assert found_at((100, 120), lowered, *both) == [], "who is inside stays inside"

@@ -8,17 +8,29 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from chassis.testing.world import CALM
+from orchestrator.catalogue import NOTE, SPECS
+from tests.mutants.extreme_stories import (
+    followed,
+    nested,
+    next_door_to,
+    polled,
+    renewed,
+    repeated,
+    shared,
+    talking,
+    undoing,
+)
 from tests.simulation.coverage import EVENTS, STORES, table
 from tests.simulation.installation import Installation
 from tests.simulation.schedule import STORM, Played, lived, minimised, play, quiet
-from tests.simulation.workflows import story
+from tests.simulation.workflows import Story, story
 
 BLOCKS, BLOCK = 4, 250
 REGRESSIONS = Path(__file__).with_name("regressions.txt")
@@ -68,8 +80,11 @@ def test_a_thousand_schedules_see_everything_that_can_happen() -> None:
     assert any(seen[f"fault MemoryArchive {kind}"] for kind in OPERATION_FAULTS)
     calls = [f"call.{name}" for name in ("once", "again", "keyed")]
     wanted |= {f"node {call} {status}" for call in calls for status in ("succeeded", "failed", "cancelled")}
-    nodes = ("set", "delay", "filter", "if", "switch", "merge", "respond")
-    wanted |= {f"node {node} succeeded" for node in nodes} | {"node if failed", "node filter skipped"}
+    wanted |= {f"node {node} succeeded" for node in SPECS if node not in (NOTE, "stop")}
+    wanted |= {"node stop failed", "node if failed", "node filter skipped"}
+    wanted |= {f"merge all {how} succeeded" for how in MERGES} | {"merge any object succeeded"}
+    wanted |= {f"port wait.approval {port}" for port in ("approved", "rejected", "timeout")}
+    wanted |= {f"started by {cause}" for cause in ("webhook", "redelivery", "schedule", "run")}
     wanted |= {f"port {call} error" for call in calls} | {"port if true", "port if false"}
     wanted |= {f"port switch {port}" for port in ("default", "one", "two")}
     wanted |= {f"join {join} {status}" for join in ("all", "any") for status in ("succeeded", "skipped")}
@@ -99,7 +114,49 @@ RARE = {
     "takeovers of a partition",
     "runs reopened",
     "dead letters",
+    "segments that left the log",
+    "attempts that were held",
+    "pauses that began",
+    "polls",
+    "executors that were to be sent home",
+    "gates that were passed",
+    "gates with a key",
+    "limits of an org that were changed",
+    "runs of another priority",
+    "children of a version that was named",
+    "children of a second version",
+    "deliveries that ran again",
+    "messages of a talk that were answered",
+    "org neighbours",
+    "step 1 deep succeeded",
+    "step 2 deep succeeded",
 }
+MERGES = ("object", "list", "append", "by_position", "by_key")
+STAGES: Sequence[tuple[Callable[[int], Story], Collection[str]]] = (
+    (nested, {"step 3 deep succeeded", "step 3 deep failed", "node map succeeded", "node loop succeeded"}),
+    (followed, {"started by event", "started by run"}),
+    (next_door_to, {"org neighbours", "org org"}),
+    (shared, {"limits of an org that were changed", "gates that were passed"}),
+    (renewed, {"children of a second version", "children of a version that was named"}),
+    (repeated, {"started by redelivery", "runs reopened"}),
+    (talking, {"messages of a talk that were answered"}),
+    (undoing, {"event run.compensating", "event undo.kept"}),
+    (polled, {"polls", "started by schedule", "started by run"}),
+)
+"""Where a thousand schedules see too little of something."""
+
+
+@pytest.mark.parametrize(("told_by", "wanted"), STAGES, ids=lambda value: getattr(value, "__name__", ""))
+def test_what_is_rare_has_stories_of_its_own(
+    told_by: Callable[[int], Story], wanted: Collection[str]
+) -> None:
+    seen = Counter[str]()
+    with quiet():
+        for seed in range(20):
+            played = play(seed, STORM, told=told_by(seed))
+            assert not played.failed, told(played)
+            seen.update(played.seen)
+    assert not set(wanted) - set(+seen), table(seen)
 
 
 def seeds_that_failed_once() -> list[int]:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.promises.evidence import Entry
 from tests.simulation import soak
-from tests.simulation.blocks import Account, Tally
+from tests.simulation.blocks import Account, Tally, commit_of_the_code
 from tests.simulation.installation import Installation
 
 
@@ -44,7 +44,7 @@ def test_what_other_code_has_played_is_played_anew(
     assert (code, told["schedules"], told["interrupted"]) == (0, 4, False)
     assert "is of another day, and this is" in lines[0]
     assert [(tally.first, tally.last) for tally in Account.load(checkpoint).tallies] == [(10, 14)]
-    assert list(told["commits"]) == [soak.commit_of_the_code()]
+    assert list(told["commits"]) == [commit_of_the_code()]
 
 
 def test_a_run_that_was_interrupted_has_shown_nothing_yet(
@@ -61,7 +61,7 @@ def test_a_run_that_was_interrupted_has_shown_nothing_yet(
     assert (code, told["schedules"], told["violations"], told["interrupted"]) == (1, 200, 0, True)
     assert lines[0].startswith("interrupted; go on with the same command")
     monkeypatch.undo()
-    assert list(soak.resumed(checkpoint, soak.commit_of_the_code()).missing(range(300))) == [range(200, 300)]
+    assert list(soak.resumed(checkpoint, commit_of_the_code()).missing(range(300))) == [range(200, 300)]
 
 
 def test_a_broken_promise_is_shown_and_ends_in_failure(

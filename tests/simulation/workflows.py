@@ -1,22 +1,26 @@
-"""What a seed decides before a schedule begins: workflows, triggers, deliveries, and what people will want."""
+"""What a seed draws before a schedule begins; what few seeds draw besides stands in `rarities`."""
 
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from contracts.cases import Given, Pin, Selection
 from contracts.gates import Batch, Debounce, FlowLimit, Rate
+from contracts.limits import NESTING
 from contracts.nodes import Repeat
 from contracts.plans import Plan, PlanEdge, PlanNode
 from contracts.triggers import Github, HeaderKey, NoAuthentication, NoDedupe, Preset, Webhook
 from contracts.workflows import Flow, Retry
 from orchestrator.narrowing import Narrowed, narrowed
 from tests.orchestrator.stories import REFUSED, control, value
-from tests.simulation.clocks import Timed, clocks
-from tests.simulation.followers import Follower
+from tests.simulation.clocks import clocks
 from tests.simulation.outside import NODE_TYPES, Behaviour
+from tests.simulation.rarities import rarer
+from tests.simulation.told import Delivery, Drawn, Story
+
+__all__ = ["SIGNALS", "Delivery", "Drawn", "Story", "calling", "story", "with_undos"]
 
 ATTEMPT_SECONDS: Final = 4.0
 WELL: Final[tuple[Behaviour, ...]] = ("ok", "ok", "ok", "ok", "slow")
@@ -53,75 +57,18 @@ PINNED: Final = 0.05
 REPEATS: Final[tuple[Repeat, ...]] = ("no", "no", "yes", "by-key")
 
 
-class Delivery(Struct, frozen=True, kw_only=True):
-    """One webhook that somebody sends until it is accepted."""
-
-    trigger: str
-    key: str
-    """Empty: a delivery without one."""
-    at: float
-    late: bool = False
-    """Sent again when everything is over."""
-    forged: bool = False
-    """Signed with another secret."""
-
-
-class Drawn(Struct, frozen=True, kw_only=True):
-    """A workflow and the webhook that starts it."""
-
-    trigger: str
-    token: str
-    webhook: Webhook
-    plan: Plan
-    stored: bool = True
-    """Whether the plan is where plans are."""
-    readable: bool = True
-    """Whether this release can read the plan."""
-
-
-class Story(Struct, frozen=True, kw_only=True):
-    """Everything of a schedule that is not chance."""
-
-    workflows: Sequence[Drawn]
-    deliveries: Sequence[Delivery]
-    cancels: float
-    """How often, per look at a run, somebody wants it to stop."""
-    retries: int
-    """How often a run that did not end well is tried again."""
-    retries_later: int
-    """How often once more, after its history has left the log."""
-    broken_code: bool
-    """The release has a defect until it is replaced."""
-    retires: bool = False
-    """Histories leave the log as soon as their runs have ended, in the middle of everything."""
-    related: bool = False
-    """Nodes of some workflows start runs of others."""
-    gated: bool = False
-    """Runs of some workflows pass gates."""
-    clocks: Sequence[Timed] = ()
-    """What the clock starts."""
-    followers: Sequence[Follower] = ()
-    """What events start; no seed draws any by itself."""
-    window: int = 16
-    """So many attempts an orchestrator asks for before it knows a pool."""
-    pauses: float = 0.0
-    """How often, per look at what there is, somebody pauses some of it or takes it up again."""
-    segment: int = 4_000
-    """How many events a segment of a history holds."""
-    tombstones: int | None = None
-    """So many last commits stay in the log when everything is over and a day has passed; None: all."""
-
-    @property
-    def follows(self) -> bool:
-        """Whether anything is started by what lies in the log."""
-        return bool(self.followers) or any(each.polls for each in self.clocks)
-
-
 def story(seed: int) -> Story:
+    return rarer(seed, _often(seed))
+
+
+def _often(seed: int) -> Story:
     crowds = random.Random(f"{seed}/crowds")
     chance = random.Random(f"{seed}/story")  # Independent of the chance of the schedule itself.
     broken = chance.random() < 0.04
-    workflows = [_workflow(chance, number, broken=broken) for number in range(chance.choice(HOW_MANY))]
+    deeper = random.Random(f"{seed}/deeper")
+    workflows = [
+        _workflow(chance, deeper, number, broken=broken) for number in range(chance.choice(HOW_MANY))
+    ]
     workflows = [_with_pins(seed, drawn) for drawn in workflows]
     related = _related(seed, workflows)
     deliveries: list[Delivery] = []
@@ -166,7 +113,7 @@ def story(seed: int) -> Story:
     )
 
 
-def _workflow(chance: random.Random, number: int, *, broken: bool) -> Drawn:
+def _workflow(chance: random.Random, deeper: random.Random, number: int, *, broken: bool) -> Drawn:
     dedupe = chance.choice(
         (HeaderKey(header="x-key"), HeaderKey(header="x-key"), Preset(preset="idempotency_key"), NoDedupe())
     )
@@ -175,7 +122,7 @@ def _workflow(chance: random.Random, number: int, *, broken: bool) -> Drawn:
     mode: dict[str, Any] = (
         {"mode": "respond", "respond_timeout_s": chance.choice((1.0, 5.0))} if responds else {}
     )
-    drawing = _Drawing(chance)
+    drawing = _Drawing(chance, deeper)
     _shape(chance)(drawing)
     if responds and chance.random() < 0.7:
         drawing.put("respond", drawing.last)
@@ -233,7 +180,8 @@ def _related(seed: int, workflows: Sequence[Drawn]) -> list[Drawn]:
     chance = random.Random(f"{seed}/related")
     if chance.random() >= RELATED:
         return []
-    found = [*workflows, _workflow(chance, len(workflows), broken=False)]
+    deeper = random.Random(f"{seed}/deeper/related")
+    found = [*workflows, _workflow(chance, deeper, len(workflows), broken=False)]
     for place in range(len(found) - 1):
         behind = [drawn.plan.workflow for drawn in found[place + 1 :]]
         found[place] = calling(chance, found[place], behind)
@@ -330,8 +278,9 @@ def _with_gates(seed: int, drawn: Drawn, *, alone: bool) -> Drawn:
 class _Drawing:
     """A workflow being drawn, node by node, each behind some that are there already."""
 
-    def __init__(self, chance: random.Random) -> None:
-        self.chance = chance
+    def __init__(self, chance: random.Random, deeper: random.Random) -> None:
+        """`deeper`: decides alone what lies in a container that lies in another one."""
+        self.chance, self._deeper = chance, deeper
         self._nodes: list[PlanNode] = []
         self._edges: dict[PlanEdge, None] = {}
         self._inside: list[str] = []
@@ -363,7 +312,7 @@ class _Drawing:
         self._inside.append(container)
         before = self.put(self.any())
         for _ in range(self.chance.choice((0, 0, 1, 1, 2))):
-            if len(self._inside) == 1 and self.chance.random() < 0.15:
+            if self._goes_deeper():
                 before = self.contain(self.chance.choice(("map", "loop")), before)
             elif self.chance.random() < 0.3:
                 before = self.put(self.any())
@@ -372,6 +321,15 @@ class _Drawing:
                 before = self.put(self.any(), f"{before}{port}")
         self._inside.pop()
         return container
+
+    def _goes_deeper(self) -> bool:
+        depth = len(self._inside)
+        if depth == 1:
+            return self.chance.random() < 0.15
+        goes = depth < NESTING and self._deeper.random() < DEEPER
+        if goes:  # So many steps at once as three default maps in each other nobody may have.
+            self._nodes = [few_at_once(node) if node.id in self._inside else node for node in self._nodes]
+        return goes
 
     def any(self) -> str:
         """An action, mostly."""
@@ -387,6 +345,10 @@ class _Drawing:
             vars={},
             timeout_s=timeout_s,
         )
+
+
+def few_at_once(node: PlanNode) -> PlanNode:
+    return structs.replace(node, config={**node.config, "at_once": 2}) if node.type == "map" else node
 
 
 def _call(chance: random.Random, name: str, order: int) -> PlanNode:
@@ -576,6 +538,8 @@ def _long_map(drawing: _Drawing) -> None:
     drawing.put("call", container)
 
 
+DEEPER: Final = 0.7
+"""Of all places in a container inside of another one, those where there is a third."""
 MAPPED: Final = 0.08
 """The share of workflows with a map or a loop."""
 RARE: Final = 0.002

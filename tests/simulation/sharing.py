@@ -1,0 +1,54 @@
+"""Somebody who says what the gates that an org's workflows share let in, in a simulated installation."""
+
+import asyncio
+from datetime import timedelta
+
+from chassis.testing.examples import domain_commit
+from chassis.testing.stores import MemoryLog
+from chassis.testing.world import START, World
+from contracts.codec import encode
+from contracts.gates import OrgLimit, OrgLimits, Rate
+from contracts.subjects import domain
+from contracts.workflows import OrgLimitsSet
+from tests.simulation.owners import ORG
+
+
+class Warden:
+    """Changes his mind in the middle of everything; at the end what the workflows say counts again."""
+
+    def __init__(self, world: World, often: float, log: MemoryLog) -> None:
+        self._world, self._often, self._log = world, often, log
+        self._ends = asyncio.Event()
+        self.changes = 0
+
+    async def run(self) -> None:
+        while not self._ends.is_set():
+            await asyncio.sleep(0.3 + self._world.random.random())
+            if self._world.random.random() < self._often and not self._ends.is_set():
+                self._say({"shared": self._drawn()})
+        self._say({})
+
+    def end(self) -> None:
+        self._ends.set()
+
+    def _drawn(self) -> OrgLimit:
+        chance = self._world.random
+        return OrgLimit(
+            at_once=chance.choice((None, 1, 2, 3)),
+            rate=chance.choice((None, None, None, Rate(count=2, seconds=1))),
+            queue=chance.choice((None, None, 1)),
+        )
+
+    def _say(self, limits: OrgLimits) -> None:
+        self.changes += 1
+        commit = domain_commit(
+            "org",
+            ORG,
+            OrgLimitsSet(limits=limits),
+            org=ORG,
+            version=self.changes,
+            time=START + timedelta(seconds=self._world.loop.time()),
+            actor="key:warden",
+            id=f"limits-{self.changes}",
+        )
+        self._log.put(domain(ORG, "org", ORG), encode(commit))
