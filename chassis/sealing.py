@@ -56,9 +56,10 @@ class MasterKey:
     """Wraps the data keys. `id` tells which master key wrapped a row, and nothing about the key.
 
     `links` proves resumption links; a link that was sent is no link any more when the master key is another one.
+    `causes` proves to our own addresses which run asks.
     """
 
-    __slots__ = ("cipher", "id", "links")
+    __slots__ = ("causes", "cipher", "id", "links")
 
     def __init__(self, key: Secret) -> None:
         if len(key.reveal()) != KEY_BYTES:
@@ -66,6 +67,7 @@ class MasterKey:
         self.cipher = AESGCM(_derive(key, salt=b"", info=b"automateos wrap data key").reveal())
         self.id = _derive(key, salt=b"", info=b"automateos master key id").reveal()[:8].hex()
         self.links = _derive(key, salt=b"", info=b"automateos resumption links")
+        self.causes = _derive(key, salt=b"", info=b"automateos causes")
 
     @classmethod
     def from_file(cls, path: Path) -> "MasterKey":

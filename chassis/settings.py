@@ -56,6 +56,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename=lambda name: PREFIX + n
     """Where the gateway offers the worker API over gRPC, besides HTTPS; 0: nowhere."""
     public_url: str = "http://127.0.0.1:8400"
     """The address under which the world reaches ingress; webhook URLs begin with it."""
+    own_urls: str = "http://127.0.0.1:8401"
+    """Further addresses of this installation, separated by commas: the API's, and those by which its own workflows call it. A workflow that calls itself there is stopped, as at the public address; elsewhere it is nobody's loop."""
     tls_certificate_file: str = ""
     tls_key_file: str = ""
     trusted_proxies: Annotated[int, Meta(ge=0, le=10)] = 0

@@ -14,7 +14,7 @@ from contracts.runs import Cause
 Link: TypeAlias = Literal["run", "event"]
 BEGINNING: Final = Cause(kind="api")
 """Of what nobody knows what brought it about."""
-
+LOOP: Final = "cause.too_deep"
 
 _NAMED: Final = 8
 """Workflows of a chain that a message names."""
@@ -49,7 +49,7 @@ def stopped(cause: Cause, workflow: Id, *, always: bool = False) -> Failure | No
         return None
     way = " → ".join(_loop((*cause.chain, workflow)))
     return Failure(
-        code="cause.too_deep",
+        code=LOOP,
         message=f"{cause.depth} runs have started one another, at most may be "
         f"{CAUSES_ALIKE if always else CAUSES_DEEP}: {way}.",
     )

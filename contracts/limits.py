@@ -272,6 +272,10 @@ CAUSES_DEEP: Final = 16
 """Runs behind each other, each started by what the one before did."""
 CAUSES_ALIKE: Final = 3
 """Runs of one workflow among those, where what happens in the org starts them."""
+CAUSE_HEADER_CHARS: Final = 2 * KIB
+"""Of the header that tells our own addresses which run asks: more than `CAUSES_DEEP` workflows need."""
+CAUSE_SECONDS: Final = 300.0
+"""How long it is believed, by clocks that differ a little."""
 FORM_TEXT_CHARS: Final = 10_000
 FORM_BODY_BYTES: Final = 256 * KIB
 POLL_ITEMS: Final = 500

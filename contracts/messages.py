@@ -11,6 +11,7 @@ from contracts.errors import Failure
 from contracts.gates import SlotRefusal, SlotWanted
 from contracts.limits import (
     BUNDLE_MESSAGES,
+    CAUSES_DEEP,
     WORKER_POOLS,
     AttemptNumber,
     Count,
@@ -335,6 +336,10 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Places in the output that are sealed before it is told."""
     seals: bool = False
     """Whether some step of the run seals a part of its output: then the configuration may hold such a part."""
+    depth: Count = 0
+    """Of a run that this attempt brings about by our own addresses."""
+    chain: Annotated[tuple[Id, ...], Meta(max_length=CAUSES_DEEP)] = ()
+    """The workflows before such a run, the attempt's own the last."""
 
 
 class CancelAttempts(Struct, frozen=True, kw_only=True):

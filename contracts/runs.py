@@ -81,6 +81,8 @@ class Cause(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many runs came before it in the chain."""
     chain: Annotated[tuple[Id, ...], Meta(max_length=CAUSES_DEEP)] = ()
     """Their workflows, the oldest first."""
+    run: Id | None = None
+    """Of a delivery or a call: the run that made it, at our own address."""
 
 
 class Parent(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -77,6 +77,13 @@ def public_url(settings: Settings) -> str:
     return settings.public_url if settings.public_url != usual else local_url(settings, settings.ingress_port)
 
 
+def own_urls(settings: Settings) -> str:
+    """What the operator set; and where ingress and the API really listen on this machine."""
+    named = [] if settings.own_urls == Settings().own_urls else [settings.own_urls]
+    local = (local_url(settings, port) for port in (settings.ingress_port, settings.gateway_port))
+    return ",".join([*named, *local])
+
+
 class Stack(Struct, frozen=True, kw_only=True):
     """A data directory whose servers run: what the hooks get to work with."""
 
@@ -93,6 +100,7 @@ class Stack(Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(
             self.settings,
             public_url=public_url(self.settings),
+            own_urls=own_urls(self.settings),
             data_dir=str(self.data.root),
             nats_url=self.servers.nats_url,
             nats_monitor_url=self.servers.nats_monitor_url,

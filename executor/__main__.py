@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from chassis.chains import Chains
 from chassis.clock import SystemClock
 from chassis.disk import WhileRoom
 from chassis.dispatch import Dispatch
@@ -75,6 +76,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
                 runs=js.log,
                 opening=Opening(Vault(postgres, master, clock)),
                 links=Links(settings.public_url, master.links),
+                chains=Chains(master.causes, clock),
                 # An output of a run that was accepted waits for room only when the engine's own part is nearly gone.
                 blobs=WhileRoom(js.blobs, lambda: js.disk.state.stops_outputs),
                 egress=egress,

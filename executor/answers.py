@@ -8,11 +8,14 @@ from email.message import Message
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal, NoReturn, TypeAlias
 
-from msgspec import Raw
+import msgspec
+from msgspec import Raw, Struct
 
 from chassis.egress import Response
 from chassis.secret import HIDDEN_HEADERS
+from contracts.causes import LOOP
 from contracts.codec import Malformed, decode_json, depth_exceeds
+from contracts.errors import ERRORS
 from contracts.limits import JSON_DEPTH, RETRY_SECONDS
 from executor.errors import Refused
 from executor.outputs import Binary
@@ -24,6 +27,7 @@ _SAID_BY_OTHERS: Final = frozenset({502, 504})
 """A proxy's answer in place of the server's: what the server did, nobody knows."""
 _DEEPEST: Final = JSON_DEPTH - 4
 """The answer stands inside the step's output, and that inside the run's values."""
+_LOOP_CHARS: Final = 1_500
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _JSON: Final = re.compile(r"application/(json|[a-z0-9.+-]+\+json)")
 _TEXT: Final = re.compile(r"text/.*|application/(xml|[a-z0-9.+-]+\+xml|javascript|x-www-form-urlencoded)")
@@ -112,6 +116,7 @@ def _no_constant(name: str) -> NoReturn:
 def refusal(response: Response, now: datetime, *, detail: str = "") -> Refused:
     """What an answer that is no success means for the attempt. `detail`: what the other side calls it."""
     status = response.status
+    detail = detail or _loop(response)
     return Refused(
         f"The other side answered with status {status}{f' ({detail})' if detail else ''}.",
         status=status,
@@ -119,6 +124,25 @@ def refusal(response: Response, now: datetime, *, detail: str = "") -> Refused:
         retry_after_s=retry_after(response, now) if status in (429, 503) else None,
         touched=status in _SAID_BY_OTHERS,
     )
+
+
+class _Problem(Struct, frozen=True):
+    code: str = ""
+    detail: str = ""
+
+
+_problem: Final = msgspec.json.Decoder(_Problem)
+
+
+def _loop(response: Response) -> str:
+    """What our own address says where the run's workflow has started itself too often; empty for every other answer."""
+    if not (response.ours and response.status == ERRORS[LOOP].status):
+        return ""
+    try:
+        problem = _problem.decode(response.body)
+    except msgspec.DecodeError:
+        return ""
+    return f"{LOOP}: {problem.detail[:_LOOP_CHARS]}" if problem.code == LOOP else ""
 
 
 def succeeded(status: int, rules: tuple[str, ...]) -> bool:

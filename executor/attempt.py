@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 import structlog
 from msgspec import Struct, field, structs
 
+from chassis.chains import Chains
 from chassis.clock import Clock
 from chassis.crash import crash
 from chassis.egress import Credential, Egress, EgressError
@@ -39,8 +40,9 @@ from executor.errors import (
     from_egress,
 )
 from executor.links import Linked, linked
-from executor.node import Result, SecretReference
+from executor.node import Outside, Result, SecretReference
 from executor.opening import Opening
+from executor.outgoing import Named
 from executor.outputs import Packed, keep, pack
 from executor.patience import insist
 from executor.registry import Installed, Registry
@@ -68,6 +70,7 @@ class Means(Struct, frozen=True, kw_only=True):
     runs: Log
     opening: Opening
     links: Links
+    chains: Chains
     blobs: Blobs
     egress: Egress
     relay: Relay
@@ -195,8 +198,8 @@ class Attempt:
         return self.task.key
 
     @property
-    def egress(self) -> Egress:
-        return self._means.egress
+    def egress(self) -> Outside:
+        return Named(self._means.egress, self._cause) if self.task.chain else self._means.egress
 
     @property
     def relay(self) -> Relay:
@@ -244,6 +247,10 @@ class Attempt:
             raise PayloadMissing from error
 
     # --- Inside
+
+    def _cause(self) -> str:
+        task = self.task
+        return self._means.chains.said(task.org, task.run, task.depth, task.chain)
 
     async def _still_open(self) -> bool:
         standing = await insist(lambda: standing_of(self.task, self._means.runs))

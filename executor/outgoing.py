@@ -1,12 +1,40 @@
-"""Tells each call that a node makes: where to and what came of it, never what was sent or answered."""
+"""What stands before the way out: our own addresses hear which run calls, and the run's log hears of each call.
+
+Told is where to and what came of it, never what was sent or answered.
+"""
 
 import asyncio
 from collections.abc import Callable, Container
 from typing import Any
 from urllib.parse import urlsplit
 
+from msgspec import structs
+
 from chassis.egress import Credential, EgressError, Opened, Request, Response
 from executor.node import Outside
+
+
+class Named:
+    """The way out of one attempt, by which our own addresses know whose calls they are. Whatever a node says of that is not sent."""
+
+    def __init__(self, egress: Outside, cause: Callable[[], str]) -> None:
+        self._egress, self._cause = egress, cause
+
+    async def request(self, request: Request) -> Response:
+        return await self._egress.request(structs.replace(request, cause=self._cause))
+
+    async def open_tcp(
+        self,
+        host: str,
+        port: int,
+        *,
+        usual: Container[int],
+        credential: Credential | None,
+        timeout_s: float = 10.0,
+    ) -> Opened:
+        return await self._egress.open_tcp(
+            host, port, usual=usual, credential=credential, timeout_s=timeout_s
+        )
 
 
 class Told:

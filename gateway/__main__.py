@@ -14,10 +14,12 @@ from typing import Any
 import redis.asyncio
 from msgspec import Struct
 
+from chassis.chains import Chains
 from chassis.clock import Clock, SystemClock
 from chassis.disk import WhileRoom
 from chassis.dispatch import Dispatch
 from chassis.edge.connections import ConnectionCap
+from chassis.edge.trails import Trails
 from chassis.egress import Egress
 from chassis.egress.opening import egress_of
 from chassis.expressions import Language
@@ -108,8 +110,9 @@ async def main(settings: Settings, stopping: Stopping) -> None:
         with closing(tracer_for("gateway", settings)) as tracer:
             vault = Vault(postgres, master, clock)
             limit = RateLimit(counts, clock, prefix="api")
-            gateway = gateway_of(js, postgres, vault, egress, clock, settings)
-            show(metrics, gateway, limit)
+            trails = Trails(Chains(master.causes, clock))
+            gateway = gateway_of(js, postgres, vault, egress, clock, settings, trails)
+            show(metrics, gateway, limit, trails)
 
             async def unready() -> list[str]:
                 reasons = []
@@ -194,8 +197,14 @@ async def counting(url: str) -> "AsyncIterator[redis.asyncio.Redis]":
         await client.aclose(close_connection_pool=True)
 
 
-def gateway_of(  # What the world offers.
-    js: JetStream, postgres: Pool, vault: Vault, egress: Egress, clock: Clock, settings: Settings
+def gateway_of(  # noqa: PLR0913, PLR0917  # What the world offers.
+    js: JetStream,
+    postgres: Pool,
+    vault: Vault,
+    egress: Egress,
+    clock: Clock,
+    settings: Settings,
+    trails: Trails,
 ) -> Gateway:
     """Put the parts together."""
     domain = Domain(js.domain, clock, RELEASE)
@@ -220,6 +229,7 @@ def gateway_of(  # What the world offers.
         histories=histories,
         sealing=sealing,
         disk_is_full=lambda: js.disk.state.stops_starts,
+        trails=trails,
         crowds=lambda org: held.crowds(org, settings.most_backlog),
     )
     secrets = Secrets(vault, domain, places, egress)
@@ -348,7 +358,7 @@ def gateway_of(  # What the world offers.
     )
 
 
-def show(metrics: Metrics, gateway: Gateway, limit: RateLimit) -> None:
+def show(metrics: Metrics, gateway: Gateway, limit: RateLimit, trails: Trails) -> None:
     """Have the plain numbers read whenever somebody asks."""
     tail, places, live = gateway.tail, gateway.places, gateway.parts.live
     metrics.gauge("gateway_streams_open", "Live streams.", lambda: sum(live.open.values()))
@@ -389,6 +399,12 @@ def show(metrics: Metrics, gateway: Gateway, limit: RateLimit) -> None:
         "gateway_limits_without_redis_total",
         "Decisions about a rate made without Redis.",
         lambda: limit.fallbacks,
+    )
+    metrics.counters(
+        "gateway_trails_total",
+        "Wishes for a run that said which run has them, by what became of that.",
+        "result",
+        lambda: trails.counts,
     )
 
 

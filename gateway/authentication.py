@@ -12,6 +12,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 from msgspec import structs
 
+from chassis.chains import HEADER as CAUSE
 from chassis.edge.bodies import read_body
 from chassis.edge.guard import header
 from chassis.edge.problems import Problem, unavailable
@@ -26,6 +27,7 @@ from gateway.places import HEADER
 _BEARER: Final = "bearer "
 _PUBLIC_PATHS: Final = ("/healthz", "/readyz", "/docs")
 _POSITION: Final = HEADER.lower().encode()
+_CAUSE: Final = CAUSE.encode()
 _METRICS: Final = "/metrics"
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -92,7 +94,9 @@ class Authentication:
         path: str = scope["path"]
         if not (_is_public(path) or (path == _METRICS and _from_this_machine(scope))):
             caller = await self._callers.admit(header(scope, b"authorization"), scope["state"]["trace"])
-            scope["state"]["caller"] = structs.replace(caller, position=header(scope, _POSITION))
+            scope["state"]["caller"] = structs.replace(
+                caller, position=header(scope, _POSITION), said=header(scope, _CAUSE)
+            )
         await self._app(scope, receive, send)
 
 

@@ -17,6 +17,8 @@ class Caller(Struct, frozen=True, kw_only=True):
     """The pool of workers outside that the key is a token of; empty: of none."""
     position: str | None = None
     """The position header: writes that the caller knows of from other processes."""
+    said: str | None = None
+    """What stands in the header by which a run of ours says that it is one; not proved yet."""
 
     @property
     def actor(self) -> str:

@@ -11,9 +11,11 @@ import sys
 from chassis import ids
 from chassis.admission import Admission
 from chassis.backlog import Backlog
+from chassis.chains import Chains
 from chassis.clock import SystemClock
 from chassis.dispatch import Dispatch
 from chassis.edge.connections import ConnectionCap
+from chassis.edge.trails import Trails
 from chassis.expressions import Language
 from chassis.held import HeldEverywhere
 from chassis.http import serve, tls_of
@@ -59,7 +61,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
         )
         waiting = Waiting(js.signals, ids.receipt().replace("-", ""), settings.most_waiting)
         limit = RateLimit(redis, clock, prefix="hooks", processes=settings.ingress_processes)
-        vault = Vault(postgres, master, clock)
+        vault, trails = Vault(postgres, master, clock), Trails(Chains(master.causes, clock))
         desk = Desk(
             links=Links(settings.public_url, master.links),
             dispatch=dispatch,
@@ -83,6 +85,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             disk_is_full=lambda: js.disk.state.stops_starts,
             uploads_stop=lambda: js.disk.state.stops_uploads,
             language=Language(),
+            trails=trails,
             past=PastRuns(PostgresRunIds(postgres), horizon).of,
             crowds=lambda org: held.crowds(org, settings.most_backlog),
         )
@@ -98,7 +101,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             disk_is_full=lambda: js.disk.state.stops_starts,
         )
         show(metrics, door, hooks, limit)
-        show_answers(metrics, desk)
+        show_answers(metrics, desk, trails)
         metrics.counters(
             "ingress_forms_total",
             "What was sent to forms, by what became of it.",
@@ -169,12 +172,18 @@ def show(metrics: Metrics, door: Door, hooks: Hooks, limit: RateLimit) -> None:
     )
 
 
-def show_answers(metrics: Metrics, desk: Desk) -> None:
+def show_answers(metrics: Metrics, desk: Desk, trails: Trails) -> None:
     metrics.counters(
         "ingress_answers_total",
         "Requests under resumption links by what became of them.",
         "result",
         lambda: {"accepted": desk.answered, "refused": desk.refused},
+    )
+    metrics.counters(
+        "ingress_trails_total",
+        "Deliveries that said which run had sent them, by what became of that.",
+        "result",
+        lambda: trails.counts,
     )
 
 

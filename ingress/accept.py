@@ -11,10 +11,12 @@ import structlog
 from msgspec import Raw, Struct, structs
 
 from chassis.admission import Sender
+from chassis.chains import HEADER as CAUSE
 from chassis.clock import Clock
 from chassis.crash import crash
 from chassis.dispatch import QUEUED
 from chassis.edge.problems import Problem
+from chassis.edge.trails import Trails
 from chassis.expressions import Language
 from chassis.ids import digest, run_id
 from chassis.past import PastRun
@@ -102,6 +104,7 @@ class Door:
         receipts: Callable[[], str],
         disk_is_full: Callable[[], bool],
         language: Language,
+        trails: Trails,
         past: Callable[[str, str], Awaitable[PastRun | None]] | None = None,
         uploads_stop: Callable[[], bool] = lambda: False,
         crowds: Callable[[str], bool] = lambda _org: False,
@@ -125,6 +128,7 @@ class Door:
         self._past = past
         self._uploads_stop = uploads_stop
         self._crowds = crowds
+        self._trails = trails
         self._keys_by_expression = ExpressionKeys(language)
         self.accepted = 0
         self.duplicates = 0
@@ -247,6 +251,11 @@ class Door:
 
     async def _start(self, admitted: Admitted, request: Request, named: Named) -> Reply:
         trigger = admitted.trigger
+        try:
+            cause = self.cause(trigger, admitted.receipt, request)
+        except Problem as loop:
+            self._keep(admitted, request, "refused", f"a loop: {loop.detail}")
+            raise
         key_id, sealer = "", None
         if trigger.webhook.sensitive:
             key_id, sealer = await self._keys.sealer(trigger.org, named.run)
@@ -258,7 +267,7 @@ class Door:
             workflow=trigger.workflow,
             version=trigger.version,
             receipt=admitted.receipt,
-            cause=Cause(kind="webhook", id=admitted.receipt),
+            cause=cause,
             input=await self._payload(admitted, request, named, sealer),
             trigger=trigger.id,
             org_vars=self._directory.vars_of(trigger.org),
@@ -269,6 +278,15 @@ class Door:
         if trigger.webhook.mode == "accept":
             return self._accepted(admitted, request, await self.say(start, named))
         return await self._await_answer(admitted, request, start, named)
+
+    def cause(self, trigger: Trigger, receipt: str, request: Request) -> Cause:
+        """Why the run of a delivery begins, behind the run that sent it, where one did. Raises `Problem` for a loop."""
+        cause = Cause(kind="webhook", id=receipt)
+        try:
+            return self._trails.behind(cause, request.headers.get(CAUSE), trigger.org, trigger.workflow)
+        except Problem:
+            self.refused += 1
+            raise
 
     async def say(self, start: StartRun, named: Named) -> Answer:
         """The owner's answer; through INBOX nobody told us yet whether the run was there before, so we look."""

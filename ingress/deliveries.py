@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Raw, Struct
 
+from chassis.chains import HEADER as CAUSE
 from chassis.ports import Blobs
 from chassis.sealing import Sealer, seal_paths
 from contracts.codec import encode
@@ -16,7 +17,7 @@ from ingress.bodies import Body, gathered
 
 SEALED_TYPE: Final = "application/vnd.automateos.sealed"
 HIDDEN_HEADERS: Final = frozenset(
-    {"authorization", "cookie", "proxy-authorization", "x-api-key", "set-cookie"}
+    {"authorization", "cookie", "proxy-authorization", "x-api-key", "set-cookie", CAUSE}
 )
 
 
@@ -58,7 +59,7 @@ class Input(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def visible_headers(headers: Mapping[str, str], hidden: str = "") -> dict[str, str]:
-    """The headers that may be stored: none that carries a credential."""
+    """The headers that may be stored: none that carries a credential, or proves which run asks."""
     return {name: value for name, value in headers.items() if name not in HIDDEN_HEADERS and name != hidden}
 
 

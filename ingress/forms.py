@@ -21,11 +21,11 @@ from chassis.questions import Checked, complaints, from_json, from_page
 from chassis.rate_limit import RateLimit
 from chassis.sealing import seal_paths
 from chassis.vault import VaultAway
+from contracts.causes import LOOP
 from contracts.codec import Malformed, encode
 from contracts.limits import FORM_SECONDS, IDEMPOTENCY_KEY_CHARS, INLINE_BYTES
 from contracts.messages import Answer, StartRun
 from contracts.payloads import NULL, Inline, Payload
-from contracts.runs import Cause
 from contracts.triggers import Form, Hook
 from ingress.accept import Door, HookResult, Keys, Named, away
 from ingress.bodies import Body, checked_json, page_fields
@@ -133,7 +133,9 @@ class Forms:
             return self._page(opened, Filled(values=given, errors=checked.errors), 422, given[STAMP])
         try:
             await self._start(opened, request, checked, stamp.number)
-        except (Away, VaultAway, Problem):
+        except (Away, VaultAway, Problem) as reason:
+            if isinstance(reason, Problem) and reason.code == LOOP:
+                raise  # Whoever sent that is a run of ours.
             return self._sorry(opened, 503)
         return _html(200, thanks(opened.form, test=opened.test))
 
@@ -197,6 +199,11 @@ class Forms:
             payload, key_id = await self._payload(opened, request, checked, receipt)
             self._keep(opened, request, receipt, "captured", body=payload, key_id=key_id)
             return None, receipt
+        try:
+            cause = self._door.cause(trigger, receipt, request)
+        except Problem as loop:
+            self._keep(opened, request, receipt, "refused", f"a loop: {loop.detail}")
+            raise
         if self._disk_is_full():
             raise Away("The log's disk is nearly full; no run starts until there is room.")
         source = f"form:{key}" if key is not None else f"receipt:{receipt}"
@@ -210,7 +217,7 @@ class Forms:
             workflow=trigger.workflow,
             version=trigger.version,
             receipt=receipt,
-            cause=Cause(kind="webhook", id=receipt),
+            cause=cause,
             input=payload,
             trigger=trigger.id,
             org_vars=self._directory.vars_of(trigger.org),

@@ -18,6 +18,7 @@ from contracts.messages import CancelAttempts, Look, Task, Wake
 from contracts.runs import AttemptScheduled, WaitOpened
 from contracts.subjects import cancel, partition, task
 from contracts.workflows import Flow
+from orchestrator.kinship import cause_of_children
 from orchestrator.lanes import Key, Lanes, Wanted
 from orchestrator.letters import Letter
 from orchestrator.memory import Known
@@ -90,6 +91,7 @@ class Emission:
         run = known.run
         nodes = programs.graph.nodes if programs is not None else {}
         seals = programs is not None and programs.graph.seals
+        brings = cause_of_children(run)
         for attempt in attempts:
             body = encode(
                 Task(
@@ -110,6 +112,8 @@ class Emission:
                     plan=run.plan,
                     sensitive=nodes[attempt.node].sensitive if attempt.node in nodes else (),
                     seals=seals,
+                    depth=brings.depth,
+                    chain=brings.chain,
                 )
             )
             self._tasks.emit(attempt.pool, _subject(known, attempt), body)

@@ -262,7 +262,7 @@ def _run_behind(cause: Cause) -> str | None:
         case "event":
             return run_of(cause.id)
         case _:
-            return None
+            return cause.run
 
 
 class WhileWanted:

@@ -15,6 +15,7 @@ from chassis.egress.errors import EgressError, Reason
 from chassis.egress.gate import Gate, Opened
 from chassis.egress.inflating import Damaged, Inflater, Swollen, Zlib, inflater
 from chassis.egress.lines import Line, Lines, Origin, Stream
+from chassis.egress.own import OwnAddresses
 from chassis.egress.requests import Hop, Request, Response, first_hop, message, next_hop
 from chassis.egress.resolving import Resolve, SystemResolver
 from chassis.egress.urls import BadUrl, normal_host
@@ -66,7 +67,10 @@ class Egress:
         *,
         tls: ssl.SSLContext | None = None,
         limits: EgressLimits | None = None,
+        own: OwnAddresses | None = None,
     ) -> None:
+        """`own`: where it is said which run asks."""
+        self._own = own or OwnAddresses()
         self._limits = limits or EgressLimits()
         self._system = SystemResolver()
         self._gate = Gate(
@@ -109,6 +113,7 @@ class Egress:
             headers=answer.headers,
             body=answer.body,
             url=hop.target.url,
+            ours=self._own.has(hop.target),
             elapsed=loop.time() - started,
         )
 
@@ -158,7 +163,7 @@ class Egress:
     async def _exchange(self, hop: Hop, journey: _Journey) -> _Answer:
         journey.stage = "waiting"
         origin = hop.target.origin
-        outgoing = message(hop)
+        outgoing = message(hop, ours=hop.cause is not None and self._own.has(hop.target))
         await self._lines.enter(origin)
         try:
             try:

@@ -1,12 +1,13 @@
 """What is sent and what comes back; and the request that a redirect makes of another."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import httpcore2
 from msgspec import Struct
 
+from chassis.chains import HEADER as CAUSE
 from chassis.egress.credentials import Credential, add_credential
 from chassis.egress.errors import EgressError
 from chassis.egress.urls import BadUrl, Target, parse_url
@@ -15,7 +16,7 @@ from contracts.limits import RESPONSE_BYTES
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _VALUE: Final = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
-# The connection's own business. A Host of the caller's choosing would take a credential to another tenant of one address.
+# The connection's own business, and what only we may say. A Host of the caller's choosing would take a credential to another tenant of one address.
 _OURS: Final = frozenset(
     {
         "host",
@@ -29,6 +30,7 @@ _OURS: Final = frozenset(
         "trailer",
         "transfer-encoding",
         "upgrade",
+        CAUSE,
     }
 )
 # What still goes along when a redirect leads elsewhere; any other header may be a secret.
@@ -59,6 +61,8 @@ class Request(Struct, frozen=True, kw_only=True):
     A call that must not be sent twice gets a connection of its own: on a kept one that the other side has just closed
     nobody could say whether it arrived. Any other is sent again when that happens.
     """
+    cause: Callable[[], str] | None = None
+    """What tells our own addresses which run asks; sent, and even asked for, only when the call goes to one of them."""
 
     def __repr__(self) -> str:
         return f"Request({self.method} {redact_url(self.url)})"
@@ -73,6 +77,8 @@ class Response(Struct, frozen=True, kw_only=True):
     body: bytes
     url: str
     """Where it came from in the end, without the credential."""
+    ours: bool = False
+    """Whether that is one of our own addresses."""
     elapsed: float
     """Seconds from the call to the last byte."""
 
@@ -94,6 +100,7 @@ class Hop(Struct, frozen=True, kw_only=True):
     credential: Credential | None
     promise: bool | None = None
     """What the caller says about sending it twice."""
+    cause: Callable[[], str] | None = None
 
     @property
     def repeatable(self) -> bool:
@@ -120,6 +127,7 @@ def first_hop(request: Request) -> Hop:
         body=request.body,
         credential=request.credential,
         promise=request.repeatable,
+        cause=request.cause,
     )
 
 
@@ -145,11 +153,16 @@ def next_hop(hop: Hop, status: int, location: str) -> Hop:
         credential=hop.credential if same_origin else None,
         # That it may be sent twice was said of another server.
         promise=hop.promise if same_origin or hop.promise is False else None,
+        # Each hop is judged by where it goes.
+        cause=hop.cause,
     )
 
 
-def message(hop: Hop) -> httpcore2.Request:
-    """The request as it goes on the line. Raises `EgressError` when its credential may not go there."""
+def message(hop: Hop, *, ours: bool = False) -> httpcore2.Request:
+    """The request as it goes on the line; `ours`: to an address of our own.
+
+    Raises `EgressError` when its credential may not go there.
+    """
     target, headers = hop.target, dict(hop.headers)
     if hop.credential is not None:
         target, headers = add_credential(hop.credential, target, headers)
@@ -157,6 +170,8 @@ def message(hop: Hop) -> httpcore2.Request:
             _check_header(name, value)
     lines = [(b"host", hop.target.authority.encode())]
     lines += [(name.encode(), _value(value)) for name, value in headers.items()]
+    if ours and hop.cause is not None:
+        lines.append((CAUSE.encode(), hop.cause().encode()))
     if hop.body or hop.method in _BODY_EXPECTED:
         lines.append((b"content-length", str(len(hop.body)).encode()))
     url = httpcore2.URL(

@@ -8,6 +8,7 @@ from msgspec import Raw, Struct
 from chassis.clock import Clock
 from chassis.dispatch import QUEUED, Dispatch
 from chassis.edge.problems import Problem, unavailable
+from chassis.edge.trails import Trails
 from chassis.ids import digest, receipt, run_id
 from chassis.ports import Blobs, Log
 from contracts.codec import Decoder, decode_commit, encode
@@ -113,13 +114,14 @@ class Runs:
         histories: Histories,
         sealing: Sealing,
         disk_is_full: Callable[[], bool],
+        trails: Trails,
         crowds: Callable[[str], bool] = lambda _org: False,
     ) -> None:
         """`crowds`: whether so much of an org is held that it may begin nothing more."""
         self._dispatch, self._log, self._blobs = dispatch, log, blobs
         self._directory, self._places, self._clock = directory, places, clock
         self._queries, self._histories, self._disk_is_full = queries, histories, disk_is_full
-        self._crowds, self._sealing = crowds, sealing
+        self._crowds, self._sealing, self._trails = crowds, sealing, trails
 
     async def start(
         self, caller: Caller, workflow_id: str, body: Raw, key: str | None, request: bytes
@@ -157,10 +159,12 @@ class Runs:
         return workflow
 
     async def want(self, caller: Caller, wanted: Wanted) -> StartedRun:
+        """Start it. Raises `Problem` for a workflow that starts itself, by our own API, too often."""
         if self._disk_is_full():
             raise unavailable("The log's disk is nearly full; no run starts until there is room.", 5)
         if self._crowds(caller.org):
             raise Problem("held.too_many", headers={"retry-after": str(CROWDED_SECONDS)})
+        cause = self._trails.behind(wanted.cause, caller.said, caller.org, wanted.workflow_id)
         start = StartRun(
             org=caller.org,
             run=run_named(caller.org, wanted.source, wanted.receipt, wanted.key),
@@ -169,7 +173,7 @@ class Runs:
             workflow=wanted.workflow_id,
             version=wanted.version,
             receipt=wanted.receipt,
-            cause=wanted.cause,
+            cause=cause,
             input=wanted.input,
             trigger=wanted.trigger,
             mode=wanted.mode,

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw
 
+from chassis.chains import Chains
 from chassis.dispatch import Dispatch
 from chassis.egress import AllowedTarget, Egress, parse_allowed
 from chassis.ids import digest
@@ -396,6 +397,7 @@ class World:
                 runs=self.runs,
                 opening=Opening(self.safe),
                 links=LINKS,
+                chains=Chains(Secret(b"k" * 32), clock),
                 blobs=self.shelf,
                 egress=egress,
                 relay=relay,

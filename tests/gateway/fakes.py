@@ -15,11 +15,13 @@ import msgspec
 from msgspec import Raw, Struct, structs
 
 from chassis.archive import ArchivedCommit, Lying, Since, numbered
+from chassis.chains import Chains
 from chassis.clock import Clock
 from chassis.dispatch import Dispatch
 from chassis.edge.connections import ABORT
 from chassis.edge.guard import Guard
 from chassis.edge.problems import unavailable
+from chassis.edge.trails import Trails
 from chassis.egress import Egress
 from chassis.expressions import Language
 from chassis.held import HeldEverywhere
@@ -591,6 +593,7 @@ class Office:
         self.positions = FixedPositions()
         self.disk_is_full = False
         self.egress = Egress()
+        self.chains = Chains(Secret(b"k" * 32), self.clock)
         self.parts, self.beside = self._parts()
         self.metrics = Metrics("gateway")
         self.app = self._app(limit)
@@ -620,6 +623,7 @@ class Office:
             histories=histories,
             sealing=sealing,
             disk_is_full=lambda: self.disk_is_full,
+            trails=Trails(self.chains),
             crowds=lambda org: self.held.crowds(org, 5),
         )
         secrets_ = Secrets(self.vault, domain, self.places, self.egress)

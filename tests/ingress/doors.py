@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from chassis.chains import Chains
 from chassis.dispatch import Dispatch
+from chassis.edge.trails import Trails
 from chassis.expressions import Language
 from chassis.ids import digest
 from chassis.past import Horizon, PastRun, PastRuns
@@ -139,6 +141,8 @@ class Room:
         self.directory.complete.set()
         self.dispatch = Dispatch(self.signals, self.inbox)
         self.waiting = Waiting(self.signals, "one")
+        self.chains = Chains(Secret(b"k" * 32), SimulatedClock(self.world))
+        self.trails = Trails(self.chains)
         numbers = itertools.count(1)
         self.door = Door(
             directory=self.directory,
@@ -155,6 +159,7 @@ class Room:
             crowds=lambda org: org == self.crowded,
             uploads_stop=lambda: self.narrow,
             language=Language(),
+            trails=self.trails,
             past=PastRuns(self.run_ids, Horizon(self.marks, SimulatedClock(self.world))).of,
         )
         self.clock = SimulatedClock(self.world)

@@ -8,7 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from chassis.chains import Chains
 from chassis.dispatch import Dispatch
+from chassis.edge.trails import Trails
 from chassis.egress import Egress
 from chassis.expressions import Language
 from chassis.links import Links
@@ -95,6 +97,7 @@ class Services(Stores):
             receipts=lambda: f"receipt-{number}-{next(receipts)}",
             disk_is_full=lambda: False,
             language=LANGUAGE,
+            trails=Trails(Chains(Secret(b"k" * 32), self.clock)),
             past=PastRuns(self.run_ids, horizon).of,
         )
         mains = (directory.follow(), dispatch.run(), hooks.run(), horizon.run())
@@ -191,6 +194,7 @@ class Services(Stores):
             runs=self.runs,
             opening=Opening(self.vault),
             links=LINKS,
+            chains=Chains(Secret(b"k" * 32), self.clock),
             blobs=self.blobs,
             egress=EGRESS,
             relay=RELAY,

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import pytest
 from msgspec import structs
 
+from chassis.chains import Chains
 from chassis.egress import Egress
 from chassis.ids import digest
 from chassis.links import Links
@@ -237,6 +238,7 @@ def attempted(
             runs=runs,
             opening=Opening(None),  # type: ignore[arg-type]  # Nothing is sealed here.
             links=Links("", Secret(b"")),
+            chains=Chains(Secret(b""), clock),
             blobs=MemoryBlobs(world),
             egress=Egress([]),
             relay=Relay("127.0.0.1", 25, "a@b"),
