@@ -15,6 +15,7 @@ from msgspec import Raw
 from chassis.chains import Chains
 from chassis.dispatch import Dispatch
 from chassis.egress import AllowedTarget, Egress, parse_allowed
+from chassis.egress.own import OwnAddresses
 from chassis.ids import digest
 from chassis.links import Links
 from chassis.ports import Ambiguous, Away, NobodyThere, Proposal, Stored
@@ -361,6 +362,7 @@ class World:
         self.capacity = capacity
         self.relay = ("127.0.0.1", 1)
         self.sandbox = Sandbox(Path("/nonexistent"), at_once=1)
+        self.own = OwnAddresses()
         self._allow: tuple[AllowedTarget, ...] = parse_allowed(allow)
         self.logs = Shelf()
         self.disk_is_full = False
@@ -388,7 +390,10 @@ class World:
         """What one executor's attempts are made with."""
         self._lives += 1
         clock = LoopClock()
-        relay, egress = Relay(*self.relay, "AutomateOS <robot@example.org>"), Egress(self._allow)
+        relay, egress = (
+            Relay(*self.relay, "AutomateOS <robot@example.org>"),
+            Egress(self._allow, own=self.own),
+        )
         try:
             yield Means(
                 actor="executor:test",

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from chassis.expressions import Language
 from chassis.ids import run_id
@@ -711,6 +712,28 @@ def test_a_workflow_that_starts_itself_too_often_is_stopped_and_the_loop_is_name
         [hook] = room.told
         assert hook.reason.endswith("a loop: flow → a → flow → a → flow → a → flow")
         assert room.counts["loops"] == 1
+
+    Room().play(story)
+
+
+def test_a_loop_that_goes_by_an_address_of_ours_is_named_too() -> None:
+    async def story(room: Room) -> None:
+        room.trigger(*after(RunEnd(workflows=("a",))))
+        await asyncio.sleep(1)
+        # "flow" calls the webhook of "a", whose end starts "flow".
+        before, number = Cause(kind="api"), 0
+        for workflow in ("flow", "a") * CAUSES_ALIKE:
+            room.happened(f"r{number}", started(workflow=workflow, cause=before))
+            by_us = workflow == "flow"
+            before = behind(before, "run", f"r{number}", workflow)
+            if by_us:
+                before = structs.replace(before, kind="webhook", id=f"receipt-{number}", run=f"r{number}")
+            number += 1
+        room.happened(f"r{number - 1}", RunCompleted())
+        await room.until_read()
+        assert room.starts == []
+        [hook] = room.told
+        assert hook.reason.endswith("a loop: flow → a → flow → a → flow → a → flow")
 
     Room().play(story)
 
