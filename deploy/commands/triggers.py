@@ -112,18 +112,17 @@ def run_again(  # noqa: PLR0913  # Each is an option of the command line.
     until: datetime,
     workflow: Annotated[str | None, Parameter(help="Another workflow than the trigger's own.")] = None,
     where: Annotated[str, Parameter(help="A filter over `trigger`, as it was then.")] = "",
-    per_minute: Annotated[PositiveInt, Parameter(help="So many runs a minute.")] = 60,
+    per_minute: Annotated[PositiveInt, Parameter(help="At most so many runs in any minute.")] = 60,
     go: Annotated[bool, Parameter(negative="", help="Start the runs; without it they are counted.")] = False,
     key_file: KeyFile = None,
     as_json: Json = False,
     here: Asked,
 ) -> None:
     """Run past deliveries through the version that is published now, the oldest first. Times without a zone are UTC."""
-    import time
-
+    from deploy.operator.pacing import Pace
     from deploy.operator.reach import api
 
-    client = api(here, key_file)
+    client, pace = api(here, key_file), Pace(per_minute, _PAGE)
     wanted: dict[str, Any] = {
         "name": name,
         "since": _zoned(since),
@@ -131,11 +130,13 @@ def run_again(  # noqa: PLR0913  # Each is an option of the command line.
         "workflow": workflow,
         "filter": where,
         "dry_run": not go,
-        "limit": min(_PAGE, per_minute),
+        "limit": pace.page if go else _PAGE,
     }
     sums = dict.fromkeys(("deliveries", "wanted", "started", "known", "skipped"), 0)
     while True:
+        pace.begin()
         page = client.post(f"/triggers/{trigger}/run-again", wanted)
+        pace.started(page["started"])
         for each in page["skipped"]:
             here.say(f"skipped {each['receipt']}: {each['reason']}")
         for counted in sums:
@@ -143,7 +144,6 @@ def run_again(  # noqa: PLR0913  # Each is an option of the command line.
         if page["next"] is None:
             break
         wanted["cursor"] = page["next"]
-        time.sleep(page["started"] * 60 / per_minute)
     if as_json:
         here.tell(sums)
     elif go:

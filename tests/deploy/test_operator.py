@@ -220,7 +220,7 @@ def test_past_deliveries_are_counted_before_they_are_run_again_and_then_page_by_
     code, said = terminal(*asked, "--go", "--where", "trigger.body.n > 1", "--per-minute", "600")
     assert (code, said) == (0, ["skipped d9: gone", "deliveries 2, wanted 2, started 1, known 0, skipped 1"])
     wish = msgspec.json.decode(Listening.asked[-1][2])
-    assert (wish["dry_run"], wish["filter"], wish["limit"]) == (False, "trigger.body.n > 1", 50)
+    assert (wish["dry_run"], wish["filter"], wish["limit"]) == (False, "trigger.body.n > 1", 10)
 
 
 def test_a_trigger_is_tried_out_or_says_why_it_starts_nothing(
