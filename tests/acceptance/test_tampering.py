@@ -94,6 +94,13 @@ def in_postgres(stack: Installation, act: Callable[[asyncpg.Connection], Awaitab
     return asyncio.run(acting())
 
 
+def _day(stack: Installation) -> str:
+    """On which its newest commit was made."""
+    newest = "select max(time)::date::text from archive.commits"
+    day: str = in_postgres(stack, lambda c: c.fetchval(newest))
+    return day
+
+
 def bodies_of(stack: Installation, run: str) -> list[bytes]:
     rows = asyncio.run(stack.rows("select body from archive.commits where run = $1 order by version", run))
     return [row["body"] for row in rows]
@@ -107,10 +114,7 @@ def test_an_installation_that_nobody_touched_is_as_it_was_stored(scene: Scene) -
     assert (code, findings) == (0, [])
     assert told["count"]["anchors"] >= 2
     assert told["count"]["histories"] > len(scene.runs), "workflows and triggers have histories too"
-    today = in_postgres(
-        scene.stack, lambda c: c.fetchval("select max(time)::date::text from archive.commits")
-    )
-    for asked in (("--run", scene.runs[0]), ("--run", scene.runs[6]), ("--day", today)):
+    for asked in (("--run", scene.runs[0]), ("--run", scene.runs[6]), ("--day", _day(scene.stack))):
         assert verified(scene.stack, *asked)[:2] == (0, [])
     code, lines, _ = automateos(scene.stack, "doctor")
     assert any("ok" in line and "covers RUNS to" in line for line in lines)
@@ -217,9 +221,12 @@ def test_what_was_done_to_the_archive_is_found_and_named(
 ) -> None:
     run = scene.runs[2]
     rows = in_postgres(scene.stack, lambda c: c.fetch("select * from archive.commits where run = $1", run))
+    asked_for = [("--run", run)]
+    asked_for += [("--all",)] if tamper in (flip, remove_all) else []
+    asked_for += [("--day", _day(scene.stack))] if tamper in (flip, remove) else []
     in_postgres(scene.stack, lambda c: tamper(c, run))
     try:
-        for asked in (("--run", run), ("--all",)) if tamper in (flip, remove_all) else (("--run", run),):
+        for asked in asked_for:
             code, findings, _ = verified(scene.stack, *asked)
             assert code == 1
             assert {finding["history"] for finding in findings} == {f"{ORG}/{run}"}

@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,11 +25,12 @@ from tests.chaos.field import field
 from tests.chaos.report import keep_ledger, summed, told, versions
 
 QUICK: Final = os.environ.get("QUICK", "") not in ("", "0")
+CANNOT: Final = 2
 _KEPT_DAYS: Final = ("7", "0.0007")
 """How long ended runs stay in the log: for ever as far as a round goes, or a minute."""
 _SHORT: Final = ("F1", "F2", "F3", "F4", "F5", "F6", "F7", "F15", "F16", "F17", "F20", "F25", "F26")
 """The kinds of a quick campaign: those that need no patience."""
-_CLOCKS_EVERY: Final = 5
+_CLOCKS_EVERY: Final = 3
 """In every so many rounds the services' clocks are put wrong too: libfaketime slows all of them down."""
 
 
@@ -44,7 +45,17 @@ class Order(Struct, frozen=True, kw_only=True):
     only: tuple[str, ...] = ()
     keep: str = ""
 
-    def plan(self, number: int) -> Plan:
+    @property
+    def command(self) -> str:
+        """What to say to play it once more. A report that is gone on with must have been made by the same."""
+        only = f" --only {','.join(self.only)}" if self.only else ""
+        return (
+            f"{'QUICK=1 ' * QUICK}python -m tests.chaos --runs {self.runs} --faults {self.faults} "
+            f"--rate {self.rate:g} --rounds {self.rounds} --seed {self.seed}{only}"
+        )
+
+    def plan(self, number: int, crashed: Mapping[str, Sequence[int]]) -> Plan:
+        """`crashed`: how often somebody died at each named place in the rounds before, and was asked to."""
         return Plan(
             number=number,
             seed=self.seed,
@@ -54,6 +65,8 @@ class Order(Struct, frozen=True, kw_only=True):
             retention_days=_KEPT_DAYS[number % len(_KEPT_DAYS)],
             only=self.only or (_SHORT if QUICK else ()),
             longest=3.0 if QUICK else 60.0,
+            patient=not QUICK,
+            crashed={place: sum(counts) for place, counts in crashed.items()},
         )
 
 
@@ -81,13 +94,25 @@ def _sockets(folder: str, names: list[str]) -> list[str]:
 
 def report_of(order: Order, rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "command": f"python -m tests.chaos --runs {order.runs} --faults {order.faults} --rate {order.rate:g} "
-        f"--rounds {order.rounds} --seed {order.seed}",
+        "command": order.command,
         "seed": order.seed,
         "versions": versions(),
         "sums": summed(rounds),
         "rounds": list(rounds),
     }
+
+
+class AnotherCommand(Exception):
+    """A report holds rounds of another campaign than the one that is asked for."""
+
+
+def kept_rounds(report: Path, order: Order) -> list[dict[str, Any]]:
+    """The rounds of a campaign that was stopped. Raises `AnotherCommand`."""
+    kept = json.loads(report.read_text())
+    if kept["command"] != order.command:
+        raise AnotherCommand(f"{report.name} was made by another command: {kept['command']}")
+    rounds: list[dict[str, Any]] = kept["rounds"]
+    return rounds
 
 
 def main() -> int:
@@ -97,12 +122,16 @@ def main() -> int:
         signal.signal(asked, signal.default_int_handler)
     rounds: list[dict[str, Any]] = []
     if report is not None and resume and report.exists():
-        rounds = json.loads(report.read_text())["rounds"]
+        try:
+            rounds = kept_rounds(report, order)
+        except AnotherCommand as reason:
+            sys.stderr.write(f"{reason}\n")
+            return CANNOT
         say(f"{len(rounds)} rounds are done already")
     elif report is not None:
         ledger_of(report).unlink(missing_ok=True)
     for number in range(len(rounds), order.rounds):
-        played = one_round(order.plan(number), order.keep)
+        played = one_round(order.plan(number, summed(rounds)["crashes"]), order.keep)
         rounds.append(told(played))
         for violation in rounds[-1]["first_violations"]:
             say(violation)
@@ -115,7 +144,8 @@ def main() -> int:
             f"so far: {sums['faults']} faults, {sums['runs']} runs, {sums['violations']} violations, {sums['lasted_s']:.0f} s"
         )
     sums = summed(rounds)
-    sys.stdout.write(json.dumps({**sums, "seed": order.seed, "versions": versions()}) + "\n")
+    said = {**sums, "command": order.command, "seed": order.seed, "versions": versions()}
+    sys.stdout.write(json.dumps(said) + "\n")
     return 1 if sums["violations"] else 0
 
 

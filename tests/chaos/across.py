@@ -4,7 +4,7 @@ Runs are judged a few hundred at a time; those that have to do with others are k
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -99,8 +99,8 @@ class Related(Struct, kw_only=True):
         return Counter(history.start.cause.kind for history in self.histories if history.start is not None)
 
 
-async def related(log: Connection) -> Related:
-    """As the log has triggers and schedules now; no run yet."""
+async def related(log: Connection, strange: Collection[str]) -> Related:
+    """As the log has triggers and schedules now; no run yet. `strange`: names under which poison lies."""
     triggers = [
         stored async for stored in stores.all_of(log, DOMAIN) if stored.subject.split(".")[2] == "trigger"
     ]
@@ -112,7 +112,11 @@ async def related(log: Connection) -> Related:
     told = [stored async for stored in stores.all_of(log, HOOKS)]
     return Related(
         triggers=triggers,
-        fires=[stored async for stored in stores.all_of(log, SCHEDULES)],
+        fires=[
+            stored
+            async for stored in stores.all_of(log, SCHEDULES)
+            if stored.subject.split(".")[2] not in strange
+        ],
         hooks=[_hook(stored.body) for stored in told if stored.subject.split(".")[2] in following],
         histories=[],
         plans={},

@@ -16,6 +16,7 @@ _SKEW_SECONDS: Final = 0.05
 _PROMISES: Final[Mapping[str, Repeat]] = {
     "put": "yes",
     "feed": "yes",
+    "odd": "yes",
     "keyed": "by-key",
     "flaky": "by-key",
     "post": "no",

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -15,8 +15,9 @@ from tests.chaos import stores
 from tests.chaos.deck import drawn
 from tests.chaos.field import Field, Process
 from tests.chaos.record import Record
-from tests.chaos.striker import Striker, Struck
-from tests.chaos.verdict import Expected, Found, Verdict
+from tests.chaos.striker import Striker, Struck, outages
+from tests.chaos.verdict import Expected, Found, Verdict, nothing_but
+from tests.promises.checker import every_process_comes_back
 from tests.promises.evidence import Violation
 
 Say = Callable[[str], None]
@@ -37,6 +38,10 @@ class Plan(Struct, frozen=True, kw_only=True):
     only: tuple[str, ...] = ()
     longest: float = 60.0
     """No fault lasts longer."""
+    patient: bool = True
+    """Faults that want to be alone are."""
+    crashed: dict[str, int] = {}
+    """How often each named place was struck in the rounds before (`Field.crashed`)."""
 
     @property
     def label(self) -> str:
@@ -61,7 +66,10 @@ async def play(field: Field, plan: Plan, say: Say) -> Round:
     began = time.monotonic()
     witness = stores.Witness(field.installed)
     faults = drawn(random.Random(f"{plan.label}/faults"), plan.faults, plan.only, clock=field.clock)
-    striker = Striker(field, faults, seconds=plan.runs / plan.rate, longest=plan.longest)
+    field.crashed.update(plan.crashed)
+    striker = Striker(
+        field, faults, seconds=plan.runs / plan.rate, longest=plan.longest, patient=plan.patient
+    )
     async with companions() as beside:
         beside.create_task(witness.run())
         if field.worker is not None:
@@ -83,11 +91,7 @@ async def play(field: Field, plan: Plan, say: Say) -> Round:
         say(f"{plan.label}: over {peace_s:.1f} s later; the verdict")
         record = Record(field.folder, {target.shape: target.trigger for target in field.targets})
         found = await judged(field, record, witness)
-    found.violations += [
-        Violation("P9", f"{each.name}: {each.said['wrong']}")
-        for each in striker.struck
-        if each.said.get("wrong")
-    ]
+    found.violations += wrong(striker.struck)
     found.violations += [Violation("P3", f"after {PEACE_SECONDS} s: {each}") for each in left_over]
     found.violations += [Violation("P9", each) for each in _forbidden(field)]
     rebuilt = await asyncio.to_thread(_rebuilt, field)
@@ -103,6 +107,20 @@ async def play(field: Field, plan: Plan, say: Say) -> Round:
         lasted_s=time.monotonic() - began,
         rebuilt=rebuilt,
     )
+
+
+def wrong(struck: Sequence[Struck]) -> list[Violation]:
+    """What the faults themselves have seen."""
+    found = [
+        Violation("P9", f"{each.name}: {each.said['wrong']}") for each in struck if each.said.get("wrong")
+    ]
+    found += every_process_comes_back(nothing_but(outages=outages(struck)), ())
+    found += [
+        Violation("P3", f"{each.name}: for {each.ended - each.began:.1f} s nobody went on beside it")
+        for each in struck
+        if each.alone and each.said.get("commits_beside") == 0
+    ]
+    return found
 
 
 def _until_sent(senders: Process) -> None:

@@ -25,7 +25,7 @@ def _clock(chance: random.Random) -> Fault:
 
 DECK: Final[tuple[tuple[str, int, Maker], ...]] = (
     ("F1", 9, lambda chance: faults.Kill("F1", SERVICES, chance)),
-    ("F1", 7, faults.Crash),
+    ("F1", 10, faults.Crash),
     ("F2", 6, lambda chance: faults.Kill("F2", ("nats",), chance)),
     ("F3", 2, lambda chance: faults.Kill("F3", ("postgres",), chance)),
     ("F3", 2, faults.Backend),
@@ -34,7 +34,7 @@ DECK: Final[tuple[tuple[str, int, Maker], ...]] = (
     ("F5", 6, _stopped),
     ("F6", 6, network_faults.partition),
     ("F7", 6, network_faults.bad_line),
-    ("F13", 3, _clock),
+    ("F13", 18, _clock),
     ("F15", 2, input_faults.Duplicates),
     ("F15", 1, lambda _: input_faults.Replay()),
     ("F16", 1, input_faults.Poison),

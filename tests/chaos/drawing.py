@@ -40,6 +40,8 @@ class Shape(Struct, frozen=True, kw_only=True):
     """It is started by what a program fills into a form."""
     chat: bool = False
     """It is started by what somebody says, and answers it."""
+    signed: bool = False
+    """Its address takes only what is signed as GitHub signs."""
 
     @property
     def trigger(self) -> dict[str, Any]:
@@ -50,6 +52,8 @@ class Shape(Struct, frozen=True, kw_only=True):
         if self.chat:
             return {"on": {"kind": "chat", "per_minute": 1_000_000, **patience}}
         mode = {"mode": "respond", **patience} if self.responds else {"mode": "accept"}
+        if self.signed:
+            mode = mode | {"authentication": {"scheme": "github", "secret": "generate"}}
         by_key = {"by": "preset", "preset": "idempotency_key"}
         return {"webhook": mode | {"per_minute": 1_000_000, "dedupe": by_key}}
 

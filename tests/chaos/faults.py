@@ -21,6 +21,11 @@ _ARMED_SECONDS: Final = 20.0
 _REACHED_SECONDS: Final = 8.0
 _ROUND_SECONDS: Final = 45.0
 """The archiver looks every half a minute."""
+_ROLLED_SECONDS: Final = 120.0
+"""Longer than any fault beside it lasts."""
+_ALONE: Final = 0.25
+_AFTERMATH_SECONDS: Final = 6.0
+"""How long a kill that shall be alone is left alone after its victim is back."""
 
 PLACES: Final = (
     ("append.before_send", "orchestrator"),
@@ -48,6 +53,8 @@ class Fault(Protocol):
     seconds: float
     kills: bool
     """Whether it ends a process, so that one may ask how long it took until all had moved on."""
+    alone: bool
+    """Whether nothing else shall be wrong while it lasts: what follows is then its own doing."""
 
     async def begin(self, field: Field) -> dict[str, Any]:
         """What there is to say about it; `again` is the moment of a second death."""
@@ -60,6 +67,7 @@ class Once:
     """What most faults have in common: nothing to end."""
 
     kills = False
+    alone = False
     seconds = 0.5
 
     def __init__(self, kind: str, name: str) -> None:
@@ -70,18 +78,24 @@ class Once:
 
 
 class Kill(Once):
-    """SIGKILL to a service (F1) or a server (F2, F3, F4)."""
+    """SIGKILL to a service (F1) or a server (F2, F3, F4). Every fourth has nothing beside it: its way back is timed."""
 
     kills = True
 
     def __init__(self, kind: str, victims: tuple[str, ...], chance: random.Random) -> None:
         super().__init__(kind, f"kill -9 {victims[0]}" if len(victims) == 1 else "kill -9")
         self._victims, self._chance = victims, chance
+        self.alone = chance.random() < _ALONE
 
     async def begin(self, field: Field) -> dict[str, Any]:
         victim = field.spared(self._victims, self._chance)
         self.name = f"kill -9 {victim}"
-        return {"pid": field.strike(victim, signal.SIGKILL)}
+        pid = field.strike(victim, signal.SIGKILL)
+        said: dict[str, Any] = {"pid": pid, "victim": victim}
+        if self.alone and pid:
+            said["back_s"] = await field.again(victim, pid)
+            await asyncio.sleep(_AFTERMATH_SECONDS)
+        return said
 
 
 class Crash(Once):
@@ -94,9 +108,7 @@ class Crash(Once):
         self._chance = chance
 
     async def begin(self, field: Field) -> dict[str, Any]:
-        places = [each for each in PLACES if field.purges or not each[0].startswith("archive")]
-        service = field.spared(tuple({name for _, name in places}), self._chance)
-        place = self._chance.choice([place for place, name in places if name == service])
+        place, service = self._place(field)
         self.name = f"crash at {place} in {service}"
         asked, armed = field.folder / f"crash-{service}", field.folder / f"armed-{service}"
         armed.unlink(missing_ok=True)
@@ -104,7 +116,8 @@ class Crash(Once):
         field.strike(service, signal.SIGKILL)
         if not await _until(armed.exists, _ARMED_SECONDS):
             asked.unlink(missing_ok=True)
-            return {"reached": False, "why": "it did not start again"}
+            field.crashed[place] += 1
+            return {"place": place, "reached": False, "why": "it did not start again"}
         patience = _ROUND_SECONDS if place.startswith("archive") else _REACHED_SECONDS
         log = field.installed.data / "logs" / f"{service}.log"
         pid = int(armed.read_text())
@@ -113,7 +126,16 @@ class Crash(Once):
         if not died:  # It must not die there later, when nobody writes it down.
             field.strike(service, signal.SIGKILL)
         reached = died and f"dies at {place}".encode() in log.read_bytes()[-2_000:]
-        return {"reached": reached, "again": moment}
+        field.crashed[place] += 1 + reached
+        return {"place": place, "reached": reached, "again": moment}
+
+    def _place(self, field: Field) -> tuple[str, str]:
+        """Where nobody has died yet, or least often; of these, in a service that was left alone for long."""
+        places = [each for each in PLACES if field.purges or not each[0].startswith("archive")]
+        least = min(field.crashed[place] for place, _ in places)
+        rarest = [each for each in places if field.crashed[each[0]] == least]
+        service = field.spared(sorted({name for _, name in rarest}), self._chance)
+        return self._chance.choice([each for each in rarest if each[1] == service])
 
 
 class Backend(Once):
@@ -199,9 +221,9 @@ class Rolling(Once):
         said: dict[str, Any] = {}
         for name in SERVICES:
             before = field.strike(name, signal.SIGTERM)
-            await _until(lambda name=name, before=before: field.pids().get(name, 0) not in {0, before}, 20.0)
-            said[name] = round(await field.back((name,)), 2)
-        return said
+            said[name] = await field.again(name, before, _ROLLED_SECONDS)
+        away = [name for name in SERVICES if said[name] is None]
+        return said | ({"wrong": f"not back after a polite stop: {', '.join(away)}"} if away else {})
 
 
 class SecondSupervisor(Once):

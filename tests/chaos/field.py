@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -30,6 +31,9 @@ SPARED_SECONDS: Final = 35.0
 _LIBFAKETIME: Final = "*/faketime/libfaketime.so.1"
 _SOON_DAYS: Final = 0.01
 _OPENED_AT_ONCE: Final = 6
+CALM_SECONDS: Final = 3.0
+"""So long nothing was wrong before a fault that is to be alone."""
+_LOOK_SECONDS: Final = 0.1
 
 
 class Process:
@@ -97,6 +101,8 @@ class Field:
         self.poisoned = 0
         """How many unreadable messages faults have laid into INBOX."""
         self._struck: dict[str, float] = {}
+        self.crashed: Counter[str] = Counter()
+        """How often each named place was struck, in earlier rounds too; twice for each time that somebody died there."""
         self.strange: set[str] = set()
         """Names of runs that are none: what lies under them was put there by a fault."""
 
@@ -170,7 +176,7 @@ class Field:
         Opening(self.installed).stop_starters()
 
     def _prepare_clocks(self) -> None:
-        library = os.environ.get("LIBFAKETIME") or next(map(str, Path("/usr/lib").glob(_LIBFAKETIME)), "")
+        library = libfaketime()
         self.clock = self.with_clocks and library != ""
         if self.clock:
             for name in SERVICES:
@@ -217,14 +223,25 @@ class Field:
                 return 0
         return pid
 
-    async def back(self, names: tuple[str, ...] = SERVICES) -> float:
-        """Seconds until these are ready; -1 when they are not within reason."""
+    async def calm(self) -> None:
+        """Wait until every service is ready, and a little longer; no longer than is reasonable."""
         began = time.monotonic()
         while time.monotonic() - began < BACK_SECONDS:
-            if await asyncio.to_thread(self.installed.are_ready, names):
-                return time.monotonic() - began
-            await asyncio.sleep(0.1)
-        return -1.0
+            if await asyncio.to_thread(self.installed.ready):
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(CALM_SECONDS)
+
+    async def again(self, name: str, before: int, seconds: float = BACK_SECONDS) -> float | None:
+        """Seconds until whoever had this pid is there anew and ready (a server: until every service is); None: it is not."""
+        began = time.monotonic()
+        names = (name,) if name in SERVICES else SERVICES
+        while time.monotonic() - began < seconds:
+            is_new = self.pids().get(name, 0) not in {0, before}
+            if is_new and await asyncio.to_thread(self.installed.are_ready, names):
+                return round(time.monotonic() - began, 2)
+            await asyncio.sleep(_LOOK_SECONDS)
+        return None
 
     def close(self) -> None:
         for pid in self.pids().values():  # Nobody may be left standing still.
@@ -233,6 +250,11 @@ class Field:
             except ProcessLookupError:
                 continue
         self._stack.close()
+
+
+def libfaketime() -> str:
+    """Where the library is that puts clocks wrong; empty when it is not installed."""
+    return os.environ.get("LIBFAKETIME") or next(map(str, Path("/usr/lib").glob(_LIBFAKETIME)), "")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import secrets
 import socket
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
@@ -14,15 +15,18 @@ from urllib.parse import urlsplit
 
 from chassis.jetstream.connection import Connection
 from chassis.ports import Away
-from contracts.subjects import INBOX, bundle
+from contracts.subjects import INBOX, RUNS, anchor, bundle
 from tests.chaos import stores
 from tests.chaos.drawing import CHAT
 from tests.chaos.faults import Once
 from tests.chaos.field import Field
-from tests.chaos.load import Ledger, told_by
+from tests.chaos.load import Ledger, Target, headers_of, told_by
+from tests.chaos.odd_values import VALUES
 from tests.chaos.wire import Wire
 
 _MANY: Final = 100
+_WORKFLOWS: Final = 6
+"""So many are sent values that have broken others."""
 _ORG: Final = "org_default"
 _ANSWERING: Final = frozenset({"respond", CHAT})
 """Whoever sends to these waits for an answer."""
@@ -44,7 +48,7 @@ class Duplicates(Once):
         wire, ledger = Wire(target.url), Ledger(str(field.folder / "ledger.jsonl"))
         path = urlsplit(target.url).path
         body = json.dumps({"n": 0, "seconds": 1}).encode()
-        headers = {"Content-Type": "application/json", "Idempotency-Key": chosen["k"]}
+        headers = headers_of(target, chosen["k"], body)
 
         async def once() -> str:
             began = time.time()
@@ -91,11 +95,15 @@ class Replay(Once):
 
 
 class Poison(Once):
-    """Messages that nobody can read, on every stream (F16)."""
+    """Messages that nobody can read, on every stream (F16). Nothing else is wrong then, so that the others must go on."""
+
+    alone = True
+    seconds = 3.0
 
     def __init__(self, chance: random.Random) -> None:
         super().__init__("F16", "poison on every stream")
         self._chance = chance
+        self._before = 0
 
     async def begin(self, field: Field) -> dict[str, Any]:
         garbage = (
@@ -112,9 +120,18 @@ class Poison(Once):
                 for user, messages in self._messages(strange, garbage).items():
                     async with stores.operator(field.installed, user) as connection:
                         said[user] = await _lay(connection, messages, field)
+            self._before = await _commits(field)
         except (Away, TimeoutError, OSError) as error:
             said["why"] = repr(error)
         return said
+
+    async def end(self, field: Field) -> dict[str, Any]:
+        """How much of others was committed meanwhile."""
+        try:
+            async with asyncio.timeout(20):
+                return {"commits_beside": await _commits(field) - self._before} if self._before else {}
+        except (Away, TimeoutError, OSError) as error:
+            return {"why": repr(error)}
 
     def _messages(self, strange: str, garbage: Sequence[bytes]) -> dict[str, list[tuple[str, bytes]]]:
         one = self._chance.choice(garbage)
@@ -127,10 +144,19 @@ class Poison(Once):
             "orchestrator": [
                 *((f"task.default.{_ORG}.{strange}.{number}.1", each) for number, each in enumerate(garbage)),
                 (f"dlq.TEST.{_ORG}.{strange}", one),
+                *((f"sched.{_ORG}.{strange}", each) for each in garbage),
+                (f"gate.{_ORG}.{strange}", one),
             ],
+            "projections": [(anchor(self._chance.randrange(10**9, 10**10)), one)],
             "executor": [(f"effect.{_ORG}.{strange}.x.1", one), (f"log.{_ORG}.{strange}.x", one)],
             "ingress": [(f"hook.{_ORG}.{strange}", one)],
         }
+
+
+async def _commits(field: Field) -> int:
+    """The number of the newest commit in RUNS."""
+    async with stores.operator(field.installed) as connection:
+        return int((await connection.api(f"STREAM.INFO.{RUNS}"))["state"]["last_seq"])
 
 
 async def _lay(connection: Connection, messages: Sequence[tuple[str, bytes]], field: Field) -> int:
@@ -144,52 +170,37 @@ async def _lay(connection: Connection, messages: Sequence[tuple[str, bytes]], fi
     return stored
 
 
-VALUES: Final = (
-    '"a\\u0000b"',
-    str(2**70),
-    "1e308",
-    "-1e308",
-    "-0.0",
-    '"\\ud800"',
-    '"\\ud83d\\ude00 \\u202e right to left"',
-    "[" * 60 + "]" * 60,
-    "[" * 400 + "]" * 400,
-    json.dumps("x" * 700_000),
-    json.dumps({"k" * 3_000: 1}),
-    json.dumps({str(number): number for number in range(2_000)}),
-    "1e999",
-    "NaN",
-    "123456789012345678901234567890.5",
-)
-
-
 class Values(Once):
-    """Values that have broken others, through the webhook (F17)."""
+    """Values that have broken others, through the webhooks of several workflows at once (F17)."""
 
     def __init__(self, chance: random.Random) -> None:
         super().__init__("F17", "poison values")
         self._chance = chance
 
     async def begin(self, field: Field) -> dict[str, Any]:
-        target = self._chance.choice(field.targets)
-        wire, ledger = Wire(target.url), Ledger(str(field.folder / "ledger.jsonl"))
-        said: dict[str, int] = {}
-        for number, value in enumerate(VALUES):
-            key = f"poison-{secrets.token_hex(4)}-{number}"
-            headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-            began = time.time()
-            answer = await wire.ask(
-                "POST",
-                urlsplit(target.url).path,
-                f'{{"n":{value},"seconds":1}}'.encode(),
-                headers,
-                seconds=40,
-            )
-            told = told_by(answer)
-            ledger.write(t=time.time(), s=round(time.time() - began, 4), k=key, h=target.shape, **told)
-            said[str(told.get("c", 0))] = said.get(str(told.get("c", 0)), 0) + 1
-        wire.close()
-        return said | ({"wrong": "answered 500"} if "500" in said else {})
+        targets = self._chance.sample(field.targets, min(_WORKFLOWS, len(field.targets)))
+        said: Counter[str] = Counter()
+        ledger = Ledger(str(field.folder / "ledger.jsonl"))
+        async with asyncio.TaskGroup() as group:
+            for target in targets:
+                group.create_task(_all_values(target, ledger, said))
+        shapes = {"shapes": [target.shape for target in targets]}
+        return shapes | dict(said) | ({"wrong": "answered 500"} if said["500"] else {})
+
+
+async def _all_values(target: Target, ledger: Ledger, said: Counter[str]) -> None:
+    """One after the other; how often each status was the answer."""
+    wire, path = Wire(target.url), urlsplit(target.url).path
+    for number, value in enumerate(VALUES):
+        key = f"poison-{secrets.token_hex(4)}-{number}"
+        body = f'{{"n":{value},"seconds":1}}'.encode()
+        began = time.time()
+        answer = await wire.ask("POST", path, body, headers_of(target, key, body), seconds=40)
+        told = told_by(answer)
+        ledger.write(t=time.time(), s=round(time.time() - began, 4), k=key, h=target.shape, **told)
+        # A run that waited for it and failed answers 500 too: that is its author's business.
+        said[str(told.get("c", 0)) + " by its run" * ("run" in told)] += 1
+    wire.close()
 
 
 class NeverReads(Once):

@@ -5,6 +5,7 @@
 
 import asyncio
 import hashlib
+import hmac
 import json
 import os
 import random
@@ -22,9 +23,12 @@ from msgspec import Struct
 from tests.chaos.drawing import said
 from tests.chaos.people import People
 from tests.chaos.wire import Answer, Wire
+from tests.chaos.world import share
 
 DUPLICATED: Final = 0.3
 REORDERED: Final = 0.05
+FORGED: Final = 0.3
+"""Beside so many deliveries that must be signed comes one of somebody who does not have the secret."""
 _DUPLICATE_AFTER: Final = (0.0, 0.0, 0.002, 0.05, 0.5, 3.0, 20.0, 60.0)
 """Seconds; bounded by what is left of the campaign."""
 _TRIES: Final = 40
@@ -40,6 +44,8 @@ class Target(Struct, frozen=True, kw_only=True):
     trigger: str
     workflow: str
     people: bool
+    secret: str = ""
+    """With which deliveries are signed; empty: they are not."""
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -92,30 +98,32 @@ class Senders:
                 [target] = chance.choices(order.targets, weights)
                 late = chance.uniform(0.1, 3.0) if chance.random() < REORDERED else 0.0
                 group.create_task(self._deliver(target, number, late))
+                if target.secret and share(f"{order.label}-{number}/forged") < FORGED:
+                    group.create_task(self._deliver(target, number, late, forged=True))
                 while chance.random() < DUPLICATED:
                     after = min(chance.choice(_DUPLICATE_AFTER), max(1.0, lasts - due))
                     group.create_task(self._deliver(target, number, late + after))
         self._wire.close()
 
-    async def _deliver(self, target: Target, number: int, later: float) -> None:
-        """Send until somebody says what became of it."""
+    async def _deliver(self, target: Target, number: int, later: float, *, forged: bool = False) -> None:
+        """Send until somebody says what became of it. What is forged has a key of its own: it must start nothing."""
         await asyncio.sleep(later)
-        key = f"{self._order.label}-{number}"
+        key = f"{'forged-' * forged}{self._order.label}-{number}"
         body = json.dumps(said(target.shape, key, number)).encode()
         pause = 0.25
         for _ in range(_TRIES):
-            told = await self._once(target, key, body)
+            told = await self._once(target, key, body, forged=forged)
             if told not in {"fail", "unknown"}:
                 return
             await asyncio.sleep(pause * random_part(key, pause))
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    async def _once(self, target: Target, key: str, body: bytes) -> str:
-        line: dict[str, Any] = {"k": key, "h": target.shape}
+    async def _once(self, target: Target, key: str, body: bytes, *, forged: bool) -> str:
+        line: dict[str, Any] = {"k": key, "h": target.shape} | ({"f": 1} if forged else {})
         began = time.time()
         self._ledger.write(t=began, w="invoke", **line)
         path = urlsplit(target.url).path
-        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+        headers = headers_of(target, key, body, forged=forged)
         answer = await self._wire.ask("POST", path, body, headers, seconds=40)
         told = told_by(answer)
         self._ledger.write(t=time.time(), s=round(time.time() - began, 4), **line, **told)
@@ -123,6 +131,16 @@ class Senders:
             self._people.met(target.shape, told["run"])
         what: str = told["w"]
         return what
+
+
+def headers_of(target: Target, key: str, body: bytes, *, forged: bool = False) -> dict[str, str]:
+    """What goes with a delivery. Who forges one signs with a guess, or not at all."""
+    headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+    if target.secret and not (forged and share(key) < 0.3):
+        secret = "a guess" if forged else target.secret
+        signed = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        headers["X-Hub-Signature-256"] = f"sha256={signed}"
+    return headers
 
 
 def told_by(answer: Answer | None) -> dict[str, Any]:
@@ -142,7 +160,8 @@ def told_by(answer: Answer | None) -> dict[str, Any]:
             "run": said["run"],
             "receipt": said["receipt"],
         }
-    return told | {"w": "fail" if answer.status in {429, 500, 502, 503, 504} else "no"}
+    what = "fail" if answer.status in {429, 500, 502, 503, 504} else "no"
+    return told | {"w": what, "says_when": "retry-after" in answer.headers}
 
 
 def random_part(key: str, pause: float) -> float:

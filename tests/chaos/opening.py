@@ -52,6 +52,7 @@ class Opening:
             trigger=made["id"],
             workflow=workflow,
             people=shape.people,
+            secret=made["secret"]["text"] if shape.signed else "",
         )
 
     def starters(self, world: str, child: str) -> None:

@@ -18,6 +18,7 @@ class Paused:
 
     kind = "F26"
     kills = False
+    alone = False
 
     def __init__(self, chance: random.Random) -> None:
         self._what = chance.choice(("workflow", "workflow", "pool", "pool", "org"))

@@ -50,7 +50,7 @@ class Call(Struct, frozen=True, kw_only=True):
         return self.path.split("/")[1]
 
     def result(self) -> Any:
-        return self.body if self.manner == "shout" else result_of(self.body)
+        return self.body if self.manner == "shout" else result_of(self.body, odd=self.manner == "odd")
 
 
 class Record:
@@ -118,6 +118,8 @@ class Record:
                 run=run,
                 receipt=line.get("receipt", ""),
                 answer=answer.encode() if answer is not None else None,
+                forged="f" in line,
+                says_when=line.get("says_when"),
             )
         )
         if run:

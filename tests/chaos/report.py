@@ -4,22 +4,35 @@ import json
 import lzma
 import os
 import platform
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from chassis.ids import digest
 from contracts.reference import VERSION
 from deploy.servers.nats import nats_binary
+from deploy.servers.postgres_home import postgres_binaries
+from deploy.servers.redis import redis_binary
 from tests.chaos.campaign import Round
-from tests.chaos.striker import Struck
+from tests.chaos.field import libfaketime
+from tests.chaos.striker import Struck, outages
 from tests.promises.evidence import Violation
+from tests.simulation.blocks import commit_of_the_code
 
 _SUMMED: Final = (
     "faults", "runs", "deliveries", "commits", "events", "effects", "purged", "doubts", "doubts_touched", "ghosts",
+    "forged", "badly_refused", "let_in",
     "lost", "duplicated", "stuck", "diverged", "chain_breaks", "rebuilt_differences", "violations",
 )  # fmt: skip
+_MEANINGS: Final = (
+    "violations", "lost", "duplicated", "stuck", "diverged", "chain_breaks", "rebuilt_differences",
+    "badly_refused", "let_in",
+)  # fmt: skip
+"""What violations are counted as. `badly_refused`: refused without a word when to come again, or with a 500 (P11);
+`let_in`: forged, and taken (P12)."""
 _SHOWN: Final = 50
 _AFTERMATH_SECONDS: Final = 3.0
 
@@ -34,7 +47,7 @@ def counted(violations: Iterable[Violation]) -> dict[str, int]:
                 found["lost"] += 1
             case "P2" | "P5":
                 found["duplicated"] += 1
-            case "P3":
+            case "P3" | "P9":
                 found["stuck"] += 1
             case "P4" if "diverges" in each.what:
                 found["diverged"] += 1
@@ -42,8 +55,11 @@ def counted(violations: Iterable[Violation]) -> dict[str, int]:
                 found["chain_breaks"] += 1
             case "P6":
                 found["rebuilt_differences"] += 1
-    names = ("violations", "lost", "duplicated", "stuck", "diverged", "chain_breaks", "rebuilt_differences")
-    return {name: found[name] for name in names}
+            case "P11":
+                found["badly_refused"] += 1
+            case "P12":
+                found["let_in"] += 1
+    return {name: found[name] for name in _MEANINGS}
 
 
 def told(played: Round) -> dict[str, Any]:
@@ -51,11 +67,13 @@ def told(played: Round) -> dict[str, Any]:
     found, outcomes = played.found, played.record.outcomes
     return {
         "round": played.plan.number,
+        "commit": commit_of_the_code(),
         "retention_days": played.plan.retention_days,
         "faults": len(played.struck),
         "by_kind": dict(sorted(Counter(each.kind for each in played.struck).items())),
         "runs": found.runs,
         "deliveries": outcomes["invoke"],
+        "forged": sum(each.forged for told in played.record.entries.values() for each in told),
         "outcomes": dict(outcomes),
         "statuses": dict(found.by_status),
         "shapes": dict(Counter(played.record.shapes.values())),
@@ -69,6 +87,10 @@ def told(played: Round) -> dict[str, Any]:
         "ghosts": found.ghosts,
         "doubts": found.doubts,
         "doubts_touched": found.doubts_touched,
+        "crashes": crashes(played.struck),
+        "back_alone_s": sorted(
+            each.back - each.at for each in outages(played.struck) if each.back is not None
+        ),
         "moved_on_s": moved_on(played),
         "moved_on_alone_s": moved_on(played, alone=True),
         "peace_s": round(played.peace_s, 1),
@@ -77,6 +99,17 @@ def told(played: Round) -> dict[str, Any]:
         "first_violations": [str(each) for each in found.violations[:_SHOWN]],
         "struck": [_line(each, played) for each in played.struck],
     }
+
+
+def crashes(struck: Iterable[Struck]) -> dict[str, list[int]]:
+    """Of each named place, how often somebody died there, and how often somebody was asked to."""
+    found: dict[str, list[int]] = {}
+    for each in struck:
+        if "place" in each.said:
+            counts = found.setdefault(each.said["place"], [0, 0])
+            counts[0] += each.said["reached"]
+            counts[1] += 1
+    return dict(sorted(found.items()))
 
 
 def _line(each: Struck, played: Round) -> dict[str, Any]:
@@ -131,7 +164,8 @@ def summed(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for each in rounds:
         kinds.update(each["by_kind"])
     sums["by_kind"] = dict(sorted(kinds.items(), key=lambda item: int(item[0][1:])))
-    for name in ("moved_on", "moved_on_alone"):
+    sums["crashes"] = _crashes_of(rounds)
+    for name in ("moved_on", "moved_on_alone", "back_alone"):
         every = sorted(seconds for each in rounds for seconds in each[f"{name}_s"])
         sums |= {
             f"{name}_n": len(every),
@@ -146,21 +180,40 @@ def summed(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return sums
 
 
+def _crashes_of(rounds: Iterable[dict[str, Any]]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for each in rounds:
+        for place, (died, asked) in each["crashes"].items():
+            before = found.get(place, [0, 0])
+            found[place] = [before[0] + died, before[1] + asked]
+    return dict(sorted(found.items()))
+
+
 def share(ordered: Sequence[float], part: float) -> float | None:
     return ordered[min(len(ordered) - 1, int(len(ordered) * part))] if ordered else None
 
 
 def versions() -> dict[str, str]:
-    said = subprocess.run(
-        [str(nats_binary()), "--version"], capture_output=True, text=True, check=True, timeout=10
-    )
+    """What was struck, and where."""
+    library = libfaketime()
     return {
         "automateos": VERSION,
+        "commit": commit_of_the_code(),
         "python": platform.python_version(),
-        "nats_server": said.stdout.strip().rpartition(" ")[2],
+        "nats_server": _version(nats_binary(), r"v([\d.]+)"),
+        "postgres": postgres_binaries().version,
+        "redis": _version(redis_binary(), r"v=([\d.]+)"),
+        # It does not say its version.
+        "libfaketime": f"sha256 {digest(Path(library).read_bytes())[:12]}" if library else "none",
         "kernel": platform.release(),
         "cores": str(os.cpu_count()),
     }
+
+
+def _version(program: Path, pattern: str) -> str:
+    said = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=True, timeout=10)
+    found = re.search(pattern, said.stdout)
+    return found[1] if found else said.stdout.strip()
 
 
 def keep_ledger(path: Path, played: Round) -> None:

@@ -12,7 +12,12 @@ def shapes(world: str) -> Sequence[Shape]:
     return (
         Shape(name="straight", weight=44, definition=row(*(call(f"s{n}", world, "PUT") for n in (1, 2, 3)))),
         Shape(name="fanout", weight=3, definition=_fanout(world)),
-        Shape(name="retry", weight=12, definition=row(call("flaky", world, "KEYED", path="flaky"))),
+        Shape(
+            name="retry",
+            weight=12,
+            definition=row(call("flaky", world, "KEYED", path="flaky")),
+            signed=True,
+        ),
         Shape(
             name="timer",
             weight=14,
@@ -37,6 +42,7 @@ def shapes(world: str) -> Sequence[Shape]:
         Shape(name="signal", weight=4, definition=asking.signal(world), people=True),
         Shape(name="callback", weight=4, definition=asking.callback(world), people=True),
         Shape(name="letter", weight=4, definition=asking.letter(world)),
+        Shape(name="odd", weight=3, definition=_odd(world)),
         Shape(name="undo", weight=5, definition=_undoing(world), people=True),
         Shape(name="gated", weight=3, definition=_gated(world)),
         Shape(name="burst", weight=5, definition=_burst(world), people=True),
@@ -75,6 +81,16 @@ def _loop(world: str) -> dict[str, Any]:
     """Three rounds of one call."""
     again = {"id": "again", "type": "loop", "config": {"until": "index == 2"}}
     return {"nodes": [again, call("round", world, "KEYED") | {"inside": "again"}]}
+
+
+def _odd(world: str) -> dict[str, Any]:
+    """The world answers something that has broken others; it is kept, looked at, and sent on."""
+    kept = {"id": "kept", "type": "set", "config": {"fields": {"odd": "{{ steps.ask.output.body }}"}}}
+    return row(
+        call("ask", world, "PUT", path="odd"),
+        kept,
+        call("then", world, "KEYED", odd="{{ steps.kept.output.odd }}"),
+    )
 
 
 def _gated(world: str) -> dict[str, Any]:

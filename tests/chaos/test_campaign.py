@@ -106,6 +106,8 @@ def test_every_promise_is_kept_while_services_and_the_log_are_killed(played: Pla
         played.sql("select count(*) from read.runs where undone is not null and ended is not null")[0][0] > 0
     )
     assert len(played.round.struck) == PLAN.faults
+    forged = [entry for told in played.round.record.entries.values() for entry in told if entry.forged]
+    assert {entry.status for entry in forged if entry.result == "refused"} >= {401}
     assert found.effects > PLAN.runs
     sums = summed([told(played.round)])
     assert (sums["lost"], sums["duplicated"], sums["stuck"], sums["chain_breaks"]) == (0, 0, 0, 0)
@@ -125,6 +127,28 @@ def test_a_run_under_another_key_is_found(played: Played) -> None:
         Entry(at=known.at, trigger=known.trigger, key="stolen", result="duplicate", run=known.run)
     )
     assert played.judged(record) == {"P1"}
+
+
+def test_a_forged_delivery_that_starts_a_run_or_is_said_to_is_found(played: Played) -> None:
+    record = played.record()
+    [known, *_] = [entry for told in record.entries.values() for entry in told if entry.result == "accepted"]
+    forged = structs.replace(known, forged=True)
+    record.entries[known.run].append(forged)
+    assert played.judged(record) == {"P12"}
+    record = played.record()
+    record.entries[""].append(structs.replace(forged, result="refused", status=401, run="", receipt=""))
+    assert played.judged(record) == {"P12"}
+
+
+def test_a_refusal_that_does_not_say_when_to_come_again_and_a_defect_of_ours_are_found(
+    played: Played,
+) -> None:
+    for status, says_when in ((503, False), (429, False), (500, None)):
+        record = played.record()
+        record.entries[""].append(
+            Entry(at=0.0, trigger="t", key="k", result="refused", status=status, says_when=says_when)
+        )
+        assert played.judged(record) == {"P11"}
 
 
 def test_a_call_that_was_made_twice_is_found(played: Played) -> None:
@@ -219,6 +243,8 @@ def test_the_report_tells_violations_by_what_they_mean(played: Played) -> None:
     ]
     found = asyncio.run(judged(played.field, record, played.round.witness))
     assert counted(found.violations) | {"rebuilt_differences": 0} == {
+        "badly_refused": 0,
+        "let_in": 0,
         "violations": 1,
         "lost": 1,
         "duplicated": 0,

@@ -10,19 +10,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from chassis.egress import Response
 from chassis.ports import Stored
 from contracts.codec import encode
 from contracts.commits import FIRST_HASH, Commit
 from contracts.errors import Failure
 from contracts.runs import RunCompleted, RunEvent, RunFailed, RunParked, RunReopened
+from executor.answers import body_of
+from executor.outputs import pack
+from tests.chaos.__main__ import AnotherCommand, Order, kept_rounds
 from tests.chaos.answering import has_an_opinion
+from tests.chaos.campaign import wrong
 from tests.chaos.deck import DECK, drawn
 from tests.chaos.drawing import CHAT, named, said
+from tests.chaos.faults import PLACES, Crash
+from tests.chaos.field import field
 from tests.chaos.launch import told
+from tests.chaos.load import Target, headers_of
+from tests.chaos.odd_values import VALUES, read
 from tests.chaos.people import final
 from tests.chaos.proxy import FixedLink, Link, Manners
-from tests.chaos.report import share, summed
+from tests.chaos.report import share, summed, versions
+from tests.chaos.striker import Struck
 from tests.chaos.verdict import left_in_order
 from tests.chaos.wire import Answer, Wire
 from tests.chaos.world import Talk, World, result_of
@@ -234,20 +245,99 @@ def test_rounds_add_up() -> None:
             "rebuilt_differences",
             "violations",
             "purged",
+            "forged",
+            "badly_refused",
+            "let_in",
         ),
         0,
     )
     one = zero | {
         "faults": 2, "runs": 10, "deliveries": 13, "commits": 30, "events": 90, "effects": 20, "ghosts": 0,
         "doubts": 1, "doubts_touched": 1, "by_kind": {"F1": 1, "F16": 1}, "moved_on_s": [1.0, 3.0],
-        "moved_on_alone_s": [], "peace_s": 2.0, "lasted_s": 10.0,
+        "moved_on_alone_s": [], "back_alone_s": [], "crashes": {"a": [1, 2]}, "peace_s": 2.0, "lasted_s": 10.0,
     }  # fmt: skip
-    sums = summed([one, one | {"by_kind": {"F2": 2}, "moved_on_s": [2.0], "peace_s": 5.0}])
+    crashes = {"a": [0, 1], "b": [1, 1]}
+    sums = summed(
+        [one, one | {"by_kind": {"F2": 2}, "moved_on_s": [2.0], "peace_s": 5.0, "crashes": crashes}]
+    )
+    assert sums["crashes"] == {"a": [1, 3], "b": [1, 1]}
     assert (sums["faults"], sums["runs"], sums["by_kind"]) == (4, 20, {"F1": 1, "F2": 2, "F16": 1})
     assert (sums["moved_on_p50_s"], sums["moved_on_p99_s"], sums["moved_on_n"]) == (2.0, 3.0, 3)
     assert (sums["peace_max_s"], sums["bound_per_run"]) == (5.0, 3 / 20)
     assert "bound_per_run" not in summed([one | {"violations": 1}])
     assert share([], 0.5) is None
+
+
+def test_whoever_died_alone_must_be_back_within_seconds_and_a_service_after_a_polite_stop() -> None:
+    def died(back: float | None, *, alone: bool = True) -> Struck:
+        said = {"victim": "ingress", "back_s": back}
+        return Struck(kind="F1", name="kill -9 ingress", began=100.0, alone=alone, said=said)
+
+    assert wrong([died(3.0), died(11.0, alone=False), died(None, alone=False)]) == []
+    assert [each.promise for each in wrong([died(11.0), died(None)])] == ["P9", "P9"]
+    lost = Struck(kind="F19", name="rolling restart", began=1.0, said={"wrong": "not back: gateway"})
+    assert [each.what for each in wrong([lost])] == ["rolling restart: not back: gateway"]
+
+
+def test_poison_beside_which_nobody_goes_on_is_found() -> None:
+    def laid(commits: int, *, alone: bool = True) -> Struck:
+        said = {"commits_beside": commits}
+        return Struck(kind="F16", name="poison", began=1.0, ended=4.0, alone=alone, said=said)
+
+    assert wrong([laid(200), laid(0, alone=False)]) == []
+    assert [each.promise for each in wrong([laid(0)])] == ["P3"]
+
+
+def test_a_service_dies_where_least_have_died() -> None:
+    with field("crashes", retention_days="7") as played:
+        places = {place for place, _ in PLACES if not place.startswith("archive")}
+        chance = random.Random(3)
+        for number in range(3 * len(places)):
+            place, service = Crash(chance)._place(played)
+            assert (place, service) in PLACES
+            assert played.crashed[place] == 2 * (number // len(places))
+            played.crashed[place] += 2
+        assert set(played.crashed) == places
+
+
+@pytest.mark.parametrize("text", VALUES, ids=lambda text: text[:20])
+def test_what_the_world_oddly_answers_is_read_here_as_a_step_reads_it(text: str) -> None:
+    answer = Response(
+        status=200, headers=(("content-type", "application/json"),), body=text.encode(), url="", elapsed=0.0
+    )
+    packed = pack({"body": body_of(answer, "auto")}).body
+    assert packed == encode({"body": read(text)}) or json.loads(packed) == json.loads(
+        encode({"body": read(text)})
+    )
+
+
+def test_who_does_not_have_the_secret_never_signs_as_if_he_had() -> None:
+    target = Target(shape="retry", weight=1, url="", trigger="t", workflow="w", people=False, secret="whsec")
+    ours = headers_of(target, "1-0-7", b"{}")["X-Hub-Signature-256"]
+    assert headers_of(target, "1-0-8", b"{}")["X-Hub-Signature-256"] == ours
+    theirs = [
+        headers_of(target, f"forged-{number}", b"{}", forged=True).get("X-Hub-Signature-256")
+        for number in range(40)
+    ]
+    assert ours not in theirs
+    assert {each is None for each in theirs} == {True, False}
+    assert "X-Hub-Signature-256" not in headers_of(structs.replace(target, secret=""), "k", b"{}")
+
+
+def test_a_campaign_is_gone_on_with_by_the_same_command_only(tmp_path: Path) -> None:
+    order = Order(runs=100, faults=5, rate=60.0, rounds=2, seed="7", only=("F1", "F7"))
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({"command": order.command, "rounds": [{"round": 0}]}))
+    assert kept_rounds(report, order) == [{"round": 0}]
+    for name, other in {"seed": "8", "runs": 99, "faults": 6, "only": ("F1",), "rounds": 3}.items():
+        with pytest.raises(AnotherCommand, match="made by another command"):
+            kept_rounds(report, structs.replace(order, **{name: other}))
+
+
+def test_a_report_says_what_was_struck() -> None:
+    said = versions()
+    assert {"commit", "nats_server", "postgres", "redis", "libfaketime"} <= set(said)
+    assert all(said.values())
 
 
 def test_a_wish_is_told_again_until_an_answer_is_final() -> None:

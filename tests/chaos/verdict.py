@@ -118,7 +118,7 @@ class Verdict:
 
     async def judge(self) -> Found:
         in_log = await stores.digests(self._log, RUNS)
-        self.found.related = await related(self._log)
+        self.found.related = await related(self._log, self._expected.strange_runs)
         async for histories in self._histories(in_log):
             await self._judge(histories)
         await self._look_again()
@@ -307,6 +307,7 @@ class Verdict:
         for name, count in self._commit_ids.items():
             if count > 1:
                 self._say("P4", f"{count} commits have the id {name}")
+        self._refused()
         # What was told of runs that are nowhere: the checker says what that means.
         lost = [
             entry for run, told in self._record.entries.items() if run not in self._seen for entry in told
@@ -320,7 +321,22 @@ class Verdict:
         for run, subjects in self._claims.items():
             if run not in self._seen:
                 self._say("P5", f"{len(subjects)} claims for a run that is nowhere", run)
-        self.found.violations += check(self._empty(ledger=lost, effects=strange))
+        self.found.violations += check(nothing_but(ledger=lost, effects=strange))
+
+    def _refused(self) -> None:
+        """Nobody was told of a defect of ours, and what was forged has started nothing; `check` says the rest."""
+        for entry in self._record.entries.get("", ()):
+            if entry.status == 500:
+                self._say("P11", f"{entry.trigger} {entry.key!r} was answered 500")
+        forged = {
+            (entry.trigger, hashlib.sha256(entry.key.encode()).hexdigest())
+            for told in self._record.entries.values()
+            for entry in told
+            if entry.forged
+        }
+        for _, trigger, dedupe in self._started:
+            if (trigger, dedupe) in forged:
+                self._say("P12", f"a forged delivery to {trigger} started a run")
 
     async def _dead_letters(self) -> None:
         letters = [stored.subject async for stored in stores.all_of(self._log, DLQ)]
@@ -328,22 +344,24 @@ class Verdict:
             if subject.split(".")[-1] in self._seen:
                 self._say("P3", f"a dead letter: {subject}", subject.split(".")[-1])
         known = [each for each in letters if each.split(".")[-1] not in self._expected.strange_runs]
-        evidence = self._empty(
+        evidence = nothing_but(
             dead_letters=known,
             poison=self._expected.poison,
             left=await stores.left(self._log, outside=self._expected.outside),
         )
         self.found.violations += check(evidence)
 
-    def _empty(self, **what: Any) -> Evidence:
-        nothing: dict[str, Any] = {
-            "messages": (),
-            "ledger": (),
-            "effects": (),
-            "claims": {},
-            "wishes": (),
-            "plans": {},
-            "tables": Tables(),
-            "now": datetime.now(UTC),
-        }
-        return Evidence(**(nothing | what))
+
+def nothing_but(**what: Any) -> Evidence:
+    """For promises that look at one thing only."""
+    nothing: dict[str, Any] = {
+        "messages": (),
+        "ledger": (),
+        "effects": (),
+        "claims": {},
+        "wishes": (),
+        "plans": {},
+        "tables": Tables(),
+        "now": datetime.now(UTC),
+    }
+    return Evidence(**(nothing | what))

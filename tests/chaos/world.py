@@ -7,6 +7,7 @@ key was seen, so a campaign can be made again. A line of the record is on its wa
 /keyed/…   honours Idempotency-Key: acts once per key, and answers the same ever after
 /flaky/…   as keyed, but refuses the first one or two calls with a key
 /post/…    acts on every call
+/odd/…     answers a value that has broken others, the same for the same key (odd_values.py)
 /feed/…    what it has got behind a number, five at a time: one more each second
 GET /seen/<key>   what it did under a key, for people who want to know
 GET /links/<n>    the addresses that it was told, and under which keys, from the n-th on
@@ -24,6 +25,8 @@ from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import uvloop
+
+from tests.chaos import odd_values
 
 LATE_SECONDS: Final = 2.5
 """Longer than any caller waits."""
@@ -87,6 +90,8 @@ class World:
     def _made(self, manner: str, path: str, key: str, number: int) -> bytes:
         if manner == "feed":
             return self._fed(path)
+        if manner == "odd":
+            return odd_values.VALUES[hash_of(key) % len(odd_values.VALUES)].encode()
         return json.dumps({"effect": f"{key}#{number}", "path": path}).encode()
 
     def _fed(self, path: str) -> bytes:
@@ -170,12 +175,12 @@ class Talk(asyncio.Protocol):
             self._transport.write(head.encode() + body)
 
 
-def result_of(body: str) -> dict[str, Any]:
+def result_of(body: str, *, odd: bool = False) -> dict[str, Any]:
     """The output of an `http.request` that got this answer."""
     return {
         "status": 200,
         "headers": {"content-type": _JSON, "content-length": str(len(body.encode()))},
-        "body": json.loads(body),
+        "body": odd_values.read(body) if odd else json.loads(body),
     }
 
 

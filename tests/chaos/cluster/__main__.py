@@ -23,6 +23,7 @@ import msgspec
 from deploy.wiring import quiet_logs
 from tests.chaos.cluster.network import NotPermitted, enter_own_namespaces
 from tests.chaos.cluster.rounds import Outcome, Plan, play
+from tests.chaos.report import versions
 
 QUICK: Final = os.environ.get("QUICK", "") not in ("", "0")
 CANNOT: Final = 2
@@ -51,6 +52,14 @@ def plans(seed: str, rounds: int, rate: float) -> list[Plan]:
     return made
 
 
+def command(given: argparse.Namespace) -> str:
+    """What to say to play it once more."""
+    only = f" --only {given.only}" if given.only else ""
+    quick = "QUICK=1 " if QUICK else ""
+    said = f"--seed {given.seed} --rounds {given.rounds} --rate {given.rate:g}{only}"
+    return f"{quick}python -m tests.chaos.cluster {said}"
+
+
 def summary(seed: str, outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
     by_kind = Counter[str]()
     told = Counter[str]()
@@ -73,7 +82,23 @@ def summary(seed: str, outcomes: Sequence[Outcome], seconds: float) -> dict[str,
         "violations": sum(len(outcome.violations) for outcome in outcomes),
         "healed_p50_s": round(statistics.median(healed), 2) if healed else None,
         "healed_max_s": healed[-1] if healed else None,
-        "rounds": len(outcomes),
+        "rounds": [
+            {"faults": sum(outcome.faults.values()), "by_kind": outcome.faults}
+            | {
+                name: getattr(outcome, name)
+                for name in (
+                    "seed",
+                    "runs",
+                    "commits",
+                    "told",
+                    "violations",
+                    "healed_s",
+                    "peace_s",
+                    "seconds",
+                )
+            }
+            for outcome in outcomes
+        ],
         "seed": seed,
         "quick": QUICK,
         "seconds": round(seconds, 1),
@@ -119,7 +144,8 @@ def run(given: argparse.Namespace) -> int:
             say(f"{plan.seed}: {violation}")
         outcomes.append(outcome)
         say(f"{plan.seed}: {outcome.runs} runs, {len(outcome.violations)} violations, {outcome.seconds} s")
-    told = summary(given.seed, outcomes, time.monotonic() - began)
+    told = {"command": command(given), "versions": versions()}
+    told |= summary(given.seed, outcomes, time.monotonic() - began)
     sys.stdout.write(json.dumps(told) + "\n")
     return 1 if told["violations"] else 0
 
