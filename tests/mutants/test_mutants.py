@@ -1,13 +1,16 @@
 """The hunt for mutants is honest: what changes nothing survives, what is fatal dies, and a mutant that is lost is an error."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from contracts import upcasts
 from orchestrator import commits
+from tests.mutants.__main__ import lethal, report
 from tests.mutants.crew import IDENTITY, Bounds, Checkpoint, Crew, Outcome
-from tests.mutants.mutant import Broken, Edit, Mutant, mutated
+from tests.mutants.mutant import ROOT, Broken, Edit, Mutant, mutated
 from tests.mutants.stages import STAGES
 from tests.mutants.table import MUTANTS
 from tests.simulation.schedule import quiet
@@ -104,6 +107,31 @@ def test_every_mutant_has_its_place_in_the_code(mutant: Mutant) -> None:
 
 def test_names_are_unique() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+def test_the_page_counts_those_whose_lethal_seeds_are_recorded() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    told = re.search(r"(\d+) killed \((\d+) by simulation, (\d+) by named tests\)", page)
+    assert told is not None
+    killed, by_simulation, by_tests = map(int, told.groups())
+    assert by_simulation == len(lethal())
+    assert killed == by_simulation + by_tests
+    assert set(lethal()) <= {mutant.name for mutant in MUTANTS if not mutant.tests}
+
+
+def test_a_report_counts_survivors_and_what_could_not_be_judged_as_violations(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    outcomes = [
+        Outcome(mutant="a", state="killed", stage="storm", seed=3, promise="P1"),
+        Outcome(mutant="b", state="killed", stage="tests", promise="test"),
+        Outcome(mutant="c", state="survived", stage="storm"),
+        Outcome(mutant="d", state="error", stage="storm"),
+    ]
+    assert report(Crew(BOUNDS, Checkpoint(None)), outcomes, seed=7, seconds=1.0) == 1
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    counts = ("mutants", "killed", "survived", "errors", "violations", "by_simulation", "by_tests", "seed")
+    assert [said[name] for name in counts] == [4, 2, 1, 1, 2, 1, 1, 7]
 
 
 def test_an_anchor_that_stands_twice_is_refused() -> None:
