@@ -24,7 +24,7 @@ _ROUND_SECONDS: Final = 45.0
 _ROLLED_SECONDS: Final = 120.0
 """Longer than any fault beside it lasts."""
 _ALONE: Final = 0.25
-_AFTERMATH_SECONDS: Final = 6.0
+_AFTERMATH_SECONDS: Final = 4.0
 """How long a kill that shall be alone is left alone after its victim is back."""
 
 PLACES: Final = (
@@ -112,7 +112,7 @@ class Crash(Once):
         self.name = f"crash at {place} in {service}"
         asked, armed = field.folder / f"crash-{service}", field.folder / f"armed-{service}"
         armed.unlink(missing_ok=True)
-        asked.write_text(f"{place}:{self._chance.randint(1, 3 if place.startswith('archive') else 25)}")
+        asked.write_text(f"{place}:{self._chance.randint(1, _most(place, service))}")
         field.strike(service, signal.SIGKILL)
         if not await _until(armed.exists, _ARMED_SECONDS):
             asked.unlink(missing_ok=True)
@@ -136,6 +136,13 @@ class Crash(Once):
         rarest = [each for each in places if field.crashed[each[0]] == least]
         service = field.spared(sorted({name for _, name in rarest}), self._chance)
         return self._chance.choice([each for each in rarest if each[1] == service])
+
+
+def _most(place: str, service: str) -> int:
+    """How often somebody comes by in a few seconds of load: the archiver seldom, and executors append claims only."""
+    if place.startswith("archive"):
+        return 3
+    return 8 if (service, place.partition(".")[0]) == ("executor", "append") else 25
 
 
 class Backend(Once):

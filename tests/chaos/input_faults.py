@@ -199,7 +199,8 @@ async def _all_values(target: Target, ledger: Ledger, said: Counter[str]) -> Non
         told = told_by(answer)
         ledger.write(t=time.time(), s=round(time.time() - began, 4), k=key, h=target.shape, **told)
         # A run that waited for it and failed answers 500 too: that is its author's business.
-        said[str(told.get("c", 0)) + " by its run" * ("run" in told)] += 1
+        status = told.get("c", 0)
+        said[str(status) + " by its run" * (status >= 500 and "run" in told)] += 1
     wire.close()
 
 

@@ -89,7 +89,7 @@ def told(played: Round) -> dict[str, Any]:
         "doubts_touched": found.doubts_touched,
         "crashes": crashes(played.struck),
         "back_alone_s": sorted(
-            each.back - each.at for each in outages(played.struck) if each.back is not None
+            round(each.back - each.at, 2) for each in outages(played.struck) if each.back is not None
         ),
         "moved_on_s": moved_on(played),
         "moved_on_alone_s": moved_on(played, alone=True),
