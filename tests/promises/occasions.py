@@ -189,4 +189,6 @@ def _goes_round(reading: Subscription, origin: Origin | None, runs: Mapping[str,
 def _before(cause: Cause) -> str | None:
     if cause.kind == "run":
         return cause.id
-    return cause.id.split(".")[1] if cause.kind == "event" and cause.id.startswith("run.") else None
+    if cause.kind == "event":
+        return cause.id.split(".")[1] if cause.id.startswith("run.") else None
+    return cause.run
