@@ -1,7 +1,7 @@
 """A gate: so many runs at a time, or so many in a time. What a run wants of one, and what became of those who asked."""
 
 from datetime import datetime
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct, structs
 
@@ -84,12 +84,14 @@ class OrgLimit(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an org says of a gate that its workflows share: it counts instead of what they say. What it leaves out is theirs."""
 
     at_once: Annotated[int, Meta(ge=1, le=GATE_SLOTS)] | None = None
-    """For workflows that bound how many are inside."""
+    """Of a gate that workflows share: for those that bound how many are inside."""
     rate: Rate | None = None
     queue: Annotated[int, Meta(ge=0, le=GATE_QUEUE)] | None = None
 
 
 OrgLimits: TypeAlias = dict[LimitName, OrgLimit]
+ALL_RUNS: Final = "all-runs"
+"""By this name an org says what counts for each of its runs, whatever their workflows say. No workflow has a limit of it."""
 
 
 def bounded(limit: GateLimit, said: OrgLimit | None) -> GateLimit:
@@ -102,6 +104,13 @@ def bounded(limit: GateLimit, said: OrgLimit | None) -> GateLimit:
         rate=said.rate or limit.rate,
         queue=limit.queue if said.queue is None else said.queue,
     )
+
+
+def everybodys(said: OrgLimit | None) -> GateLimit:
+    """What the gate of all runs of an org lets in. None: whoever comes."""
+    said = said or OrgLimit()
+    queue = GATE_QUEUE if said.queue is None else said.queue
+    return GateLimit(at_once=said.at_once, rate=said.rate, queue=queue)
 
 
 class SlotWanted(Struct, frozen=True, kw_only=True, omit_defaults=True):

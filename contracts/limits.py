@@ -325,6 +325,7 @@ MAX_INTEGER: Final = 2**53 - 1
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 """A whole number that survives JSON, JavaScript and `bigint`."""
 Positive: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
+Priority: TypeAlias = Annotated[int, Meta(ge=0, le=PRIORITIES)]
 SchemaVersion: TypeAlias = Annotated[int, Meta(ge=1, le=1_000)]
 AttemptNumber: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000)]
 HttpStatus: TypeAlias = Annotated[int, Meta(ge=100, le=599)]

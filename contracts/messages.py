@@ -8,7 +8,7 @@ from msgspec import Meta, Raw, Struct, field
 from contracts.apis import ApiImports
 from contracts.cases import Outline, Trial
 from contracts.errors import Failure
-from contracts.gates import SlotRefusal, SlotWanted
+from contracts.gates import OrgLimit, SlotRefusal, SlotWanted
 from contracts.limits import (
     BUNDLE_MESSAGES,
     CAUSES_DEEP,
@@ -58,6 +58,8 @@ class StartRun(RunMessage, frozen=True, kw_only=True, tag="run.start"):
     input: Payload
     trigger: Id | None = None
     org_vars: dict[str, Any] = field(default_factory=dict)
+    org_limit: OrgLimit | None = None
+    """What the org says of all its runs; None: nothing."""
     dedupe: Sha256 | None = None
     request: Sha256 | None = None
     parent: Parent | None = None

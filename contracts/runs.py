@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from contracts import limits
 from contracts.errors import Failure
-from contracts.gates import SlotRefusal, SlotWanted
+from contracts.gates import OrgLimit, SlotRefusal, SlotWanted
 from contracts.limits import (
     CAUSES_DEEP,
     UNDOS_SHOWN,
@@ -26,6 +26,7 @@ from contracts.limits import (
     PoolName,
     PortName,
     Positive,
+    Priority,
     SaidName,
     SchemaVersion,
     Seconds,
@@ -151,6 +152,10 @@ class RunStarted(RunFact, frozen=True, kw_only=True, tag="run.started"):
     rules: SchemaVersion = 1
     """Which rules of decision this run keeps for its whole life."""
     mode: Mode = "live"
+    priority: Priority | UnsetType = UNSET
+    """What the expression of its workflow gave for this run. Not there: the workflow has none, or it cannot be told."""
+    org_limit: OrgLimit | UnsetType = UNSET
+    """What the org said then of all its runs. Not there: nothing."""
 
 
 class StepReported(RunFact, frozen=True, kw_only=True, tag="step.reported"):

@@ -1,18 +1,18 @@
 """A workflow as its builder drew it, and the facts of its life."""
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, field, structs
 
 from contracts.apis import OrgApiImported, OrgApiRemoved
 from contracts.cases import CaseName
-from contracts.gates import FlowLimit, LimitName, OrgLimit
+from contracts.gates import ALL_RUNS, FlowLimit, LimitName, OrgLimit
 from contracts.limits import (
+    CEL_SOURCE_BYTES,
     EDGES,
     FLOW_LIMITS,
     NODES,
     ORG_LIMITS,
-    PRIORITIES,
     RETRIES,
     RETRY_SECONDS,
     RUN_SECONDS,
@@ -23,6 +23,7 @@ from contracts.limits import (
     NodeType,
     PortName,
     Positive,
+    Priority,
     SchemaVersion,
     Sha256,
     Text,
@@ -78,11 +79,16 @@ class Edge(Struct, frozen=True, kw_only=True, omit_defaults=True):
     into: PortName = "main"
 
 
+PRIORITY: Final = 5
+"""Where nothing is said."""
+
+
 class Flow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How its runs share what there is with others."""
 
-    priority: Annotated[int, Meta(ge=0, le=PRIORITIES)] = 5
-    """Of those of one org that wait for the same pool, or at the same gate, the higher goes first."""
+    priority: Priority | Annotated[str, Meta(min_length=1, max_length=CEL_SOURCE_BYTES)] = PRIORITY
+    """Of those of one org that wait for the same pool, or at the same gate, the higher goes first. A text is a CEL
+    expression, by which each run has its own."""
     limits: Annotated[tuple[FlowLimit, ...], Meta(max_length=FLOW_LIMITS)] = ()
     """The gates that a run passes, one behind the other, before its first step."""
 
@@ -191,7 +197,7 @@ class OrgCreated(Struct, frozen=True, kw_only=True, tag_field="type", tag="org.c
 
 
 class OrgLimitsSet(Struct, frozen=True, kw_only=True, tag_field="type", tag="org.limits-set"):
-    """What the gates that workflows share let in, by the limit's name; all of them."""
+    """What the gates that workflows share let in, by the limit's name, and that of all runs; all of them."""
 
     schema_version: SchemaVersion = 1
     limits: Annotated[dict[LimitName, OrgLimit], Meta(max_length=ORG_LIMITS)]
@@ -200,6 +206,24 @@ class OrgLimitsSet(Struct, frozen=True, kw_only=True, tag_field="type", tag="org
 OrgEvent: TypeAlias = (
     OrgCreated | OrgVarsSet | OrgLimitsSet | OrgApiImported | OrgApiRemoved | OrgWorkersAnnounced
 )
+
+
+class OrgSays(Struct, frozen=True, kw_only=True):
+    """What an org says of all its runs, for whoever starts one: the run keeps it for its whole life."""
+
+    vars: dict[str, Any] = field(default_factory=dict)
+    limit: OrgLimit | None = None
+
+
+def said(before: OrgSays, event: OrgEvent) -> OrgSays:
+    """The same after one more fact of the org."""
+    match event:
+        case OrgVarsSet():
+            return structs.replace(before, vars=event.vars)
+        case OrgLimitsSet():
+            return structs.replace(before, limit=event.limits.get(ALL_RUNS))
+        case _:
+            return before
 
 
 class SecretStored(Struct, frozen=True, kw_only=True, tag_field="type", tag="secret.stored"):

@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 from chassis.followed import DomainFollowed
 from chassis.ports import Reader
 from contracts.commits import DomainCommit
+from contracts.gates import ALL_RUNS, OrgLimit
 from contracts.triggers import Follows
 from contracts.workers import OrgWorkersAnnounced
 from gateway.domain import Aggregate
@@ -61,13 +62,15 @@ class Directory:
         return sum(each.exists and isinstance(each.on, Follows) for each in self._known(org).trigger.values())
 
     def vars_of(self, org: str) -> dict[str, Any]:
-        state = self._known(org).org.get(org)
-        return dict(state.vars) if state is not None else {}
+        return dict(self._org(org).vars)
+
+    def limit_of(self, org: str) -> OrgLimit | None:
+        """What an org says of all its runs."""
+        return self._org(org).limits.get(ALL_RUNS)
 
     def workers_of(self, org: str) -> Mapping[str, OrgWorkersAnnounced]:
         """By pool what the org's workers outside announced last."""
-        state = self._known(org).org.get(org)
-        return state.workers if state is not None else {}
+        return self._org(org).workers
 
     def unbound(self) -> Iterator[tuple[str, str, str]]:
         """Every trigger (org, workflow, trigger) that does not follow what its workflow has published."""
@@ -84,6 +87,9 @@ class Directory:
     async def reached(self, sequence: int) -> None:
         """Return when everything up to this sequence of DOMAIN has been read."""
         await self.domain.reached(sequence)
+
+    def _org(self, org: str) -> OrgState:
+        return self._known(org).org.get(org) or ORG.new
 
     def _known(self, org: str) -> Known:
         return self._orgs.get(org) or Known()

@@ -259,6 +259,7 @@ class Door:
         key_id, sealer = "", None
         if trigger.webhook.sensitive:
             key_id, sealer = await self._keys.sealer(trigger.org, named.run)
+        says = self._directory.says(trigger.org)
         start = StartRun(
             org=trigger.org,
             run=named.run,
@@ -270,7 +271,8 @@ class Door:
             cause=cause,
             input=await self._payload(admitted, request, named, sealer),
             trigger=trigger.id,
-            org_vars=self._directory.vars_of(trigger.org),
+            org_vars=says.vars,
+            org_limit=says.limit,
             dedupe=digest(named.key.encode()) if named.key is not None else None,
             actor=f"trigger:{trigger.id}",
             key_id=key_id,

@@ -3,7 +3,8 @@
 Ingress starts no run without having read the directory to its end once; after that a delivery never waits for it.
 """
 
-from typing import Any
+from functools import reduce
+from typing import Final
 
 from msgspec import Struct, structs
 
@@ -28,7 +29,9 @@ from contracts.triggers import (
     TriggerEvent,
     Webhook,
 )
-from contracts.workflows import OrgEvent, OrgVarsSet
+from contracts.workflows import OrgEvent, OrgSays, said
+
+_NOTHING: Final = OrgSays()
 
 
 class Trigger(Struct, frozen=True, kw_only=True):
@@ -106,12 +109,12 @@ def _changed(trigger: Trigger, event: TriggerEvent) -> Trigger | None:
 
 
 class Directory:
-    """Triggers by the hash of their token, and the variables of every org."""
+    """Triggers by the hash of their token, and what every org says of its runs."""
 
     def __init__(self, reader: Reader) -> None:
         self._by_id: dict[tuple[str, str], Trigger] = {}
         self._by_token: dict[str, tuple[Trigger, bool]] = {}
-        self._vars: dict[str, dict[str, Any]] = {}
+        self._says: dict[str, OrgSays] = {}
         self._domain = DomainFollowed(reader, {"trigger": self._take_trigger, "org": self._take_org})
         self.complete = self._domain.complete
 
@@ -119,17 +122,16 @@ class Directory:
         """The trigger behind an address, and whether the address is its test address."""
         return self._by_token.get(token_hash)
 
-    def vars_of(self, org: str) -> dict[str, Any]:
-        return self._vars.get(org, {})
+    def says(self, org: str) -> OrgSays:
+        """What an org says of all its runs."""
+        return self._says.get(org, _NOTHING)
 
     async def follow(self) -> None:
         """Read DOMAIN from its beginning and go on; `complete` is set when the past has been read."""
         await self._domain.follow()
 
     def _take_org(self, org: str, _id: str, commit: DomainCommit[OrgEvent]) -> None:
-        for event in commit.events:
-            if isinstance(event, OrgVarsSet):
-                self._vars[org] = event.vars
+        self._says[org] = reduce(said, commit.events, self.says(org))
 
     def _take_trigger(self, org: str, trigger_id: str, commit: DomainCommit[TriggerEvent]) -> None:
         before = self._by_id.pop((org, trigger_id), None)

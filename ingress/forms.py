@@ -209,6 +209,7 @@ class Forms:
         source = f"form:{key}" if key is not None else f"receipt:{receipt}"
         run = run_id(trigger.org, trigger.id, source)
         payload, key_id = await self._payload(opened, request, checked, run)
+        says = self._directory.says(trigger.org)
         start = StartRun(
             org=trigger.org,
             run=run,
@@ -220,7 +221,8 @@ class Forms:
             cause=cause,
             input=payload,
             trigger=trigger.id,
-            org_vars=self._directory.vars_of(trigger.org),
+            org_vars=says.vars,
+            org_limit=says.limit,
             dedupe=digest(source.encode()) if key is not None else None,
             actor=f"trigger:{trigger.id}",
             key_id=key_id,

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from msgspec import UNSET
+
 from contracts.limits import StepPath
 from contracts.messages import (
     ChildOver,
@@ -72,6 +74,7 @@ def _start(run: Run, graph: Graph | None, message: StartRun, at: datetime) -> Ac
             cause=message.cause,
             input=message.input,
             org_vars=message.org_vars,
+            org_limit=message.org_limit or UNSET,
             dedupe=message.dedupe,
             request=message.request,
             parent=message.parent,

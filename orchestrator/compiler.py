@@ -283,6 +283,8 @@ class _Compiling:
     # --- Gates ----------------------------------------------------------------------------------
 
     def _read_limits(self) -> None:
+        if self._draft.flow is not None and isinstance(self._draft.flow.priority, str):
+            self._read_key(self._draft.flow.priority, "/flow/priority")
         if any(fault.pointer.startswith("/flow/limits") for fault in self._faults):
             return  # What could not be read stands in no place here.
         limits = self._draft.flow.limits if self._draft.flow is not None else ()
@@ -292,7 +294,7 @@ class _Compiling:
                 self._read_key(limit.per, f"/flow/limits/{place}/per")
 
     def _read_key(self, source: str, pointer: str) -> None:
-        """A run is at the gate before its first step: no step has an output yet."""
+        """It is read before the first step begins: no step has an output yet."""
         scope = Scope(nodes=frozenset(), known=frozenset(self._nodes))
         key = compile_condition(source, self._language, node="", field=pointer, scope=scope)
         self._expressions += key.expressions

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from contracts.errors import Failure
 from contracts.limits import EVENTS_PER_TURN
@@ -28,7 +28,8 @@ from contracts.messages import (
     UnparkRun,
     Wake,
 )
-from contracts.runs import Fact, RunEvent, WaitEnded
+from contracts.runs import Fact, RunEvent, RunStarted, WaitEnded
+from orchestrator.passing import may_rank
 from orchestrator.run import Evaluate, Graph, Refusal, Run, accept, decided, evolve
 
 SYSTEM: Final = "system"
@@ -48,7 +49,8 @@ def consider(run: Run, graph: Graph | None, message: Message, at: datetime, eval
     if isinstance(facts, Refusal):
         return Considered(run=run, refused=facts.error)
     events: list[RunEvent] = []
-    for fact in facts:
+    for each in facts:
+        fact = _ranked(run, graph, each, at, evaluate) if isinstance(each, RunStarted) else each
         if not still_news(run, fact) or (isinstance(fact, WaitEnded) and len(events) >= EVENTS_PER_TURN):
             continue  # What else is due is due in the next commit as well.
         run = evolve(run, fact, at)
@@ -57,6 +59,14 @@ def consider(run: Run, graph: Graph | None, message: Message, at: datetime, eval
         run = follows.run
         events += follows.said
     return Considered(run=run, events=tuple(events))
+
+
+def _ranked(run: Run, graph: Graph | None, fact: RunStarted, at: datetime, evaluate: Evaluate) -> RunStarted:
+    """The start with the run's own priority, where an expression says it. One that cannot be told fails the run behind it."""
+    if graph is None or fact.mode == "test" or not may_rank(run, graph.plan):
+        return fact
+    priority = evaluate.priority(evolve(run, fact, at))
+    return fact if isinstance(priority, Failure) else structs.replace(fact, priority=priority)
 
 
 def still_news(run: Run, fact: Fact) -> bool:

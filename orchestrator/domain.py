@@ -6,6 +6,7 @@ Read at every look, so that what somebody was told to have changed counts at onc
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any, Final, TypeVar
 
 from chassis.ports import Away, Log
@@ -14,7 +15,7 @@ from contracts.codec import Malformed, Unknown, decode_domain_commit
 from contracts.commits import DomainCommit
 from contracts.gates import OrgLimits
 from contracts.subjects import domain as domain_subject
-from contracts.workflows import OrgLimitsSet, OrgVarsSet
+from contracts.workflows import OrgLimitsSet, OrgSays, said
 from orchestrator.published import Published
 from orchestrator.published import add as publish
 from orchestrator.timetable import Timetable, add
@@ -38,8 +39,9 @@ class Domain:
         """Raises `Away`, or `Unknown` when a newer release has changed the trigger."""
         return await self._folded(org, "trigger", schedule, Timetable(), add)
 
-    async def vars_of(self, org: str) -> dict[str, Any]:
-        return await self._folded(org, "org", org, {}, _vars)
+    async def says(self, org: str) -> OrgSays:
+        """What an org says of all its runs. Raises `Away`, or `Unknown` when a newer release has changed it."""
+        return await self._folded(org, "org", org, OrgSays(), _says)
 
     async def limits_of(self, org: str) -> OrgLimits:
         """What gates that its workflows share let in. Raises `Away`, also while only a newer release can read it."""
@@ -100,8 +102,5 @@ def _limits(before: OrgLimits, commit: DomainCommit[Any]) -> OrgLimits:
     return before
 
 
-def _vars(before: dict[str, Any], commit: DomainCommit[Any]) -> dict[str, Any]:
-    for event in commit.events:
-        if isinstance(event, OrgVarsSet):
-            before = event.vars
-    return before
+def _says(before: OrgSays, commit: DomainCommit[Any]) -> OrgSays:
+    return reduce(said, commit.events, before)

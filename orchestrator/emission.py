@@ -13,15 +13,14 @@ from msgspec import structs
 from chassis.clock import Clock
 from chassis.ports import Away, Inbox, Lying, Ownership, Signals, Tasks
 from contracts.codec import encode, encode_bundle
-from contracts.limits import PRIORITIES
 from contracts.messages import CancelAttempts, Look, Task, Wake
 from contracts.runs import AttemptScheduled, WaitOpened
 from contracts.subjects import cancel, partition, task
-from contracts.workflows import Flow
 from orchestrator.kinship import cause_of_children
 from orchestrator.lanes import Key, Lanes, Wanted
 from orchestrator.letters import Letter
 from orchestrator.memory import Known
+from orchestrator.passing import rank_of
 from orchestrator.run import Run, outstanding
 from orchestrator.sources import Programs
 
@@ -29,9 +28,6 @@ log = structlog.get_logger()
 
 ON_ITS_WAY: Final = timedelta(milliseconds=50)
 """A wake-up that came too early was under way for so long."""
-
-
-EVERYBODYS: Final = Flow()
 
 
 class Emission:
@@ -59,7 +55,7 @@ class Emission:
         """Ask for these attempts, without waiting; those whose turn has not come are held."""
         run, now = known.run, self._clock.seconds()
         flow = programs.graph.plan.flow if programs is not None else None
-        rank = PRIORITIES - (flow or EVERYBODYS).priority
+        rank = rank_of(run, flow)
         admitted = [
             attempt
             for attempt in attempts

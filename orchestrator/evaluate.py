@@ -52,6 +52,10 @@ class Evaluate(Protocol):
         """The gate of a limit that this run has to pass, by its own key."""
         ...
 
+    def priority(self, run: Run) -> int | Failure:
+        """How soon this run goes, where an expression of its workflow says it."""
+        ...
+
     def output(self, run: Run) -> Payload:
         """The output of a run whose steps are done."""
         ...

@@ -32,9 +32,10 @@ from chassis.links import Place, mark
 from contracts.codec import encode
 from contracts.errors import Failure
 from contracts.gates import FlowLimit, SlotWanted
-from contracts.limits import NodeId, StepPath
+from contracts.limits import PRIORITIES, NodeId, StepPath
 from contracts.payloads import Inline, Payload
 from contracts.plans import Plan, PlanNode
+from contracts.workflows import Flow
 from orchestrator.asking import WITH_LINKS
 from orchestrator.control import Called, Outcome, Unfit
 from orchestrator.inputs import (
@@ -61,6 +62,8 @@ _MESSAGE: Final = 2_000
 _POINTER: Final = 1_000
 _POSITION: Final = 100_000
 """The bounds of `Failure`: one that breaks them could be stored and never be read again."""
+_HOW_SOON: Final = "/flow/priority"
+"""No limit has such a name."""
 
 
 class Compiled:
@@ -94,6 +97,15 @@ class Compiled:
             field = f"/flow/limits/{_place_of(self.graph.plan, limit)}/per"
             known = compile_condition(limit.per, self._language, node="", field=field)
             self._keys[limit.name] = known
+        return known
+
+    def priority(self) -> CompiledConfig:
+        """The expression by which each run has its own priority."""
+        known = self._keys.get(_HOW_SOON)
+        if known is None:
+            flow = self.graph.plan.flow or Flow()
+            known = compile_condition(str(flow.priority), self._language, node="", field=_HOW_SOON)
+            self._keys[_HOW_SOON] = known
         return known
 
 
@@ -204,6 +216,17 @@ class Evaluation:
             )
         return wanted(run, limit, plan, found if isinstance(found, str) else encode(found).decode())
 
+    def priority(self, run: Run) -> int | Failure:
+        """What is under the bounds counts as the lowest, what is over them as the highest."""
+        try:
+            found = self._evaluated(self._compiled.priority(), run, "")
+        except _FAILURES as error:
+            return _failure(error, None)
+        if isinstance(found, bool) or not isinstance(found, int | float) or found != found // 1:
+            message = f"A priority is a whole number; this is {_shown(found)}."
+            return Failure(code="expression", message=message, field=_HOW_SOON)
+        return max(0, min(PRIORITIES, int(found)))
+
     def output(self, run: Run) -> Payload:
         return self.came_of(run, WHOLE)
 
@@ -288,6 +311,10 @@ def _about(run: Run) -> dict[str, Any]:
         "trigger": run.trigger,
         "started_at": run.started_at.isoformat().replace("+00:00", "Z") if run.started_at else None,
     }
+
+
+def _shown(found: object) -> str:
+    return f"{found:g}" if isinstance(found, float) else type(found).__name__
 
 
 class _Faulty(Exception):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from contracts.errors import Failure
 from contracts.limits import HANDLERS_REMEMBERED, StepPath
@@ -125,7 +125,11 @@ def _started(run: Run, event: RunStarted, at: datetime) -> Changes:
         "deadline",
         "rules",
     )
-    return {name: getattr(event, name) for name in kept} | {"opening": 1, "started_at": at, "opened_at": at}
+    changes: Changes = {name: getattr(event, name) for name in kept}
+    changes |= {"opening": 1, "started_at": at, "opened_at": at}
+    return changes | {
+        name: told for name in ("priority", "org_limit") if (told := getattr(event, name)) is not UNSET
+    }
 
 
 def _open_at(run: Run, path: StepPath, attempt: int) -> bool:

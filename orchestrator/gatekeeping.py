@@ -22,7 +22,7 @@ from chassis.clock import Clock
 from chassis.ports import Away, Inbox, Letters, Log, Ownership
 from contracts.codec import encode, encode_bundle
 from contracts.errors import Failure
-from contracts.gates import GateLimit, GateState, OrgLimits, bounded
+from contracts.gates import ALL_RUNS, GateLimit, GateState, OrgLimits, bounded, everybodys
 from contracts.limits import BUNDLE_MESSAGES, GATE_NAMES, HELD_LANES
 from contracts.messages import (
     Answer,
@@ -36,6 +36,7 @@ from orchestrator.at_gate import AtGate, Key, Reply
 from orchestrator.book import Book, Known
 from orchestrator.family import Sender
 from orchestrator.gates import awaited, decide, freed
+from orchestrator.passing import gate_of_all_runs
 from orchestrator.places import PLACES
 from orchestrator.standing_for import StandingFor
 from orchestrator.ushering import ASK_SECONDS, Usher
@@ -199,7 +200,7 @@ class Gatekeeper:
             # Who leaves, and then who comes in: two commits, so that each is decided by what is recorded.
             events, decided = freed(known.state, left, wishes, took, gate.told), Decided()
             if not events:
-                limit = await self._limit(key[0], asking)
+                limit = await self._limit(key, asking)
                 decided = decide(known.state, limit, wishes, self._clock.now()) if limit else Decided()
                 events = [*decided.events, *([] if keep_next else awaited(known.state, decided))]
             if not events:
@@ -209,17 +210,20 @@ class Gatekeeper:
             self.counts["commits" if appended is not None else "conflicts"] += 1
             known = appended or await self._book.load(*key)
 
-    async def _limit(self, org: str, asking: dict[str, AskSlot]) -> GateLimit | None:
+    async def _limit(self, key: Key, asking: dict[str, AskSlot]) -> GateLimit | None:
         """What the plan of the run that came last says of the gate, so that a limit that is edited holds from the next run on.
 
-        Where workflows share the gate their org may have said something else. None: nobody asks.
+        Where workflows share the gate their org may have said something else. Of that of all its runs the org alone says what
+        it lets in, and when that is nothing any more: whoever waits. None: nobody asks.
         """
         if not asking:
             return None
+        if key[1] == gate_of_all_runs(key[0]):
+            return everybodys((await self._limits_of(key[0])).get(ALL_RUNS))
         newest = max(asking.values(), key=lambda message: (message.since, message.holder))
         if not newest.is_shared:
             return newest.wanted.bounds
-        return bounded(newest.wanted.bounds, (await self._limits_of(org)).get(newest.wanted.name))
+        return bounded(newest.wanted.bounds, (await self._limits_of(key[0])).get(newest.wanted.name))
 
     async def _took(self, key: Key, state: GateState, left: dict[str, int]) -> list[str]:
         """Of those that stand for a batch and say that they have left: who has what started it."""

@@ -43,6 +43,7 @@ from contracts.runs import (
     WaitOpened,
 )
 from contracts.waits import Approval, AwaitedCall
+from contracts.workflows import PRIORITY
 from orchestrator.catalogue import STARTS_RUNS
 from orchestrator.containers import turn_wait
 from orchestrator.control import (
@@ -179,6 +180,13 @@ class Recorded:
                 case RunFailed(step=None):  # Its key could not be told.
                     return event.error
         return wanted(run, limit, None, "")
+
+    def priority(self, _run: Run) -> int | Failure:
+        """Where it could be told, it stands in the start, and nobody asks."""
+        failed = (
+            event.error for event in self._decisions if isinstance(event, RunFailed) and event.step is None
+        )
+        return next(failed, PRIORITY)
 
     def output(self, _run: Run) -> Payload:
         completed = (event.output for event in self._decisions if isinstance(event, RunCompleted))

@@ -64,6 +64,7 @@ def _start(run: Run, asked: ChildAsked | HandlerAsked, trace: str) -> StartRun:
         cause=cause_of_children(run),
         input=asked.input,
         org_vars=run.org_vars,
+        org_limit=run.org_limit,
         dedupe=digest(asked.child.encode()),
         mode=run.mode,
         actor=f"run:{run.id}",

@@ -15,7 +15,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import structlog
 from msgspec import Raw, Struct
@@ -40,6 +40,7 @@ from contracts.schedules import (
     ScheduleState,
 )
 from contracts.subjects import INBOX, dead_letter
+from contracts.workflows import OrgSays
 from orchestrator.alarms import Alarms, Key
 from orchestrator.book import Book, Known
 from orchestrator.cursors import Cursors
@@ -250,7 +251,7 @@ class Schedules:
         self, org: str, schedule: str, fires: Sequence[ScheduleFired], timetable: Timetable
     ) -> list[ScheduleEvent]:
         """Ask for the runs; what became of each wish. Safe to repeat: the ids follow from the planned times."""
-        org_vars = await self._domain.vars_of(org)
+        says = await self._domain.says(org)
         cursor = None
         if timetable.intake and self._cursors is not None:
             cursor = await self._cursors.of(org, schedule)
@@ -258,7 +259,7 @@ class Schedules:
 
         async def ask(fire: ScheduleFired) -> None:
             answer = await self._sender.send(
-                _start_of(org, schedule, fire, _given(fire, timetable, cursor), org_vars)
+                _start_of(org, schedule, fire, _given(fire, timetable, cursor), says)
             )
             if answer.result == "refused":
                 error = answer.error or Failure(code="conflict", message="The run was refused.")
@@ -350,9 +351,7 @@ def _given(fire: ScheduleFired, timetable: Timetable, cursor: Raw | None) -> Inp
     )
 
 
-def _start_of(
-    org: str, schedule: str, fire: ScheduleFired, given: Input, org_vars: dict[str, Any]
-) -> StartRun:
+def _start_of(org: str, schedule: str, fire: ScheduleFired, given: Input, says: OrgSays) -> StartRun:
     return StartRun(
         org=org,
         run=fire.run,
@@ -363,7 +362,8 @@ def _start_of(
         cause=Cause(kind="schedule", id=given.planned),
         input=Inline(value=Raw(encode(given))),
         trigger=schedule,
-        org_vars=org_vars,
+        org_vars=says.vars,
+        org_limit=says.limit,
         dedupe=digest(key_of(fire.planned).encode()),
         actor=f"trigger:{schedule}",
     )

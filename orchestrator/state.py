@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 from msgspec import Struct
 
 from contracts.errors import Failure
-from contracts.gates import SlotWanted
+from contracts.gates import OrgLimit, SlotWanted
 from contracts.limits import PortName, Sha256, SignalKey, StepPath
 from contracts.nodes import Repeat
 from contracts.payloads import NULL, Blob, Inline, Payload
@@ -212,6 +212,10 @@ class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
     request: str | None = None
     input: Payload = NULL
     org_vars: dict[str, Any] = {}
+    priority: int | None = None
+    """What the expression of its workflow gave."""
+    org_limit: OrgLimit | None = None
+    """What the org said of all its runs when this one was asked for."""
     started_at: datetime | None = None
     opened_at: datetime | None = None
     deadline: datetime | None = None

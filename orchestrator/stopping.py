@@ -28,6 +28,7 @@ from contracts.runs import (
 from orchestrator.approvals import came_of_it, to_drop
 from orchestrator.evolution import evolve
 from orchestrator.kinship import failure_of, started_output
+from orchestrator.passing import gate_of_all_runs
 from orchestrator.paths import node_of
 from orchestrator.state import DONE, News, Run
 from orchestrator.undos import came_of_undoing, the_end
@@ -120,9 +121,9 @@ def _after(run: Run, decisions: Sequence[Decision], at: datetime) -> Run:
 def _reason(run: Run) -> Failure:
     failed = run.step(run.failed).error if run.failed else None
     if failed is None and run.turned_away is not None:
-        return Failure(
-            code="flow.full", message="So many wait at a gate of the workflow that nobody else may."
-        )
+        of_all = run.turned_away.gate == gate_of_all_runs(run.org)
+        whose = "among all runs of the org" if of_all else "at a gate of the workflow"
+        return Failure(code="flow.full", message=f"So many wait {whose} that nobody else may.")
     return failed or Failure(code="run.deadline", message="The run did not end in time.")
 
 

@@ -69,7 +69,7 @@ from orchestrator.evaluate import Evaluate
 from orchestrator.evolution import evolve
 from orchestrator.kinship import cause_of_children, failure_of, started_output, too_late
 from orchestrator.opening import Awaited, child_asked, waits_of
-from orchestrator.passing import at_gate, next_gate
+from orchestrator.passing import at_gate, may_rank, may_stand, next_gate
 from orchestrator.paths import (
     WHOLE,
     ItemPath,
@@ -117,7 +117,11 @@ class Turn:
     # --- The gates before the workflow ----------------------------------------------------------
 
     def enter(self) -> Failure | None:
-        """Stand at the next gate, or look everywhere when there is none. A failure: nobody can say which gate it is."""
+        """Stand at the next gate, or look everywhere when there is none. A failure: nobody can say which gate, or how soon."""
+        if not self._stops and may_rank(self.run, self._graph.plan):
+            priority = self._evaluate.priority(self.run)
+            if isinstance(priority, Failure):
+                return priority
         opened = None if self._stops else next_gate(self.run, self._graph.plan, self._evaluate)
         if isinstance(opened, Failure):
             return opened
@@ -275,7 +279,7 @@ class Turn:
 
     def advance(self) -> None:
         """Begin every step that is ready and skip what is never reached; then let containers go on, till nothing goes."""
-        if self._graph.plan.flow is not None and at_gate(self.run):
+        if may_stand(self.run, self._graph.plan) and at_gate(self.run):
             return
         while not must_stop(self.run):
             if self._steps:

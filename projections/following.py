@@ -203,9 +203,9 @@ class Following:
         if loop:
             means.counts["loops"] += 1
             return f"a loop: {loop}"
-        org_vars = means.subscriptions.vars_of(subscription.org)
+        says = means.subscriptions.says(subscription.org)
         payload = await self._payload(given)
-        answer = await means.sender.send(start_of(subscription, wanted.occurrence, cause, payload, org_vars))
+        answer = await means.sender.send(start_of(subscription, wanted.occurrence, cause, payload, says))
         if answer.result != "refused":
             means.counts["started"] += 1
             return ""

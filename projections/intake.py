@@ -71,8 +71,8 @@ class Intakes:
         payload: Payload = Inline(value=Raw(given))
         if len(given) > INLINE_BYTES:
             payload = await self._blobs.put(given)
-        org_vars = self._subscriptions.vars_of(subscription.org)
-        return item_start(subscription, found, cause, payload, org_vars)
+        says = self._subscriptions.says(subscription.org)
+        return item_start(subscription, found, cause, payload, says)
 
     async def _read(self, output: Payload) -> Intake:
         """Raises `Malformed`, or `Away`."""

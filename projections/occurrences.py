@@ -18,6 +18,7 @@ from contracts.payloads import Inline, Payload
 from contracts.runs import Cause, RunCancelled, RunCompleted, RunFailed, RunStarted
 from contracts.schedules import ScheduleCommit
 from contracts.triggers import Follows, Happening, Poll, RunEnd
+from contracts.workflows import OrgSays
 from projections.subscriptions import Subscription, Watched, types_of
 
 AnyCommit: TypeAlias = Commit[Any] | DomainCommit[Any] | ScheduleCommit
@@ -182,7 +183,7 @@ def cause_of(on: Watched, occurrence: Occurrence, origin: Origin | None) -> Caus
 
 
 def item_start(
-    subscription: Subscription, found: Found, cause: Cause, given: Payload, org_vars: dict[str, Any]
+    subscription: Subscription, found: Found, cause: Cause, given: Payload, says: OrgSays
 ) -> StartRun:
     """The one run that a key may start, for ever."""
     key = f"item:{found.key}"
@@ -196,7 +197,8 @@ def item_start(
         cause=cause,
         input=given,
         trigger=subscription.trigger,
-        org_vars=org_vars,
+        org_vars=says.vars,
+        org_limit=says.limit,
         dedupe=digest(key.encode()),
         actor=f"trigger:{subscription.trigger}",
     )
@@ -220,7 +222,7 @@ def start_of(
     occurrence: Occurrence,
     cause: Cause,
     given: Payload,
-    org_vars: dict[str, Any],
+    says: OrgSays,
 ) -> StartRun:
     return StartRun(
         org=subscription.org,
@@ -232,7 +234,8 @@ def start_of(
         cause=cause,
         input=given,
         trigger=subscription.trigger,
-        org_vars=org_vars,
+        org_vars=says.vars,
+        org_limit=says.limit,
         dedupe=digest(key_of(occurrence).encode()),
         actor=f"trigger:{subscription.trigger}",
     )

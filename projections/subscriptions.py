@@ -7,7 +7,8 @@ what it followed then. So which events it wants does not depend on when they are
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from functools import reduce
+from typing import Final, TypeAlias
 
 from msgspec import Struct, structs
 
@@ -26,7 +27,7 @@ from contracts.triggers import (
     TriggerEnabled,
     TriggerEvent,
 )
-from contracts.workflows import OrgEvent, OrgVarsSet
+from contracts.workflows import OrgEvent, OrgSays, said
 
 ENDS: Final = {"completed": "run.completed", "failed": "run.failed", "cancelled": "run.cancelled"}
 PATIENCE_SECONDS: Final = 5.0
@@ -122,17 +123,20 @@ def _evolve(before: Subscription | None, event: TriggerEvent, org: str, trigger:
             return before
 
 
+_NOTHING: Final = OrgSays()
+
+
 class _Org(Struct):
     """What is known of one org."""
 
     subscriptions: dict[str, Subscription] = {}
     by_type: dict[str, tuple[str, ...]] = {}
     """Triggers by the types of events that they want: nothing else is looked at when an event comes."""
-    vars: dict[str, Any] = {}
+    says: OrgSays = _NOTHING
 
 
 class Subscriptions:
-    """Every trigger that follows events, and the variables of every org."""
+    """Every trigger that follows events, and what every org says of its runs."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -154,9 +158,10 @@ class Subscriptions:
     def of(self, org: str, trigger: str) -> Subscription:
         return self._orgs[org].subscriptions[trigger]
 
-    def vars_of(self, org: str) -> dict[str, Any]:
+    def says(self, org: str) -> OrgSays:
+        """What an org says of all its runs."""
         known = self._orgs.get(org)
-        return known.vars if known is not None else {}
+        return known.says if known is not None else _NOTHING
 
     async def follow(self) -> None:
         """Read DOMAIN from its beginning, and go on for ever."""
@@ -172,9 +177,8 @@ class Subscriptions:
             raise Away(f"DOMAIN is read to {self._domain.sequence}, and ends at {end}") from None
 
     def _take_org(self, org: str, _id: str, commit: DomainCommit[OrgEvent]) -> None:
-        for event in commit.events:
-            if isinstance(event, OrgVarsSet):
-                self._orgs.setdefault(org, _Org()).vars = event.vars
+        known = self._orgs.setdefault(org, _Org())
+        known.says = reduce(said, commit.events, known.says)
 
     def _take_trigger(self, org: str, id_: str, commit: DomainCommit[TriggerEvent]) -> None:
         known = self._orgs.get(org)

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from contracts.gates import ALL_RUNS
 from deploy.commands.here import Asked, Json, KeyFile, table
 from deploy.refusals import Refused
 
@@ -66,7 +67,7 @@ def show(
 
 @app.command
 def limits(*, key_file: KeyFile = None, as_json: Json = False, here: Asked) -> None:
-    """List what the org says of gates that its workflows share."""
+    """List what the org says of gates that its workflows share, and of all its runs."""
     from deploy.operator.reach import api
 
     told = api(here, key_file).get("/limits")["limits"]
@@ -80,7 +81,9 @@ def limits(*, key_file: KeyFile = None, as_json: Json = False, here: Asked) -> N
 
 @app.command
 def limit(  # Each is an option of the command line.
-    name: Annotated[str, Parameter(help="What workflows call the limit.")],
+    name: Annotated[
+        str, Parameter(help="What workflows call the limit; or all-runs, for every run of the org.")
+    ],
     *,
     at_once: Annotated[int | None, Parameter(help="So many runs may be inside.")] = None,
     rate: Annotated[str | None, Parameter(help="So many in so many seconds, as in 100/60.")] = None,
@@ -88,7 +91,7 @@ def limit(  # Each is an option of the command line.
     key_file: KeyFile = None,
     here: Asked,
 ) -> None:
-    """Say what a gate that the org's workflows share lets in; without any bound: what the workflows say counts again."""
+    """Say what a gate that the org's workflows share lets in, or that of all its runs; without any bound: say nothing of it."""
     from deploy.operator.reach import api
 
     wanted: dict[str, Any] = {"at_once": at_once, "queue": queue}
@@ -101,7 +104,8 @@ def limit(  # Each is an option of the command line.
     reached = api(here, key_file)
     others = {each: limit for each, limit in reached.get("/limits")["limits"].items() if each != name}
     reached.put("/limits", {"limits": others | ({name: said} if said else {})})
-    here.say(f"{name}: {_allowed(said) or 'what the workflows say'}")
+    nothing = "no limit" if name == ALL_RUNS else "what the workflows say"
+    here.say(f"{name}: {_allowed(said) or nothing}")
 
 
 def _allowed(bounds: dict[str, Any]) -> str:

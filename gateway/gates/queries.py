@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from chassis.ids import derived
 from chassis.postgres import Pool
 from chassis.tables import RUNS
-from contracts.gates import GateLimit, OrgLimits, bounded
+from contracts.gates import ALL_RUNS, GateLimit, OrgLimits, bounded, everybodys
 from contracts.limits import Id
 from gateway.gates.views import AtGateView, GateView, Standing
 from gateway.pages import Page, encoded, fetch, parsed
@@ -135,7 +135,9 @@ def _ordered(query: Select[Any], waits: Any, cursor: str | None, limit: int) -> 
 
 def _gate(org: str, limits: OrgLimits, row: Any) -> GateView:
     bounds = _bounds.decode(row["bounds"])
-    if row["gate"] == derived("gate", org, "", row["name"], row["key"]):
+    if row["gate"] == derived("gate", org, ALL_RUNS, ALL_RUNS, ""):
+        bounds = everybodys(limits.get(ALL_RUNS))
+    elif row["gate"] == derived("gate", org, "", row["name"], row["key"]):
         bounds = bounded(bounds, limits.get(row["name"]))
     told = {name: row[name] for name in ("inside", "waiting", "inside_since", "waiting_since", "key", "gate")}
     return GateView(limit=row["name"], bounds=bounds, **told)

@@ -44,7 +44,7 @@ async def put_vars(
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """What the gates that workflows of the org share let in, by the limit's name; it counts instead of what the workflows say."""
+    """What the gates that workflows of the org share let in, by the limit's name, whatever they say; by `all-runs`: that of every run."""
 
     limits: Annotated[dict[LimitName, OrgLimit], Meta(max_length=ORG_LIMITS)]
 

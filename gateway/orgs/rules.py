@@ -6,7 +6,7 @@ from typing import Any, Final
 from msgspec import Struct, field, structs
 
 from contracts.apis import OrgApiImported, OrgApiRemoved
-from contracts.gates import OrgLimit, OrgLimits
+from contracts.gates import ALL_RUNS, OrgLimit, OrgLimits
 from contracts.limits import API_VERSIONS, APIS, APIS_BYTES, VARS, WORKER_POOLS
 from contracts.workers import OrgWorkersAnnounced
 from contracts.workflows import OrgCreated, OrgEvent, OrgLimitsSet, OrgVarsSet
@@ -26,7 +26,7 @@ class OrgState(Struct, frozen=True, kw_only=True):
     name: str = ""
     vars: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, OrgLimit] = field(default_factory=dict)
-    """What gates that its workflows share let in, by the limit's name."""
+    """What gates that its workflows share let in, by the limit's name, and that of all its runs."""
     apis: Mapping[str, ApiState] = field(default_factory=dict)
     workers: Mapping[str, OrgWorkersAnnounced] = field(default_factory=dict)
     """By pool what its workers outside announced last."""
@@ -75,6 +75,8 @@ def set_limits(state: OrgState, wanted: OrgLimits) -> list[OrgEvent]:
     for name, limit in wanted.items():
         if limit == OrgLimit():
             raise Rejected("malformed", f"Limit {name} says `at_once`, `rate`, or `queue`.")
+        if name == ALL_RUNS and limit.at_once is None and limit.rate is None:
+            raise Rejected("malformed", f"Limit {name} says `at_once`, or `rate`.")
     return [] if state.limits == wanted else [OrgLimitsSet(limits=wanted)]
 
 

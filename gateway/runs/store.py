@@ -178,6 +178,7 @@ class Runs:
             trigger=wanted.trigger,
             mode=wanted.mode,
             org_vars=self._directory.vars_of(caller.org),
+            org_limit=self._directory.limit_of(caller.org),
             dedupe=None if wanted.key is None else digest(wanted.key.encode()),
             request=wanted.request,
             actor=caller.actor,

@@ -109,3 +109,60 @@ def waiting(running: Installation, limit: str) -> int:
 
 def echoing(value: str, limit: dict[str, Any]) -> dict[str, Any]:
     return {"nodes": [{"id": "a", "type": "echo", "config": {"value": value}}], "flow": {"limits": [limit]}}
+
+
+# --- What an org says of all its runs, and how soon each goes ----------------------------------------
+
+
+def test_an_org_has_so_many_runs_at_a_time_whatever_their_workflows_say(running: Installation) -> None:
+    child = running.open("called", pausing(1), ACCEPT).workflow
+    call = {"id": "call", "type": "workflow.run", "config": {"workflow": child}}
+    opened = running.open("everybody", {"nodes": [call]}, ACCEPT)
+    other = running.open("somebody", pausing(1), ACCEPT)
+    [before] = deliver(other.url)
+    assert "1 at once" in running.command("gates", "limit", "all-runs", "--at-once", "1")
+    try:
+        time.sleep(1)
+        runs = [*deliver(opened.url, 2), *deliver(other.url, 2)]
+        until(lambda: waiting(running, "all-runs") > 0, "somebody waits")
+        told = [each for each in running.call("GET", "/gates")["items"] if each["limit"] == "all-runs"]
+        assert [each["bounds"] for each in told] == [{"at_once": 1}]
+        for run in [
+            before,
+            *runs,
+        ]:  # A parent and its child have one place, so that neither waits for the other.
+            until(lambda run=run: status(running, run) == "completed", f"{run} ends", 120)  # type: ignore[misc]  # A default binds it.
+        stays = sorted(stay(running, run) for run in runs)
+        for (_, left), (came, _) in pairwise(stays):
+            assert left <= came
+        events = running.call("GET", f"/runs/{before}/events")["items"]
+        assert "slot.taken" not in {each["event"]["type"] for each in events}, "it was there before"
+        assert "every decision is the one that was recorded" in running.command("runs", "replay", runs[0])
+        assert "all-runs" in running.command("gates", "limits")
+        late = deliver(other.url, 3)
+        until(lambda: waiting(running, "all-runs") > 0, "somebody waits again")
+    finally:
+        assert "no limit" in running.command("gates", "limit", "all-runs")
+    until(lambda: waiting(running, "all-runs") == 0, "nobody waits for what was taken back", 60)
+    [free] = deliver(other.url)
+    for run in [*late, free]:
+        until(lambda run=run: status(running, run) == "completed", f"{run} ends", 120)  # type: ignore[misc]  # A default binds it.
+    assert "org_limit" not in running.call("GET", f"/runs/{free}/events")["items"][0]["event"]
+
+
+def test_who_is_worth_more_comes_in_first(running: Installation) -> None:
+    hurried = pausing(5, {"name": "one", "at_once": 1})
+    hurried["flow"]["priority"] = "trigger.body.rank"
+    workflow = running.open("hurried", hurried, ACCEPT).workflow
+    runs = [
+        str(running.call("POST", "/runs", {"workflow": workflow, "input": {"rank": rank}})["run"])
+        for rank in (0, 1, 90)
+    ]
+    faulty = running.call("POST", "/runs", {"workflow": workflow, "input": {}})["run"]
+    until(lambda: running.count(_SO_MANY, workflow, "completed") == 3, "all come in", 120)
+    first, low, high = (stay(running, run) for run in runs)
+    assert first[1] <= high[0] < high[1] <= low[0], "the newest was worth most"
+    events = [running.call("GET", f"/runs/{run}/events")["items"][0]["event"] for run in runs]
+    assert [event["priority"] for event in events] == [0, 1, 9]
+    error = running.call("GET", f"/runs/{faulty}/events")["items"][-1]["event"]["error"]
+    assert (error["code"], error["field"]) == ("expression", "/flow/priority")

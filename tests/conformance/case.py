@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from contracts.cases import Part
-from contracts.gates import SlotRefusal
+from contracts.gates import OrgLimit, SlotRefusal
 from contracts.limits import (
     SEGMENT_EVENTS,
     AttemptNumber,
@@ -358,6 +358,8 @@ class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
     """Whether it is also played against a running installation: nothing in it needs power over time or misfortune."""
     node_types: tuple[CaseNodeType, ...] = ()
     org_vars: dict[str, Any] = {}
+    org_limit: OrgLimit | None = None
+    """What the org says of all its runs."""
     workflows: dict[Id, tuple[Positive, ...]] = {}
     """Workflows besides this one, and which versions of them were published, in that order."""
     came_by: tuple[Id, ...] = ()

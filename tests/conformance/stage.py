@@ -336,6 +336,7 @@ class _Stage:
             cause=self._cause(),
             input=Inline(value=Raw(trigger)),
             org_vars=self._case.org_vars,
+            org_limit=self._case.org_limit,
             mode="live" if self._case.trial is None else "test",
         )
 

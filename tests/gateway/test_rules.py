@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from contracts.gates import OrgLimit
+from contracts.gates import ALL_RUNS, OrgLimit
 from contracts.payloads import Inline
 from contracts.schedules import Cron, Schedule
 from contracts.triggers import (
@@ -239,6 +239,10 @@ def test_limits_are_replaced_whole_and_only_when_they_change_and_each_says_somet
     assert story.given(OrgLimitsSet(limits=mail)).when(mail) == []
     assert story.given(OrgLimitsSet(limits=mail)).when({}) == [OrgLimitsSet(limits={})]
     assert story.refused({"mail": OrgLimit()}) == "malformed"
+    assert story.refused({ALL_RUNS: OrgLimit(queue=3)}) == "malformed"
+    assert story.when({ALL_RUNS: OrgLimit(at_once=3)}) == [
+        OrgLimitsSet(limits={ALL_RUNS: OrgLimit(at_once=3)})
+    ]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a-b", "1a", "größe", "a" * 5 + "."])

@@ -11,6 +11,7 @@ from chassis.ports import Proposal
 from chassis.sealing import open_document
 from contracts.codec import decode_commit, encode
 from contracts.errors import Failure
+from contracts.gates import OrgLimit
 from contracts.limits import API_BODY_BYTES, INLINE_BYTES
 from contracts.messages import Answer, CancelRun, ResolveDoubt, RetryRun, SendSignal, StartRun
 from contracts.payloads import Blob, Inline
@@ -40,11 +41,20 @@ async def test_a_run_follows_the_published_plan_with_the_orgs_variables_of_now(o
     state = office.directory.workflow(ORG, workflow)
     assert state is not None
     assert (start.plan, start.version, start.workflow) == (state.plan, 1, workflow)
-    assert start.org_vars == {"region": "eu"}
+    assert (start.org_vars, start.org_limit) == ({"region": "eu"}, None)
     assert (start.actor.split(":")[0], start.cause.kind) == ("key", "api")
     assert isinstance(start.input, Inline)
     trigger = json.loads(bytes(start.input.value))
     assert (trigger["body"], trigger["method"], trigger["headers"]) == ({"n": 1}, "API", {})
+
+
+async def test_a_run_knows_what_the_org_says_of_all_its_runs_now(office: Office) -> None:
+    workflow, said = await published(office), {"mail": {"queue": 3}, "all-runs": {"at_once": 2}}
+    for limits, limit in ((said, OrgLimit(at_once=2)), ({}, None)):
+        assert (await office.api("PUT", "/limits", {"limits": limits})).status == 200
+        await office.directory.reached(len(office.domain_log.messages))
+        assert (await office.api("POST", "/runs", {"workflow": workflow})).status == 202
+        assert last_start(office).org_limit == limit
 
 
 async def test_an_input_is_opaque_and_keeps_its_text(office: Office) -> None:

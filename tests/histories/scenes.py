@@ -9,7 +9,7 @@ from msgspec import Raw
 from chassis.ids import derived
 from contracts.codec import encode
 from contracts.errors import Failure
-from contracts.gates import SlotRefusal
+from contracts.gates import ALL_RUNS, OrgLimit, Rate, SlotRefusal
 from contracts.messages import GiveSlot, Message, RefuseSlot, SendSignal, StepInDoubt
 from contracts.payloads import Inline
 from orchestrator.standing_for import BatchInput
@@ -362,6 +362,14 @@ def _gate(name: str, key: str = "", owner: str = START.workflow) -> str:
     return derived("gate", TO["org"], owner, name, key)
 
 
+_HURRIED: Final = flow(
+    "a",
+    flow={
+        "priority": "trigger.body.of",
+        "limits": [{"name": "crm", "at_once": 1, "per": "string(trigger.body.of)"}],
+    },
+)
+_EVERYBODYS: Final = _gate(ALL_RUNS, owner=ALL_RUNS)
 _CRM, _MINE, _ALL = _gate("crm", "ada"), _gate("mine"), _gate("all", owner="")
 
 
@@ -488,6 +496,10 @@ SCENES: Final[Sequence[Scene]] = (
     Scene(name="let in at a gate", workflow=_GATED, body='{"of":"ada"}', said=_said(LOOK, let_in(_gate("crm", "bob")), let_in(_CRM), let_in(_CRM), done("a"))),
     Scene(name="two gates, and again when it is opened again", workflow=_TWO_GATES, said=_said(signal("paid", "k", 1), let_in(_ALL), let_in(_MINE), let_in(_ALL), broken("a"), RETRY, let_in(_MINE), let_in(_MINE, 2), let_in(_ALL, 2), done("a", 2))),
     Scene(name="too many wait, and room later", workflow=_GATED, body='{"of":"ada"}', said=_said(turned_away(_CRM, "full"), RETRY, let_in(_CRM, 2), done("a"))),
+    Scene(name="among all runs, and again when it is opened again", workflow=_TWO_GATES, org_limit=OrgLimit(at_once=2), segment=4, said=_said(let_in(_MINE), let_in(_EVERYBODYS), let_in(_MINE), let_in(_ALL), signal("paid", "k"), broken("a"), RETRY, let_in(_EVERYBODYS, 2), let_in(_MINE, 2), let_in(_ALL, 2), done("a", 2))),
+    Scene(name="no place among all runs", workflow=flow("a"), org_limit=OrgLimit(rate=Rate(count=1, seconds=1), queue=0), said=_said(turned_away(_EVERYBODYS, "full"))),
+    Scene(name="a priority of its own", workflow=_HURRIED, body='{"of":7}', said=_said(let_in(_gate("crm", "7")), done("a"))),
+    Scene(name="a priority that cannot be told", workflow={**_HURRIED, "on_failure": "billing"}, body='{"of":"ada"}', said=_said(RETRY)),
     Scene(name="skipped at a gate", workflow={**_GATED, "on_failure": "billing"}, body='{"of":"ada"}', said=_said(turned_away(_CRM, "skipped"), let_in(_CRM))),
     Scene(name="cancelled at a gate", workflow=_GATED, body='{"of":"ada"}', said=_said(CANCEL, let_in(_CRM))),
     Scene(name="no time left at a gate", workflow=_GATED, body='{"of":"ada"}', said=_said(65, LOOK)),

@@ -9,6 +9,7 @@ from msgspec import Raw, Struct
 
 from chassis.expressions import Language
 from contracts.codec import decode_answers, encode, encode_bundle
+from contracts.gates import OrgLimit
 from contracts.limits import SEGMENT_EVENTS
 from contracts.messages import ChildOver, ChildStarted, Message
 from contracts.payloads import Inline
@@ -41,6 +42,7 @@ class Scene(Struct, frozen=True, kw_only=True):
     """The start's body, as JSON text."""
     said: Sequence[Message | float] = ()
     org_vars: dict[str, Any] = {}
+    org_limit: OrgLimit | None = None
     plan_is_lost: bool = False
     segment: int = SEGMENT_EVENTS
     """How many events a segment of its history holds."""
@@ -79,7 +81,7 @@ def play(number: int, scene: Scene) -> Recorded:
         stage.blobs.kept.clear()
     started = Raw(b'{"body":%s,"headers":{"x-kind":"test"},"query":{},"method":"POST"}' % scene.body.encode())
     start = msgspec.structs.replace(
-        stage.start, run=run, input=Inline(value=started), org_vars=scene.org_vars
+        stage.start, run=run, input=Inline(value=started), org_vars=scene.org_vars, org_limit=scene.org_limit
     )
 
     async def story(stage: _Stage) -> None:

@@ -217,10 +217,10 @@ def _altered(event: RunEvent) -> Any:
             return structs.replace(changed, outcome="failed" if event.outcome == "cancelled" else "cancelled")
         case runs.RunCompleted():
             return runs.RunCancelled(reason="nobody knows")
-        case runs.RunFailed() if (changed.error.field or "").startswith("/flow/limits"):
+        case runs.RunFailed() if (changed.error.field or "").startswith("/flow/"):
             return structs.replace(
                 changed, step="another"
-            )  # That its gate's key cannot be told is such a result.
+            )  # That its key or its priority cannot be told is such a result.
         case runs.RunFailed():
             return structs.replace(changed, error=Failure(code="another", message=""))
         case runs.RunCancelled():

@@ -1,5 +1,6 @@
 """What ingress promises about a delivery."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -8,11 +9,15 @@ from msgspec import Raw, structs
 from chassis.edge.problems import Problem
 from chassis.past import PastRun
 from chassis.seals import is_sealed
-from contracts.codec import Decoder
+from chassis.testing.examples import domain_commit
+from contracts.codec import Decoder, encode
 from contracts.errors import Failure
+from contracts.gates import OrgLimit
 from contracts.messages import Answer, Responded, StartRun
 from contracts.payloads import Blob, Inline
+from contracts.subjects import domain
 from contracts.triggers import ExpressionKey, Github, HeaderKey, Hook, Preset, Slack, Webhook
+from contracts.workflows import OrgLimitsSet, OrgVarsSet
 from tests.ingress.doors import PLAN, TEST_TOKEN, Room, SealingKeys, responded, signed
 
 json = Decoder[Any](Any)
@@ -34,6 +39,23 @@ def test_a_delivery_is_accepted_with_the_id_of_its_run() -> None:
         assert (start.plan, start.workflow, start.version, start.trigger) == (PLAN, "flow1", 3, "trigger1")
         assert isinstance(start.input, Inline)
         assert json(start.input.value)["body"] == {"n": 1}
+
+    Room(Webhook()).run(story)
+
+
+def test_a_run_knows_what_its_org_says_of_all_its_runs() -> None:
+    async def story(room: Room) -> None:
+        says = OrgVarsSet(vars={"region": "eu"}), OrgLimitsSet(limits={"all-runs": OrgLimit(at_once=2)})
+        commit = domain_commit("org", "org_default", *says, org="org_default")
+        room.log.put(domain("org_default", "org", "org_default"), encode(commit))
+        async with asyncio.TaskGroup() as group:
+            following = group.create_task(room.directory.follow())
+            while room.directory.says("org_default").limit is None:
+                await asyncio.sleep(0.1)
+            following.cancel()
+        await room.deliver(b"{}")
+        [start] = room.starts
+        assert (start.org_vars, start.org_limit) == ({"region": "eu"}, OrgLimit(at_once=2))
 
     Room(Webhook()).run(story)
 

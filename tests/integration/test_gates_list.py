@@ -9,7 +9,7 @@ import pytest
 from chassis.edge.problems import Problem
 from chassis.ids import derived
 from chassis.postgres import as_org, pool
-from contracts.gates import OrgLimit
+from contracts.gates import ALL_RUNS, GateLimit, OrgLimit
 from deploy.servers import PostgresAddress
 from gateway.gates.queries import GateQueries, places_of
 from gateway.pages import compiled
@@ -96,6 +96,12 @@ async def test_gates_are_told_with_who_is_inside_and_who_waits(
         assert (told_of[shared], told_of["another"]) == (9, 1), (
             "what the org says is of the gate that is shared"
         )
+        everybodys = derived("gate", "org_two", ALL_RUNS, ALL_RUNS, "")
+        await projector.execute(SHARED, json.dumps([stands(everybodys, ALL_RUNS)]))
+        for limits, bounds in (({ALL_RUNS: OrgLimit(at_once=9)}, GateLimit(at_once=9)), ({}, GateLimit())):
+            gates = (await queries.list("org_two", limits, None, 50)).items
+            told_now = [(each.limit, each.bounds) for each in gates if each.gate == everybodys]
+            assert told_now == [(ALL_RUNS, bounds)], "what the org says now"
         text, values = compiled(places_of("org_one", "gate-1", None))
         async with as_org(gateway, "org_one") as connection:
             plan = "\n".join(row[0] for row in await connection.fetch(f"explain {text}", *values))

@@ -130,7 +130,7 @@ OPEN_DOOR: Final = Mutant(
     edits=[
         Edit(
             "orchestrator.turn",
-            "        if self._graph.plan.flow is not None and at_gate(self.run):\n            return\n",
+            "        if may_stand(self.run, self._graph.plan) and at_gate(self.run):\n            return\n",
             "",
         )
     ],
@@ -148,13 +148,54 @@ ONE_GATE_FOR_ALL: Final = Mutant(
     edits=[
         Edit(
             _PASSING,
-            "_gate(run, owner, limit.name, key)",
-            '_gate(run, owner, limit.name, "")',
+            "_gate(run.org, _owner(run, limit), limit.name, key)",
+            '_gate(run.org, _owner(run, limit), limit.name, "")',
         )
     ],
     tests=[_RUNS],
 )
-
+CHILD_IN_THE_WAY: Final = Mutant(
+    name="a run that is waited for wants a place among all runs",
+    what="A run waits for a run that waits for its place, and for nobody else's: neither ever goes on.",
+    edits=[
+        Edit(
+            _PASSING,
+            "if run.org_limit is not None and not is_awaited:",
+            "if run.org_limit is not None:",
+        )
+    ],
+    tests=[_RUNS],
+)
+ALL_RUNS_LAST: Final = Mutant(
+    name="the gate of all runs comes last",
+    what="Whoever has a place at another gate waits among all runs for one that waits for that gate: neither goes on.",
+    edits=[
+        Edit(
+            _PASSING,
+            "not isinstance(limit, _OfAllRuns), limit.across",
+            "isinstance(limit, _OfAllRuns), limit.across",
+        )
+    ],
+    tests=[_RUNS],
+)
+HELD_FOR_EVER: Final = Mutant(
+    name="a limit of all runs that is taken back holds those who wait",
+    what="What counted when the run that came last was started counts for ever.",
+    edits=[
+        Edit(
+            _KEEPER,
+            "            return everybodys((await self._limits_of(key[0])).get(ALL_RUNS))\n",
+            "            return next(iter(asking.values())).wanted.bounds\n",
+        )
+    ],
+    tests=[_SHELL],
+)
+UNHURRIED: Final = Mutant(
+    name="what an expression gives as a priority is not kept",
+    what="Every run of the workflow goes as soon as any other.",
+    edits=[Edit("orchestrator.consider", "structs.replace(fact, priority=priority)", "fact")],
+    tests=["tests/orchestrator/test_evaluation.py"],
+)
 MUTANTS: Final = (
     UNCOUNTED,
     LATE_WORD,
@@ -171,4 +212,8 @@ MUTANTS: Final = (
     OPEN_DOOR,
     KEPT_PLACE,
     ONE_GATE_FOR_ALL,
+    CHILD_IN_THE_WAY,
+    ALL_RUNS_LAST,
+    HELD_FOR_EVER,
+    UNHURRIED,
 )

@@ -75,7 +75,7 @@ NEVER_ASKED: Final = Mutant(
         Edit(
             _SCHEDULES,
             "            answer = await self._sender.send(\n"
-            "                _start_of(org, schedule, fire, _given(fire, timetable, cursor), org_vars)\n"
+            "                _start_of(org, schedule, fire, _given(fire, timetable, cursor), says)\n"
             "            )\n",
             '            answer = Answer(run=fire.run, result="accepted")\n',
         )

@@ -150,6 +150,9 @@ class AsWritten:
     def slot(self, run: Run, limit: FlowLimit) -> SlotWanted | Failure:
         return self._broken.get(limit.name) or wanted(run, limit, self._graph.plan, limit.per)
 
+    def priority(self, _run: Run) -> int | Failure:
+        return self._broken.get("priority") or 7
+
     def output(self, run: Run) -> Payload:
         return item_output(self._graph, run, "")
 

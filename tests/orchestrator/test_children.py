@@ -9,6 +9,7 @@ from msgspec import structs
 from chassis.testing.scenario import Scenario
 from contracts.causes import behind, stopped
 from contracts.errors import Failure
+from contracts.gates import OrgLimit
 from contracts.limits import CAUSES_ALIKE, CAUSES_DEEP, CHILDREN_CANCEL_SECONDS
 from contracts.messages import Message
 from contracts.payloads import Inline
@@ -124,6 +125,12 @@ def test_the_child_that_is_asked_for_is_the_same_however_often_it_is_asked_for()
     assert start.parent == Parent(run="run-1", step="call")
     assert start.cause == Cause(kind="run", id="run-1", depth=1, chain=("flow",))
     assert start.dedupe is not None  # Its id is kept when its history leaves the log.
+
+
+def test_a_child_goes_by_what_its_org_had_said_when_its_parent_was_asked_for() -> None:
+    said = OrgLimit(at_once=2)
+    run = structs.replace(started(CALLING).state, org_limit=said)
+    assert start_of(run, run.children["call"], "").org_limit == said
 
 
 def test_the_end_of_a_child_counts_once() -> None:

@@ -1,11 +1,12 @@
 """What the orchestrator promises about expressions in a run: they read what came before, and their faults are the step's."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from chassis.expressions import Answer, Done, Job, Undone
 from chassis.ids import digest
@@ -20,13 +21,17 @@ from contracts.runs import (
     AttemptScheduled,
     RunCompleted,
     RunEvent,
+    RunFailed,
     RunResponded,
+    RunStarted,
     StepFailed,
     StepSkipped,
     StepSucceeded,
     WaitOpened,
 )
+from contracts.workflows import Flow
 from orchestrator.compiler import compile_workflow
+from orchestrator.consider import consider
 from orchestrator.evaluation import Compiled
 from orchestrator.inputs import NotReady
 from orchestrator.run import Run, accept, decide, evolve
@@ -350,3 +355,57 @@ def test_a_failure_names_no_value_of_the_run() -> None:
     told = story(plan_of(echo("a", "{{ int(trigger.body.password) }}"))).when(begin({"password": "hunter2"}))
     assert isinstance(told.state.error, Failure)
     assert "hunter2" not in told.state.error.message
+
+
+# --- How soon a run goes ------------------------------------------------------------------------------
+
+
+def hurried(priority: int | str, body: Any, **more: Any) -> Sequence[RunEvent]:
+    """What a start leads to, where the workflow says so of its priority."""
+    compiled = Compiled(structs.replace(plan_of(echo("a", 1)), flow=Flow(priority=priority)), LANGUAGE)
+    evaluate = compiled.evaluator({})
+    return consider(Run.new("org", "run-1"), compiled.graph, begin(body, **more), NOON, evaluate).events
+
+
+@pytest.mark.parametrize(
+    ("written", "given"),
+    [
+        ("trigger.body.rank", 3),
+        ("trigger.body.rank * 10", 9),
+        ("0 - trigger.body.rank", 0),
+        ("trigger.body.half * 4.0", 2),
+        ("trigger.body.huge", 9),
+        ('trigger.body.plan == "paid" ? 8 : 2', 8),
+        ('vars.rich.exists(each, each == "ada") ? 7 : 1', 7),
+        ("4", 4),
+    ],
+)
+def test_the_priority_that_an_expression_gives_is_recorded_within_its_bounds(
+    written: str, given: int
+) -> None:
+    body = {"rank": 3, "half": 0.5, "huge": 1e300, "plan": "paid"}
+    begun, after = hurried(written, body, org_vars={"rich": ["ada"]})
+    assert isinstance(begun, RunStarted)
+    assert (begun.priority, type(after)) == (given, AttemptScheduled)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["trigger.body.none", "trigger.body.plan", "trigger.body.half", "trigger.body.rank == 3", "1.0 / 0.0"],
+)
+def test_a_priority_that_is_no_whole_number_is_a_fault_of_the_run_and_names_its_place(written: str) -> None:
+    begun, *_, failed = hurried(written, {"rank": 3, "half": 0.5, "plan": "paid"})
+    assert isinstance(begun, RunStarted)
+    assert isinstance(failed, RunFailed)
+    assert begun.priority is UNSET
+    assert (failed.error.code, failed.error.field, failed.error.node) == (
+        "expression",
+        "/flow/priority",
+        None,
+    )
+
+
+def test_a_priority_that_is_drawn_or_of_a_run_that_tries_the_workflow_out_is_not_recorded() -> None:
+    for begun, *_ in (hurried(7, None), hurried("trigger.body.none", None, mode="test")):
+        assert isinstance(begun, RunStarted)
+        assert begun.priority is UNSET

@@ -12,6 +12,7 @@ from chassis.ids import derived, run_id
 from chassis.testing.stores import MemoryLog
 from contracts.codec import decode_gate_commit
 from contracts.gates import (
+    ALL_RUNS,
     FlowLimit,
     GateEvent,
     OrgLimit,
@@ -139,6 +140,62 @@ def test_what_the_org_says_is_nothing_to_the_gate_of_one_workflow() -> None:
         room.limits = {"crm": OrgLimit(at_once=3)}
         await room.begin(*NAMES[:2])
         assert room.inside == NAMES[:1]
+
+
+def everybodys(story: Callable[[Hall], Coroutine[Any, Any, None]], **said: Any) -> None:
+    """Runs of a workflow without a limit, of an org that says so of all its runs."""
+    room = Hall(drawn("a"))
+    limit = OrgLimit(**said)
+    room.limits, room.start = {ALL_RUNS: limit}, structs.replace(room.start, org_limit=limit)
+    room.play(story)
+
+
+def test_what_an_org_says_of_all_its_runs_counts_without_a_workflow_that_names_it() -> None:
+    async def story(room: Hall) -> None:
+        await room.begin(*NAMES[:4])
+        assert room.inside == NAMES[:2]
+        await room.end(NAMES[0])
+        assert room.inside == NAMES[1:3]
+
+    everybodys(story, at_once=2)
+
+
+def test_what_an_org_says_of_all_its_runs_may_be_said_anew_and_taken_back() -> None:
+    async def story(room: Hall) -> None:
+        await room.begin(*NAMES[:6])
+        assert room.inside == NAMES[:1]
+        room.limits = {ALL_RUNS: OrgLimit(at_once=3)}
+        await asyncio.sleep(ASK_SECONDS + 1)
+        assert room.inside == NAMES[:3]
+        room.limits = {}
+        await asyncio.sleep(ASK_SECONDS + 1)
+        assert room.inside == NAMES[:6], "nobody waits for what nobody says any more"
+        room.limits = {ALL_RUNS: OrgLimit(at_once=1)}
+        await room.begin(NAMES[6])
+        await room.end(NAMES[0])
+        assert NAMES[6] not in room.inside, "those who are inside count"
+
+    everybodys(story, at_once=1)
+
+
+def test_a_rate_of_all_runs_lets_in_one_after_the_other() -> None:
+    async def story(room: Hall) -> None:
+        await room.begin(*NAMES[:3])
+        assert room.inside == NAMES[:1]
+        await asyncio.sleep(10)
+        assert room.inside == NAMES[:2]
+
+    everybodys(story, rate=Rate(count=1, seconds=10))
+
+
+def test_a_limit_of_all_runs_is_nothing_to_a_run_that_was_asked_for_before_it() -> None:
+    async def story(room: Hall) -> None:
+        room.start = structs.replace(room.start, org_limit=None)
+        await room.begin(*NAMES[:3])
+        assert room.inside == NAMES[:3]
+        assert room.recorded == []
+
+    everybodys(story, at_once=1)
 
 
 def test_a_run_that_fails_or_is_cancelled_makes_room_too() -> None:

@@ -221,9 +221,16 @@ def test_the_held_lanes_are_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flow", "rank"), [(None, 4), (Flow(), 4), (Flow(priority=9), 0), (Flow(priority=0), 9)]
+    ("flow", "rank"),
+    [
+        (None, 4),
+        (Flow(), 4),
+        (Flow(priority=9), 0),
+        (Flow(priority=0), 9),
+        (Flow(priority="an expression"), 2),
+    ],
 )
-def test_a_run_has_the_priority_of_its_version(flow: Flow | None, rank: int) -> None:
+def test_a_run_has_the_priority_of_its_version_or_its_own(flow: Flow | None, rank: int) -> None:
     @told(structs.replace(drawn("a"), flow=flow))
     async def story(room: Room) -> None:
         await crowded(room)

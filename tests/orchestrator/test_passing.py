@@ -6,8 +6,9 @@ from typing import Any
 from msgspec import structs
 
 from chassis.testing.scenario import Scenario
+from contracts.codec import encode
 from contracts.errors import Failure
-from contracts.gates import FlowLimit, Rate
+from contracts.gates import ALL_RUNS, Debounce, FlowLimit, OrgLimit, Rate
 from contracts.limits import PRIORITIES
 from contracts.messages import GiveSlot, Message, RefuseSlot
 from contracts.plans import Plan
@@ -15,6 +16,7 @@ from contracts.runs import (
     AttemptScheduled,
     CancelRequested,
     DeadlinePassed,
+    Parent,
     RunCancelled,
     RunCompleted,
     RunEvent,
@@ -32,7 +34,7 @@ from contracts.runs import (
     WaitOpened,
 )
 from contracts.workflows import Flow
-from orchestrator.passing import is_inside, left, question
+from orchestrator.passing import gate_of_all_runs, is_inside, left, question, rank_of
 from orchestrator.run import waiting_for
 from orchestrator.state import Run
 from tests.orchestrator.stories import (
@@ -228,3 +230,109 @@ def test_since_is_the_moment_in_which_the_run_was_opened_last() -> None:
     asked = question(told.state, standing(told), "")
     assert asked is not None
     assert asked.since == NOON + timedelta(seconds=60)
+
+
+# --- What an org says of all its runs -----------------------------------------------------------------
+
+
+def of_all_runs(said: OrgLimit, plan: Plan | None = None, **more: Any) -> Scenario[Run, Message, RunEvent]:
+    """A run that was asked for while its org said so."""
+    return story(plan or drawn("a")).when(structs.replace(START, org_limit=said, **more))
+
+
+BUSY = OrgLimit(at_once=2)
+
+
+def test_a_run_whose_workflow_names_no_limit_passes_the_gate_of_all_runs() -> None:
+    told = of_all_runs(BUSY).then_kinds(RunStarted, WaitOpened)
+    slot = standing(told).slot
+    assert slot is not None
+    assert (slot.name, slot.gate, slot.bounds.at_once) == (ALL_RUNS, gate_of_all_runs("org"), 2)
+    told.when(LOOK).then_nothing()
+    told = let_in(told).then_kinds(SlotTaken, AttemptScheduled)
+    assert is_inside(told.state, GiveSlot(**TO, gate=slot.gate, opening=1))
+    told = told.when(done("a"))
+    assert [slot.name for slot in left(told.state)] == [ALL_RUNS]
+
+
+def test_the_gate_of_all_runs_is_one_for_every_workflow_and_is_no_gate_of_any() -> None:
+    one, two = (standing(of_all_runs(BUSY, workflow=name)).slot for name in ("one", "two"))
+    assert one == two
+    shared = FlowLimit(name=ALL_RUNS, at_once=1, across="org")  # As an older release took it.
+    assert standing(started(gated(shared))).slot.gate != gate_of_all_runs("org")  # type: ignore[union-attr]  # It stands at one.
+
+
+def test_it_comes_before_the_limits_of_workflows_and_behind_what_gathers_starts() -> None:
+    """Who is inside wants no place there any more, so nobody waits for one who waits for what he has."""
+    burst = FlowLimit(name="z", debounce=Debounce(seconds=5))
+    told = of_all_runs(BUSY, gated(structs.replace(ONE, across="org"), FlowLimit(name="b", at_once=1), burst))
+    passed = list[str]()
+    while told.state.waits:
+        slot = standing(told).slot
+        assert slot is not None
+        passed.append(slot.name)
+        told = let_in(told)
+    assert passed == ["z", ALL_RUNS, "b", "crm"]
+    assert list(told.state.attempts) == ["a"]
+
+
+def test_a_run_that_another_one_waits_for_takes_no_place_of_its_own() -> None:
+    awaited = Parent(run="run-0", step="call")
+    of_all_runs(BUSY, parent=awaited).then_kinds(RunStarted, AttemptScheduled)
+    forgotten = structs.replace(awaited, waits=False)
+    of_all_runs(BUSY, parent=forgotten).then_kinds(RunStarted, WaitOpened)
+    again = of_all_runs(BUSY, parent=awaited).when(broken("a"), RETRY)
+    again.then_kinds(RunReopened, AttemptScheduled)
+
+
+def test_who_tries_a_workflow_out_is_not_counted_among_all_runs() -> None:
+    of_all_runs(BUSY, mode="test").then_kinds(RunStarted, AttemptScheduled)
+
+
+def test_a_run_that_is_opened_again_goes_by_what_was_said_when_it_was_asked_for() -> None:
+    told = let_in(of_all_runs(BUSY)).when(broken("a"), RETRY).then_kinds(RunReopened, WaitOpened)
+    let_in(told).then_kinds(SlotTaken, AttemptScheduled)
+
+
+def test_where_the_org_says_nothing_nothing_stands_in_the_history() -> None:
+    [begun, *_] = started(drawn("a")).said
+    assert b"org_limit" not in encode(begun)
+    assert b"priority" not in encode(begun)
+
+
+# --- What workflows share -----------------------------------------------------------------------------
+
+
+def test_a_debounce_of_the_org_is_one_for_its_workflows_and_no_gate_that_bounds_runs() -> None:
+    def gate(workflow: str, **more: Any) -> str:
+        limit = FlowLimit(name="sync", across="org", **more)
+        slot = standing(story(gated(limit)).when(structs.replace(START, workflow=workflow))).slot
+        assert slot is not None
+        return slot.gate
+
+    newest = Debounce(seconds=5)
+    assert gate("one", debounce=newest) == gate("two", debounce=newest)
+    assert gate("one", debounce=newest) != gate("one", at_once=1)
+
+
+# --- Priorities ---------------------------------------------------------------------------------------
+
+
+def hurrying() -> Plan:
+    return structs.replace(drawn("a"), flow=Flow(priority="trigger.body.rank", limits=(ONE,)))
+
+
+def test_a_priority_that_cannot_be_told_fails_the_run_before_it_stands_anywhere() -> None:
+    error = Failure(code="expression", message="no such field", field="/flow/priority")
+    told = started(hurrying(), priority=error).then_kinds(RunStarted, StepCancelled, RunFailed)
+    assert told.state.error == error
+    story(hurrying(), priority=error).when(structs.replace(START, mode="test")).then_kinds(
+        RunStarted, AttemptScheduled
+    )
+
+
+def test_a_run_has_the_rank_that_its_start_recorded_and_else_that_of_its_version() -> None:
+    run = started(drawn("a")).state
+    said, drawn_by = structs.replace(run, priority=8), Flow(priority="trigger.body.rank")
+    assert [rank_of(said, flow) for flow in (None, Flow(priority=2), drawn_by)] == [1, 1, 1]
+    assert [rank_of(run, flow) for flow in (None, Flow(priority=2), drawn_by)] == [4, 7, 4]

@@ -17,6 +17,7 @@ from chassis.testing.stores import MemoryLog
 from chassis.testing.world import START as BEGIN
 from contracts.codec import decode_answers, decode_commit, decode_schedule_commit, encode, encode_bundle
 from contracts.errors import Failure
+from contracts.gates import OrgLimit
 from contracts.messages import Answer, Message, ScheduleLook, StartRun
 from contracts.occasions import Cursor
 from contracts.runs import RunStarted
@@ -32,7 +33,7 @@ from contracts.schedules import (
 from contracts.subjects import call, cursor, domain, partition
 from contracts.subjects import schedule as schedule_subject
 from contracts.triggers import Poll, PollCreated, ScheduleCreated, TriggerBound, TriggerDisabled
-from contracts.workflows import OrgVarsSet
+from contracts.workflows import OrgLimitsSet, OrgVarsSet
 from orchestrator.__main__ import show_schedules
 from orchestrator.cursors import Cursors
 from orchestrator.domain import Domain
@@ -62,6 +63,7 @@ class Clockwork(Room):
         self.trigger(ScheduleCreated(name="s", workflow="flow", schedule=EVERY_TEN))
         self.trigger(TriggerBound(version=3, plan=self.start.plan))
         self.commit("org", "org", OrgVarsSet(vars={"region": "eu"}))
+        self.commit("org", "org", OrgLimitsSet(limits={"all-runs": OrgLimit(at_once=2)}))
 
     def trigger(self, *events: Any) -> None:
         self.commit("trigger", "s1", *events)
@@ -155,6 +157,7 @@ def test_a_run_gets_the_body_the_planned_time_and_the_variables_of_the_org() -> 
         assert b'"planned":"2026-' in bytes(started.input.value)  # type: ignore[union-attr]
         assert (started.trigger, started.version, started.cause.kind) == ("s1", 3, "schedule")
         assert started.org_vars == {"region": "eu"}
+        assert started.org_limit == OrgLimit(at_once=2)
         assert started.dedupe == digest(f"schedule:{started.cause.id}".encode())
 
 

@@ -19,6 +19,7 @@ from contracts.causes import behind, goes_round, too_deep
 from contracts.cloudevents import headers_of
 from contracts.codec import Decoder, encode
 from contracts.errors import Failure
+from contracts.gates import ALL_RUNS, OrgLimit
 from contracts.limits import CAUSES_ALIKE, CAUSES_DEEP
 from contracts.messages import Answer, StartRun
 from contracts.payloads import Blob, Inline
@@ -39,7 +40,7 @@ from contracts.triggers import (
     TriggerDisabled,
     TriggerEnabled,
 )
-from contracts.workflows import OrgVarsSet, VersionPublished
+from contracts.workflows import OrgLimitsSet, OrgVarsSet, VersionPublished
 from projections.figures import Progress
 from projections.following import Following, Means, WhileWanted
 from projections.intake import Intakes
@@ -279,7 +280,8 @@ def test_the_end_of_a_run_that_began_parked_is_followed_too() -> None:
 
 def test_the_end_of_a_run_starts_the_run_that_is_named_by_it() -> None:
     async def story(room: Room) -> None:
-        room.recorded("org", "org", OrgVarsSet(vars={"region": "eu"}))
+        limits = {"mail": OrgLimit(queue=1), ALL_RUNS: OrgLimit(at_once=2)}
+        room.recorded("org", "org", OrgVarsSet(vars={"region": "eu"}), OrgLimitsSet(limits=limits))
         room.trigger(*after())
         await asyncio.sleep(1)
         room.ended("r1", trigger="hook1")
@@ -289,6 +291,7 @@ def test_the_end_of_a_run_starts_the_run_that_is_named_by_it() -> None:
         assert (start.workflow, start.version, start.plan, start.trigger) == ("flow", 3, PLAN, "t1")
         assert start.cause == Cause(kind="run", id="r1", depth=1, chain=("other",))
         assert (start.org_vars, start.actor) == ({"region": "eu"}, "trigger:t1")
+        assert start.org_limit == OrgLimit(at_once=2)
         assert start.dedupe is not None, "the archive knows it for ever"
         given = room.given()
         assert given["method"] == "RUN_END"
