@@ -343,7 +343,7 @@ def test_what_was_done_is_undone_once_the_last_step_first_or_told_as_left(seed: 
 @given(seeds)
 def test_every_run_ends_when_everybody_does_their_part(seed: int) -> None:
     told = lived(seed, moments=8)
-    for _ in range(200):
+    for turn in range(200):
         told.hear(UNPARK)
         if told.run.status in TERMINAL:
             break
@@ -356,7 +356,7 @@ def test_every_run_ends_when_everybody_does_their_part(seed: int) -> None:
         elif told.run.doubts:
             told.hear(resolve(next(iter(told.run.doubts)), "done"))
         elif waits[0].due is None:
-            told.hear(what_it_waits_for(waits[0], f"in the end {told.at} {waits[0].wait}"))
+            told.hear(what_it_waits_for(waits[0], f"in the end {turn} {waits[0].wait}"))
         else:
             told.at = max(told.at, waits[0].due)
             told.hear(wake(waits[0].wait))
