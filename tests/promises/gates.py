@@ -17,7 +17,8 @@ from chassis.ports import Stored
 from contracts import runs
 from contracts.codec import decode_domain_commit, decode_gate_commit
 from contracts.commits import FIRST_HASH
-from contracts.gates import GateCommit, GateState, OrgLimits, SlotGranted, SlotWanted
+from contracts.gates import ALL_RUNS, GateCommit, GateState, OrgLimits, SlotGranted, SlotWanted
+from contracts.limits import GATE_SLOTS
 from contracts.workflows import OrgLimitsSet
 from orchestrator.gates import evolve
 from tests.promises.evidence import Evidence, History, Violation
@@ -203,9 +204,15 @@ def _never_more_than_the_org_says(
 
 
 def _is_shared(place: Place, wanted: SlotWanted) -> bool:
-    return place[1] == derived("gate", place[0], "", wanted.name, wanted.key)
+    return place[1] == derived("gate", place[0], "", wanted.name, wanted.key) or _is_of_all_runs(place)
+
+
+def _is_of_all_runs(place: Place) -> bool:
+    return place[1] == derived("gate", place[0], ALL_RUNS, ALL_RUNS, "")
 
 
 def _at_once(said: Said, wanted: SlotWanted, most: int) -> int:
     limit = said.limits.get(wanted.name)
+    if wanted.name == ALL_RUNS:  # Of which no workflow says anything.
+        return (limit.at_once if limit is not None else None) or GATE_SLOTS
     return (limit.at_once if limit is not None else None) or most

@@ -1,20 +1,24 @@
-"""Somebody who says what the gates that an org's workflows share let in, in a simulated installation."""
+"""Somebody who says what the gates that an org's workflows share let in, and that of all its runs, in a simulated installation."""
 
 import asyncio
 from datetime import timedelta
+from typing import Final
 
 from chassis.testing.examples import domain_commit
 from chassis.testing.stores import MemoryLog
 from chassis.testing.world import START, World
 from contracts.codec import encode
-from contracts.gates import OrgLimit, OrgLimits, Rate
+from contracts.gates import ALL_RUNS, OrgLimit, OrgLimits, Rate
 from contracts.subjects import domain
 from contracts.workflows import OrgLimitsSet
 from tests.simulation.owners import ORG
 
+BOUNDED: Final = 0.5
+"""Of all that he says: what says something of all runs."""
+
 
 class Warden:
-    """Changes his mind in the middle of everything; at the end what the workflows say counts again."""
+    """Changes his mind in the middle of everything; at the end what the workflows say counts again, and nothing of all runs."""
 
     def __init__(self, world: World, often: float, log: MemoryLog) -> None:
         self._world, self._often, self._log = world, often, log
@@ -25,7 +29,8 @@ class Warden:
         while not self._ends.is_set():
             await asyncio.sleep(0.3 + self._world.random.random())
             if self._world.random.random() < self._often and not self._ends.is_set():
-                self._say({"shared": self._drawn()})
+                every = {ALL_RUNS: self._of_all()} if self._world.random.random() < BOUNDED else {}
+                self._say({"shared": self._drawn(), **every})
         self._say({})
 
     def end(self) -> None:
@@ -37,6 +42,12 @@ class Warden:
             at_once=chance.choice((None, 1, 2, 3)),
             rate=chance.choice((None, None, None, Rate(count=2, seconds=1))),
             queue=chance.choice((None, None, 1)),
+        )
+
+    def _of_all(self) -> OrgLimit:
+        chance = self._world.random
+        return OrgLimit(
+            at_once=chance.choice((1, 1, 2)), rate=chance.choice((None, None, Rate(count=2, seconds=1)))
         )
 
     def _say(self, limits: OrgLimits) -> None:

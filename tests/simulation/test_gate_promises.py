@@ -10,6 +10,7 @@ from chassis.testing.examples import MOMENT, commit, domain_commit
 from contracts.codec import encode
 from contracts.commits import FIRST_HASH
 from contracts.gates import (
+    ALL_RUNS,
     GateCommit,
     GateEvent,
     GateLimit,
@@ -26,7 +27,7 @@ from contracts.workflows import OrgLimitsSet
 from orchestrator.gates import evolve
 from tests.orchestrator.stories import STARTED, scheduled
 from tests.promises.evidence import Evidence, History
-from tests.promises.gates import gates_are_kept
+from tests.promises.gates import gates_are_kept, never_too_many_are_inside
 from tests.simulation.test_promises import well
 
 SLOT = SlotWanted(gate="gate", name="crm", bounds=GateLimit(at_once=1))
@@ -160,6 +161,26 @@ def test_what_the_org_says_counts_instead_of_what_the_workflow_says() -> None:
     assert any("2 were inside at once" in what for what in found_at((100, 200), [], *both))
     other = says((50, {"mail": OrgLimit(at_once=2)}))
     assert any("the org says 1" in what for what in found_at((100, 200), other, *both))
+
+
+def among_all(run: str, since: float, until: float) -> History:
+    slot = structs.replace(SLOT, name=ALL_RUNS, key="", gate=derived("gate", "org", ALL_RUNS, ALL_RUNS, ""))
+    taken = structs.replace(TAKEN, gate=slot.gate)
+    return history(
+        run, (0, (STARTED, structs.replace(STANDS, slot=slot))), (since, (taken,)), (until, (RunCompleted(),))
+    )
+
+
+def test_of_all_its_runs_an_org_alone_says_how_many_may_be_inside() -> None:
+    both = among_all("a", 101, 205), among_all("b", 201, 209)
+
+    def found(*limits: tuple[float, OrgLimits]) -> list[str]:
+        evidence = structs.replace(well(), gates=[], triggers=says(*limits))
+        return [violation.what for violation in never_too_many_are_inside(evidence, both)]
+
+    assert any("2 were inside at once" in what for what in found((50, {ALL_RUNS: OrgLimit(at_once=1)})))
+    assert found((50, {ALL_RUNS: OrgLimit(at_once=1)}), (150, {})) == []
+    assert found((50, {ALL_RUNS: OrgLimit(at_once=2)})) == []
 
 
 def test_who_is_let_in_after_the_org_has_said_less_is_found() -> None:
