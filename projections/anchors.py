@@ -14,11 +14,11 @@ import structlog
 from msgspec import Raw, Struct
 
 from chassis.clock import Clock
-from chassis.ports import Ambiguous, Away, Log, Proposal
+from chassis.ports import Ambiguous, Away, Log, Proposal, Stored
 from chassis.postgres import Pool, connected
 from chassis.sealing import SigningKey, verify
 from contracts import subjects
-from contracts.codec import Decoder, encode
+from contracts.codec import Decoder, Malformed, encode
 from projections.figures import Figures
 from projections.head_lists import HEADS_PER_PART, Head, part
 from projections.head_lists import SUBJECT as LIST
@@ -93,6 +93,16 @@ class Heads(Protocol):
 
 decode_anchor: Final = Decoder[Anchor](Anchor)
 decode_body: Final = Decoder[AnchorBody](AnchorBody)
+
+
+def newest_readable(stored: Sequence[Stored]) -> tuple[Stored, AnchorBody] | None:
+    """The newest of these messages that is an anchor. What cannot be read is passed by: whoever verifies is told of it."""
+    for each in reversed(stored):
+        try:
+            return each, decode_body(decode_anchor(each.body).body)
+        except Malformed:
+            continue
+    return None
 
 
 def is_authentic(anchor: Anchor, public: bytes) -> bool:
@@ -197,7 +207,7 @@ class Anchors:
         return hashlib.sha256(body).hexdigest()
 
     async def _last(self, epoch: int) -> tuple[int, AnchorBody | None, str]:
-        """What the next append expects, the newest anchor, and the hash of its stored bytes."""
+        """What the next append expects, the newest anchor that can be read, and the hash of its stored bytes."""
         expected = 0
         for number in range(max(epoch, 1), 0, -1):
             subject = subjects.anchor(number)
@@ -206,8 +216,12 @@ class Anchors:
                 continue
             if number == epoch:
                 expected = stored.sequence
-            body = decode_body(decode_anchor(stored.body).body)
-            return expected, body, hashlib.sha256(stored.body).hexdigest()
+            found = newest_readable([stored])
+            if found is None:
+                log.warning("anchor.unreadable", subject=subject, sequence=stored.sequence)
+                found = newest_readable(await self._log.history(subject))
+            if found is not None:
+                return expected, found[1], hashlib.sha256(found[0].body).hexdigest()
         return expected, None, ""
 
     async def _append(self, body: AnchorBody, epoch: int, expected: int) -> Anchor:

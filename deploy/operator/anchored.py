@@ -18,7 +18,15 @@ from chassis.postgres import Pool, connected
 from contracts.codec import Malformed
 from contracts.subjects import ANCHORS, anchor
 from deploy.operator.reach import Stores
-from projections.anchors import AnchorBody, PostgresHeads, Stretch, decode_anchor, decode_body, is_authentic
+from projections.anchors import (
+    AnchorBody,
+    PostgresHeads,
+    Stretch,
+    decode_anchor,
+    decode_body,
+    is_authentic,
+    newest_readable,
+)
 from projections.head_lists import SUBJECT as LIST
 from projections.head_lists import Head, listed
 from projections.merkle import leaf, root_of
@@ -243,12 +251,15 @@ async def _dropped(pool: Pool, missing: Sequence[Finding]) -> set[str]:
 
 
 async def newest(stores: Stores) -> AnchorBody | None:
-    """The newest anchor, as it says; nobody has checked it here."""
+    """The newest anchor that can be read, as it says; nobody has checked it here."""
     log = JetStreamLog(stores.log.connection, ANCHORS)
     names = [anchor(epoch) for epoch in range(1, max(stores.log.log.epoch, 1) + 1)]
     stored = (await log.last(names)).values()
     last = max(stored, key=lambda each: each.sequence, default=None)
-    return decode_body(decode_anchor(last.body).body) if last is not None else None
+    if last is None:
+        return None
+    found = newest_readable([last]) or newest_readable(await stored_anchors(stores))
+    return found[1] if found is not None else None
 
 
 async def late(pool: Pool, last: AnchorBody | None, now: datetime) -> str | None:

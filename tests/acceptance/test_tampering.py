@@ -16,10 +16,12 @@ from msgspec import Struct
 
 from bench.workflows import EVERYBODY, echoes
 from chassis.ports import Stored
+from contracts.subjects import anchor
 from contracts.subjects import run as run_subject
 from deploy.testing.installation import Installation, installation
 from tests.acceptance.forging import forge, replace_archive, rewritten, with_body
 from tests.acceptance.waiting import until
+from tests.chaos.stores import operator
 
 ORG = "org_default"
 
@@ -369,3 +371,24 @@ def test_what_was_done_to_the_log_and_a_consistent_rewrite_of_both_are_found(sce
     # What was exported before is still proven.
     first = str(scene.folder / "first.json")
     assert automateos(scene.stack, "verify", "--file", first, "--key", str(scene.key))[0] == 0
+
+
+def test_an_anchor_that_nobody_can_read_is_named_and_the_next_one_is_made_all_the_same(
+    scene: Scene, tmp_path: Path
+) -> None:
+    """Last of all: what lies in the log of anchors cannot be taken away."""
+    epoch = in_postgres(scene.stack, lambda c: c.fetchval("select max(epoch) from archive.commits"))
+
+    async def lay() -> None:
+        async with operator(scene.stack, "projections") as log:
+            [reply] = await log.ask([(anchor(epoch), b"\x00 poison", b"")])
+            assert reply is not None
+            assert b'"seq"' in reply[1]
+
+    asyncio.run(lay())
+    run = started(scene.stack, scene.url, 100)
+    export(scene.stack, run, tmp_path / "after.json", "--anchor")
+    [finding] = verified(scene.stack, "--run", run)[1]
+    assert "cannot be read" in finding["what"]
+    _, lines, _ = automateos(scene.stack, "doctor")
+    assert any("ok" in line and "covers RUNS to" in line for line in lines)

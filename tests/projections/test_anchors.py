@@ -18,6 +18,7 @@ from chassis.sealing import SigningKey
 from chassis.secret import Secret
 from contracts.codec import Malformed
 from contracts.subjects import RUNS
+from contracts.subjects import anchor as anchor_subject
 from projections.anchors import (
     ANCHOR_SECONDS,
     START_SECONDS,
@@ -89,7 +90,7 @@ class AnchorLog:
         return [len(self.stored)]
 
     async def history(self, subject: str, after: int = 0) -> list[Stored]:
-        raise NotImplementedError
+        return [stored for stored in self.stored if stored.subject == subject and stored.sequence > after]
 
     async def last(self, subjects: Sequence[str]) -> dict[str, Stored]:
         return {stored.subject: stored for stored in self.stored if stored.subject in subjects}
@@ -175,6 +176,22 @@ async def test_the_first_anchor_comes_soon_and_then_one_at_each_turn() -> None:
                     await asyncio.sleep(0.005)
         running.cancel()
     assert START_SECONDS < 60 < ANCHOR_SECONDS == 600
+
+
+@pytest.mark.parametrize("before", [0, 2])
+async def test_what_cannot_be_read_as_an_anchor_stops_nobody_from_anchoring(before: int) -> None:
+    heads, log = Heads(), AnchorLog()
+    anchors = Anchors(heads, log, KEY, Clock(), Figures())
+    for number in range(1, before + 1):
+        heads.runs.append(((1, number), head(f"r{number}")))
+        await anchors.anchor()
+    known = anchors_in(log)
+    log.stored.append(Stored(subject=anchor_subject(1), sequence=len(log.stored) + 1, body=b"\x00 poison"))
+    heads.runs.append(((1, before + 1), head("after")))
+    await anchors.anchor()
+    body = decode_body(decode_anchor(log.stored[-1].body).body)
+    assert (body.number, body.runs.after, body.runs.through) == (before + 1, before, before + 1)
+    assert body.prev == (hashlib.sha256(known[-1].body).hexdigest() if known else "")
 
 
 async def test_an_anchor_is_authentic_until_one_byte_of_it_changes() -> None:
