@@ -111,7 +111,8 @@ def access() -> dict[str, Access]:
         ),
         "gateway": (
             *(*_CALLS, "evt.*.*.*", "svc.orchestrator.*", *_PUT_BLOBS),
-            *_reads("RUNS", "DOMAIN", "HOOKS", "LOGS", _BLOBS, _NODES),
+            # Where a poll goes on, for whoever tries it out.
+            *_reads("RUNS", "DOMAIN", "HOOKS", "LOGS", _BLOBS, _NODES, _MARKS),
             *_follows("RUNS", "DOMAIN", _NODES),
             # Pools: who takes what, holding one, asking an executor to leave.
             *(_BACKLOG, f"$JS.API.CONSUMER.PAUSE.{subjects.TASKS}.*", "drain.*"),

@@ -281,6 +281,11 @@ FORM_BODY_BYTES: Final = 256 * KIB
 POLL_ITEMS: Final = 500
 """Of one poll."""
 POLL_BYTES: Final = 4 * MIB
+POLL_SHOWN: Final = 20
+"""Items that the test of a poll shows."""
+POLL_SHOWN_BYTES: Final = 256 * KIB
+POLL_TESTS_AT_ONCE: Final = 16
+"""Tests of polls whose answers one gateway waits for."""
 """What one poll selects, at most."""
 CHAT_CHARS: Final = 32_000
 """Of one message."""

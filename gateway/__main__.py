@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from chassis.chains import Chains
 from chassis.clock import Clock, SystemClock
+from chassis.cursors import Cursors
 from chassis.disk import WhileRoom
 from chassis.dispatch import Dispatch
 from chassis.edge.connections import ConnectionCap
@@ -66,6 +67,7 @@ from gateway.runs.routes import Reading
 from gateway.runs.store import Runs
 from gateway.sealing import Sealing
 from gateway.secrets.store import Secrets
+from gateway.triggers.asking import Asking
 from gateway.triggers.binding import Binding
 from gateway.triggers.looks import Looks
 from gateway.triggers.queries import TriggerQueries
@@ -319,6 +321,14 @@ def gateway_of(  # noqa: PLR0913, PLR0917  # What the world offers.
             triggers=triggers,
             redelivery=redelivery,
             runs=runs,
+            asking=Asking(
+                runs=runs,
+                histories=histories,
+                compiler=compiler,
+                cursors=Cursors(js.marks),
+                blobs=js.blobs,
+                clock=clock,
+            ),
             sealing=sealing,
             blobs=js.blobs,
             language=Language(kept=16),

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from chassis.archive import Lying, Since, commits_of, pages_of
 from chassis.clock import SystemClock
+from chassis.cursors import Cursors
 from chassis.dispatch import Dispatch
 from chassis.expressions import Language
 from chassis.expressions.worker import WorkerProcess
@@ -31,7 +32,6 @@ from chassis.telemetry import Metrics, Tracer, notes_of, tracer_for
 from contracts.subjects import DOMAIN, PAUSES
 from orchestrator.answers import Replies
 from orchestrator.catalogue import SPECS
-from orchestrator.cursors import Cursors
 from orchestrator.domain import Domain
 from orchestrator.emission import Emission
 from orchestrator.evaluation import Compiled

@@ -22,6 +22,7 @@ from msgspec import Raw, Struct
 
 from chassis.clock import Clock
 from chassis.crash import crash
+from chassis.cursors import Cursors
 from chassis.ids import digest
 from chassis.ports import Away, Inbox, Letters, Log
 from chassis.tasks import side_by_side
@@ -43,7 +44,6 @@ from contracts.subjects import INBOX, dead_letter
 from contracts.workflows import OrgSays
 from orchestrator.alarms import Alarms, Key
 from orchestrator.book import Book, Known
-from orchestrator.cursors import Cursors
 from orchestrator.domain import Domain
 from orchestrator.emission import ON_ITS_WAY
 from orchestrator.fires import FIRES

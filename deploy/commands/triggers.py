@@ -68,20 +68,24 @@ def deliveries(
 
 
 @app.command(name="test")
-def attempt(
+def attempt(  # noqa: PLR0913  # Each is an option of the command line.
     trigger: Trigger,
     *,
     body: Annotated[str, Parameter(help="The sample, as JSON; `-` reads standard input.")] = "null",
     delivery: Annotated[
         str | None, Parameter(help="A recorded delivery's receipt, instead of a sample.")
     ] = None,
+    start: Annotated[
+        bool, Parameter(negative="", help="Of a poll: the first thing that it finds starts the workflow.")
+    ] = False,
     key_file: KeyFile = None,
     as_json: Json = False,
     here: Asked,
 ) -> None:
-    """Start it once in test mode, or say why it would start nothing."""
+    """Start it once in test mode, or say why it would start nothing. A poll without a sample asks what it finds."""
     import sys
 
+    import msgspec
     from msgspec import Raw
 
     from contracts.codec import Malformed, decode_json
@@ -94,10 +98,16 @@ def attempt(
     except Malformed as malformed:
         raise Refused(f"The sample is not JSON: {malformed}") from malformed
     wanted: dict[str, Any] = {"delivery": delivery} if delivery is not None else {"body": Raw(text.encode())}
-    told = api(here, key_file).post(f"/triggers/{trigger}/test", wanted)
+    told = api(here, key_file).post(f"/triggers/{trigger}/test", wanted | ({"start": True} if start else {}))
     if as_json:
         here.tell(told)
-    else:
+        return
+    asked = told.get("asked")
+    if asked is not None:
+        here.say(f"asked by run {asked['run']} ({asked['status']}), found {asked['found']}")
+        for each in asked["items"]:
+            here.say(f"  {each['key']}  {msgspec.json.encode(each['item']).decode()[:200]}")
+    if asked is None or told["run"] or told["reason"]:
         here.say(f"run {told['run']}" if told["run"] else f"nothing starts: {told['reason']}")
 
 

@@ -20,12 +20,13 @@ from contracts.codec import encode
 from contracts.limits import Marks
 from contracts.payloads import Payload
 from contracts.runs import Cause
-from contracts.triggers import Chat, ChatMessage, Follows, Form
+from contracts.triggers import Chat, ChatMessage, Follows, Form, Poll
 from gateway.callers import Caller
 from gateway.payloads import bytes_of, payload_of
 from gateway.runs.store import Runs, Wanted
 from gateway.sealing import Sealing, in_body
-from gateway.triggers.redelivery import Redelivery
+from gateway.triggers.asking import Asking, given_of
+from gateway.triggers.redelivery import Recorded, Redelivery
 from gateway.triggers.rules import TriggerState, bound
 from gateway.triggers.store import Triggers
 from gateway.triggers.views import TestedTrigger, TestTrigger
@@ -63,6 +64,7 @@ class Trials:
         triggers: Triggers,
         redelivery: Redelivery,
         runs: Runs,
+        asking: Asking,
         sealing: Sealing,
         blobs: Blobs,
         language: Language,
@@ -70,10 +72,17 @@ class Trials:
     ) -> None:
         self._triggers, self._redelivery, self._runs, self._sealing = triggers, redelivery, runs, sealing
         self._blobs, self._language, self._clock = blobs, language, clock
+        self._asking = asking
 
     async def attempt(self, caller: Caller, trigger_id: str, wanted: TestTrigger) -> TestedTrigger:
         """Start it once. Nothing of it counts: no delivery, no other trigger follows it."""
-        trigger = bound(await self._triggers.state(caller.org, trigger_id))
+        trigger = await self._triggers.state(caller.org, trigger_id)
+        if isinstance(trigger.on, Poll) and wanted.delivery is None and bytes(wanted.body) == b"null":
+            return await self._asked(caller, trigger_id, trigger, trigger.on, start=wanted.start)
+        if wanted.start:
+            message = "Only a poll is asked what it finds; everything else starts with its sample."
+            raise Problem("malformed", errors=[Complaint(pointer="/start", message=message)])
+        bound(trigger)
         ours, source = new_receipt(), f"{trigger_id}:test"
         run = run_id(caller.org, source, f"receipt:{ours}")
         given, sealed_as = await self._given(caller.org, trigger_id, trigger, wanted, run)
@@ -83,21 +92,44 @@ class Trials:
                     return TestedTrigger(run=None, reason="The filter says no.")
             except FilterFailed as failed:
                 return TestedTrigger(run=None, reason=f"The filter: {failed}")
+        return TestedTrigger(run=await self._start(caller, trigger_id, trigger, ours, (given, sealed_as)))
+
+    async def _start(
+        self, caller: Caller, trigger_id: str, trigger: TriggerState, ours: str, given: tuple[Payload, str]
+    ) -> str:
         started = await self._runs.want(
             caller,
             Wanted(
                 workflow_id=trigger.workflow,
                 version=trigger.version,
                 plan=trigger.plan,
-                source=source,
+                source=f"{trigger_id}:test",
                 cause=Cause(kind="test", id=trigger_id),
-                input=given,
+                input=given[0],
                 mode="test",
                 receipt=ours,
-                sealed_as=sealed_as,
+                sealed_as=given[1],
             ),
         )
-        return TestedTrigger(run=started.run)
+        return started.run
+
+    async def _asked(
+        self, caller: Caller, trigger_id: str, trigger: TriggerState, poll: Poll, *, start: bool
+    ) -> TestedTrigger:
+        """What a poll finds now; where it is wanted, the first of it starts the workflow."""
+        if start:
+            bound(trigger)
+        asked = await self._asking.once(caller, trigger_id, poll)
+        if not start or asked.first is None:
+            reason = asked.shown.reason or ("" if asked.first is not None else "It found nothing.")
+            return TestedTrigger(run=None, reason=reason, asked=asked.shown)
+        ours = new_receipt()
+        run = run_id(caller.org, f"{trigger_id}:test", f"receipt:{ours}")
+        body = encode(given_of(asked.first, self._clock.now().isoformat()))
+        found = Recorded(await payload_of(body, self._blobs), asked.shown.run, asked.key_id)
+        given = await self._redelivery.resealed(found, caller.org, run)
+        started = await self._start(caller, trigger_id, trigger, ours, given)
+        return TestedTrigger(run=started, asked=asked.shown)
 
     async def _given(
         self, org: str, trigger_id: str, trigger: TriggerState, wanted: TestTrigger, run: str

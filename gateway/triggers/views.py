@@ -140,12 +140,39 @@ class TestTrigger(Struct, frozen=True, kw_only=True):
     body: Raw = field(default_factory=lambda: Raw(b"null"))
     headers: Annotated[dict[str, str], Meta(max_length=100)] = {}
     query: Annotated[dict[str, str], Meta(max_length=100)] = {}
+    start: bool = False
+    """Of a poll that is tried out without a sample: whether the first thing found starts the workflow, in test mode."""
+
+
+class FoundView(Struct, frozen=True, kw_only=True):
+    """One of what a poll has found."""
+
+    key: str
+    item: Raw
+
+
+class AskedOnce(Struct, frozen=True, kw_only=True):
+    """What a poll that is tried out has found. Its cursor did not move, and nothing of it counts as found."""
+
+    run: str
+    """The run that looked."""
+    status: str
+    """How it ended; `running`: it goes on."""
+    reason: str = ""
+    """Why nothing is shown."""
+    found: int = 0
+    items: tuple[FoundView, ...] = ()
+    """The first of them, up to 20 and 256 KiB."""
+    cursor: Raw = field(default_factory=lambda: Raw(b"null"))
+    """Where the next look would begin."""
 
 
 class TestedTrigger(Struct, frozen=True, kw_only=True):
     run: str | None
-    """Null: the trigger would have started nothing."""
+    """Null: the trigger would have started nothing, or was only asked what it finds."""
     reason: str = ""
+    asked: AskedOnce | None = None
+    """Of a poll that is tried out without a sample."""
 
 
 class RunAgain(Struct, frozen=True, kw_only=True):

@@ -223,6 +223,27 @@ def test_past_deliveries_are_counted_before_they_are_run_again_and_then_page_by_
     assert (wish["dry_run"], wish["filter"], wish["limit"]) == (False, "trigger.body.n > 1", 10)
 
 
+def test_a_poll_that_is_tried_out_shows_what_it_found(
+    terminal: Callable[..., tuple[int, list[str]]],
+) -> None:
+    items = [{"key": "7", "item": {"id": 7}}]
+    asked = {"run": "r1", "status": "completed", "reason": "", "found": 3, "items": items, "cursor": 9}
+    Listening.answers.append((200, encode({"run": None, "reason": "", "asked": asked})))
+    assert terminal("triggers", "test", "t1") == (
+        0,
+        ["asked by run r1 (completed), found 3", '  7  {"id":7}'],
+    )
+    Listening.answers.append((200, encode({"run": "r2", "reason": "", "asked": asked})))
+    assert terminal("triggers", "test", "t1", "--start")[1][-1] == "run r2"
+    assert [msgspec.json.decode(body) for _, _, body in Listening.asked] == [
+        {"body": None},
+        {"body": None, "start": True},
+    ]
+    nothing = asked | {"status": "failed", "found": 0, "items": []}
+    Listening.answers.append((200, encode({"run": None, "reason": "refused: no", "asked": nothing})))
+    assert terminal("triggers", "test", "t1")[1][-1] == "nothing starts: refused: no"
+
+
 def test_a_trigger_is_tried_out_or_says_why_it_starts_nothing(
     terminal: Callable[..., tuple[int, list[str]]],
 ) -> None:

@@ -17,6 +17,7 @@ from msgspec import Raw, Struct, structs
 from chassis.archive import ArchivedCommit, Lying, Since, numbered
 from chassis.chains import Chains
 from chassis.clock import Clock
+from chassis.cursors import Cursors
 from chassis.dispatch import Dispatch
 from chassis.edge.connections import ABORT
 from chassis.edge.guard import Guard
@@ -87,6 +88,7 @@ from gateway.runs.routes import Reading
 from gateway.runs.store import Runs
 from gateway.sealing import Sealing
 from gateway.secrets.store import Secrets
+from gateway.triggers.asking import Asking
 from gateway.triggers.binding import Binding
 from gateway.triggers.looks import Looks
 from gateway.triggers.queries import TriggerQueries
@@ -585,6 +587,7 @@ class Office:
     def __init__(self, limit: Limits | None = None) -> None:
         self.clock = HandClock()
         self.domain_log, self.runs_log, self.hooks_log = MemoryLog(), MemoryLog(), MemoryLog()
+        self.marks_log, self.patience = MemoryLog(), 0.5
         self.effects_log, self.handing, self.signals = MemoryLog(), MemoryHanding(), MemorySignals()
         self.durables, self.letters, self.tasks_log = MemoryDurables(), MemoryLetters(), MemoryLog()
         self.blobs = MemoryBlobs()
@@ -706,6 +709,15 @@ class Office:
                 triggers=triggers,
                 redelivery=redelivery,
                 runs=runs,
+                asking=Asking(
+                    runs=runs,
+                    histories=histories,
+                    compiler=self.engine,
+                    cursors=Cursors(self.marks_log),
+                    blobs=self.blobs,
+                    clock=self.clock,
+                    patience=self.patience,
+                ),
                 sealing=sealing,
                 blobs=self.blobs,
                 language=Language(),

@@ -80,13 +80,13 @@ async def stack(
         yield stack
 
 
-async def polling(stack: Stack, orders: Orders) -> str:
+async def polling(stack: Stack, orders: Orders, seconds: int = 1) -> str:
     workflow = (await stack.api("POST", "/workflows", {"name": "w", "definition": SET})).json["id"]
     assert (await stack.api("POST", f"/workflows/{workflow}/versions/1/publish")).status == 200
     output = "steps.fetch.output.body.orders"
     on = {
         "kind": "poll",
-        "schedule": {"when": {"by": "interval", "seconds": 1}},
+        "schedule": {"when": {"by": "interval", "seconds": seconds}},
         "request": {"url": orders.url, "query": {"after": "{{ trigger.cursor }}"}},
         "items": output,
         "key": "entry.number",
@@ -155,3 +155,28 @@ async def test_a_poll_that_fails_is_told_and_the_next_one_goes_on(stack: Stack, 
     asked = len(orders.asked)
     await asyncio.sleep(2)
     assert len(orders.asked) == asked, "disabled is disabled"
+
+
+async def test_a_poll_that_is_tried_out_asks_for_real_and_nothing_of_it_counts(
+    stack: Stack, orders: Orders
+) -> None:
+    await stack.start("projections")
+    orders.come(2)
+    trigger = await polling(stack, orders, seconds=86_400)
+    for _ in range(2):
+        asked = (await stack.api("POST", f"/triggers/{trigger}/test", {})).json["asked"]
+        assert (asked["status"], asked["found"], asked["cursor"]) == ("completed", 2, 2)
+        assert asked["items"] == [{"key": str(n), "item": {"number": n}} for n in (1, 2)]
+    assert orders.asked == ["", ""], "the cursor stays"
+    started = (await stack.api("POST", f"/triggers/{trigger}/test", {"start": True})).json
+    async with asyncio.timeout(SECONDS):
+        while (run := (await stack.api("GET", f"/runs/{started['run']}")).json)["status"] != "completed":
+            await asyncio.sleep(0.2)
+    assert (run["mode"], json.loads(run["output"]["preview"])) == ("test", {"n": 1})
+    assert await ordered(stack, trigger) == Counter()
+    assert (await stack.api("GET", f"/triggers/{trigger}/deliveries")).json["items"] == []
+    change = {"name": "orders", "on": (await stack.api("GET", f"/triggers/{trigger}")).json["on"]}
+    change["on"]["schedule"]["when"] = {"by": "interval", "seconds": 1}
+    assert (await stack.api("PUT", f"/triggers/{trigger}", change)).status == 200
+    await until_ordered(stack, trigger, 2)
+    assert await ordered(stack, trigger) == Counter((1, 2)), "what was only looked at is found"

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Raw
 from structlog.testing import capture_logs
 
+from chassis.cursors import Cursors
 from chassis.dispatch import Dispatch
 from chassis.ids import digest
 from chassis.ports import Away, Proposal
@@ -35,7 +36,6 @@ from contracts.subjects import schedule as schedule_subject
 from contracts.triggers import Poll, PollCreated, ScheduleCreated, TriggerBound, TriggerDisabled
 from contracts.workflows import OrgLimitsSet, OrgVarsSet
 from orchestrator.__main__ import show_schedules
-from orchestrator.cursors import Cursors
 from orchestrator.domain import Domain
 from orchestrator.schedules import PATIENCE, Schedules
 from orchestrator.service import Orchestrator

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from chassis.chains import Chains
+from chassis.cursors import Cursors
 from chassis.dispatch import Dispatch
 from chassis.edge.trails import Trails
 from chassis.egress import Egress
@@ -34,7 +35,6 @@ from ingress.accept import Door
 from ingress.directory import Directory
 from ingress.waiting import Waiting
 from orchestrator.answers import Replies
-from orchestrator.cursors import Cursors
 from orchestrator.domain import Domain
 from orchestrator.emission import Emission
 from orchestrator.family import Family
