@@ -44,7 +44,7 @@ NOBODY_LISTENS: Final = Mutant(
     edits=[
         Edit(
             "orchestrator.gatekeeping",
-            "        return bounded(newest.wanted.bounds, (await self._limits_of(org)).get(newest.wanted.name))",
+            "        return bounded(newest.wanted.bounds, (await self._limits_of(key[0])).get(newest.wanted.name))",
             "        return newest.wanted.bounds",
         )
     ],
