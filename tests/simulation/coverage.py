@@ -70,7 +70,8 @@ def _see_steps(history: History, evidence: Evidence, seen: Counter[str]) -> None
         seen[f"node {node.type} {step.status}"] += 1
         seen[f"step {len(numbers(path))} deep {step.status}"] += 1
         if node.type == "merge":
-            seen[f"merge {node.join} {node.config.get('output', 'object')} {step.status}"] += 1
+            how = "first" if node.config.get("mode") == "first" else node.config.get("output", "object")
+            seen[f"merge {node.join} {how} {step.status}"] += 1
         if len([edge for edge in plan.edges if edge.target == node.id]) > 1:
             seen[f"join {node.join} {step.status}"] += 1
     for edge in plan.edges:

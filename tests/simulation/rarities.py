@@ -28,6 +28,8 @@ LIMITED: Final = 0.6
 """Of the stories whose workflows share a gate, those in which somebody changes what it lets in."""
 MERGED: Final = 0.3
 """Of the workflows that join branches, those that join lists."""
+FIRST: Final = 0.4
+"""Of the merges that go on with one branch, those that give its output as it is."""
 CHATS: Final = 0.15
 """Of the workflows that answer, those with which people talk."""
 IN_LINE: Final = 0.08
@@ -86,7 +88,8 @@ def _strikes(seed: int, what: str, share: float) -> bool:
 
 
 def _of_one(seed: int, drawn: Drawn) -> Drawn:
-    plan = joining(random.Random(f"{seed}/{drawn.trigger}/joining"), drawn.plan)
+    plan = _first_alone(random.Random(f"{seed}/{drawn.trigger}/first"), drawn.plan)
+    plan = joining(random.Random(f"{seed}/{drawn.trigger}/joining"), plan)
     plan = _in_line(random.Random(f"{seed}/{drawn.trigger}/line"), plan)
     plan = _behind_keys(random.Random(f"{seed}/{drawn.trigger}/keys"), plan)
     talks = random.Random(f"{seed}/{drawn.trigger}/chat")
@@ -95,6 +98,17 @@ def _of_one(seed: int, drawn: Drawn) -> Drawn:
     if answers and talks.random() < CHATS:
         chat = Chat(respond_timeout_s=drawn.webhook.respond_timeout_s)
     return structs.replace(drawn, plan=plan, chat=chat)
+
+
+def _first_alone(chance: random.Random, plan: Plan) -> Plan:
+    """Of the merges that go on with one branch some give what that one gave, and nothing else."""
+    nodes = tuple(
+        structs.replace(node, config={"mode": "first"})
+        if node.type == "merge" and node.join == "any" and node.pin is None and chance.random() < FIRST
+        else node
+        for node in plan.nodes
+    )
+    return structs.replace(plan, nodes=nodes)
 
 
 def joining(chance: random.Random, plan: Plan, share: float = MERGED) -> Plan:

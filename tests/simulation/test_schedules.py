@@ -82,7 +82,10 @@ def test_a_thousand_schedules_see_everything_that_can_happen() -> None:
     wanted |= {f"node {call} {status}" for call in calls for status in ("succeeded", "failed", "cancelled")}
     wanted |= {f"node {node} succeeded" for node in SPECS if node not in (NOTE, "stop")}
     wanted |= {"node stop failed", "node if failed", "node filter skipped"}
-    wanted |= {f"merge all {how} succeeded" for how in MERGES} | {"merge any object succeeded"}
+    wanted |= {f"merge all {how} succeeded" for how in MERGES} | {
+        "merge any object succeeded",
+        "merge any first succeeded",
+    }
     wanted |= {f"port wait.approval {port}" for port in ("approved", "rejected", "timeout")}
     wanted |= {f"started by {cause}" for cause in ("webhook", "redelivery", "schedule", "run")}
     wanted |= {f"port {call} error" for call in calls} | {"port if true", "port if false"}
