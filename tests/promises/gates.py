@@ -69,6 +69,8 @@ def never_too_many_are_inside(evidence: Evidence, histories: Sequence[History]) 
         for stay in _stays(history):
             stays[history.org, stay.slot.gate].append(stay)
         yield from _began_inside(history)
+        if history.start is not None and history.start.mode == "test" and _stays(history):
+            yield Violation("P2", "it is a trial, and takes a place at a gate", history.run)
     for place, inside in stays.items():
         yield from _never_too_many(place, inside, said.get(place[0], ()))
 

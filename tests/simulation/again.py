@@ -1,19 +1,26 @@
-"""Somebody who has past deliveries run again in a simulated installation, as the gateway does it (gateway/triggers/retroactive.py)."""
+"""Somebody who has past deliveries run again in a simulated installation, and tries workflows out with them.
+
+As the gateway does it: gateway/triggers/retroactive.py and gateway/cases/trying.py.
+"""
 
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from msgspec import structs
+
 from chassis.dispatch import Dispatch
 from chassis.ids import digest, run_id
 from chassis.ports import Away, Stored
 from chassis.testing.world import World
-from contracts.messages import StartRun
+from contracts.messages import Answer, StartRun
 from contracts.runs import Cause, RunStarted, beginning
 from tests.promises.evidence import Again, Decoded
 
 UNDERTAKINGS: Final = ("mended", "mended", "new")
+TRIALS: Final = 0.25
+"""Of all that he starts, what is a trial, and so nobody else's business: it passes no gate, and tells nobody of its failure."""
 MOST: Final = 3
 """So many past deliveries are run again."""
 _WEBHOOK: Final = "webhook"
@@ -47,7 +54,10 @@ class Historian:
                     if started is None or started.cause.kind != _WEBHOOK or self._asked[subject] > 2:
                         continue
                     self._asked[subject] += 1
-                    await self._start(org, started, self._world.random.choice(UNDERTAKINGS))
+                    if self._world.random.random() < TRIALS:
+                        await self._try_out(org, started)
+                    else:
+                        await self._start(org, started, self._world.random.choice(UNDERTAKINGS))
             carrying.cancel()
 
     def end(self) -> None:
@@ -55,27 +65,37 @@ class Historian:
 
     async def _start(self, org: str, past: RunStarted, undertaking: str) -> None:
         source = f"{past.trigger}:again:{undertaking}:{past.workflow}"
+        start = self._of(past, org, run_id(org, source, f"idempotency:{past.receipt}"))
+        start = structs.replace(
+            start, dedupe=digest(past.receipt.encode()), request=digest(undertaking.encode())
+        )
+        if (await self._said(start)).result != "refused":
+            told = Again(org=org, run=start.run, receipt=past.receipt, undertaking=undertaking)
+            self.again.append(told)
+
+    async def _try_out(self, org: str, past: RunStarted) -> None:
+        start = self._of(past, org, run_id(org, f"{past.workflow}:test", f"receipt:{self._receipts}"))
+        await self._said(structs.replace(start, mode="test", cause=Cause(kind="test")))
+
+    def _of(self, past: RunStarted, org: str, run: str) -> StartRun:
+        """The same once more."""
         self._receipts += 1
-        start = StartRun(
+        return StartRun(
             org=org,
-            run=run_id(org, source, f"idempotency:{past.receipt}"),
+            run=run,
             plan=past.plan,
             workflow=past.workflow,
             version=past.version,
             receipt=f"again-{self._receipts}",
             cause=Cause(kind="redelivery", id=past.receipt),
             input=past.input,
-            dedupe=digest(past.receipt.encode()),
-            request=digest(undertaking.encode()),
             actor="key:historian",
         )
+
+    async def _said(self, start: StartRun) -> Answer:
+        """Until somebody has taken it."""
         while True:
             try:
-                answer = await self._dispatch.send(start)
+                return await self._dispatch.send(start)
             except Away:
                 await asyncio.sleep(0.3)
-                continue
-            if answer.result != "refused":
-                told = Again(org=org, run=start.run, receipt=past.receipt, undertaking=undertaking)
-                self.again.append(told)
-            return

@@ -113,6 +113,8 @@ def _see_beginning(history: History, evidence: Evidence, seen: Counter[str]) -> 
     if start is None or plan is None:
         return
     seen[f"started by {start.cause.kind}"] += 1
+    for node in plan.nodes:
+        seen["pauses until a moment"] += "until" in node.config and node.type == "delay"
     seen[f"org {history.org}"] += 1
     seen["runs of another priority"] += plan.flow is not None and plan.flow.priority != Flow().priority
     seen["children of a second version"] += start.parent is not None and start.version > 1

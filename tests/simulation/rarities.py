@@ -5,10 +5,12 @@ Rule that holds here: each is so rare that all of them together cost a twentieth
 
 import random
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from msgspec import structs
 
+from chassis.testing.world import START
 from contracts.gates import FlowLimit
 from contracts.plans import Plan, PlanNode
 from contracts.triggers import Chat, NoAuthentication
@@ -30,6 +32,8 @@ MERGED: Final = 0.3
 """Of the workflows that join branches, those that join lists."""
 FIRST: Final = 0.4
 """Of the merges that go on with one branch, those that give its output as it is."""
+MOMENTS: Final = 0.2
+"""Of the pauses, those that end at a moment."""
 CHATS: Final = 0.15
 """Of the workflows that answer, those with which people talk."""
 IN_LINE: Final = 0.08
@@ -89,6 +93,7 @@ def _strikes(seed: int, what: str, share: float) -> bool:
 
 def _of_one(seed: int, drawn: Drawn) -> Drawn:
     plan = _first_alone(random.Random(f"{seed}/{drawn.trigger}/first"), drawn.plan)
+    plan = _until(random.Random(f"{seed}/{drawn.trigger}/until"), plan)
     plan = joining(random.Random(f"{seed}/{drawn.trigger}/joining"), plan)
     plan = _in_line(random.Random(f"{seed}/{drawn.trigger}/line"), plan)
     plan = _behind_keys(random.Random(f"{seed}/{drawn.trigger}/keys"), plan)
@@ -105,6 +110,20 @@ def _first_alone(chance: random.Random, plan: Plan) -> Plan:
     nodes = tuple(
         structs.replace(node, config={"mode": "first"})
         if node.type == "merge" and node.join == "any" and node.pin is None and chance.random() < FIRST
+        else node
+        for node in plan.nodes
+    )
+    return structs.replace(plan, nodes=nodes)
+
+
+def _until(chance: random.Random, plan: Plan) -> Plan:
+    """Some pauses end at a moment, which may have passed."""
+    nodes = tuple(
+        structs.replace(
+            node,
+            config={"until": (START + timedelta(seconds=chance.choice((-5, 2, 6)))).isoformat()},
+        )
+        if node.type == "delay" and node.pin is None and chance.random() < MOMENTS
         else node
         for node in plan.nodes
     )

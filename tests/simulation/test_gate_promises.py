@@ -115,6 +115,12 @@ def test_a_step_that_begins_at_the_gate_is_found() -> None:
     assert "step a began at a gate" in what
 
 
+def test_a_trial_that_takes_a_place_is_found() -> None:
+    trial = structs.replace(STARTED, mode="test")
+    tried = history("a", (0, (trial, STANDS)), (1, (TAKEN,)), (2, (RunCompleted(),)))
+    assert found_in(gate(A), tried) == ["it is a trial, and takes a place at a gate"]
+
+
 def test_a_run_that_is_let_in_twice_and_a_commit_that_lies_are_found() -> None:
     assert any("twice" in what for what in found_in(gate(A, A)))
     assert any("another state" in what for what in found_in(gate(A, lies=True)))

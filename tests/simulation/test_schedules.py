@@ -131,6 +131,7 @@ RARE = {
     "deliveries that ran again",
     "messages of a talk that were answered",
     "org neighbours",
+    "pauses until a moment",
     "step 1 deep succeeded",
     "step 2 deep succeeded",
 }
@@ -141,7 +142,7 @@ STAGES: Sequence[tuple[Callable[[int], Story], Collection[str]]] = (
     (next_door_to, {"org neighbours", "org org"}),
     (shared, {"limits of an org that were changed", "gates that were passed"}),
     (renewed, {"children of a second version", "children of a version that was named"}),
-    (repeated, {"started by redelivery", "runs reopened"}),
+    (repeated, {"started by redelivery", "started by test", "runs reopened"}),
     (talking, {"messages of a talk that were answered"}),
     (undoing, {"event run.compensating", "event undo.kept"}),
     (polled, {"polls", "started by schedule", "started by run"}),
