@@ -35,6 +35,7 @@ from tests.promises.evidence import Entry, Evidence, History, Violation
 from tests.promises.gates import gates_are_kept
 from tests.promises.gathering import every_start_is_done_once
 from tests.promises.items import items_are_done_once_and_in_order
+from tests.promises.merges import merges_give_what_came
 from tests.promises.models import models_are_the_fold, models_say_what_the_runs_say
 from tests.promises.occasions import events_start_their_runs
 from tests.promises.orgs import each_org_is_alone
@@ -315,6 +316,7 @@ PROMISES: Final[tuple[Promise, ...]] = (
     segments_are_bounded,
     a_history_goes_on_from_every_seam,
     items_are_done_once_and_in_order,
+    merges_give_what_came,
     effects_happen_as_told,
     what_was_done_is_undone_once,
     models_are_the_fold,
