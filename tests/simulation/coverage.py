@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from contracts import runs
-from contracts.gates import SlotWanted
+from contracts.gates import ALL_RUNS, SlotWanted
 from contracts.workflows import Flow
 from orchestrator.paths import node_of, numbers
 from tests.promises.evidence import Evidence, History
@@ -126,6 +126,7 @@ def _see_beginning(history: History, evidence: Evidence, seen: Counter[str]) -> 
             case runs.SlotTaken():
                 seen["gates that were passed"] += 1
             case runs.WaitOpened(slot=SlotWanted() as slot):
+                seen["runs at the gate of all runs"] += slot.name == ALL_RUNS
                 seen["gates with a key"] += slot.key != ""
             case runs.ChildAsked():
                 seen["children of a version that was named"] += node_of(event.step) in pinned

@@ -38,6 +38,8 @@ CHATS: Final = 0.15
 """Of the workflows that answer, those with which people talk."""
 IN_LINE: Final = 0.08
 """Of all workflows, those that go before or behind the others."""
+ACROSS: Final = 0.5
+"""Of the workflows of whose starts the newest goes on, those that share that with others."""
 KEYED: Final = 0.4
 """Of the workflows behind gates, those with one for each key."""
 PINNED: Final = 0.5
@@ -45,6 +47,8 @@ PINNED: Final = 0.5
 
 HALF: Final = "trigger.body.half"
 """The key of a gate, of which there are two."""
+RANK: Final = "trigger.body.rank"
+"""How soon a run goes, as an expression says it."""
 NO_KEY: Final = "trigger.body.nothing"
 _LISTS: Final[Sequence[list[Any]]] = (
     [],
@@ -96,6 +100,7 @@ def _of_one(seed: int, drawn: Drawn) -> Drawn:
     plan = _until(random.Random(f"{seed}/{drawn.trigger}/until"), plan)
     plan = joining(random.Random(f"{seed}/{drawn.trigger}/joining"), plan)
     plan = _in_line(random.Random(f"{seed}/{drawn.trigger}/line"), plan)
+    plan = _across(random.Random(f"{seed}/{drawn.trigger}/across"), plan)
     plan = _behind_keys(random.Random(f"{seed}/{drawn.trigger}/keys"), plan)
     talks = random.Random(f"{seed}/{drawn.trigger}/chat")
     chat: Chat | None = None
@@ -152,7 +157,7 @@ def _in_line(chance: random.Random, plan: Plan) -> Plan:
     if chance.random() >= IN_LINE:
         return plan
     return structs.replace(
-        plan, flow=structs.replace(plan.flow or Flow(), priority=chance.choice((0, 4, 6, 9)))
+        plan, flow=structs.replace(plan.flow or Flow(), priority=chance.choice((0, 4, 6, 9, RANK)))
     )
 
 
@@ -160,6 +165,17 @@ def _behind_keys(chance: random.Random, plan: Plan) -> Plan:
     if plan.flow is None or not plan.flow.limits or chance.random() >= KEYED:
         return plan
     limits = tuple(_keyed(chance, limit) for limit in plan.flow.limits)
+    return structs.replace(plan, flow=structs.replace(plan.flow, limits=limits))
+
+
+def _across(chance: random.Random, plan: Plan) -> Plan:
+    """Of bursts that several workflows get the newest start goes on, whoever's it is."""
+    if plan.flow is None or chance.random() >= ACROSS:
+        return plan
+    limits = tuple(
+        structs.replace(limit, across="org") if limit.debounce is not None else limit
+        for limit in plan.flow.limits
+    )
     return structs.replace(plan, flow=structs.replace(plan.flow, limits=limits))
 
 
@@ -172,8 +188,13 @@ def _keyed(chance: random.Random, limit: FlowLimit) -> FlowLimit:
 
 def _limits(chance: random.Random, workflows: Sequence[Drawn]) -> float:
     limits = [limit for drawn in workflows if drawn.plan.flow is not None for limit in drawn.plan.flow.limits]
-    is_shared = any(limit.across == "org" for limit in limits)
+    is_shared = any(map(_is_shared, limits))
     return chance.choice((0.2, 0.5)) if is_shared and chance.random() < LIMITED else 0.0
+
+
+def _is_shared(limit: FlowLimit) -> bool:
+    """Whether the org may say how many are inside."""
+    return limit.across == "org" and limit.at_once is not None
 
 
 def _wider(chance: random.Random, drawn: Drawn) -> Drawn:
@@ -182,7 +203,7 @@ def _wider(chance: random.Random, drawn: Drawn) -> Drawn:
         return drawn
     at_once = chance.choice((1, 2, 3))
     limits = tuple(
-        structs.replace(limit, at_once=at_once) if limit.across == "org" else limit
+        structs.replace(limit, at_once=at_once) if _is_shared(limit) else limit
         for limit in drawn.plan.flow.limits
     )
     flow = structs.replace(drawn.plan.flow, limits=limits)

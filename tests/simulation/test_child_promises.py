@@ -79,7 +79,7 @@ def parent(*events: RunEvent, asked: ChildAsked = ASKED) -> History:
 
 
 def started_by(start: StartRun, **changes: Any) -> RunStarted:
-    names = [name for name in RunStarted.__struct_fields__ if hasattr(start, name)]
+    names = [name for name in RunStarted.__struct_fields__ if getattr(start, name, None) is not None]
     told = RunStarted(**{name: getattr(start, name) for name in names if name != "schema_version"})
     return structs.replace(told, **changes)
 

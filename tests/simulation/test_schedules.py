@@ -140,7 +140,10 @@ STAGES: Sequence[tuple[Callable[[int], Story], Collection[str]]] = (
     (nested, {"step 3 deep succeeded", "step 3 deep failed", "node map succeeded", "node loop succeeded"}),
     (followed, {"started by event", "started by run"}),
     (next_door_to, {"org neighbours", "org org"}),
-    (shared, {"limits of an org that were changed", "gates that were passed"}),
+    (
+        shared,
+        {"limits of an org that were changed", "gates that were passed", "runs at the gate of all runs"},
+    ),
     (renewed, {"children of a second version", "children of a version that was named"}),
     (repeated, {"started by redelivery", "started by test", "runs reopened"}),
     (talking, {"messages of a talk that were answered"}),
