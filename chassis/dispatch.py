@@ -23,9 +23,15 @@ QUEUED: Final = Answer(run="", result="accepted")
 """INBOX has the message: accepted, but nobody has said yet where its commit lies."""
 
 
+UNHEARD: Final = Answer(run="", result="refused")
+"""Nobody has answered, and nothing was kept."""
+
+
 class _Letter(Struct, frozen=True, eq=False):
     body: bytes
     answered: asyncio.Future[Answer]
+    is_kept: bool = True
+    """By INBOX, where nobody answers."""
 
 
 class Dispatch:
@@ -43,8 +49,17 @@ class Dispatch:
 
         Safe to repeat: every message is idempotent at its owner.
         """
+        return await self._posted(message, is_kept=True)
+
+    async def ask(self, message: Said) -> Answer | None:
+        """The owner's answer; None when nobody answered. The message is stored nowhere, but may have been heard."""
+        answer = await self._posted(message, is_kept=False)
+        return None if answer is UNHEARD else answer
+
+    async def _posted(self, message: Said, *, is_kept: bool) -> Answer:
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[partition(message.run)].append(_Letter(encode(message), answered))
+        letter = _Letter(encode(message), answered, is_kept)
+        self._waiting[partition(message.run)].append(letter)
         self._wake.set()
         return await answered
 
@@ -67,9 +82,8 @@ class Dispatch:
             self._wake.set()
 
     async def _carry(self, number: int, letters: list[_Letter]) -> None:
-        body = encode_bundle([letter.body for letter in letters])
         try:
-            answers = await self._ask(number, body, len(letters))
+            answers = await self._ask(number, letters)
         except Away as reason:
             for letter in letters:
                 if not letter.answered.done():
@@ -79,15 +93,18 @@ class Dispatch:
             if not letter.answered.done():
                 letter.answered.set_result(answer)
 
-    async def _ask(self, number: int, body: bytes, count: int) -> Sequence[Answer]:
+    async def _ask(self, number: int, letters: Sequence[_Letter]) -> Sequence[Answer]:
+        body = encode_bundle([letter.body for letter in letters])
         try:
             answers = decode_answers(await self._signals.request(call(number), body, CALL_SECONDS))
-            if len(answers) == count:
+            if len(answers) == len(letters):
                 return answers
         except (Away, Malformed):
             pass  # Nobody there, too late, or an answer from another release: INBOX keeps it for the owner.
-        await self._inbox.put(number, body)
-        return [QUEUED] * count
+        kept = [letter.body for letter in letters if letter.is_kept]
+        if kept:
+            await self._inbox.put(number, body if len(kept) == len(letters) else encode_bundle(kept))
+        return [QUEUED if letter.is_kept else UNHEARD for letter in letters]
 
 
 def bundles(letters: Sequence[_Letter]) -> list[list[_Letter]]:

@@ -220,6 +220,11 @@ def seal_paths(document: object, paths: Sequence[str], sealer: Sealer) -> object
     return _sealed(value, [parse_pointer(path) for path in paths], sealer)
 
 
+def in_body(marks: Sequence[str]) -> tuple[str, ...]:
+    """The same places of a body, seen from what expressions call `trigger`."""
+    return tuple(f"/body{mark}" for mark in marks)
+
+
 class Opens(Protocol):
     """What opens values of one place."""
 

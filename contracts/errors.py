@@ -166,6 +166,7 @@ _ROWS: Final = (
     ErrorCode(
         "cause.too_deep", 409, "Runs have started one another too often: the workflows of the loop are named."
     ),
+    ErrorCode("signal.not_sealed", 409, "What the run marks of a signal was not sealed where it came in."),
     ErrorCode("signal.too_many", 409, "Too much was said to the run that nothing has waited for."),
     ErrorCode("wait.not_open", 409, "The run does not wait for this yet."),
     ErrorCode(

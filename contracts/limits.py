@@ -340,6 +340,8 @@ Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS)]
 Text: TypeAlias = Annotated[str, Meta(max_length=10_000)]
 SaidName: TypeAlias = Annotated[str, Meta(max_length=PERSON_CHARS)]
 """Who somebody says they are: nothing proves it."""
+Comment: TypeAlias = Annotated[str, Meta(max_length=9 * COMMENT_CHARS)]
+"""As long as one may be that was sealed."""
 OrgId: TypeAlias = Annotated[str, Meta(pattern=r"^(_|[a-z0-9][a-z0-9_-]{0,62})$")]
 Id: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 """One token of a subject: letters, digits, `_` and `-`, so that no wildcard can hide in it."""

@@ -14,6 +14,7 @@ from contracts.limits import (
     CAUSES_DEEP,
     WORKER_POOLS,
     AttemptNumber,
+    Comment,
     Count,
     HttpStatus,
     Id,
@@ -157,6 +158,9 @@ class SendSignal(RunMessage, frozen=True, kw_only=True, tag="signal.send"):
     request: Sha256 | None = None
     """The hash of what was said, where somebody chose the key: under the same one nothing else may be said."""
     body: Payload = field(default_factory=null)
+    is_sealed: bool = False
+    """Whoever says it has looked at what the run's plan marks, and sealed that. Else it is refused where something is
+    marked."""
 
 
 class CallWait(RunMessage, frozen=True, kw_only=True, tag="wait.call"):
@@ -176,7 +180,7 @@ class DecideApproval(RunMessage, frozen=True, kw_only=True, tag="approval.decide
     decision: Verdict
     request: Sha256
     fields: Payload = field(default_factory=null)
-    comment: Text = ""
+    comment: Comment = ""
     name: SaidName = ""
     """Whom they named themselves who had the link."""
 

@@ -18,6 +18,7 @@ from contracts.limits import (
     CAUSES_DEEP,
     UNDOS_SHOWN,
     AttemptNumber,
+    Comment,
     Count,
     HttpStatus,
     Id,
@@ -248,7 +249,7 @@ class ApprovalDecided(RunFact, frozen=True, kw_only=True, tag="approval.decided"
     request: Sha256
     fields: Payload
     """What was filled in."""
-    comment: Text = ""
+    comment: Comment = ""
     name: SaidName = ""
     """Of a decision by link: whom they named themselves who had it. Nothing proves it."""
 

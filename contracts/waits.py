@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct, field
 
-from contracts.limits import DECIDERS, QUESTION_CHARS, WEBHOOK_BODY_BYTES, Decider, Text
+from contracts.limits import DECIDERS, QUESTION_CHARS, WEBHOOK_BODY_BYTES, Decider, Marks, Text
 from contracts.payloads import Inline
 from contracts.triggers import Authentication, Method, NoAuthentication
 
@@ -34,6 +34,8 @@ class Approval(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Who may decide as well, once it was escalated."""
     escalates: datetime | None = None
     """When it is escalated."""
+    sensitive: Marks = ()
+    """Places in what the step gives, in `/fields` and `/comment`, that are sealed where a decision comes in."""
 
 
 class AwaitedCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -45,6 +47,8 @@ class AwaitedCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: Annotated[int, Meta(ge=200, le=299)] = 200
     body: Inline | None = None
     """None: that the call was received."""
+    sensitive: Marks = ()
+    """Places in what the step gives that are sealed where the call comes in."""
 
 
 def may_decide(approval: Approval, actor: str, *, escalated: bool) -> bool:

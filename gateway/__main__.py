@@ -337,7 +337,7 @@ def gateway_of(  # noqa: PLR0913, PLR0917  # What the world offers.
         runs=runs,
         run_queries=run_queries,
         reading=Reading(places, runs),
-        approvals=Approvals(runs, histories, clock),
+        approvals=Approvals(runs, histories, sealing, clock),
         approval_queries=ApprovalQueries(postgres),
         gate_queries=GateQueries(postgres),
         ports=Ports(WorkflowQueries(postgres), run_queries, histories, js.blobs),

@@ -44,6 +44,10 @@ class Sealing:
             return digest(said)
         return (await self._sealer(org, run))[1].proof(said)
 
+    async def sealer(self, org: str, run: str, marks: Sequence[str]) -> Sealer | None:
+        """What seals values of the run; None where nothing is marked."""
+        return (await self._sealer(org, run))[1] if marks else None
+
     async def _sealer(self, org: str, run: str) -> tuple[str, Sealer]:
         try:
             return await self._vault.sealer(org, run)
@@ -61,8 +65,3 @@ def marks_in(definition: bytes) -> Marks:
         return msgspec.json.decode(definition, type=_Marked).sensitive
     except msgspec.DecodeError:
         return ()
-
-
-def in_body(marks: Sequence[str]) -> Marks:
-    """The same places, seen from what expressions call `trigger`."""
-    return tuple(f"/body{mark}" for mark in marks)

@@ -22,7 +22,7 @@ from chassis.ids import digest, run_id
 from chassis.past import PastRun
 from chassis.ports import Away, Blobs, Log
 from chassis.rate_limit import RateLimit
-from chassis.sealing import Sealer
+from chassis.sealing import Sealer, in_body
 from chassis.vault import NoSuchSecret, OpenedSecret, VaultAway
 from contracts.codec import Decoder, Malformed
 from contracts.limits import DEDUPE_KEY_BYTES, INLINE_BYTES
@@ -237,7 +237,7 @@ class Door:
         hook = admitted.trigger.webhook
         hidden = hook.authentication.header.lower() if isinstance(hook.authentication, HeaderToken) else ""
         return await input_of(
-            request, named.body, self._blobs, hidden=hidden, sensitive=hook.sensitive, sealer=sealer
+            request, named.body, self._blobs, hidden=hidden, sensitive=in_body(hook.sensitive), sealer=sealer
         )
 
     async def _capture(self, admitted: Admitted, request: Request, named: Named) -> None:

@@ -12,15 +12,17 @@ from msgspec import structs
 
 from chassis.asked import Asked, asked_in_log
 from chassis.clock import Clock
+from chassis.decisions import hash_of, kept_of
 from chassis.dispatch import QUEUED, Dispatch
 from chassis.edge.problems import Problem
 from chassis.ids import digest
 from chassis.links import Links, Place, proof_of
 from chassis.ports import Away, Blobs, Log
+from chassis.sealing import Sealer, parse_pointer
 from chassis.secret import REDACTED
-from chassis.vault import NoSuchSecret, VaultAway
+from chassis.vault import NoSuchSecret, Shredded, VaultAway
 from contracts.codec import Malformed, Unknown, encode
-from contracts.limits import ANSWERS_PER_MINUTE, EARLY_CALL_SECONDS, EARLY_CALLS
+from contracts.limits import ANSWERS_PER_MINUTE, EARLY_CALL_SECONDS, EARLY_CALLS, Marks
 from contracts.messages import CallWait, DecideApproval
 from contracts.subjects import run as run_subject
 from contracts.triggers import HeaderToken, NoAuthentication
@@ -150,6 +152,8 @@ class Desk:
         if decided.complaints:
             self.refused += 1
             return wrong(request, shown, decided)
+        sealer = await self._sealer(place, approval.sensitive)
+        kept = kept_of(decided.checked.values, decided.comment, approval.sensitive, sealer)
         message = DecideApproval(
             org=place.org,
             run=place.run,
@@ -157,9 +161,9 @@ class Desk:
             actor=LINK,
             step=place.step,
             decision=decided.decision,
-            request=decided.request,
-            fields=decided.payload,
-            comment=decided.comment,
+            request=hash_of([decided.decision, decided.given, decided.comment, decided.name], sealer),
+            fields=kept.fields,
+            comment=kept.comment,
             name=decided.name,
         )
         try:
@@ -184,15 +188,22 @@ class Desk:
         except Malformed as malformed:
             self.refused += 1
             raise Problem("malformed", str(malformed)) from None
+        if parsed.files and any(covers_files(mark) for mark in call.sensitive):
+            self.refused += 1
+            raise Problem("malformed", "A file cannot be sealed with what names it.")
         hidden = call.authentication.header.lower() if isinstance(call.authentication, HeaderToken) else ""
+        sealer = await self._sealer(place, call.sensitive)
+        said = encode([request.method, request.query, digest(request.body)])
         message = CallWait(
             org=place.org,
             run=place.run,
             trace=request.trace,
             actor=CALLER,
             step=place.step,
-            request=digest(encode([request.method, request.query, digest(request.body)])),
-            body=await input_of(clean, parsed, self._blobs, hidden=hidden, sensitive=(), sealer=None),
+            request=digest(said) if sealer is None else sealer.proof(said),
+            body=await input_of(
+                clean, parsed, self._blobs, hidden=hidden, sensitive=call.sensitive, sealer=sealer
+            ),
         )
         after = await self._say(place, message, told)
         if after == "queued":
@@ -212,6 +223,15 @@ class Desk:
             raise self._no("bad_signature")
 
     # --- Both ---------------------------------------------------------------------------------
+
+    async def _sealer(self, place: Place, marks: Marks) -> Sealer | None:
+        """What seals an answer; None where nothing of it is marked."""
+        if not marks:
+            return None
+        try:
+            return (await self._keys.sealer(place.org, place.run))[1]
+        except Shredded:
+            raise self._no("wait.over") from None
 
     async def _say(self, place: Place, message: CallWait | DecideApproval, told: Asked) -> Outcome:
         """Say it to the run's owner, who alone decides; what it has forgotten, the history still knows."""
@@ -236,6 +256,11 @@ class Desk:
     def _no(self, code: str, **headers: str) -> Problem:
         self.refused += 1
         return Problem(code, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def covers_files(mark: str) -> bool:
+    """Whether a mark is of the files that came, or of something that they are a part of."""
+    return parse_pointer(mark)[:1] in ((), ("*",), ("files",))
 
 
 def without(request: Request, link: str) -> Request:

@@ -3,17 +3,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
-from msgspec import Raw, Struct, field
+from msgspec import Struct, field
 
 from chassis.asked import Asked, Standing
 from chassis.edge.bodies import BodyDecoder
 from chassis.edge.problems import CONTENT_TYPE, Complaint, Problem, problem_body
-from chassis.ids import digest
 from chassis.questions import Checked, complaints, from_json, from_page
 from contracts.codec import encode
 from contracts.forms import Questions, questions_in
 from contracts.limits import ANSWER_BYTES, COMMENT_CHARS, PERSON_CHARS
-from contracts.payloads import Inline, Payload
 from contracts.runs import ApprovalDecided
 from contracts.waits import Approval, Verdict
 from ingress.bodies import page_fields
@@ -73,15 +71,6 @@ class Decided(Struct, frozen=True, kw_only=True):
     @property
     def complaints(self) -> Sequence[Complaint]:
         return [*self.faults, *complaints(self.checked, "/fields")]
-
-    @property
-    def payload(self) -> Payload:
-        return Inline(value=Raw(encode(self.checked.values)))
-
-    @property
-    def request(self) -> str:
-        """The hash of all that was said."""
-        return digest(encode([self.decision, self.given, self.comment, self.name]))
 
 
 class _Sent(Struct, frozen=True, kw_only=True):

@@ -84,12 +84,8 @@ async def input_of(
 ) -> Payload:
     """The run's input; over 64 KiB it lies in the object store before anything is accepted.
 
-    With `sealer`, the values at the sensitive pointers are ciphertext, and so are the raw bytes beside them.
+    With `sealer`, the values at the sensitive places of it are ciphertext, and so are the raw bytes beside them.
     """
-    value = body.value
-    if sealer is not None:
-        document = msgspec.json.decode(value) if isinstance(value, Raw) else value
-        value = seal_paths(document, sensitive, sealer)
     raw = await _keep_raw(request.body, body, blobs, sealer)
     files = [
         _Upload(
@@ -103,7 +99,7 @@ async def input_of(
     ]
     encoded = encode(
         Input(
-            body={"blob": raw} if body.binary else value,
+            body={"blob": raw} if body.binary else body.value,
             headers=visible_headers(request.headers, hidden),
             query=query_of(request.query),
             method=request.method,
@@ -113,6 +109,8 @@ async def input_of(
             files=tuple(files),
         )
     )
+    if sealer is not None:
+        encoded = encode(seal_paths(msgspec.json.decode(encoded), sensitive, sealer))
     if len(encoded) > INLINE_BYTES:
         return await blobs.put(encoded)
     return Inline(value=Raw(encoded))

@@ -117,6 +117,8 @@ def _signal(run: Run, graph: Graph | None, message: SendSignal, _at: datetime) -
     refused = _unknown_or_ended(run)
     if refused is not None:
         return refused
+    if not message.is_sealed and (graph is None or message.signal in graph.sealed_signals):
+        return _refuse("signal.not_sealed", "A part of what is said is marked as sensitive.")
     if message.key in run.heard:
         same = run.heard[message.key] == message.request
         return () if same else _refuse("idempotency_mismatch", "Something else was said under this key.")

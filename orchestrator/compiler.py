@@ -25,7 +25,6 @@ from contracts.limits import (
 )
 from contracts.nodes import NodeSpec
 from contracts.plans import Plan, PlanEdge, PlanNode, Reads
-from contracts.pools import WORKERS
 from contracts.workflows import Edge, Fault, Node, Retry, Workflow
 from orchestrator.asking import WITH_LINKS, asked_by_default, flaws_of_approval
 from orchestrator.catalogue import NOTE, SPECS
@@ -33,6 +32,7 @@ from orchestrator.compensation import faults_of_undos, undone_by
 from orchestrator.drafts import Draft, read
 from orchestrator.insides import Insides
 from orchestrator.limiting import faults_of_limits
+from orchestrator.marking import flaws_of_marks
 from orchestrator.schemas import Finding, Form
 from orchestrator.state import ERROR_PORT
 from orchestrator.topology import Topology, examine
@@ -329,11 +329,9 @@ class _Compiling:
                 "A node that chooses between ports cannot go on after a failure: nobody could say by which."
             )
             self._fault("workflow.bad_config", f"/nodes/{drawn.place}/on_error", message, node.id)
-        outside = (node.pool or spec.pool).startswith(WORKERS)
         sensitive = spec.sensitive if node.sensitive is None else node.sensitive
-        if sensitive and (spec.place != "executor" or outside):
-            message = "Only what an executor of ours brings is sealed; mark it where it comes from."
-            self._fault("workflow.bad_config", f"/nodes/{drawn.place}/sensitive", message, node.id)
+        for pointer, message in flaws_of_marks(spec, node.pool or spec.pool, sensitive):
+            self._fault("workflow.bad_config", f"/nodes/{drawn.place}/sensitive{pointer}", message, node.id)
         around = self._insides.around(node)
         fields = compile_config(
             node.config,

@@ -27,15 +27,18 @@ from orchestrator.control import (
     kind_of,
 )
 from orchestrator.merging import Unmergeable, merged
-from orchestrator.performing_waits import after, delay, wait_approval, wait_signal, wait_webhook
+from orchestrator.performing_waits import after, delay, marked, wait_approval, wait_signal, wait_webhook
 
 
 def perform(node: PlanNode, config: Mapping[str, Any], given: Given, at: datetime) -> Outcome | Failure:
     """What the node does, with its expressions evaluated in `config`."""
     try:
-        return _PERFORM[node.type](config, given, at)
+        outcome = _PERFORM[node.type](config, given, at)
     except Unfit as unfit:
         return Failure(code="expression", message=str(unfit), node=node.id, field=unfit.field)
+    if not node.sensitive or isinstance(outcome, Failure):
+        return outcome
+    return marked(outcome, node.sensitive)
 
 
 def _truth(value: object, field: str) -> bool:

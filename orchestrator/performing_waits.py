@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from msgspec import Raw, ValidationError, convert
+from msgspec import Raw, ValidationError, convert, structs
 
 from contracts.codec import encode
 from contracts.limits import (
@@ -15,11 +15,22 @@ from contracts.limits import (
     FORM_BYTES,
     QUESTION_CHARS,
     WEBHOOK_BODY_BYTES,
+    Marks,
 )
 from contracts.payloads import Inline
 from contracts.triggers import Authentication, NoAuthentication
 from contracts.waits import Approval, AwaitedCall, Deciders
-from orchestrator.control import Asking, Delayed, Expecting, Given, Listening, Passed, Unfit, kind_of
+from orchestrator.control import (
+    Asking,
+    Delayed,
+    Expecting,
+    Given,
+    Listening,
+    Outcome,
+    Passed,
+    Unfit,
+    kind_of,
+)
 
 
 def delay(config: Mapping[str, Any], given: Given, at: datetime) -> Passed | Delayed:
@@ -85,6 +96,17 @@ def wait_approval(config: Mapping[str, Any], _given: Given, at: datetime) -> Ask
         escalates=escalates,
     )
     return Asking(approval=approval, due=due)
+
+
+def marked(outcome: Outcome, marks: Marks) -> Outcome:
+    """The same, asking for these places to be sealed where they come in."""
+    match outcome:
+        case Asking(approval=approval):
+            return structs.replace(outcome, approval=structs.replace(approval, sensitive=marks))
+        case Expecting(call=call):
+            return structs.replace(outcome, call=structs.replace(call, sensitive=marks))
+        case _:
+            return outcome  # Of a signal the plan tells it: that may come before anything waits.
 
 
 def _text(value: object, field: str, most: int) -> str:

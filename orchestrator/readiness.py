@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from contracts.limits import NodeId, StepPath
+from contracts.limits import NodeId, SignalName, StepPath
 from contracts.plans import Plan, PlanEdge, PlanNode
 from orchestrator.paths import container_node, item_of, node_of, numbers, within
 from orchestrator.state import DONE, ERROR_PORT, Run
@@ -30,6 +30,8 @@ class Graph(Struct, frozen=True, kw_only=True, eq=False):
     """Where the workflow's own steps stand in order."""
     seals: bool
     """Whether some node seals a part of its output."""
+    sealed_signals: frozenset[SignalName]
+    """Those of which somebody who listens seals a part."""
     leaves: dict[NodeId, tuple[NodeId, ...]]
     """Of each container, the nodes from which no edge leaves: their outputs are the item's, or the run's."""
 
@@ -56,6 +58,9 @@ class Graph(Struct, frozen=True, kw_only=True, eq=False):
                 node: (plan_node.order, (), node) for node, plan_node in nodes.items() if not plan_node.inside
             },
             seals=any(node.sensitive for node in plan.nodes),
+            sealed_signals=frozenset(
+                node.config["signal"] for node in plan.nodes if node.sensitive and node.type == "wait.signal"
+            ),
             handled=frozenset(edge.source for edge in plan.edges if edge.port == ERROR_PORT),
             leaves={
                 container: tuple(node for node in nodes if not followers[node])

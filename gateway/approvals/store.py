@@ -3,18 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import Raw, structs
+from msgspec import structs
 
 from chassis.asked import Asked, asked
 from chassis.clock import Clock
+from chassis.decisions import hash_of, kept_of
 from chassis.edge.problems import Complaint, Problem
-from chassis.ids import digest
 from chassis.questions import complaints, from_json
 from contracts.codec import decode_commit, encode
 from contracts.forms import questions_in
 from contracts.limits import ANSWER_BYTES
 from contracts.messages import DecideApproval
-from contracts.payloads import Inline
 from contracts.runs import WaitOpened
 from contracts.waits import Approval, may_decide
 from gateway.approvals.views import Decide, DecidedView
@@ -22,11 +21,12 @@ from gateway.callers import Caller
 from gateway.rejected import absent
 from gateway.runs.histories import Histories
 from gateway.runs.store import Runs
+from gateway.sealing import Sealing
 
 
 class Approvals:
-    def __init__(self, runs: Runs, histories: Histories, clock: Clock) -> None:
-        self._runs, self._histories, self._clock = runs, histories, clock
+    def __init__(self, runs: Runs, histories: Histories, sealing: Sealing, clock: Clock) -> None:
+        self._runs, self._histories, self._sealing, self._clock = runs, histories, sealing, clock
 
     async def decide(self, caller: Caller, run: str, wanted: Decide) -> DecidedView:
         """The first decision counts; said again by the same person it is the same answer."""
@@ -36,11 +36,14 @@ class Approvals:
         approval = told.wait.approval if told.wait is not None else None
         if approval is None:
             raise absent("approval")
-        request = digest(encode([wanted.decision, wanted.fields, wanted.comment]))
+        marks, comment = approval.sensitive, wanted.comment
+        sealer = await self._sealing.sealer(caller.org, run, marks)
+        request = hash_of([wanted.decision, wanted.fields, comment], sealer)
         before = DecidedView(run=run, step=step, decision=wanted.decision, status="unchanged")
         if told.was_answered_by(caller.actor, request):
             return before
         fields = self._checked(caller, told, approval, wanted)
+        kept = kept_of(fields, comment, marks, sealer)
         message = DecideApproval(
             org=caller.org,
             run=run,
@@ -49,8 +52,8 @@ class Approvals:
             step=step,
             decision=wanted.decision,
             request=request,
-            fields=Inline(value=Raw(encode(fields))),
-            comment=wanted.comment,
+            fields=kept.fields,
+            comment=kept.comment,
         )
         try:
             wished = await self._runs.wish(caller, message)

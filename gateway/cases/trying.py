@@ -12,6 +12,7 @@ from chassis.clock import Clock
 from chassis.edge.problems import Problem, unavailable
 from chassis.ids import receipt as new_receipt
 from chassis.ports import Blobs
+from chassis.sealing import in_body
 from contracts.cases import Case, Given, Outline, Pins, Selection, Trial
 from contracts.codec import encode
 from contracts.limits import KIB, Marks
@@ -27,7 +28,7 @@ from gateway.payloads import bytes_of, payload_of
 from gateway.rejected import Rejected, absent
 from gateway.runs.histories import Histories
 from gateway.runs.store import Runs, Wanted, run_named
-from gateway.sealing import Sealing, in_body, marks_in
+from gateway.sealing import Sealing, marks_in
 from gateway.triggers.redelivery import Recorded, Redelivery
 from gateway.workflows.compiling import Compiler, request_of
 from gateway.workflows.rules import WORKFLOW

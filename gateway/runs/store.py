@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from chassis.clock import Clock
 from chassis.dispatch import QUEUED, Dispatch
@@ -12,6 +12,7 @@ from chassis.edge.trails import Trails
 from chassis.ids import digest, receipt, run_id
 from chassis.ports import Blobs, Log
 from contracts.codec import Decoder, decode_commit, encode
+from contracts.limits import INLINE_BYTES
 from contracts.messages import (
     Answer,
     CancelRun,
@@ -21,7 +22,7 @@ from contracts.messages import (
     SendSignal,
     StartRun,
 )
-from contracts.payloads import Payload
+from contracts.payloads import Inline, Payload
 from contracts.runs import Cause, Mode, beginning
 from contracts.subjects import RUNS
 from contracts.subjects import run as run_subject
@@ -33,12 +34,14 @@ from gateway.places import Places
 from gateway.rejected import Rejected, absent
 from gateway.runs import views
 from gateway.runs.histories import NEWEST, Histories, told_of
+from gateway.runs.marks import PlanMarks
 from gateway.runs.queries import RunQueries
 from gateway.runs.views import StartedRun, Wished
 from gateway.sealing import Sealing
 from gateway.workflows.rules import WorkflowState
 
 CROWDED_SECONDS: Final = 5
+NOT_SEALED: Final = "signal.not_sealed"
 
 
 class Input(Struct, frozen=True, kw_only=True):
@@ -122,6 +125,7 @@ class Runs:
         self._directory, self._places, self._clock = directory, places, clock
         self._queries, self._histories, self._disk_is_full = queries, histories, disk_is_full
         self._crowds, self._sealing, self._trails = crowds, sealing, trails
+        self._marks = PlanMarks(histories, blobs)
 
     async def start(
         self, caller: Caller, workflow_id: str, body: Raw, key: str | None, request: bytes
@@ -249,6 +253,10 @@ class Runs:
 
     async def resolve(self, caller: Caller, run: str, wanted: views.ResolveDoubt) -> Wished:
         meant = await self._meant(caller.org, run)
+        output = bytes(wanted.output)
+        if wanted.resolution == "done":
+            marks = (await self._marks.of(caller.org, run)).of_step(wanted.step)
+            output, _ = await self._sealing.sealed(caller.org, run, output, marks)
         message = ResolveDoubt(
             org=caller.org,
             run=run,
@@ -257,7 +265,7 @@ class Runs:
             step=wanted.step,
             attempt=wanted.attempt or meant.doubts.get(wanted.step, 0),
             resolution=wanted.resolution,
-            output=await payload_of(bytes(wanted.output), self._blobs),
+            output=await payload_of(output, self._blobs),
         )
         return await self.wish(caller, message)
 
@@ -274,9 +282,19 @@ class Runs:
             signal=wanted.signal,
             key=receipt() if key is None else digest(key.encode()),
             request=None if key is None else digest(request),
-            body=await payload_of(bytes(wanted.body), self._blobs),
+            body=Inline(value=wanted.body),
         )
-        return await self.wish(caller, message)
+        if len(bytes(wanted.body)) <= INLINE_BYTES:
+            # The owner has the plan at hand, and refuses what had to be sealed: nothing of it was stored.
+            answer = await self._dispatch.ask(message)
+            if answer is not None and (answer.error is None or answer.error.code != NOT_SEALED):
+                return self._wished(caller, run, answer)
+        marks = (await self._marks.of(caller.org, run)).signals.get(wanted.signal, ())
+        body, _ = await self._sealing.sealed(caller.org, run, bytes(wanted.body), marks)
+        proof = None if key is None else await self._sealing.request(caller.org, run, request, marks)
+        kept = await payload_of(body, self._blobs)
+        sealed = structs.replace(message, request=proof, body=kept, is_sealed=True)
+        return await self.wish(caller, sealed)
 
     async def _meant(self, org: str, run: str) -> Meant:
         """What a wish of now is about: it may be heard twice, and late, and must not mean what comes after."""
@@ -303,10 +321,13 @@ class Runs:
         answer = await self._dispatch.send(message)
         if answer is QUEUED:
             return Wished(run=message.run, status="queued")
+        return self._wished(caller, message.run, answer)
+
+    def _wished(self, caller: Caller, run: str, answer: Answer) -> Wished:
         self._note(caller, answer)
         if answer.result == "refused":
             raise _refused(answer)
-        return Wished(run=message.run, status="unchanged" if answer.result == "nothing" else "accepted")
+        return Wished(run=run, status="unchanged" if answer.result == "nothing" else "accepted")
 
     def _note(self, caller: Caller, answer: Answer) -> None:
         if answer.sequence:

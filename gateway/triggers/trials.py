@@ -16,6 +16,7 @@ from chassis.ids import receipt as new_receipt
 from chassis.ids import run_id
 from chassis.ports import Blobs
 from chassis.questions import complaints, from_json
+from chassis.sealing import in_body
 from contracts.codec import encode
 from contracts.limits import Marks
 from contracts.payloads import Payload
@@ -24,7 +25,7 @@ from contracts.triggers import Chat, ChatMessage, Follows, Form, Poll
 from gateway.callers import Caller
 from gateway.payloads import bytes_of, payload_of
 from gateway.runs.store import Runs, Wanted
-from gateway.sealing import Sealing, in_body
+from gateway.sealing import Sealing
 from gateway.triggers.asking import Asking, given_of
 from gateway.triggers.redelivery import Recorded, Redelivery
 from gateway.triggers.rules import TriggerState, bound

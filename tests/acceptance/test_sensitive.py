@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.testing.installation import Installation
-from tests.acceptance.test_approvals import ended, kept_in, run_of
+from tests.acceptance.test_approvals import asked, ended, kept_in, link_mailed, run_of
 from tests.acceptance.test_stories import post
 from tests.acceptance.waiting import until
 
@@ -221,3 +221,68 @@ def test_what_somebody_starts_a_run_with_is_sealed_by_the_workflows_marks(
         assert ended(installed, run)["status"] == "completed"
         assert [json.loads(body) for _, body in heard] == [{"to": IBAN}]
         told_nowhere(installed, run, IBAN, tmp_path)
+
+
+def test_what_people_and_programs_say_to_a_run_is_used_and_stays_sealed(
+    installed: Installation, tmp_path: Path
+) -> None:
+    with shop() as (url, heard):
+        pay = {
+            "method": "POST",
+            "url": url,
+            "body": {
+                "to": "{{ steps.ask.output.fields.iban }}",
+                "said": "{{ steps.ask.output.comment }}",
+                "card": "{{ steps.called.output.body.card }}",
+                "pin": "{{ steps.told.output.pin }}",
+            },
+        }
+        definition = {
+            "nodes": [
+                {
+                    "id": "ask",
+                    "type": "wait.approval",
+                    "config": {
+                        "question": "Where to?",
+                        "form": {"type": "object", "properties": {"iban": {"type": "string"}}},
+                    },
+                    "sensitive": ["/fields/iban", "/comment"],
+                },
+                {
+                    "id": "mail",
+                    "type": "email.send",
+                    "config": {
+                        "to": "marks@b.example",
+                        "subject": "Please call",
+                        "text": "{{ steps.called.resume_url }}",
+                    },
+                },
+                {"id": "called", "type": "wait.webhook", "sensitive": ["/body/card"]},
+                {"id": "told", "type": "wait.signal", "config": {"signal": "paid"}, "sensitive": ["/pin"]},
+                {"id": "pay", "type": "http.request", "config": pay},
+            ],
+            "edges": [
+                {"source": "ask", "port": "approved", "target": "pay"},
+                {"source": "called", "target": "pay"},
+                {"source": "told", "target": "pay"},
+            ],
+        }
+        run = run_of(installed, definition, None)
+        waiting = "select count(*) from read.steps where run = $1 and status = 'waiting'"
+        until(lambda: installed.count(waiting, run) == 3, "the run asks")
+        status, said = asked(
+            link_mailed(installed, "marks@b.example"),
+            json.dumps({"card": CARD}).encode(),
+            content_type="application/json",
+        )
+        assert (status, said) == (200, '{"received":true}')
+        signal = {"signal": "paid", "body": {"pin": "pin-4711-0815"}}
+        installed.call("POST", f"/runs/{run}/signals", signal)
+        decision = {"decision": "approved", "fields": {"iban": IBAN}, "comment": f"to {IBAN}"}
+        assert IBAN not in json.dumps(installed.call("GET", f"/approvals?run={run}"))
+        installed.call("POST", f"/approvals/{run}/decide", decision)
+        assert ended(installed, run)["status"] == "completed"
+    [(_, body)] = heard
+    assert json.loads(body) == {"to": IBAN, "said": f"to {IBAN}", "card": CARD, "pin": "pin-4711-0815"}
+    for value in (IBAN, CARD, "pin-4711-0815"):
+        told_nowhere(installed, run, value, tmp_path)

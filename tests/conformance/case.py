@@ -183,6 +183,8 @@ class Saying(Happening, frozen=True, kw_only=True, tag="signal"):
     signal: SignalName
     key: SignalKey = "said-1"
     body: Raw = field(default_factory=_null)
+    is_sealed: bool = False
+    """What the run marks was sealed where it came in, as `body` shows it."""
 
 
 class Decision(Happening, frozen=True, kw_only=True, tag="decision"):

@@ -109,6 +109,7 @@ def _signalled(saying: told.Saying, run: Run, keep: Keep) -> Message:
         key=saying.key,
         request=digest(encode((saying.signal, saying.body))),
         body=keep(bytes(saying.body)),
+        is_sealed=saying.is_sealed,
     )
 
 

@@ -5,6 +5,9 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from chassis.ids import digest
+from chassis.sealing import open_document
+from contracts.codec import decode_json, encode
 from contracts.errors import Failure
 from contracts.messages import Answer, DecideApproval
 from contracts.payloads import Inline
@@ -54,6 +57,35 @@ async def test_a_decision_reaches_the_runs_owner_with_whoever_made_it(office: Of
     assert heard.actor.startswith("key:")
     assert isinstance(heard.fields, Inline)
     assert bytes(heard.fields.value) == '{"sum":5,"why":"Ü"}'.encode()
+
+
+async def test_what_an_approval_marks_is_sealed_and_said_again_it_is_the_same_decision(
+    office: Office,
+) -> None:
+    run = await asking(office, asks(form=FORM, sensitive=("/fields/why", "/comment")))
+    wish = {"decision": "approved", "fields": {"sum": 5, "why": "CANARY"}, "comment": "CANARY too"}
+    assert (await office.api("POST", f"/approvals/{run}/decide", wish)).status == 202
+    heard = office.engine.heard[-1]
+    assert isinstance(heard, DecideApproval)
+    assert b"CANARY" not in encode(heard)
+    assert isinstance(heard.fields, Inline)
+    opener = await office.vault.opener("org_default", run, f"salt_{run}")
+    told = open_document([decode_json(heard.fields.value), heard.comment], opener)
+    assert told == [{"sum": 5, "why": "CANARY"}, "CANARY too"]
+    decided = ApprovalDecided(
+        wait="approval:ask",
+        step="ask",
+        decision="approved",
+        by=heard.actor,
+        on=NOON,
+        request=heard.request,
+        fields=heard.fields,
+        comment=heard.comment,
+    )
+    await extended(office, run, decided)
+    again = await office.api("POST", f"/approvals/{run}/decide", wish)
+    assert (again.status, again.json["status"]) == (200, "unchanged")
+    assert heard.request != digest(encode([wish["decision"], wish["fields"], wish["comment"]]))
 
 
 @pytest.mark.parametrize(

@@ -300,6 +300,87 @@ async def test_a_signals_key_says_that_it_is_the_same_and_its_request_that_nothi
     assert (first.key, first.request != changed.request) == (changed.key, True)
 
 
+LISTENS = {
+    "nodes": [
+        {"id": "a", "type": "wait.signal", "config": {"signal": "paid"}, "sensitive": ["/card"]},
+        {"id": "b", "type": "wait.signal", "config": {"signal": "paid"}, "sensitive": ["/pin"]},
+        {"id": "c", "type": "echo", "config": {"signal": 5}, "sensitive": ["/token"]},
+    ]
+}
+
+
+def not_sealed(office: Office) -> None:
+    """The owner refuses what was not sealed, as it does where something is marked."""
+    take = office.engine._take
+
+    async def answer(message: Any) -> Answer:
+        told = await take(message)
+        if isinstance(message, SendSignal) and not message.is_sealed:
+            return Answer(
+                run=message.run, result="refused", error=Failure(code="signal.not_sealed", message="")
+            )
+        return told
+
+    office.engine._take = answer  # type: ignore[method-assign]  # Of this office's engine.
+
+
+async def test_what_a_run_marks_of_a_signal_is_sealed_whoever_will_hear_it(office: Office) -> None:
+    run = await started(office, await of(office, LISTENS))
+    not_sealed(office)
+    said = {"signal": "paid", "body": {"card": "CANARY", "pin": "CANARY", "sum": 5}}
+    reply = await office.api("POST", f"/runs/{run}/signals", said, idempotency_key="k")
+    assert (reply.status, reply.json["status"]) == (202, "accepted")
+    again = await office.api("POST", f"/runs/{run}/signals", said, idempotency_key="k")
+    assert again.status == 202
+    sealed, *_, other = (
+        each for each in office.engine.heard if isinstance(each, SendSignal) and each.is_sealed
+    )
+    assert (sealed.key, sealed.request) == (other.key, other.request)
+    assert b"CANARY" not in encode(sealed)
+    assert isinstance(sealed.body, Inline)
+    opener = await office.vault.opener(ORG, run, f"salt_{run}")
+    assert open_document(json.loads(bytes(sealed.body.value)), opener) == said["body"]
+
+
+async def test_what_is_kept_of_a_signal_for_an_owner_who_is_away_or_is_large_is_sealed_too(
+    office: Office,
+) -> None:
+    run = await started(office, await of(office, LISTENS))
+    office.engine.away = True
+    said = {"signal": "paid", "body": {"card": "CANARY"}}
+    assert (await office.api("POST", f"/runs/{run}/signals", said)).json["status"] == "queued"
+    [kept] = office.engine.inbox
+    assert (b"CANARY" in kept, b"$sealed" in kept) == (False, True)
+    said = {"signal": "paid", "body": {"card": "CANARY" * 20_000}}
+    assert (await office.api("POST", f"/runs/{run}/signals", said)).json["status"] == "queued"
+    assert b"CANARY" not in b"".join((*office.engine.inbox, *office.blobs.kept.values()))
+
+
+async def test_a_signal_that_an_owner_took_costs_no_look_into_the_plan(office: Office) -> None:
+    run = await started(office, await published(office))
+    office.blobs.kept.clear()
+    assert (await office.api("POST", f"/runs/{run}/signals", {"signal": "paid"})).status == 202
+    office.engine.away = True
+    gone = await office.api("POST", f"/runs/{run}/signals", {"signal": "paid"})
+    assert gone.json["code"] == "payload.missing", "nobody knows what has to be sealed"
+    assert office.engine.inbox == []
+
+
+@pytest.mark.parametrize(("step", "mark"), [("c", "/token"), ("each[3].c", "/token"), ("other", None)])
+async def test_an_output_that_a_person_gives_is_sealed_by_the_nodes_marks(
+    office: Office, step: str, mark: str | None
+) -> None:
+    run = await started(office, await of(office, LISTENS))
+    done = {"step": step, "resolution": "done", "output": {"token": "CANARY", "n": 1}}
+    assert (await office.api("POST", f"/runs/{run}/resolve", done)).status == 202
+    heard = office.engine.heard[-1]
+    assert isinstance(heard, ResolveDoubt)
+    assert (b"CANARY" in encode(heard)) == (mark is None)
+    assert isinstance(heard.output, Inline)
+    opener = await office.vault.opener(ORG, run, f"salt_{run}")
+    assert open_document(json.loads(bytes(heard.output.value)), opener) == done["output"]
+
+
 async def test_without_a_key_every_call_says_something_of_its_own(office: Office) -> None:
     run = await started(office, await published(office))
     for _ in range(2):

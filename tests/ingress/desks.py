@@ -33,7 +33,7 @@ LINKS = Links(ADDRESS, Secret(b"k" * 32))
 class Hall:
     """The desk, and what a test wants to know about what lies behind it."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, keys: Keys | None = None) -> None:
         self.world = World(1)
         self.signals = MemorySignals(self.world)
         self.inbox = MemoryInbox(self.world)
@@ -52,7 +52,7 @@ class Hall:
             dispatch=self.dispatch,
             history=self.log,
             blobs=self.blobs,
-            keys=Keys(),
+            keys=keys or Keys(),
             limit=self.limit,
             clock=self.clock,
         )
@@ -77,7 +77,9 @@ class Hall:
     @property
     def stored(self) -> bytes:
         """All that was stored."""
-        return b"".join(message.body for message in self.log.messages) + repr(self.blobs.__dict__).encode()
+        lying = [letter.body for letters in self.inbox.letters for letter in letters.values()]
+        beside = repr((self.blobs.__dict__, lying)).encode()
+        return b"".join(message.body for message in self.log.messages) + beside
 
     def run(self, story: Callable[["Hall"], Any]) -> None:
         """Play one story to its end."""

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from msgspec import structs
+
 from chassis.chains import Chains
 from chassis.dispatch import Dispatch
 from chassis.edge.trails import Trails
@@ -15,7 +17,7 @@ from chassis.expressions import Language
 from chassis.ids import digest
 from chassis.past import Horizon, PastRun, PastRuns
 from chassis.ports import Stored
-from chassis.sealing import Place, Sealer, new_data_key, new_salt
+from chassis.sealing import Opener, Place, Sealer, new_data_key, new_salt, open_document
 from chassis.secret import HmacSecret, Secret, SecretValue
 from chassis.testing.past import MemoryRunIds
 from chassis.testing.queues import MemoryInbox, MemorySignals
@@ -63,11 +65,17 @@ class SealingKeys(Keys):
     def __init__(self) -> None:
         super().__init__()
         self.sealed_for: list[str] = []
+        self._key, self._salt = new_data_key("org", 1), new_salt()
 
     async def sealer(self, org: str, run: str) -> tuple[str, Sealer]:
         self.sealed_for.append(run)
-        place = Place(org=org, object=run, field="value")
-        return "salt-1", Sealer(new_data_key(org, 1), new_salt(), "run.value", place)
+        key = structs.replace(self._key, org=org)
+        return "salt-1", Sealer(key, self._salt, "run.value", Place(org=org, object=run, field="value"))
+
+    def opened(self, value: object, run: str, org: str = "org") -> Any:
+        """What stands in a value that was sealed for a run."""
+        keys, place = {1: structs.replace(self._key, org=org)}, Place(org=org, object=run, field="value")
+        return open_document(value, Opener(keys, self._salt, "run.value", place))
 
 
 class Limit:
@@ -265,8 +273,6 @@ class Room:
 
 
 def _changed(trigger: Trigger, changes: dict[str, Any]) -> Trigger:
-    from msgspec import structs
-
     return structs.replace(trigger, **changes)
 
 

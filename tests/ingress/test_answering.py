@@ -7,14 +7,17 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from msgspec import structs
 
 from chassis.edge.problems import Problem
+from chassis.seals import is_sealed
 from contracts.limits import ANSWERS_PER_MINUTE, COMMENT_CHARS
 from contracts.payloads import Inline
+from contracts.plans import PlanNode
 from contracts.runs import ApprovalDecided, CallReceived
 from ingress.replies import Reply
 from tests.ingress.desks import Hall, link_of, proof
-from tests.ingress.doors import signed
+from tests.ingress.doors import SealingKeys, signed
 from tests.orchestrator.stories import CANCEL, control, done, drawn
 
 FORM = {
@@ -253,6 +256,81 @@ def test_a_decision_for_a_run_whose_owner_is_away_is_kept() -> None:
     approving().run(story)
 
 
+def marked(kind: str, marks: tuple[str, ...], **config: Any) -> PlanNode:
+    return structs.replace(control("ask", kind, config), sensitive=marks)
+
+
+SECRETIVE = {
+    "type": "object",
+    "properties": {"iban": {"type": "string"}, "sum": {"type": "number"}},
+    "required": ["iban"],
+}
+IBAN = "DE02-CANARY"
+YES = {"decision": "approved", "name": "Ada"}
+
+
+@pytest.mark.parametrize("by_page", [True, False])
+def test_what_an_approval_marks_is_sealed_before_it_is_said(by_page: bool) -> None:  # A case.
+    keys = SealingKeys()
+    body = json.dumps({**YES, "fields": {"iban": IBAN, "sum": 5}, "comment": f"to {IBAN}"})
+    page = sent(the_decision="approved", the_name="Ada", the_comment=f"to {IBAN}", iban=IBAN, sum="5")
+
+    async def decide(hall: Hall) -> Reply:
+        return await (hall.ask(body=page, **BROWSER) if by_page else hall.ask(body=body.encode()))
+
+    async def story(hall: Hall) -> None:
+        assert (await decide(hall)).status == 200
+        decided = next(event for event in hall.events if isinstance(event, ApprovalDecided))
+        assert isinstance(decided.fields, Inline)
+        fields = json.loads(bytes(decided.fields.value))
+        assert (is_sealed(fields["iban"]), fields["sum"]) == (True, 5)
+        assert keys.opened([fields, decided.comment], "run-1") == [{"iban": IBAN, "sum": 5}, f"to {IBAN}"]
+        assert (await decide(hall)).status == 200, "said again it is the same decision"
+        other = json.dumps({**YES, "fields": {"iban": "another"}}).encode()
+        assert (await no(hall, body=other)).code == "wait.over"
+        assert IBAN.encode() not in hall.stored
+
+    question = {"question": "Where to?", "form": SECRETIVE}
+    plan = drawn(ARROWS, marked("wait.approval", ("/fields/iban", "/comment"), **question))
+    Hall(plan, keys).run(story)
+
+
+def test_the_longest_comment_can_be_sealed_and_none_stays_none() -> None:
+    async def story(hall: Hall) -> None:
+        comment = json.dumps({**YES, "comment": "\x01" * COMMENT_CHARS}).encode()
+        assert (await hall.ask(body=comment)).status == 200
+        decided = next(event for event in hall.events if isinstance(event, ApprovalDecided))
+        assert keys.opened(decided.comment, "run-1") == "\x01" * COMMENT_CHARS
+
+    keys = SealingKeys()
+    Hall(drawn(ARROWS, marked("wait.approval", ("/comment",), question="?")), keys).run(story)
+
+    async def silent(hall: Hall) -> None:
+        assert (await hall.ask(body=json.dumps(YES).encode())).status == 200
+        assert next(event for event in hall.events if isinstance(event, ApprovalDecided)).comment == ""
+
+    Hall(drawn(ARROWS, marked("wait.approval", ("/comment",), question="?")), keys).run(silent)
+
+
+def test_what_is_marked_is_kept_sealed_for_an_owner_who_is_away_and_not_taken_without_the_vault() -> None:
+    plan = drawn(ARROWS, marked("wait.approval", ("/fields",), question="?", form=SECRETIVE))
+    body = json.dumps({**YES, "fields": {"iban": IBAN}}).encode()
+
+    async def away(hall: Hall) -> None:
+        hall.owner_is_there = False
+        assert (await hall.ask(body=body)).status == 202
+        assert b"$sealed" in hall.stored
+        assert IBAN.encode() not in hall.stored
+
+    Hall(plan, SealingKeys()).run(away)
+
+    async def no_vault(hall: Hall) -> None:
+        assert (await no(hall, body=body)).code == "unavailable"
+        assert not any(isinstance(event, ApprovalDecided) for event in hall.events)
+
+    Hall(plan).run(no_vault)
+
+
 # --- Who has no link --------------------------------------------------------------------------
 
 
@@ -359,6 +437,52 @@ def test_what_proves_a_link_is_stored_nowhere_whoever_sends_it_along() -> None:
         assert b"[redacted]" in hall.stored
 
     calling().run(story)
+
+
+def test_what_a_call_marks_is_sealed_in_all_that_came() -> None:
+    keys = SealingKeys()
+
+    async def story(hall: Hall) -> None:
+        call: dict[str, Any] = {
+            "body": json.dumps({"card": "4111-CANARY", "sum": 5}).encode(),
+            "content_type": "application/json",
+            "x_code": "CANARY-2",
+            "query": "pin=CANARY-3&a=1",
+        }
+        assert (await hall.ask(**call)).status == 200
+        received = next(event for event in hall.events if isinstance(event, CallReceived))
+        assert isinstance(received.body, Inline)
+        given = json.loads(bytes(received.body.value))
+        assert (given["body"]["sum"], given["query"]["a"]) == (5, "1")
+        opened = keys.opened(given, "run-1")
+        assert (opened["body"]["card"], opened["headers"]["x-code"]) == ("4111-CANARY", "CANARY-2")
+        assert opened["query"]["pin"] == "CANARY-3"
+        assert (await hall.ask(**call)).status == 200, "said again it is the same call"
+        assert b"CANARY" not in hall.stored
+
+    Hall(drawn("ask>go", marked("wait.webhook", ("/body/card", "/headers/x-code", "/query/pin"))), keys).run(
+        story
+    )
+
+
+@pytest.mark.parametrize(
+    ("marks", "taken"), [(("/files",), False), (("",), False), (("/body/fields/a",), True)]
+)
+def test_a_file_that_came_with_a_call_cannot_be_sealed(marks: tuple[str, ...], *, taken: bool) -> None:
+    body = (
+        b'--x\r\ncontent-disposition: form-data; name="a"\r\n\r\nCANARY\r\n'
+        b'--x\r\ncontent-disposition: form-data; name="f"; filename="f.txt"\r\n\r\nscan\r\n--x--\r\n'
+    )
+    kind: dict[str, Any] = {"content_type": "multipart/form-data; boundary=x"}
+
+    async def story(hall: Hall) -> None:
+        if taken:
+            assert (await hall.ask(body=body, **kind)).status == 200
+        else:
+            assert (await no(hall, body=body, **kind)).code == "malformed"
+        assert b"CANARY" not in hall.stored
+
+    Hall(drawn("ask>go", marked("wait.webhook", marks)), SealingKeys()).run(story)
 
 
 def test_an_item_of_a_map_has_a_link_of_its_own() -> None:

@@ -395,6 +395,28 @@ def test_marked_places_of_an_output_stand_in_the_plan() -> None:
 
 
 @pytest.mark.parametrize(
+    ("node", "signals"),
+    [
+        (
+            {
+                "type": "wait.approval",
+                "config": {"question": "?"},
+                "sensitive": ["/fields", "/fields/a", "/comment"],
+            },
+            set(),
+        ),
+        ({"type": "wait.webhook", "sensitive": ["/body/card", "/query", ""]}, set()),
+        ({"type": "wait.signal", "config": {"signal": "paid"}, "sensitive": ["/card"]}, {"paid"}),
+        ({"type": "wait.signal", "config": {"signal": "paid"}}, set()),
+    ],
+)
+def test_what_is_said_to_a_step_that_waits_can_be_marked(node: dict[str, Any], signals: set[str]) -> None:
+    plan = plan_of({"nodes": [{"id": "a", **node}]})
+    assert list(plan.nodes[0].sensitive) == node.get("sensitive", [])
+    assert (Graph.of(plan).seals, Graph.of(plan).sealed_signals) == ("sensitive" in node, signals)
+
+
+@pytest.mark.parametrize(
     ("said", "sealed"), [({}, ("/token",)), ({"sensitive": []}, ()), ({"sensitive": ["/a"]}, ("/a",))]
 )
 def test_a_type_may_name_what_is_sensitive_where_a_workflow_does_not_say(
@@ -413,6 +435,13 @@ def test_a_type_may_name_what_is_sensitive_where_a_workflow_does_not_say(
         ({"type": "echo", "sensitive": "/card"}, ("malformed", "/nodes/0/sensitive")),
         ({"type": "echo", "sensitive": ["/a"] * 51}, ("malformed", "/nodes/0/sensitive")),
         ({"type": "noop", "sensitive": ["/card"]}, ("workflow.bad_config", "/nodes/0/sensitive")),
+        *(
+            (
+                {"type": "wait.approval", "config": {"question": "?"}, "sensitive": ["/comment", mark]},
+                ("workflow.bad_config", "/nodes/0/sensitive/1"),
+            )
+            for mark in ("", "/by", "/decision", "/*", "/comment/x", "/fieldsets")
+        ),
         (
             {"type": "echo", "pool": "ext-lab", "sensitive": ["/card"]},
             ("workflow.bad_config", "/nodes/0/sensitive"),

@@ -232,7 +232,10 @@ class Person:
             return None
         assert name is not None
         body = Inline(value=Raw(encode(key)))
-        return SendSignal(org=run.org, run=run.id, actor=PERSON, signal=name, key=key, body=body)
+        # Nothing is marked here, as whoever looked into the plan knows.
+        return SendSignal(
+            org=run.org, run=run.id, actor=PERSON, signal=name, key=key, body=body, is_sealed=True
+        )
 
     def _resolve(self, run: Run) -> Message:
         """Look at the world: what happened is marked done; what did not is tried again or given up."""
