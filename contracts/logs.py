@@ -10,7 +10,7 @@ LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogText: TypeAlias = Annotated[str, Meta(max_length=LOG_TEXT_CHARS)]
 LogTime: TypeAlias = Annotated[float, Meta(ge=0, le=253_402_300_799)]
 """Unix seconds, up to the end of the year 9999."""
-MissingWhy: TypeAlias = Literal["line", "attempt", "run", "unstored"]
+MissingWhy: TypeAlias = Literal["line", "attempt", "run", "unstored", "marked"]
 LEVELS: Final[tuple[LogLevel, ...]] = ("debug", "info", "warning", "error")
 """The least first."""
 
@@ -19,7 +19,8 @@ class Missing(Struct, frozen=True, kw_only=True):
     """How much was said and is not there. What was cut before it came to us is not counted.
 
     `line`: of this line itself. Else of all that was said so far: beyond the bound of its `attempt` or its `run`, or
-    `unstored`, because there was no room or no log.
+    `unstored`, because there was no room or no log. `marked`: all that the node said in an attempt that brought nothing, so
+    that nobody knows what is sensitive in it.
     """
 
     why: MissingWhy

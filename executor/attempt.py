@@ -38,6 +38,7 @@ from executor.errors import (
     UnknownNode,
     failure,
     from_egress,
+    withheld,
 )
 from executor.links import Linked, linked
 from executor.node import Outside, Result, SecretReference
@@ -45,6 +46,7 @@ from executor.opening import Opening
 from executor.outgoing import Named
 from executor.outputs import Packed, keep, pack
 from executor.patience import insist
+from executor.redaction import Redaction
 from executor.registry import Installed, Registry
 from executor.relay import Relay
 from executor.sandbox.sandbox import Sandbox
@@ -321,7 +323,12 @@ class Attempt:
         config = await self._configured(node)
         if node.promise is not None:
             self._promise = node.promise(config)
-        result = await node.node.run(config, self)
+        try:
+            result = await node.node.run(config, self)
+        except StepError as error:
+            if node.node.is_strange_to(self.task):
+                withheld(error)
+            raise
         if not isinstance(result, Result) or not node.may_leave_by(result.ports):
             raise Crashed("The node's code answered with something that its type does not announce.")
         return result
@@ -358,13 +365,17 @@ class Attempt:
         return Crashed(message, touched=self._stage != "before")
 
     def _judged(self, error: StepError, took_ms: int, trace: str) -> Outcome:
-        told = failure(error, self.task.node)
-        told = structs.replace(told, message=self._linked.text(told.message)[:2_000])
+        told = structs.replace(failure(error, self.task.node), message=self._sayable(str(error)))
         if self._promise == "no" and error.touched:
             return StepInDoubt(**self._address(trace), error=told)
         return StepBroken(
             **self._address(trace), error=told, retry_after_s=error.retry_after_s, took_ms=took_ms
         )
+
+    def _sayable(self, message: str) -> str:
+        """What may be told of an error: nothing that was opened for this attempt, cut only then."""
+        plain = message.encode("utf-8", "replace").decode()
+        return self._linked.text(Redaction.of(self.unsealed).text(plain))[:2_000]
 
     def _address(self, trace: str = "") -> dict[str, Any]:
         task = self.task

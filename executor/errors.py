@@ -6,6 +6,7 @@ from chassis.egress import EgressError, Reason
 from contracts.errors import ERRORS, Failure
 
 _MESSAGE_CHARS: Final = 2_000
+WITHHELD: Final = "What the node said of it is not told: a part of what it brings is marked as sensitive."
 _ANSWERED: Final = frozenset[Reason]({"too_large", "bad_encoding", "bad_redirect", "too_many_redirects"})
 
 
@@ -105,6 +106,14 @@ class Unheard(StepError):
     """The call was begun before, and nobody knows how it ended."""
 
     code = "unreachable"
+
+
+def withheld(error: StepError) -> StepError:
+    """The same error without the node's own words: what is marked of its output may be among them, and nobody knows it."""
+    kind = type(error).__doc__ or ""
+    if str(error) != kind:
+        error.args = (f"{kind} {WITHHELD}",)
+    return error
 
 
 def from_egress(error: EgressError, *, repeatable: bool) -> StepError:

@@ -4,7 +4,7 @@ Rule that holds here: a secret that was opened for the attempt is blanked out of
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Final
@@ -25,7 +25,7 @@ from contracts.limits import (
 from contracts.logs import LogLevel, LogLine, LogRecord, Missing
 from contracts.messages import Task
 from contracts.payloads import Blob
-from executor.errors import StepError, from_egress
+from executor.errors import StepError, from_egress, withheld
 from executor.journal import Journal
 from executor.lines import made, shown
 from executor.node import Context, Given, Node, Outside, Result, SecretReference
@@ -48,12 +48,15 @@ _RUN_BOUND: Final = (
     "An executor keeps {} lines or {} MiB of a run: {} lines beyond them were not kept so far."
 )
 
+_UNKNOWN: Final = "{} lines: not kept. They were said by an attempt whose marked fields are not known."
+
 
 class Said:
     """Lines within the bounds, and the secrets that must not be in them."""
 
-    def __init__(self, task: Task, journal: Journal) -> None:
-        self._task, self._journal = task, journal
+    def __init__(self, task: Task, journal: Journal, *, is_strange: bool = False) -> None:
+        """`is_strange`: the workflow marks something of the output that the node does not know to be sensitive."""
+        self._task, self._journal, self._is_strange = task, journal, is_strange
         self._began = journal.clock.seconds()
         self._opened = False
         self._lines: list[LogLine] = []
@@ -64,6 +67,8 @@ class Said:
         self._held = bool(task.sensitive)
         """Nothing is told before it is known what must not be."""
         self._redaction: Redaction | None = None
+        self._spoken: set[int] = set()
+        """Which of the lines that are held the node said itself."""
 
     @property
     def _took_s(self) -> float:
@@ -74,7 +79,7 @@ class Said:
         self._secrets += texts
         self._redaction = None
 
-    def add(self, level: LogLevel, text: str, fields: dict[str, Any]) -> None:
+    def add(self, level: LogLevel, text: str, fields: dict[str, Any], *, by_node: bool = True) -> None:
         line = self._made(level, text, fields)
         size = _size(line)
         if self._over.lines or self._count >= LOG_LINES - _KEPT or self._bytes + size > LOG_BYTES:
@@ -82,6 +87,8 @@ class Said:
             return
         self._count += 1
         self._bytes += size
+        if self._held and by_node:
+            self._spoken.add(id(line))
         self._put(line, size)
 
     def leave_out(self, lines: int, chars: int) -> None:
@@ -102,12 +109,27 @@ class Said:
     def unstored(self, record: LogRecord) -> None:
         self._lost += sum(line.missing is None or line.missing.why != "unstored" for line in record.lines)
 
-    def release(self, output: Any) -> None:
-        """The attempt is over, and this is what it brought: what is marked in it is in no line."""
-        if self._held and output is not None:
+    def release(self, brought: Sequence[Any]) -> None:
+        """The attempt is over, and this is what it brought: what is marked in it is in no line. Safe to call again.
+
+        Where it brought nothing, nobody knows what is marked: then no line of the node is told.
+        """
+        if self._held and not brought and self._is_strange:
+            self._withhold()
+        for output in brought if self._held else ():
             texts = [text for value in marked_values(output, self._task.sensitive) for text in leaves(value)]
             self.hide([text for text in texts if len(text) >= _SHORTEST_SENSITIVE])
         self._held = False
+
+    def _withhold(self) -> None:
+        spoken = [place for place, line in enumerate(self._lines) if id(line) in self._spoken]
+        if not spoken:
+            return
+        chars = sum(_length(self._lines[place]) for place in spoken)
+        missing = Missing(why="marked", lines=len(spoken), chars=chars)
+        self._lines[spoken[0]] = self._marker(_UNKNOWN.format(len(spoken)), missing)
+        for place in reversed(spoken[1:]):
+            del self._lines[place]
 
     def records(self) -> list[LogRecord]:
         if self._held:
@@ -203,7 +225,7 @@ class SpeakingContext(Context):
 
     @property
     def egress(self) -> Outside:
-        return Told(self._given.egress, self.log)
+        return Told(self._given.egress, self._told)
 
     @property
     def relay(self) -> Relay:
@@ -233,6 +255,11 @@ class SpeakingContext(Context):
         if self._said is not None:
             self._said.add(level, text, fields)
 
+    def _told(self, text: str, level: LogLevel = "info", **fields: Any) -> None:
+        """What our egress says of a call: nothing of what it brought."""
+        if self._said is not None:
+            self._said.add(level, text, fields, by_node=False)
+
     def unsaid(self, lines: int, chars: int) -> None:
         if self._said is not None:
             self._said.leave_out(lines, chars)
@@ -248,20 +275,23 @@ class SpeakingNode:
         """As the node itself, whatever comes of it."""
         if self._journal is None:
             return await self.node.run(config, SpeakingContext(given, None))
-        said = Said(given.task, self._journal)
+        strange = self.is_strange_to(given.task)
+        said = Said(given.task, self._journal, is_strange=strange)
         self._journal.begins(said)
         try:
             secrets = [*given.proofs, *given.unsealed]
             if secrets:
                 said.hide(secrets)
             result = await self.node.run(config, SpeakingContext(given, said))
-            said.release(_plain(result.output) if given.task.sensitive else None)
+            if given.task.sensitive:
+                said.release(_brought(result.output))
             said.end("info", f"Attempt {given.task.attempt} succeeded.")
         except asyncio.CancelledError:
             said.end("warning", f"Attempt {given.task.attempt} was stopped.")
             raise
         except (StepError, EgressError) as error:
             told = from_egress(error, repeatable=True) if isinstance(error, EgressError) else error
+            told = withheld(told) if strange and told is error else told
             said.end("error", f"Attempt {given.task.attempt} failed: {told}", code=told.code)
             raise
         except BaseException as error:
@@ -269,14 +299,18 @@ class SpeakingNode:
             said.end("error", f"Attempt {given.task.attempt} failed.", error=type(error).__name__)
             raise
         finally:
-            said.release(None)
+            said.release(())
             self._journal.ends(said)
         return result
 
+    def is_strange_to(self, task: Task) -> bool:
+        """A type that names what is sensitive itself keeps it out of its own words; of other marks it knows nothing."""
+        return not set(task.sensitive).issubset(self.node.spec.sensitive)
 
-def _plain(output: Any) -> Any:
-    """The output as it would be told; nothing when it is none that can be."""
+
+def _brought(output: Any) -> list[Any]:
+    """The output as it would be told; none when it cannot be."""
     try:
-        return decode_json(pack(output).body)
+        return [decode_json(pack(output).body)]
     except StepError:
-        return None
+        return []

@@ -286,3 +286,36 @@ def test_what_people_and_programs_say_to_a_run_is_used_and_stays_sealed(
     assert json.loads(body) == {"to": IBAN, "said": f"to {IBAN}", "card": CARD, "pin": "pin-4711-0815"}
     for value in (IBAN, CARD, "pin-4711-0815"):
         told_nowhere(installed, run, value, tmp_path)
+
+
+def test_what_a_failing_node_says_of_what_it_was_given_or_would_have_brought_is_told_nowhere(
+    installed: Installation, tmp_path: Path
+) -> None:
+    made_up = "4000-1234-5678-9010"
+    marked = {
+        "id": "look",
+        "type": "code.javascript",
+        "config": {"code": f"console.log('found {made_up}')\nthrow new Error('{made_up} is blocked')"},
+        "sensitive": ["/card"],
+        "on_error": "continue",
+    }
+    given = {
+        "id": "use",
+        "type": "code.javascript",
+        "config": {
+            "input": "{{ trigger.body.card }}",
+            "code": "console.log('given', input)\nthrow new Error(input + ' is blocked')",
+        },
+    }
+    edges = [{"source": "look", "target": "use"}]
+    # What a workflow says itself is everybody's who may read it: so the number is made up where it is used.
+    code = marked["config"]["code"].replace(made_up, "' + [4000, 1234, 5678, 9010].join('-') + '")  # type: ignore[index]  # It is there.
+    marked["config"] = {"code": code}
+    definition = {"nodes": [marked, given], "edges": edges, "sensitive": ["/card"]}
+    run = run_of(installed, definition, {"card": CARD})
+    assert ended(installed, run)["status"] == "failed"
+    for value in (made_up, CARD):
+        told_nowhere(installed, run, value, tmp_path)
+    lines = installed.call("GET", f"/runs/{run}/logs")["items"]
+    assert [line["missing"]["why"] for line in lines if line.get("missing")] == ["marked"]
+    assert "given [redacted]" in [line["text"] for line in lines]

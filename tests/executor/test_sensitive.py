@@ -9,8 +9,10 @@ import pytest
 from chassis.expressions import Context as Values
 from chassis.expressions import Language, compile_template
 from chassis.seals import is_sealed
+from contracts.logs import LogLine, Missing
 from contracts.messages import Outcome, StepBroken, StepDone
 from contracts.payloads import Inline
+from executor.errors import WITHHELD, Refused
 from executor.node import Binary, Context, Result
 from tests.executor.fakes import RUN, World, simulated, task, until
 from tests.executor.nodes import Anything, Scripted
@@ -68,6 +70,84 @@ def test_no_line_and_nothing_else_that_is_kept_shows_it() -> None:
     ]
 
 
+UNKNOWN = "were said by an attempt whose marked fields are not known."
+
+
+def lines_of(world: World) -> list[LogLine]:
+    return [line for record in world.said for line in record.lines]
+
+
+async def _fails(context: Context) -> Any:
+    context.log(f"found {CARD}", iban="DE02120300000000202051")
+    await asyncio.sleep(3)
+    context.log("and no more")
+    raise Refused(f"{CARD} is blocked", status=402, field="/card")
+
+
+@pytest.mark.parametrize("ends", ["an error", "a crash", "time", "no output"])
+def test_of_an_attempt_that_brings_nothing_no_word_of_the_node_is_kept(ends: str) -> None:
+    async def script(context: Context) -> Any:
+        context.log(f"found {CARD}")
+        await asyncio.sleep(100 if ends == "time" else 3)
+        if ends == "an error":
+            raise Refused(f"{CARD} is blocked", status=402, field="/card")
+        if ends == "a crash":
+            raise RuntimeError(CARD)
+        return {"card": CARD, "more": object()}  # No JSON says that.
+
+    world, outcome = attempted(script, sensitive=MARKS, timeout_s=10)
+    assert isinstance(outcome, StepBroken)
+    assert CARD not in kept(world)
+    assert CARD not in repr(lines_of(world))
+    texts = [line.text for line in lines_of(world)]
+    assert texts[0] == "Attempt 1 begins."
+    assert (texts[1].startswith("1 lines: not kept. They"), texts[1].endswith(UNKNOWN)) == (True, True)
+    assert lines_of(world)[1].missing == Missing(why="marked", lines=1, chars=len(f"found {CARD}"))
+    assert len(texts) == 3, "and how it ended"
+
+
+def test_its_error_keeps_what_is_not_the_nodes_own_words() -> None:
+    world, outcome = attempted(_fails, sensitive=MARKS)
+    assert isinstance(outcome, StepBroken)
+    error = outcome.error
+    assert (error.code, error.status, error.field) == ("refused", 402, "/card")
+    assert error.message == f"{Refused.__doc__} {WITHHELD}"
+    assert [line.missing for line in lines_of(world) if line.missing] == [
+        Missing(why="marked", lines=2, chars=len(f"found {CARD}iban" + "DE02120300000000202051and no more"))
+    ]
+
+
+def test_without_marks_a_failing_attempt_is_told_as_it_spoke() -> None:
+    world, outcome = attempted(_fails)
+    assert isinstance(outcome, StepBroken)
+    assert outcome.error.message == f"{CARD} is blocked"
+    assert f"found {CARD}" in [line.text for line in lines_of(world)]
+
+
+def test_a_type_that_knows_what_is_sensitive_is_trusted_with_its_own_words() -> None:
+    world = World(Scripted(_fails, sensitive=MARKS))
+
+    async def main() -> None:
+        async with world.executor():
+            world.source.put(task(node_type="test", sensitive=MARKS))
+            await until(lambda: world.outcomes, 200)
+
+    simulated(main())
+    outcome = world.outcomes[0]
+    assert isinstance(outcome, StepBroken)
+    assert outcome.error.message == f"{CARD} is blocked"
+    assert "and no more" in [line.text for line in lines_of(world)]
+
+
+def test_nothing_is_an_output_too() -> None:
+    async def script(context: Context) -> Any:
+        context.log("looked")
+        await asyncio.sleep(3)
+
+    world, _ = attempted(script, sensitive=MARKS)
+    assert "looked" in [line.text for line in lines_of(world)]
+
+
 def test_nothing_is_sealed_that_nobody_marked() -> None:
     world, outcome = attempted(_person)
     assert output(outcome) == PERSON
@@ -97,6 +177,30 @@ def test_a_later_attempt_has_it_open_in_its_configuration() -> None:
     assert given == [CARD]
     assert is_sealed(output(later.outcomes[0]))
     assert CARD not in kept(later)
+
+
+def test_an_attempt_that_had_it_open_and_fails_does_not_tell_it_as_its_error() -> None:
+    world, outcome = attempted(_person, sensitive=MARKS)
+    sealed = output(outcome)["card"]
+
+    class Failing(Scripted):
+        async def run(self, config: Anything, context: Context) -> Result:
+            await asyncio.sleep(0)
+            raise Refused("x" * 1_990 + f" {config.say} is blocked")
+
+    later = World(Failing(_person))
+    later.safe = world.safe
+
+    async def main() -> None:
+        async with later.executor():
+            later.source.put(task({"say": sealed}, node_type="test", seals=True))
+            await until(lambda: later.outcomes, 200)
+
+    simulated(main())
+    broken = later.outcomes[0]
+    assert isinstance(broken, StepBroken)
+    assert broken.error.message == "x" * 1_990 + " [redacted"
+    assert CARD[:4] not in kept(later)
 
 
 def test_a_template_writes_it_into_a_text_and_the_attempt_has_it_open_in_there() -> None:
