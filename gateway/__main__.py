@@ -287,6 +287,7 @@ def gateway_of(  # noqa: PLR0913, PLR0917  # What the world offers.
         Means(
             handing=js.handing,
             leases=Leases(vault),
+            sealing=sealing,
             claims=Claims(js.effects),
             types=worker_types,
             runs=js.log,

@@ -330,7 +330,7 @@ class _Compiling:
             )
             self._fault("workflow.bad_config", f"/nodes/{drawn.place}/on_error", message, node.id)
         sensitive = spec.sensitive if node.sensitive is None else node.sensitive
-        for pointer, message in flaws_of_marks(spec, node.pool or spec.pool, sensitive):
+        for pointer, message in flaws_of_marks(spec, sensitive):
             self._fault("workflow.bad_config", f"/nodes/{drawn.place}/sensitive{pointer}", message, node.id)
         around = self._insides.around(node)
         fields = compile_config(

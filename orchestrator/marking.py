@@ -5,7 +5,6 @@ from typing import Final
 
 from contracts.limits import Marks
 from contracts.nodes import NodeSpec
-from contracts.pools import WORKERS
 from orchestrator.schemas import Finding
 
 SAID: Final = frozenset({"wait.approval", "wait.webhook", "wait.signal"})
@@ -13,15 +12,14 @@ SAID: Final = frozenset({"wait.approval", "wait.webhook", "wait.signal"})
 _OF_A_DECISION: Final = ("/fields", "/comment")
 
 
-def flaws_of_marks(spec: NodeSpec, pool: str, marks: Marks) -> Iterator[Finding]:
+def flaws_of_marks(spec: NodeSpec, marks: Marks) -> Iterator[Finding]:
     """What is wrong with a node's marks, with its place among them."""
     if not marks:
         return
-    if spec.type not in SAID and (spec.place != "executor" or pool.startswith(WORKERS)):
+    if spec.type not in SAID and spec.place != "executor":
         yield (
             "",
-            "Only what an executor of ours brings is sealed, and what is said to a step that waits; mark it where "
-            "it comes from.",
+            "Only what an executor brings is sealed, and what is said to a step that waits; mark it where it comes from.",
         )
     elif spec.type == "wait.approval":
         for place, mark in enumerate(marks):

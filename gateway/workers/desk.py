@@ -211,6 +211,7 @@ class Desk:
             delivery=given.name,
             claim=f"worker:{worker.pool}.{receipt()}",
             trace=task.trace,
+            sensitive=task.sensitive,
         )
 
     async def _standing(self, task: Task, given: Given) -> Standing:

@@ -50,8 +50,6 @@ def complaints(specs: tuple[NodeSpec, ...]) -> list[Complaint]:
         seen.add(spec.type)
         if spec.outputs_from is not None:
             found.append(_bad(f"{place}/outputs_from", "A worker names every port."))
-        if spec.sensitive:
-            found.append(_bad(f"{place}/sensitive", "What a worker brings is not sealed."))
         found += _form(spec.config, f"{place}/config")
     return found
 

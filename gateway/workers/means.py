@@ -5,6 +5,7 @@ from msgspec import Struct
 from chassis.clock import Clock
 from chassis.dispatch import Dispatch
 from chassis.ports import Blobs, Handing, Letters, Log, Signals
+from gateway.sealing import Sealing
 from gateway.workers.claims import Claims
 from gateway.workers.leases import Leases
 from gateway.workers.types import Types
@@ -23,6 +24,7 @@ class Means(Struct, frozen=True, kw_only=True):
 
     handing: Handing
     leases: Leases
+    sealing: Sealing
     claims: Claims
     types: Types
     runs: Log

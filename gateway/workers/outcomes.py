@@ -39,7 +39,10 @@ class Outcomes:
         output: Payload = null()
         if isinstance(report, Succeeded):
             await self._check(held, report)
-            output = await payload_of(bytes(report.output), self._means.blobs)
+            kept, _ = await self._means.sealing.sealed(
+                held.org, held.run, bytes(report.output), held.sensitive
+            )
+            output = await payload_of(kept, self._means.blobs)
         claimed = await (self._vouched(held) if denies else self.claimed(held))
         took_ms = max(0, int((self._means.clock.now().timestamp() - held.given_at) * 1000))
         accepted = await self.settle(held, rules.outcome(held, report, claimed, output, took_ms))

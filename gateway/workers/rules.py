@@ -5,14 +5,14 @@ nobody has claimed it; who has claimed it and fell silent leaves the step in dou
 """
 
 import contextlib
-from typing import Any, Literal, TypeAlias, assert_never
+from typing import Any, Final, Literal, TypeAlias, assert_never
 
 import msgspec
 from msgspec import Struct
 
 from chassis.standing import Standing
 from contracts.errors import Failure
-from contracts.limits import AttemptNumber, Id, NodeId, NodeType, OrgId, PoolName, Seconds, StepPath
+from contracts.limits import AttemptNumber, Id, Marks, NodeId, NodeType, OrgId, PoolName, Seconds, StepPath
 from contracts.messages import Outcome, StepBroken, StepDone, StepInDoubt, StepLetGo, Task
 from contracts.nodes import Repeat
 from contracts.payloads import Blob, Payload
@@ -21,6 +21,8 @@ from contracts.workers import Failed, GaveBack, InDoubt, LetGo, Report, Succeede
 Claimed: TypeAlias = Literal["nobody", "us", "another"]
 """Who has said “I begin this call now” of an attempt, as its holder sees it."""
 Verdict: TypeAlias = Literal["give", "echo", "doubt", "let_go"]
+
+WITHHELD: Final = "What the worker said is not told: a part of what it brings is marked as sensitive."
 
 
 class Held(Struct, frozen=True, kw_only=True, array_like=True):
@@ -42,6 +44,8 @@ class Held(Struct, frozen=True, kw_only=True, array_like=True):
     claim: str
     """Under which this worker's call is begun; no other delivery has it."""
     trace: str = ""
+    sensitive: Marks = ()
+    """Places in the output that are sealed where it comes in."""
 
     @property
     def name(self) -> tuple[str, str, str, int]:
@@ -89,21 +93,23 @@ def outcome(held: Held, report: Report, claimed: Claimed, output: Payload, took_
             return StepDone(**address(held), output=output, ports=report.ports, took_ms=took_ms)
         case Failed():
             if held.repeat == "no" and (elsewhere or (report.touched and claimed == "us")):
-                return in_doubt(held, report.message)
-            error = _failure(held, report.message, retryable=report.retryable)
+                return in_doubt(held, _told(held, report.message))
+            error = _failure(held, _told(held, report.message), retryable=report.retryable)
             return StepBroken(
                 **address(held), error=error, retry_after_s=report.retry_after_s, took_ms=took_ms
             )
         case InDoubt():
             if held.repeat == "no":
-                return in_doubt(held, report.message)
+                return in_doubt(held, _told(held, report.message))
             # What may be repeated is no doubt: it is made again.
             return StepBroken(
-                **address(held), error=_failure(held, report.message, retryable=True), took_ms=took_ms
+                **address(held),
+                error=_failure(held, _told(held, report.message), retryable=True),
+                took_ms=took_ms,
             )
         case LetGo():
             effect = "possible" if elsewhere and report.effect == "none" else report.effect
-            return StepLetGo(**address(held), effect=effect, detail=report.message)
+            return StepLetGo(**address(held), effect=effect, detail=_told(held, report.message))
         case GaveBack():
             return in_doubt(held, "The worker gave back what had been begun.")
     assert_never(report)
@@ -158,6 +164,11 @@ def address(held: Held) -> dict[str, Any]:
 
 def _failure(held: Held, message: str, *, retryable: bool) -> Failure:
     return Failure(code="worker.failed", message=_plain(message), retryable=retryable, node=held.node)
+
+
+def _told(held: Held, message: str) -> str:
+    """Where something is marked and nothing was brought, nobody knows whether it stands in the worker's words."""
+    return WITHHELD if held.sensitive and message else message
 
 
 def _plain(message: str) -> str:

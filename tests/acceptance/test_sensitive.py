@@ -319,3 +319,56 @@ def test_what_a_failing_node_says_of_what_it_was_given_or_would_have_brought_is_
     lines = installed.call("GET", f"/runs/{run}/logs")["items"]
     assert [line["missing"]["why"] for line in lines if line.get("missing")] == ["marked"]
     assert "given [redacted]" in [line["text"] for line in lines]
+
+
+def test_what_a_worker_outside_brings_and_what_a_person_settles_a_doubt_with_stay_sealed(
+    installed: Installation, tmp_path: Path
+) -> None:
+    token = installed.command("pools", "token", "ext-marks", "the test").strip()
+    found, settled = "4000-1111-2222-3333", "4000-4444-5555-6666"
+    kind = {
+        "type": "work.find",
+        "title": "Find",
+        "help": "Finds a card.",
+        "icon": "card",
+        "category": "Cards",
+        "config": {"type": "object"},
+    }
+    installed.call("POST", "/worker/types", {"specs": [kind]}, key=token)
+
+    def worker(what: str, body: Any) -> Any:
+        return installed.call("POST", f"/worker/{what}", body, key=token)
+
+    def given() -> Any:
+        tasks: list[Any] = []
+        until(lambda: bool(tasks.extend(worker("poll", {"wait_s": 1})["tasks"]) or tasks), "there is a task")
+        return tasks[0]
+
+    with shop() as (url, heard):
+        cards = ["{{ steps.one.output.card }}", "{{ steps.two.output.card }}"]
+        definition = {
+            "nodes": [
+                {"id": "one", "type": "work.find", "sensitive": ["/card"]},
+                {"id": "two", "type": "work.find", "sensitive": ["/card"]},
+                {
+                    "id": "pay",
+                    "type": "http.request",
+                    "config": {"method": "POST", "url": url, "body": {"cards": cards}},
+                },
+            ],
+            "edges": [{"source": "one", "target": "two"}, {"source": "two", "target": "pay"}],
+        }
+        run = run_of(installed, definition, None)
+        report = {"kind": "succeeded", "output": {"card": found, "of": "Ada"}}
+        worker("report", {"lease": given()["lease"], "report": report})
+        report = {"kind": "in_doubt", "message": f"no answer for {settled}"}
+        worker("report", {"lease": given()["lease"], "report": report})
+        doubted = "select count(*) from read.steps where run = $1 and status = 'in_doubt'"
+        until(lambda: installed.count(doubted, run) == 1, "a person is asked")
+        done = {"step": "two", "resolution": "done", "output": {"card": settled}}
+        installed.call("POST", f"/runs/{run}/resolve", done)
+        assert ended(installed, run)["status"] == "completed"
+    [(_, body)] = heard
+    assert json.loads(body) == {"cards": [found, settled]}
+    for value in (found, settled):
+        told_nowhere(installed, run, value, tmp_path)

@@ -682,6 +682,7 @@ class Office:
             Means(
                 handing=self.handing,
                 leases=Leases(self.vault),
+                sealing=sealing,
                 claims=Claims(self.effects_log),
                 types=worker_types,
                 runs=self.runs_log,

@@ -9,6 +9,7 @@ import pytest
 from msgspec import Raw
 
 from chassis.ports import Away, Given, Stored
+from chassis.sealing import open_document
 from contracts.codec import encode
 from contracts.limits import WORKER_INPUT_BYTES, WORKER_POLLS
 from contracts.messages import (
@@ -29,6 +30,7 @@ from contracts.subjects import cancel, effect
 from contracts.subjects import run as run_subject
 from contracts.subjects import task as task_subject
 from gateway.permissions import SCOPES, token_scopes
+from gateway.workers.rules import WITHHELD
 from gateway.workflows.compiling import RemoteCompiler, request_of
 from tests.gateway.fakes import Office, Reply, commit_of
 from tests.gateway.handing import a_task
@@ -321,6 +323,49 @@ async def test_what_a_report_means_depends_on_the_promise(
         await worker.say("begin", {"lease": task["lease"]})
     assert (await worker.report(task["lease"], **report)).status == 200
     assert type(office.engine.heard[-1]) is wanted
+
+
+async def test_what_is_marked_of_an_output_is_sealed_for_its_run_before_anything_is_told(
+    office: Office,
+) -> None:
+    worker = await outside(office)
+    await put(office, sensitive=("/card",))
+    [task] = await worker.poll()
+    output = {"card": "CANARY", "large": "CANARY" * 20_000, "n": 1}
+    assert (
+        await worker.report(task["lease"], kind="succeeded", output={"card": "CANARY", "n": 1})
+    ).status == 200
+    done = office.engine.heard[-1]
+    assert isinstance(done, StepDone)
+    assert b"CANARY" not in encode(done)
+    assert isinstance(done.output, Inline)
+    opener = await office.vault.opener("org_default", done.run, f"salt_{done.run}")
+    assert open_document(json.loads(bytes(done.output.value)), opener) == {"card": "CANARY", "n": 1}
+    await put(office, number=2, sensitive=("",))
+    [task] = await worker.poll()
+    assert (await worker.report(task["lease"], kind="succeeded", output=output)).status == 200
+    assert b"CANARY" not in b"".join(office.blobs.kept.values())
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"kind": "failed", "message": "CANARY"},
+        {"kind": "failed", "message": "CANARY", "touched": True},
+        {"kind": "in_doubt", "message": "CANARY"},
+        {"kind": "let_go", "effect": "none", "message": "CANARY"},
+    ],
+)
+async def test_a_worker_that_brings_nothing_of_what_is_marked_is_not_quoted(
+    office: Office, report: Any
+) -> None:
+    worker = await outside(office)
+    await put(office, repeat="no", sensitive=("/card",))
+    [task] = await worker.poll(begins=True)
+    await worker.say("begin", {"lease": task["lease"]})
+    assert (await worker.report(task["lease"], **report)).status == 200
+    told = encode(office.engine.heard[-1])
+    assert (b"CANARY" in told, WITHHELD.encode() in told) == (False, True)
 
 
 async def test_what_was_claimed_by_an_executor_is_not_given(office: Office) -> None:
@@ -627,7 +672,6 @@ async def test_a_worker_that_has_gone_is_given_nothing(office: Office) -> None:
         ({"config": {"type": "object", "properties": {str(n): {} for n in range(501)}}}, "/specs/0/config"),
         ({"config": {"type": "object", "title": "x" * 70_000}}, "/specs/0/config"),
         ({"outputs_from": "/cases"}, "/specs/0/outputs_from"),
-        ({"sensitive": ["/token"]}, "/specs/0/sensitive"),
     ],
 )  # fmt: skip
 async def test_a_type_that_may_not_be_offered_is_refused_with_its_place(
