@@ -103,7 +103,7 @@ class Dispatch:
             pass  # Nobody there, too late, or an answer from another release: INBOX keeps it for the owner.
         kept = [letter.body for letter in letters if letter.is_kept]
         if kept:
-            await self._inbox.put(number, body if len(kept) == len(letters) else encode_bundle(kept))
+            await self._inbox.put(number, encode_bundle(kept))
         return [QUEUED if letter.is_kept else UNHEARD for letter in letters]
 
 

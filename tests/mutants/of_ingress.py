@@ -25,15 +25,22 @@ ACCEPTED_BEFORE_STORED: Final = Mutant(
     edits=[
         Edit(
             _DISPATCH,
-            "        await self._inbox.put(number, body)\n",
-            "        try:\n            await self._inbox.put(number, body)\n        except Away:\n            pass\n",
+            "            await self._inbox.put(number, encode_bundle(kept))\n",
+            "            try:\n                await self._inbox.put(number, encode_bundle(kept))\n"
+            "            except Away:\n                pass\n",
         )
     ],
 )
 NO_FALLBACK: Final = Mutant(
     name="no INBOX behind the call",
     what="A call that nobody answers in time counts as accepted.",
-    edits=[Edit(_DISPATCH, "        await self._inbox.put(number, body)\n", "")],
+    edits=[
+        Edit(
+            _DISPATCH,
+            "            await self._inbox.put(number, encode_bundle(kept))\n",
+            "            pass\n",
+        )
+    ],
 )
 NOT_LOOKED_UP: Final = Mutant(
     name="what went through INBOX is new",

@@ -15,6 +15,7 @@ from tests.mutants import (
     of_gathering,
     of_ingress,
     of_logs,
+    of_marks,
     of_orchestrator,
     of_orgs,
     of_projections,
@@ -52,5 +53,6 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *of_undos.MUTANTS,
     *of_logs.MUTANTS,
     *of_workers.MUTANTS,
+    *of_marks.MUTANTS,
     *pairs.MUTANTS,
 )
