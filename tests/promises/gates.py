@@ -173,13 +173,18 @@ def _never_too_many(place: Place, stays: Sequence[Stay], said: Sequence[Said]) -
 
 
 def _wanted(histories: Sequence[History]) -> dict[Place, SlotWanted]:
-    """What the workflows say of each gate."""
-    return {
-        (history.org, event.slot.gate): event.slot
-        for history in histories
-        for event in history.events
-        if isinstance(event, runs.WaitOpened) and event.slot is not None
-    }
+    """What the workflows say of each gate; of several that share it, the one that lets most in."""
+    found: dict[Place, SlotWanted] = {}
+    for history in histories:
+        for event in history.events:
+            if isinstance(event, runs.WaitOpened) and event.slot is not None:
+                place = history.org, event.slot.gate
+                found[place] = max(found.get(place, event.slot), event.slot, key=_how_many)
+    return found
+
+
+def _how_many(slot: SlotWanted) -> float:
+    return slot.bounds.at_once or inf
 
 
 def _never_more_than_the_org_says(

@@ -132,8 +132,10 @@ def test_a_run_that_is_let_in_twice_and_a_commit_that_lies_are_found() -> None:
 SHARED = derived("gate", "org", "", "crm", "")
 
 
-def shared(run: str, since: float, until: float) -> History:
-    stands = structs.replace(STANDS, slot=structs.replace(SLOT, gate=SHARED))
+def shared(run: str, since: float, until: float, at_once: int = 1) -> History:
+    stands = structs.replace(
+        STANDS, slot=structs.replace(SLOT, gate=SHARED, bounds=GateLimit(at_once=at_once))
+    )
     taken = structs.replace(TAKEN, gate=SHARED)
     return history(run, (0, (STARTED, stands)), (since, (taken,)), (until, (RunCompleted(),)))
 
@@ -187,6 +189,15 @@ def test_of_all_its_runs_an_org_alone_says_how_many_may_be_inside() -> None:
     assert any("2 were inside at once" in what for what in found((50, {ALL_RUNS: OrgLimit(at_once=1)})))
     assert found((50, {ALL_RUNS: OrgLimit(at_once=1)}), (150, {})) == []
     assert found((50, {ALL_RUNS: OrgLimit(at_once=2)})) == []
+
+
+def test_workflows_that_share_a_gate_may_say_different_numbers() -> None:
+    less = says((50, {"crm": OrgLimit(at_once=1)}), (90, {"crm": OrgLimit()}))
+    both = shared("a", 101, 205, at_once=2), shared("b", 201, 209)
+    assert found_at((100, 200), less, *both) == []
+    assert any(
+        "the org says 1" in what for what in found_at((100, 200), less, shared("a", 101, 205), both[1])
+    )
 
 
 def test_who_is_let_in_after_the_org_has_said_less_is_found() -> None:
