@@ -29,9 +29,9 @@ from gateway.permissions import SCOPES
 
 SERVICES: Final = ("ingress", "orchestrator", "executor", "projections", "gateway")
 READY_SECONDS: Final = 60.0
-TOO_MANY_REQUESTS: Final = 429
+COME_AGAIN: Final = frozenset({429, 503})
 MOST_REFUSALS: Final = 60
-"""Tests share a key, and it may call so often a minute: whoever is told to come again does."""
+"""Tests share a key, and it may call so often a minute; and whoever was killed is not back yet: whoever is told to come again does."""
 
 
 class Opened(Struct, frozen=True, kw_only=True):
@@ -150,10 +150,11 @@ class Installation:
                 with urllib.request.urlopen(request, timeout=30) as answer:
                     return json.loads(answer.read() or b"null")
             except urllib.error.HTTPError as error:
-                if error.code != TOO_MANY_REQUESTS:
-                    raise RuntimeError(f"{method} {path}: {error.code} {error.read().decode()}") from error
+                told = f"{method} {path}: {error.code} {error.read().decode()}"
+                if error.code not in COME_AGAIN:
+                    raise RuntimeError(told) from error
                 time.sleep(float(error.headers["retry-after"]))
-        raise RuntimeError(f"{method} {path}: {TOO_MANY_REQUESTS} again and again")
+        raise RuntimeError(told)
 
     def install(self, name: str, definition: Any, webhook: dict[str, Any]) -> str:
         """Create, publish and open to the world; the webhook's address."""

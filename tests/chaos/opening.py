@@ -11,13 +11,11 @@ from tests.chaos.drawing import Shape
 from tests.chaos.load import Target
 
 _TRIES: Final = 40
-_COME_AGAIN: Final = (": 503 ", ": 429 ")
-"""Nobody has time for it, or people have asked so much in this minute with the same key."""
 _BY_THEMSELVES: Final = ("schedule", "poll")
 
 
 class Opening:
-    """Every call is repeated while nobody has time for it."""
+    """Every call is repeated while nobody hears it."""
 
     def __init__(self, installed: Installation) -> None:
         self._installed = installed
@@ -26,10 +24,8 @@ class Opening:
         for _ in range(_TRIES):
             try:
                 return self._installed.call(method, path, body)
-            except (RuntimeError, OSError) as error:
+            except OSError as error:
                 trouble = error
-                if isinstance(error, RuntimeError) and not any(code in str(error) for code in _COME_AGAIN):
-                    raise
                 time.sleep(1.0)
         raise trouble
 
