@@ -18,6 +18,8 @@ def past_deliveries_run_again_once(evidence: Evidence, histories: Sequence[Histo
     asked = defaultdict[tuple[str, str], set[str]](set)
     for again in evidence.again:
         asked[again.org, again.receipt].add(again.undertaking)
+        if not again.taken:
+            continue
         begun = by_run.get((again.org, again.run))
         if begun is None or begun.start is None:
             yield Violation("P1", f"{again.receipt} was to run again, and there is no such run", again.run)

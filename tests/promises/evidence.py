@@ -97,13 +97,15 @@ class Answered(Meant, frozen=True, kw_only=True):
 
 
 class Again(Struct, frozen=True, kw_only=True):
-    """A past delivery that somebody had run again, and was told that it is."""
+    """A past delivery that somebody wanted to run again, and what he was told."""
 
     org: str
     run: str
     receipt: str
     """Of the delivery."""
     undertaking: str
+    taken: bool = True
+    """He was told that it runs; else that it cannot go on, and whether it is there nobody said."""
 
 
 class Outage(Struct, frozen=True, kw_only=True):

@@ -69,9 +69,10 @@ class Historian:
         start = structs.replace(
             start, dedupe=digest(past.receipt.encode()), request=digest(undertaking.encode())
         )
-        if (await self._said(start)).result != "refused":
-            told = Again(org=org, run=start.run, receipt=past.receipt, undertaking=undertaking)
-            self.again.append(told)
+        taken = (await self._said(start)).result != "refused"
+        self.again.append(
+            Again(org=org, run=start.run, receipt=past.receipt, undertaking=undertaking, taken=taken)
+        )
 
     async def _try_out(self, org: str, past: RunStarted) -> None:
         start = self._of(past, org, run_id(org, f"{past.workflow}:test", f"receipt:{self._receipts}"))

@@ -40,6 +40,13 @@ def test_a_delivery_that_did_not_run_again_is_found() -> None:
     assert found(itself, runs={"past": PAST}) == ["one has run again as itself"]
 
 
+def test_who_was_refused_may_have_a_run_that_stands_still() -> None:
+    refused = structs.replace(NEW, taken=False)
+    later = structs.replace(BEGUN, receipt="again-2")
+    assert found(refused, runs={"past": PAST}) == []
+    assert found(MENDED, refused, runs={"past": PAST, "mended": BEGUN, "new": later}) == []
+
+
 def test_a_delivery_that_ran_again_twice_is_found() -> None:
     later = structs.replace(BEGUN, receipt="again-2")
     [what] = found(MENDED, MENDED, runs={"past": PAST, "mended": BEGUN, "another": later})
