@@ -37,10 +37,13 @@ class Origins:
         found = await self._log.first([run_subject(*key) for key in missing]) if missing else {}
         for key in missing:
             stored = found.get(run_subject(*key))
-            self._known[key] = _origin(stored.body) if stored is not None else None
-            if self._known[key] is None:
-                body = await self._archived(*key)
-                self._known[key] = _origin(body) if body is not None else None
+            origin = _origin(stored.body) if stored is not None else None
+            if origin is None:
+                body = await self._archived(
+                    *key
+                )  # While it is away nothing is known: not even that there is nothing.
+                origin = _origin(body) if body is not None else None
+            self._known[key] = origin
         origins = {key: self._known[key] for key in runs}
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
