@@ -50,22 +50,39 @@ FOLLOWED: Final = (
 )
 
 
+class _Read(Struct, frozen=True):
+    """How far a stream was read, and whether the archive holds anything of it."""
+
+    position: Position | None
+    is_archived: bool
+
+
 async def check(
     pool: Pool, streams: Streams, followed: Sequence[Followed] = FOLLOWED
 ) -> dict[str, StreamFacts]:
-    """The facts of every stream, when it is safe to go on. Raises `CannotStart` with the command to run."""
-    facts = {each.stream: await streams.facts(each.stream) for each in followed}
+    """The facts of every stream, when it is safe to go on. Raises `CannotStart` with the command to run.
+
+    Another service may read on meanwhile. So whatever is to be there later is looked at later: what the archive holds, how
+    far was read, and then where the stream ends.
+    """
     async with connected(pool) as connection:
-        for each in followed:
-            await _check_one(connection, each, facts[each.stream])
+        read = [await _read(connection, each) for each in followed]
+        facts = {name: await streams.facts(name) for name in dict.fromkeys(each.stream for each in followed)}
+        for each, known in zip(followed, read, strict=True):
+            await _check_one(connection, each, known, facts[each.stream])
     return facts
 
 
-async def _check_one(connection: Connection, each: Followed, stream: StreamFacts) -> None:
+async def _read(connection: Connection, each: Followed) -> _Read:
+    is_archived = each.truth and await connection.fetchval(queries.ARCHIVE_HOLDS[each.stream])
     row = await connection.fetchrow(queries.POSITION.format(schema="read"), each.projection, each.stream)
-    position = None if row is None else Position(**row)
+    return _Read(None if row is None else Position(**row), is_archived)
+
+
+async def _check_one(connection: Connection, each: Followed, known: _Read, stream: StreamFacts) -> None:
+    position = known.position
     if position is None:
-        if each.truth and await connection.fetchval(queries.ARCHIVE_HOLDS[each.stream]):
+        if known.is_archived:
             raise CannotStart(
                 f"The read models are empty but the archive of {each.stream} is not. Run: {REBUILD}"
             )

@@ -53,7 +53,7 @@ from projections.run_tables import RunTables
 from projections.service import StreamChanged
 from projections.shelf import PostgresShelf
 from projections.stragglers import PostgresStragglers
-from projections.streams import JetStreamStreams
+from projections.streams import JetStreamStreams, StreamFacts
 from projections.sweeper import Straggler
 from tests.integration.test_projections_tables import a_domain
 from tests.migrated import migrated
@@ -236,6 +236,27 @@ async def test_a_second_service_beside_the_first_does_no_harm(place: Place) -> N
 
 
 # --- The guard ----------------------------------------------------------------------------------
+
+
+async def test_the_guard_takes_what_another_service_reads_meanwhile_for_no_loss(place: Place) -> None:
+    class Meanwhile(JetStreamStreams):
+        """While the streams are asked how far they go, another service reads further."""
+
+        async def facts(self, stream: str) -> StreamFacts:
+            facts = await super().facts(stream)
+            if stream == RUNS:
+                writer.three_steps("run2")
+                await place.store(writer, after=4)
+                await place.until("select count(*) from read.runs where status = 'completed'", 2)
+            return facts
+
+    writer = Writer()
+    async with Service(place.settings):
+        writer.three_steps("run1")
+        await place.store(writer)
+        await place.until("select count(*) from read.runs where status = 'completed'", 1)
+        facts = await check(place.pool, Meanwhile(place.js.connection))
+    assert facts[RUNS].last == 4
 
 
 async def followed(place: Place, *runs: str) -> Writer:
