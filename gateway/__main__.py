@@ -212,6 +212,7 @@ def gateway_of(  # noqa: PLR0913, PLR0917  # What the world offers.
     domain = Domain(js.domain, clock, RELEASE)
     directory = Directory(js.reader(DOMAIN))
     places = Places(PostgresPositions(postgres))
+    blobs = WhileRoom(js.blobs, lambda: js.disk.state.stops_uploads)
     dispatch = Dispatch(js.signals, js.inbox)
     looks = Looks(dispatch)
     binding = Binding(domain, directory, places, looks)
@@ -223,7 +224,7 @@ def gateway_of(  # noqa: PLR0913, PLR0917  # What the world offers.
     runs = Runs(
         dispatch=dispatch,
         log=js.log,
-        blobs=WhileRoom(js.blobs, lambda: js.disk.state.stops_uploads),
+        blobs=blobs,
         directory=directory,
         places=places,
         clock=clock,
@@ -235,13 +236,10 @@ def gateway_of(  # noqa: PLR0913, PLR0917  # What the world offers.
         crowds=lambda org: held.crowds(org, settings.most_backlog),
     )
     secrets = Secrets(vault, domain, places, egress)
-    apis = Apis(domain, WhileRoom(js.blobs, lambda: js.disk.state.stops_uploads), places, egress, vault)
+    apis = Apis(domain, blobs, places, egress, vault)
     language = Language(kept=16)
     worker_types = Types(domain, directory, js.blobs, places)
-    blobs, compiler = (
-        WhileRoom(js.blobs, lambda: js.disk.state.stops_uploads),
-        RemoteCompiler(js.signals, apis, worker_types),
-    )
+    compiler = RemoteCompiler(js.signals, apis, worker_types)
     triggers = Triggers(
         domain=domain,
         binding=binding,

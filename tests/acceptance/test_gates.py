@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -48,6 +49,16 @@ def began(running: Installation, run: str) -> tuple[datetime, str]:
 def is_inside(running: Installation, run: str) -> bool:
     events = running.call("GET", f"/runs/{run}/events")["items"]
     return "slot.taken" in {each["event"]["type"] for each in events}
+
+
+def until_completed(running: Installation, *runs: str) -> None:
+    """Each of them: which one never did is said."""
+    for run in runs:
+        until(partial(_is_completed, running, run), f"{run} ends", 120)
+
+
+def _is_completed(running: Installation, run: str) -> bool:
+    return status(running, run) == "completed"
 
 
 def test_one_run_at_a_time_whoever_is_killed(running: Installation) -> None:
@@ -127,11 +138,9 @@ def test_an_org_has_so_many_runs_at_a_time_whatever_their_workflows_say(running:
         until(lambda: waiting(running, "all-runs") > 0, "somebody waits")
         told = [each for each in running.call("GET", "/gates")["items"] if each["limit"] == "all-runs"]
         assert [each["bounds"] for each in told] == [{"at_once": 1}]
-        for run in [
-            before,
-            *runs,
-        ]:  # A parent and its child have one place, so that neither waits for the other.
-            until(lambda run=run: status(running, run) == "completed", f"{run} ends", 120)  # type: ignore[misc]  # A default binds it.
+        until_completed(
+            running, before, *runs
+        )  # Parent and child have one place: neither waits for the other.
         stays = sorted(stay(running, run) for run in runs)
         for (_, left), (came, _) in pairwise(stays):
             assert left <= came
@@ -145,8 +154,7 @@ def test_an_org_has_so_many_runs_at_a_time_whatever_their_workflows_say(running:
         assert "no limit" in running.command("gates", "limit", "all-runs")
     until(lambda: waiting(running, "all-runs") == 0, "nobody waits for what was taken back", 60)
     [free] = deliver(other.url)
-    for run in [*late, free]:
-        until(lambda run=run: status(running, run) == "completed", f"{run} ends", 120)  # type: ignore[misc]  # A default binds it.
+    until_completed(running, *late, free)
     assert "org_limit" not in running.call("GET", f"/runs/{free}/events")["items"][0]["event"]
 
 

@@ -292,10 +292,12 @@ def test_what_a_failing_node_says_of_what_it_was_given_or_would_have_brought_is_
     installed: Installation, tmp_path: Path
 ) -> None:
     made_up = "4000-1234-5678-9010"
+    # What a workflow says itself is everybody's who may read it: so the number is made up where it is used.
+    made = "' + [4000, 1234, 5678, 9010].join('-') + '"
     marked = {
         "id": "look",
         "type": "code.javascript",
-        "config": {"code": f"console.log('found {made_up}')\nthrow new Error('{made_up} is blocked')"},
+        "config": {"code": f"console.log('found {made}')\nthrow new Error('{made} is blocked')"},
         "sensitive": ["/card"],
         "on_error": "continue",
     }
@@ -308,9 +310,6 @@ def test_what_a_failing_node_says_of_what_it_was_given_or_would_have_brought_is_
         },
     }
     edges = [{"source": "look", "target": "use"}]
-    # What a workflow says itself is everybody's who may read it: so the number is made up where it is used.
-    code = marked["config"]["code"].replace(made_up, "' + [4000, 1234, 5678, 9010].join('-') + '")  # type: ignore[index]  # It is there.
-    marked["config"] = {"code": code}
     definition = {"nodes": [marked, given], "edges": edges, "sensitive": ["/card"]}
     run = run_of(installed, definition, {"card": CARD})
     assert ended(installed, run)["status"] == "failed"

@@ -59,6 +59,20 @@ async def test_a_decision_reaches_the_runs_owner_with_whoever_made_it(office: Of
     assert bytes(heard.fields.value) == '{"sum":5,"why":"Ü"}'.encode()
 
 
+def recorded(heard: DecideApproval) -> ApprovalDecided:
+    """What the owner of the run makes of it."""
+    return ApprovalDecided(
+        wait="approval:ask",
+        step="ask",
+        decision="approved",
+        by=heard.actor,
+        on=NOON,
+        request=heard.request,
+        fields=heard.fields,
+        comment=heard.comment,
+    )
+
+
 async def test_what_an_approval_marks_is_sealed_and_said_again_it_is_the_same_decision(
     office: Office,
 ) -> None:
@@ -72,17 +86,7 @@ async def test_what_an_approval_marks_is_sealed_and_said_again_it_is_the_same_de
     opener = await office.vault.opener("org_default", run, f"salt_{run}")
     told = open_document([decode_json(heard.fields.value), heard.comment], opener)
     assert told == [{"sum": 5, "why": "CANARY"}, "CANARY too"]
-    decided = ApprovalDecided(
-        wait="approval:ask",
-        step="ask",
-        decision="approved",
-        by=heard.actor,
-        on=NOON,
-        request=heard.request,
-        fields=heard.fields,
-        comment=heard.comment,
-    )
-    await extended(office, run, decided)
+    await extended(office, run, recorded(heard))
     again = await office.api("POST", f"/approvals/{run}/decide", wish)
     assert (again.status, again.json["status"]) == (200, "unchanged")
     assert heard.request != digest(encode([wish["decision"], wish["fields"], wish["comment"]]))
@@ -135,16 +139,7 @@ async def test_the_same_person_said_the_same_before_and_anything_else_is_too_lat
     await office.api("POST", f"/approvals/{run}/decide", YES)
     heard = office.engine.heard[-1]
     assert isinstance(heard, DecideApproval)
-    decided = ApprovalDecided(
-        wait="approval:ask",
-        step="ask",
-        decision="approved",
-        by=heard.actor,
-        on=NOON,
-        request=heard.request,
-        fields=heard.fields,
-    )
-    await extended(office, run, decided, StepSucceeded(step="ask", node="ask"), RunCompleted())
+    await extended(office, run, recorded(heard), StepSucceeded(step="ask", node="ask"), RunCompleted())
     again = await office.api("POST", f"/approvals/{run}/decide", YES)
     assert (again.status, again.json["status"]) == (200, "unchanged")
     for body in ({"decision": "rejected"}, YES | {"comment": "Well."}):

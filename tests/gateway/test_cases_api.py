@@ -132,7 +132,8 @@ async def test_what_somebody_writes_into_a_test_is_sealed_by_what_the_draft_mark
     reply = await office.api("POST", f"/workflows/{workflow}/tests", drawn | wish)
     assert reply.status == 202, reply.body
     first = await first_of(office, reply.json["run"])
-    body = json.loads(bytes(first.input.value))["body"]  # type: ignore[union-attr]  # It is small.
+    assert isinstance(first.input, Inline)
+    body = json.loads(bytes(first.input.value))["body"]
     opener = await office.vault.opener(ORG, reply.json["run"], f"salt_{reply.json['run']}")
     assert is_sealed(body["card"])
     assert open_document(body, opener) == {"card": "CANARY"}
