@@ -3,21 +3,24 @@
 Rules that hold here:
   * a block's process never collects garbage: it ends before that matters, and its memory goes as a whole;
   * a block that does not end, or whose process dies, is a failure like any other;
-  * what was done is on disk before it is told, with the commit of the code that did it.
+  * what was done is on disk before it is told, with the commit of the code that did it;
+  * it holds for one engine. Who judges and tells stories may be mended meanwhile: what was called broken is played anew then.
 """
 
 import gc
 import multiprocessing
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct, field
@@ -30,6 +33,8 @@ BLOCK: Final = 200
 """Schedules per process: a hundred megabytes of what is never collected."""
 BLOCK_SECONDS: Final = 1_200.0
 """A block that takes longer hangs."""
+ENGINE: Final = ("contracts", "chassis", "ingress", "orchestrator", "executor", "projections", "gateway")
+"""What plays; the rest judges, tells stories, or is somebody else's."""
 _FORKED: Final = multiprocessing.get_context("fork")
 
 
@@ -45,6 +50,10 @@ class Tally(Struct, kw_only=True):
     """Violations by promise."""
     failed: list[int] = field(default_factory=list)
 
+    def goes_on_with(self, other: "Tally") -> bool:
+        """Whether both can be one: a range in which something failed stays as it is, so that it alone can be played again."""
+        return self.last == other.first and self.commit == other.commit and not (self.failed or other.failed)
+
     def add(self, other: "Tally") -> None:
         """The range that follows, made part of this one."""
         self.last = other.last
@@ -56,16 +65,18 @@ class Tally(Struct, kw_only=True):
 class Account(Struct, kw_only=True):
     """What has been done of a long run, in however many sittings."""
 
+    engine: str = ""
+    """What was played, as `engine_of_the_code` names it."""
     seconds: float = 0.0
     tallies: list[Tally] = field(default_factory=list)
 
     def add(self, tally: Tally) -> None:
-        """Adjacent ranges of the same code become one."""
+        """Adjacent ranges of the same code become one where nothing failed."""
         self.tallies.append(tally)
         self.tallies.sort(key=lambda each: each.first)
         merged: list[Tally] = []
         for each in self.tallies:
-            if merged and merged[-1].last == each.first and merged[-1].commit == each.commit:
+            if merged and merged[-1].goes_on_with(each):
                 merged[-1].add(each)
             else:
                 merged.append(each)
@@ -87,18 +98,20 @@ class Account(Struct, kw_only=True):
             whole.add(tally)
         return whole
 
-    def others(self, commit: str) -> set[str]:
-        """The code that some of it was played with, and that this is not."""
-        return {tally.commit for tally in self.tallies} - {commit}
+    def forget_what_failed(self, commit: str) -> None:
+        """Whatever another commit called broken: it may have been judged wrongly, and is asked again."""
+        self.tallies = [tally for tally in self.tallies if tally.commit == commit or not tally.failed]
 
     @classmethod
     def load(cls, path: Path) -> "Account":
         return msgspec.json.decode(path.read_bytes(), type=cls) if path.exists() else cls()
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, told: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """With what is `told` of it: the checkpoint of a run is its report, too."""
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(".new")
-        beside.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1))
+        account: dict[str, Any] = msgspec.to_builtins(self)
+        beside.write_bytes(msgspec.json.format(msgspec.json.encode({**told, **account}), indent=1) + b"\n")
         beside.replace(path)
 
 
@@ -112,6 +125,24 @@ def commit_of_the_code() -> str:
     commit = git("rev-parse", "--short=12", "HEAD")
     changes = git("diff", "HEAD", "--", "*.py")
     return (commit or "unknown") + (f"+{digest(changes.encode())[:8]}" if changes else "")
+
+
+def engine_of_the_code() -> str:
+    """Which engine plays, by the bytes of every module of ours that is loaded."""
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    return engine_of(ROOT, {Path(file).resolve() for file in files if file})
+
+
+def engine_of(root: Path, files: Iterable[Path]) -> str:
+    """A short digest of those files that are the engine's: of the packages it is made of, and not a simulated store."""
+    packages = [root / name for name in ENGINE]
+    ours = [
+        path
+        for path in files
+        if any(map(path.is_relative_to, packages)) and not path.is_relative_to(root / "chassis" / "testing")
+    ]
+    each = sorted((str(path.relative_to(root)), digest(path.read_bytes())) for path in ours)
+    return digest(msgspec.json.encode(each))[:12]
 
 
 # --- Workers ------------------------------------------------------------------------------------

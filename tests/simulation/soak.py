@@ -1,7 +1,7 @@
 """A million schedules, one figure: `python -m tests.simulation.soak` prints JSON on its last line.
 
-Plays on every core, remembers in a checkpoint what is done, and goes on there when it is started again with the same code:
-what other code played says nothing of this one. Exits with 1 when a promise was broken or the run was interrupted, and shows
+Plays on every core, remembers in a checkpoint what is done, and goes on there when it is started again with the same engine:
+what another one did says nothing of this one. Exits with 1 when a promise was broken or the run was interrupted, and shows
 the first failures with as few of their faults as they still fail with. `QUICK=1` plays what fits into fifty seconds: seeds
 that no other commit begins with. `--seeds 17:18` plays one schedule again.
 """
@@ -9,6 +9,7 @@ that no other commit begins with. `--seeds 17:18` plays one schedule again.
 import argparse
 import json
 import os
+import platform
 import signal
 import sys
 import time
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tests.simulation.blocks import BLOCK, ROOT, Account, commit_of_the_code, played
+from tests.simulation.blocks import BLOCK, ROOT, Account, commit_of_the_code, engine_of_the_code, played
 from tests.simulation.schedule import Played, minimised, quiet
 
 MILLION: Final = 1_000_000
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     checkpoint: Path | None = options.checkpoint
     if checkpoint is None and options.seeds is None and not quick:
         checkpoint = ROOT / "build" / "soak.json"
-    account = Account() if options.fresh else resumed(checkpoint, commit)
+    account = resumed(None if options.fresh else checkpoint, engine_of_the_code(), commit)
     end = began + QUICK_SECONDS if quick else float("inf")
     blocks = account.missing(seeds, QUICK_BLOCK if quick else BLOCK)
     before, interrupted = account.seconds, False
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
             account.add(tally)
             account.seconds = before + time.monotonic() - began
             if checkpoint is not None:
-                account.save(checkpoint)
+                account.save(checkpoint, report(account, seeds, options.workers))
             progress.tell()
     except KeyboardInterrupt:
         interrupted = True
@@ -64,12 +65,14 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if interrupted or told["violations"] or not told["schedules"] else 0
 
 
-def resumed(checkpoint: Path | None, commit: str) -> Account:
-    """What is done already, by this code alone."""
+def resumed(checkpoint: Path | None, engine: str, commit: str) -> Account:
+    """What is done already, by this engine alone."""
     account = Account.load(checkpoint) if checkpoint is not None else Account()
-    if others := account.others(commit):
-        say(f"{checkpoint} is of {', '.join(sorted(others))}, and this is {commit}: it begins anew")
-        return Account()
+    if account.tallies and account.engine != engine:
+        say(f"{checkpoint} is of the engine {account.engine}, and this is {engine}: it begins anew")
+        account = Account()
+    account.engine = engine
+    account.forget_what_failed(commit)
     return account
 
 
@@ -134,6 +137,8 @@ def report(account: Account, seeds: range, workers: int) -> dict[str, Any]:
         "seconds": seconds,
         "schedules_per_s": round(schedules / seconds, 1) if seconds else 0,
         "workers": workers,
+        "python": platform.python_version(),
+        "engine": account.engine,
         "commits": {
             tally.commit: sum(
                 each.counts.get("schedules", 0) for each in account.tallies if each.commit == tally.commit
