@@ -5,7 +5,7 @@ remembers nothing, and nothing needs to be reset.
 """
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -15,6 +15,7 @@ from asyncpg.pool import PoolConnectionProxy
 from chassis.ports import Ambiguous, Away
 from chassis.settings import Settings
 
+Leased: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -77,13 +78,13 @@ def password(settings: Settings) -> str | None:
 @asynccontextmanager
 async def connected(pool: Pool) -> AsyncIterator[Connection]:
     """A connection of the pool. Raises `Away` when there is none to be had, `Ambiguous` when it broke in use."""
-    with _told_as(Away):
+    with told_as(Away):
         connection = await pool.acquire(timeout=CONNECT_SECONDS)
     try:
-        with _told_as(Ambiguous):
+        with told_as(Ambiguous):
             yield connection
     finally:
-        await pool.release(connection)
+        await give_back(pool, connection)
 
 
 @asynccontextmanager
@@ -94,8 +95,22 @@ async def as_org(pool: Pool, org: str) -> AsyncIterator[Connection]:
         yield connection
 
 
+async def give_back(
+    pool: Pool, connection: Leased, *, answers: bool = True, seconds: float = STATEMENT_SECONDS
+) -> None:
+    """Return a connection to its pool; one that no longer `answers` is dropped.
+
+    What is lost by now is dropped by the pool itself: it changes nothing of what its user has heard.
+    """
+    with suppress(*_LOST, asyncpg.PostgresError, asyncpg.InterfaceError):
+        if not answers:
+            connection.terminate()
+        await pool.release(connection, timeout=seconds)
+
+
 @contextmanager
-def _told_as(kind: type[Away]) -> Iterator[None]:
+def told_as(kind: type[Exception]) -> Iterator[None]:
+    """Whatever says something about Postgres, and nothing about what it was asked, becomes this one."""
     try:
         yield
     except _LOST as error:

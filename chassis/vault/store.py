@@ -10,11 +10,12 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
 import asyncpg
 
 from chassis.clock import Clock
+from chassis.postgres import Connection, Pool, give_back, told_as
 from chassis.sealing import (
     DataKey,
     MasterKey,
@@ -45,10 +46,6 @@ from chassis.vault.rows import (
     new_api_key,
 )
 
-if TYPE_CHECKING:
-    Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
-    Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
-
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -57,15 +54,6 @@ _QUERY_SECONDS: Final = 2.0
 _PAUSE_SECONDS: Final = 1.0
 _KEY_SECONDS: Final = 5.0
 _USED_EVERY: Final = timedelta(minutes=1)
-_AWAY: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # What asyncpg says of an idle connection that the server ended a moment ago.
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-)
 
 
 class Vault:
@@ -73,7 +61,7 @@ class Vault:
 
     def __init__(
         self,
-        pool: "Pool",
+        pool: Pool,
         masters: MasterKey | Sequence[MasterKey],
         clock: Clock,
         *,
@@ -108,7 +96,7 @@ class Vault:
     async def salt_for_run(self, org: str, run: str) -> Salt:
         """The run's salt; made at its first use, by one process only."""
 
-        async def load(connection: "Connection") -> Salt:
+        async def load(connection: Connection) -> Salt:
             key_id = f"salt_{secrets.token_hex(16)}"
             await connection.execute(queries.ADD_SALT, key_id, org, run, new_salt(), self._clock.now())
             row = await connection.fetchrow(queries.SALT_OF_RUN, org, run)
@@ -121,7 +109,7 @@ class Vault:
     async def salt(self, org: str, key_id: str) -> bytes:
         """The salt that a commit's `key_id` names. Raises `Shredded` when it is gone."""
 
-        async def load(connection: "Connection") -> Salt:
+        async def load(connection: Connection) -> Salt:
             row = await connection.fetchrow(queries.SALT, org, key_id)
             if row is None:
                 self._salts.forget_all(lambda salt: salt.key_id == key_id)
@@ -231,7 +219,7 @@ class Vault:
     async def open(self, org: str, secret_id: str) -> OpenedSecret:
         """A secret's value, for one use in memory. Raises `NoSuchSecret`, `Unsealable` or `VaultAway`."""
 
-        async def load(connection: "Connection") -> SealedRow:
+        async def load(connection: Connection) -> SealedRow:
             await connection.execute(queries.TOUCH, org, secret_id, self._clock.now(), _USED_EVERY)
             row = await connection.fetchrow(queries.SEALED_ROW, org, secret_id)
             if row is None:
@@ -320,7 +308,7 @@ class Vault:
     # --- Underneath -------------------------------------------------------------------------
 
     async def _wrapped(self, org: str) -> Mapping[int, str]:
-        async def load(connection: "Connection") -> Mapping[int, str]:
+        async def load(connection: Connection) -> Mapping[int, str]:
             rows = await connection.fetch(queries.DATA_KEYS, org)
             if not rows:
                 first = wrap_data_key(self._masters[0], new_data_key(org, 1))
@@ -331,7 +319,7 @@ class Vault:
         return await self._remembered(self._keys, org, org, load)
 
     async def _remembered(
-        self, memory: Remembered[K, V], key: K, org: str, load: Callable[["Connection"], Awaitable[V]]
+        self, memory: Remembered[K, V], key: K, org: str, load: Callable[[Connection], Awaitable[V]]
     ) -> V:
         fresh = memory.fresh(key)
         if fresh is not None:
@@ -354,32 +342,27 @@ class Vault:
         return value
 
     @asynccontextmanager
-    async def _transaction(self, org: str, key_hash: str = "") -> AsyncIterator["Connection"]:
+    async def _transaction(self, org: str, key_hash: str = "") -> AsyncIterator[Connection]:
         """A bounded transaction. A connection that may be silent is dropped: asking it to roll back could wait for ever."""
-        try:
+        with told_as(VaultAway):
             async with asyncio.timeout(_QUERY_SECONDS):
                 connection = await self._pool.acquire()
-        except _AWAY as error:
-            raise VaultAway("the vault's database is not there") from error
         answers = False
         try:
-            async with asyncio.timeout(_QUERY_SECONDS):
-                await connection.execute("begin")
-                await connection.execute(queries.NAME, org, key_hash)
-                try:
-                    yield connection
-                except (NoSuchSecret, Shredded, NameTaken):
-                    await connection.execute("rollback")
+            with told_as(VaultAway):
+                async with asyncio.timeout(_QUERY_SECONDS):
+                    await connection.execute("begin")
+                    await connection.execute(queries.NAME, org, key_hash)
+                    try:
+                        yield connection
+                    except (NoSuchSecret, Shredded, NameTaken):
+                        await connection.execute("rollback")
+                        answers = True
+                        raise
+                    await connection.execute("commit")
                     answers = True
-                    raise
-                await connection.execute("commit")
-                answers = True
-        except _AWAY as error:
-            raise VaultAway("the vault's database does not answer") from error
         finally:
-            if not answers:
-                connection.terminate()
-            await self._pool.release(connection, timeout=_QUERY_SECONDS)
+            await give_back(self._pool, connection, answers=answers, seconds=_QUERY_SECONDS)
 
 
 def _place(org: str, secret_id: str) -> Place:

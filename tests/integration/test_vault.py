@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,7 @@ from chassis.secret import (
     SmtpSecret,
     TextSecret,
 )
-from chassis.vault import NameTaken, NoSuchSecret, Shredded, Vault, VaultAway, api_key_hash
+from chassis.vault import NameTaken, NoSuchSecret, OpenedSecret, Shredded, Vault, VaultAway, api_key_hash
 from deploy.servers import PostgresAddress
 from tests.migrated import migrated
 
@@ -59,10 +60,13 @@ class Wire:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self.silent = False
+        self.left = math.inf
+        """After so many pieces, in both directions together, every line through it is lost."""
         self.tried = 0
 
     async def mend(self) -> None:
-        self._server = await asyncio.start_unix_server(self._carry, self._path)
+        if self._server is None:
+            self._server = await asyncio.start_unix_server(self._carry, self._path)
 
     async def cut(self) -> None:
         if self._server is not None:
@@ -87,7 +91,10 @@ class Wire:
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(65536):
-                if not self.silent:
+                self.left -= 1
+                if self.left < 0:
+                    await self.cut()
+                elif not self.silent:
                     writer.write(data)
                     await writer.drain()
         except OSError:
@@ -663,6 +670,28 @@ async def test_after_a_cold_start_nothing_opens_without_postgres(setting: Settin
     async with setting.vault(host=str(setting.folder)) as vault:
         with pytest.raises(VaultAway):
             await vault.open("org_a", "s1")
+
+
+async def test_wherever_a_line_is_lost_nobody_hears_of_it_but_that_the_vault_is_away(
+    setting: Setting, wire: Wire
+) -> None:
+    async with setting.vault() as vault:
+        await vault.put_secret("org_a", "s1", name="n", value=text("x"))
+    broken = 0
+    for pieces in range(0, 120, 3):
+        await wire.mend()
+        wire.left = pieces
+        async with setting.vault(host=str(setting.folder)) as vault:
+            said = await asyncio.gather(
+                *(vault.open("org_a", "s1") for _ in range(8)), return_exceptions=True
+            )
+            assert all(isinstance(each, OpenedSecret | VaultAway) for each in said), (pieces, said)
+            broken += any(isinstance(each, VaultAway) for each in said)
+            wire.left = math.inf
+            await wire.mend()
+            opened = await vault.open("org_a", "s1")
+        assert opened.keys[0].reveal() == b"x"
+    assert broken > 10
 
 
 async def test_no_api_key_is_believed_while_postgres_is_away(setting: Setting, wire: Wire) -> None:
