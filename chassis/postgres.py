@@ -96,7 +96,7 @@ async def as_org(pool: Pool, org: str) -> AsyncIterator[Connection]:
 
 
 async def give_back(
-    pool: Pool, connection: Leased, *, answers: bool = True, seconds: float = STATEMENT_SECONDS
+    pool: Pool, connection: Leased, *, answers: bool = True, seconds: float = CONNECT_SECONDS
 ) -> None:
     """Return a connection to its pool; one that no longer `answers` is dropped.
 
