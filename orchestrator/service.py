@@ -47,12 +47,13 @@ from orchestrator.letters import Envelope, Letter, is_for_the_archive, start_in
 from orchestrator.letting_go import LettingGo
 from orchestrator.memory import Known, Memory, lying_at
 from orchestrator.outbound import Outbound
+from orchestrator.put_off import PutOff
 from orchestrator.record import Record
 from orchestrator.run import Run
 from orchestrator.schedules import Schedules
 from orchestrator.sources import Sources
 from orchestrator.stumbles import PATIENCE, Stumbles
-from orchestrator.tray import PAUSE, Tray
+from orchestrator.tray import AT_ONCE, PAUSE, Tray
 
 log = structlog.get_logger()
 
@@ -112,8 +113,15 @@ class Orchestrator:
         )
         self._answering = Answering(history=history, replies=replies, family=family)
         self.counts: dict[str, int] = defaultdict(int)
+        self._put_off = PutOff(clock)
+        self._insisting = asyncio.Semaphore(AT_ONCE)
         self._tray = Tray(
-            memory=memory, sources=sources, emission=emission, counts=self.counts, filled=self._kick
+            memory=memory,
+            sources=sources,
+            emission=emission,
+            counts=self.counts,
+            put_off=self._put_off,
+            filled=self._kick,
         )
         self._record = Record(history, clock, tracer or Tracer(), self.counts)
         self._dead_letters = DeadLetters(dead_letters, self.counts)
@@ -142,9 +150,10 @@ class Orchestrator:
     def _take_over(self, number: int) -> None:
         """The partition is ours anew: others may have acted meanwhile, and the servers may have lost what we emitted.
 
-        What waits here may stay: some of it comes again, and that is harmless.
+        What waits to be decided on may stay: some of it comes again, and that is harmless.
         """
         self.counts["taken_over"] += 1
+        self._tray.taken_over(number)
         self._memory.forget(number)
         self.holding.taken_over(number)
 
@@ -414,16 +423,23 @@ class Orchestrator:
         return self._tray.has(run_id) or run_id in self._appending
 
     async def _insist(self, act: Callable[[Proposed], Awaitable[None]], proposed: Proposed) -> None:
-        """Until nothing is away that it needs, or the letters belong to an ownership that is over."""
-        generation, pause = self._tray.generation, PAUSE
+        """Until nothing is away that it needs, or the letters belong to an ownership that is over.
+
+        So many at a time: each asks the servers three questions, and after a start it may be thousands.
+        """
+        run_id, pause = proposed.before.run.id, PAUSE
+        term = self._tray.term(run_id)
         while True:
-            try:
-                await act(proposed)
-            except Away as away:
-                log.warning("answer.postponed", run=proposed.before.run.id, reason=str(away))
-            else:
-                return
-            if not await self._tray.may_try_again(generation, pause):
+            async with self._insisting:
+                if self._tray.term(run_id) != term:
+                    return
+                try:
+                    await act(proposed)
+                except Away as away:
+                    self._put_off.tell("answer.postponed", run_id, away)
+                else:
+                    return
+            if not await self._tray.may_try_again(term[0], pause):
                 return
             pause = min(2 * pause, LONGEST_PAUSE)
 

@@ -1,8 +1,10 @@
 """What decisions need from outside: histories, plans and stored values. Fetched before a decision, never during one."""
 
+import asyncio
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
@@ -123,6 +125,8 @@ class Sources:
         self._worker = worker or NoWorker()
         self._answers: _Kept[Answer] = _Kept(ANSWERS_KEPT)
         self._held: dict[str, set[str]] = defaultdict(set)
+        self._turns: dict[str, asyncio.Lock] = {}
+        """Of whoever gets a plan or a value just now."""
         self._directory = directory
         self._workflows: dict[str, dict[tuple[str, str], Published]] = {}
 
@@ -239,13 +243,13 @@ class Sources:
             self._workflows[run] = {**known, missing.workflow: found}
         if missing.plan:
             held.add(missing.plan)
-            self._plans.keep(missing.plan, await self._plan(missing.plan), self._all_held())
+            await self._once(missing.plan, self._plans, partial(self._plan, missing.plan))
         for job in missing.jobs:
             held.add(job.name)
             self._answers.keep(job.name, await self._worker.answer(job), self._all_held())
         for blob in sorted(missing.values, key=lambda blob: blob.sha256):
             held.add(blob.sha256)
-            self._values.keep(blob.sha256, await self._value(blob), self._all_held())
+            await self._once(blob.sha256, self._values, partial(self._value, blob))
 
     def release(self, run: str) -> None:
         """The run was decided. What is published may be another version the next time."""
@@ -256,6 +260,17 @@ class Sources:
                 del self._answers.entries[name]
         if self._past is not None:
             self._past.release(run)
+
+    async def _once(self, name: str, kept: "_Kept[T]", get: Callable[[], Awaitable[T]]) -> None:
+        """Thousands of runs may need one plan at the same moment: one of them gets it for all."""
+        turn = self._turns.setdefault(name, asyncio.Lock())
+        try:
+            async with turn:
+                if name not in kept.entries:
+                    kept.keep(name, await get(), self._all_held())
+        finally:
+            if not turn.locked():
+                self._turns.pop(name, None)
 
     def _all_held(self) -> set[str]:
         return set().union(*self._held.values())

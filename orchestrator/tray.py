@@ -1,25 +1,30 @@
 """The letters of runs that nobody has decided on yet: some can be decided on now, for others something is fetched first.
 
-What is fetched for one run (its history, its plan, a value) delays no other one.
+What is fetched for one run (its plan, a value, an answer) delays no other one; histories are read so many at a time.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 from typing import Final
-
-import structlog
 
 from chassis.ports import Away
 from contracts.messages import StartRun
+from contracts.subjects import partition
 from orchestrator.emission import Emission
 from orchestrator.inputs import NotReady
 from orchestrator.letters import Letter, is_wished_of, needs_all
 from orchestrator.memory import Memory
+from orchestrator.put_off import PutOff
 from orchestrator.sources import Sources
 
-log = structlog.get_logger()
-
 PAUSE: Final = 0.2
+AT_ONCE: Final = 128
+"""So many runs at a time are read, or looked after, beside the cycles: more than nats-server needs to be busy. After a start
+thousands may want it at one moment, and who asks for all at once has no answer in time to any."""
+A_CYCLE: Final = 1_000
+"""So many runs at the most are decided on in one cycle: an append whose answer is late is for nothing as a whole."""
 
 
 class Tray:
@@ -32,16 +37,20 @@ class Tray:
         sources: Sources,
         emission: Emission,
         counts: dict[str, int],
+        put_off: PutOff,
         filled: Callable[[], None],
     ) -> None:
         """`filled`: called when a run got ready."""
         self._memory, self._sources, self._emission = memory, sources, emission
-        self._counts, self._filled = counts, filled
+        self._counts, self._put_off, self._filled = counts, put_off, filled
         self._ready: dict[str, list[Letter]] = {}
         self._preparing: dict[str, list[Letter]] = {}
         self._released = False
+        self._reading = asyncio.Semaphore(AT_ONCE)
         self.generation = 0
         """Of our ownership: letters of one that is over come to the next owner, or to us again."""
+        self._terms: Counter[int] = Counter()
+        """How often each partition was taken over."""
 
     @property
     def has_ready(self) -> bool:
@@ -74,9 +83,11 @@ class Tray:
             self._ready[run_id] = letters + self._ready.pop(run_id, [])
 
     def take(self) -> dict[str, list[Letter]]:
-        """All that can be decided on."""
-        taken, self._ready = self._ready, {}
-        return taken
+        """What can be decided on, and as much of it as one cycle has room for."""
+        if len(self._ready) <= A_CYCLE:
+            taken, self._ready = self._ready, {}
+            return taken
+        return {run_id: self._ready.pop(run_id) for run_id in list(islice(self._ready, A_CYCLE))}
 
     def take_of(self, run_id: str) -> list[Letter]:
         return self._ready.pop(run_id, [])
@@ -97,6 +108,14 @@ class Tray:
         self._ready.clear()
         self._preparing.clear()
 
+    def taken_over(self, number: int) -> None:
+        """What INBOX has brought of the partition comes once more: nobody has to insist on what came before."""
+        self._terms[number] += 1
+
+    def term(self, run_id: str) -> tuple[int, int]:
+        """Of our ownership of the run's partition."""
+        return self.generation, self._terms[partition(run_id)]
+
     def release(self) -> None:
         """Try nothing again from now on."""
         self._released = True
@@ -114,7 +133,7 @@ class Tray:
                 await self._fetch(run_id, org, missing)
                 break
             except Away as away:
-                log.warning("run.not-ready", run=run_id, reason=str(away))
+                self._put_off.tell("run.not-ready", run_id, away)
             if not await self.may_try_again(generation):
                 break
         letters = self._preparing.pop(run_id, []) if generation == self.generation else []
@@ -126,9 +145,10 @@ class Tray:
         if missing is not None:
             await self._sources.fetch(missing, run_id)
             return
-        letters = self._preparing.get(run_id, [])
-        whole, wished = any(needs_all(letter.message) for letter in letters), is_wished_of(letters)
-        known = await self._sources.load(org, run_id, whole=whole, wished=wished)
+        async with self._reading:
+            letters = self._preparing.get(run_id, [])
+            whole, wished = any(needs_all(letter.message) for letter in letters), is_wished_of(letters)
+            known = await self._sources.load(org, run_id, whole=whole, wished=wished)
         self._memory.keep(run_id, known)
         self._emission.learnt(known)
         self._counts["loads"] += 1

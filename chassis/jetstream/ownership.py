@@ -9,6 +9,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -18,6 +19,7 @@ from chassis.jetstream.connection import Connection
 from chassis.jetstream.partition import Partition
 from chassis.jetstream.reads import leader_read
 from chassis.ports import Arrival, Away
+from chassis.rounds import Rounds
 from contracts import subjects
 from contracts.limits import PARTITIONS
 
@@ -46,6 +48,7 @@ class JetStreamOwnership:
             Partition(number, connection, arrived=self._arrive, dropped=self._drop, wanted=self._wants_more)
             for number in range(PARTITIONS)
         ]
+        self._readings = [Rounds(partial(self._read_on, partition)) for partition in self._partitions]
 
     @property
     def owned(self) -> list[int]:
@@ -69,11 +72,7 @@ class JetStreamOwnership:
 
     async def caught_up(self, partition: int) -> None:
         """Delivered to us: it stands in `arrivals`, or stood there."""
-        [last] = await leader_read(
-            self._connection, subjects.INBOX, [{"last_by_subj": subjects.inbox_filter(partition)}]
-        )
-        if last is not None:
-            await self._partitions[partition].until_seen(last.sequence)
+        await self._readings[partition].one()
 
     async def release(self) -> None:
         """Calls that had arrived are still handed on, then `arrivals` ends."""
@@ -100,6 +99,13 @@ class JetStreamOwnership:
         finally:
             self._connection.lost.remove(self._lost)
             self._connection.deafen(heard)
+
+    async def _read_on(self, partition: Partition) -> None:
+        [last] = await leader_read(
+            self._connection, subjects.INBOX, [{"last_by_subj": subjects.inbox_filter(partition.number)}]
+        )
+        if last is not None:
+            await partition.until_seen(last.sequence)
 
     def _lost(self) -> None:
         """The connection is gone: the pin may be another's before we are back."""

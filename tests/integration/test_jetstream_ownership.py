@@ -4,13 +4,15 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from chassis.jetstream import JetStream
 from chassis.ports import Ambiguous, Away, NobodyThere
@@ -290,6 +292,32 @@ async def test_caught_up_waits_for_all_that_lay_there_and_says_when_it_cannot(op
             await ports.ownership().release()
             await others.inbox.put(4, b"[1]")
             assert isinstance(await reason(ports.ownership().caught_up(4)), Away)
+
+
+async def test_thousands_who_read_a_partition_on_ask_the_server_a_few_times(
+    open_ports: OpenPorts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_ports() as ports, owner_here(ports) as owner:
+        await until(lambda: set(owner.owned) == EVERY)
+        asked, ask = 0, ports.connection.ask
+
+        async def counting(questions: Sequence[Any], *more: Any) -> Any:
+            nonlocal asked
+            asked += len(questions)
+            return await ask(questions, *more)
+
+        monkeypatch.setattr(ports.connection, "ask", counting)
+        held = ports.ownership()._partitions[4]
+        await ports.inbox.put(4, b"[1]")
+        await until(lambda: len(owner.bodies(4)) == 1)
+        seen, held.seen = held.seen, 0  # As if it had not come yet.
+        reading = [asyncio.create_task(ports.ownership().caught_up(4)) for _ in range(2_000)]
+        await until(lambda: asked >= 3)
+        assert not any(task.done() for task in reading)
+        held.seen = seen
+        async with asyncio.timeout(20):
+            await asyncio.gather(*reading)
+        assert asked < 500, "who waits does not ask for himself"
 
 
 async def reason(work: Any) -> Exception | None:

@@ -24,6 +24,7 @@ from orchestrator.emission import Emission
 from orchestrator.family import Family
 from orchestrator.history import state_at
 from orchestrator.judge import Judge
+from orchestrator.lanes import FIRST, Lanes
 from orchestrator.run import Graph, Run
 from orchestrator.segments import Bounds
 from orchestrator.service import Orchestrator
@@ -76,6 +77,8 @@ class Room:
         self.clock = SimulatedClock(self.world)
         self.tracer: Tracer | None = None
         self.bounds = Bounds()
+        self.window = FIRST
+        """So many tasks of a pool may be out before anything is known of it."""
         body = encode(plan)
         self.blobs.kept[digest(body)] = body
         self.start = structs.replace(START, plan=digest(body))
@@ -94,6 +97,7 @@ class Room:
                 signals=self.signals,
                 ownership=self.ownership,
                 clock=self.clock,
+                lanes=Lanes(first=self.window),
             ),
             sources=sources,
             judge=Judge(sources, bounds=self.bounds),
