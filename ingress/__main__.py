@@ -7,6 +7,7 @@ if __name__ == "__main__":
 
 import asyncio
 import sys
+from typing import Final
 
 from chassis import ids
 from chassis.admission import Admission
@@ -37,6 +38,9 @@ from ingress.directory import Directory
 from ingress.forms import Forms
 from ingress.hooks import Hooks
 from ingress.waiting import Waiting
+
+LET_GO_AFTER: Final = 0.7
+"""Of the time that it has to stop in: whoever waits for a run then is told that it goes on, and hears it before he is cut off."""
 
 
 async def main(settings: Settings, stopping: Stopping) -> None:
@@ -150,6 +154,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             )
             await stopping.wait()
             server.should_exit = True
+            asyncio.get_running_loop().call_later(LET_GO_AFTER * settings.drain_seconds, waiting.let_go)
         await hooks.drained()
     tracer.close()
 

@@ -5,6 +5,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, Literal, Protocol, TypeAlias
 
 import structlog
@@ -330,7 +331,7 @@ class Door:
     async def _await_answer(
         self, admitted: Admitted, request: Request, start: StartRun, named: Named
     ) -> Reply:
-        """The run's own answer, within the trigger's patience; the run goes on without us."""
+        """The run's own answer, within the trigger's patience and our life; the run goes on without us."""
         hook = admitted.trigger.webhook
         with self._waiting.place() as (subject, answered):
             answer = await self.say(structs.replace(start, reply=subject), named)
@@ -339,11 +340,11 @@ class Door:
             if responded is None and answer.gone:
                 return settled
             if responded is None:
-                try:
+                with suppress(TimeoutError):
                     async with asyncio.timeout(hook.respond_timeout_s):
                         responded = await answered
-                except TimeoutError:
-                    responded = await self._read_answer(start)
+            if responded is None:
+                responded = await self._read_answer(start)
         if responded is None:
             raise Problem("respond_timeout", "The run goes on.", headers={"automateos-run": start.run})
         return await run_says(responded, self._blobs, duplicate=settled.status == 200)

@@ -27,7 +27,8 @@ class Waiting:
         self._instance = instance
         self._most = most
         self._numbers = itertools.count(1)
-        self._places: dict[str, asyncio.Future[Responded]] = {}
+        self._places: dict[str, asyncio.Future[Responded | None]] = {}
+        self._over = False
         self.refused = 0
         """Deliveries that found no place."""
 
@@ -40,18 +41,30 @@ class Waiting:
             yield
 
     @contextmanager
-    def place(self) -> Iterator[tuple[str, "asyncio.Future[Responded]"]]:
-        """A subject to be answered on, and the answer to come. Raises `Problem` when too many wait."""
+    def place(self) -> Iterator[tuple[str, "asyncio.Future[Responded | None]"]]:
+        """A subject to be answered on, and the answer to come; None where nobody waits for it any longer.
+
+        Raises `Problem` when too many wait.
+        """
         if len(self._places) >= self._most:
             self.refused += 1
             raise Problem("overloaded", "Too many wait for an answer.", headers={"retry-after": "5"})
         number = str(next(self._numbers))
-        answered: asyncio.Future[Responded] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[Responded | None] = asyncio.get_running_loop().create_future()
         self._places[number] = answered
+        if self._over:
+            answered.set_result(None)
         try:
             yield reply("ingress", self._instance, number), answered
         finally:
             del self._places[number]
+
+    def let_go(self) -> None:
+        """Tell whoever waits that the run goes on: we end before it does."""
+        self._over = True
+        for answered in self._places.values():
+            if not answered.done():
+                answered.set_result(None)
 
     def _heard(self, subject: str, body: bytes, _answer: Callable[[bytes], None]) -> None:
         place = self._places.get(subject.rsplit(".", 1)[1])

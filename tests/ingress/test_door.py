@@ -395,6 +395,20 @@ def test_a_run_that_does_not_answer_in_time_goes_on() -> None:
     Room(RESPOND).run(story)
 
 
+def test_whoever_waits_when_the_process_ends_is_told_that_the_run_goes_on() -> None:
+    async def story(room: Room) -> None:
+        began = room.world.loop.time()
+        room.world.loop.call_in("", 1.0, room.waiting.let_go)
+        for _ in range(2):  # The second comes when nobody waits any longer.
+            problem = await refusal(room)
+            assert problem.status == 504
+            assert problem.headers == {"automateos-run": room.starts[-1].run}
+        assert room.world.loop.time() - began < 4.0
+        assert len(room.waiting) == 0
+
+    Room(structs.replace(RESPOND, respond_timeout_s=60)).run(story)
+
+
 BY_EXPRESSION = Webhook(dedupe=ExpressionKey(expression="trigger.body.order.id"))
 
 
