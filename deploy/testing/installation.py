@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -92,19 +93,22 @@ class Installation:
             self._process.wait(30)
         self._process = None
 
-    def _is_ready(self, name: str) -> bool:
+    def unready(self, name: str) -> str:
+        """Why a service is not ready; empty when it is."""
         port = self.environ[f"AUTOMATEOS_{name.upper()}_PORT"]
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1):
+                return ""
+        except urllib.error.HTTPError as refused:
+            return f"{name}: {refused.read(500).decode(errors='replace')}"
+        except OSError as silent:
+            return f"{name}: {silent}"
 
     def ready(self) -> bool:
         return self.are_ready(SERVICES)
 
     def are_ready(self, names: Sequence[str]) -> bool:
-        return all(self._is_ready(name) for name in names)
+        return not any(self.unready(name) for name in names)
 
     def command(self, *arguments: str, failing: bool = False) -> str:
         """What a command of the command line prints; raises when it fails, unless it may (by exit code 1)."""

@@ -93,7 +93,7 @@ class Kill(Once):
         pid = field.strike(victim, signal.SIGKILL)
         said: dict[str, Any] = {"pid": pid, "victim": victim}
         if self.alone and pid:
-            said["back_s"] = await field.again(victim, pid)
+            said |= {"back_s": await field.again(victim, pid), "waited_for": field.waited_for}
             await asyncio.sleep(_AFTERMATH_SECONDS)
         return said
 

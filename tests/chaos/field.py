@@ -101,6 +101,8 @@ class Field:
         self.poisoned = 0
         """How many unreadable messages faults have laid into INBOX."""
         self._struck: dict[str, float] = {}
+        self.waited_for = ""
+        """What was not ready last, and when, until the one was back that `again` waited for."""
         self.crashed: Counter[str] = Counter()
         """How often each named place was struck, in earlier rounds too; twice for each time that somebody died there."""
         self.strange: set[str] = set()
@@ -234,14 +236,19 @@ class Field:
 
     async def again(self, name: str, before: int, seconds: float = BACK_SECONDS) -> float | None:
         """Seconds until whoever had this pid is there anew and ready (a server: until every service is); None: it is not."""
-        began = time.monotonic()
+        began, self.waited_for = time.monotonic(), ""
         names = (name,) if name in SERVICES else SERVICES
         while time.monotonic() - began < seconds:
-            is_new = self.pids().get(name, 0) not in {0, before}
-            if is_new and await asyncio.to_thread(self.installed.are_ready, names):
-                return round(time.monotonic() - began, 2)
+            if self.pids().get(name, 0) not in {0, before}:
+                reason = await asyncio.to_thread(self._unready, names)
+                if not reason:
+                    return round(time.monotonic() - began, 2)
+                self.waited_for = f"{time.monotonic() - began:.1f} s: {reason}"
             await asyncio.sleep(_LOOK_SECONDS)
         return None
+
+    def _unready(self, names: Sequence[str]) -> str:
+        return next(filter(None, map(self.installed.unready, names)), "")
 
     def close(self) -> None:
         for pid in self.pids().values():  # Nobody may be left standing still.

@@ -31,13 +31,13 @@ Place: TypeAlias = tuple[str, str]
 
 
 class Stay(Struct):
-    """One run inside of one gate."""
+    """One run inside of one gate, by places in the log: clocks may be wrong, and differ."""
 
     run: str
     opening: int
     slot: SlotWanted
     since: float
-    until: float = float("inf")
+    until: float = inf
 
 
 def gates_are_kept(evidence: Evidence, histories: Sequence[History]) -> Iterator[Violation]:
@@ -117,10 +117,10 @@ def _stays(history: History) -> list[Stay]:
                 case runs.WaitOpened(slot=SlotWanted() as slot):
                     wanted[event.wait] = slot
                 case runs.SlotTaken():
-                    found.append(Stay(history.run, opening, wanted[event.wait], stored.time))
+                    found.append(Stay(history.run, opening, wanted[event.wait], stored.sequence))
                 case _ if isinstance(event, _ENDS):
                     for stay in found:
-                        stay.until = min(stay.until, stored.time)
+                        stay.until = min(stay.until, stored.sequence)
     return found
 
 
@@ -162,7 +162,7 @@ def _never_too_many(place: Place, stays: Sequence[Stay], said: Sequence[Said]) -
     most = max(bound for bound in bounds if bound is not None)
     if _is_shared(place, stays[0].slot):
         most = max([most, *(_at_once(each, stays[0].slot, most) for each in said)])
-    # Whoever leaves at the same moment has left before.
+    # Whoever leaves in the commit in which he comes was never inside with others.
     steps = sorted([(stay.since, 1) for stay in stays] + [(stay.until, -1) for stay in stays])
     inside = 0
     for _, step in steps:

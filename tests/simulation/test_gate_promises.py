@@ -39,7 +39,7 @@ def history(run: str, *commits: tuple[float, tuple[RunEvent, ...]]) -> History:
     stored = [
         Stored(
             subject=f"run.org.{run}",
-            sequence=number,
+            sequence=int(1_000 * seconds) + number,
             body=encode(commit(*events, org="org", run=run, version=number, time=MOMENT)),
             time=seconds,
         )
@@ -86,7 +86,14 @@ def found_in(stored: list[Stored], *histories: History) -> list[str]:
 
 
 def test_one_behind_the_other_is_well() -> None:
-    assert found_in(gate(A, A_LEFT, B), inside("a", 1, 5), inside("b", 5, 9)) == []
+    assert found_in(gate(A, A_LEFT, B), inside("a", 1, 5), inside("b", 6, 9)) == []
+
+
+def test_one_behind_the_other_is_well_also_when_the_clock_of_the_first_was_ahead() -> None:
+    told = inside("a", 1, 5)
+    stored = [structs.replace(each, time=each.time + 3_600) for each in told.stored]
+    ahead = History("org", "a", stored)
+    assert found_in(gate(A, A_LEFT, B), ahead, inside("b", 6, 9)) == []
 
 
 def test_two_at_once_where_one_may_be_are_found() -> None:
