@@ -36,7 +36,7 @@ class Stay(Struct):
     run: str
     opening: int
     slot: SlotWanted
-    since: float
+    since: int
     until: float = inf
 
 
