@@ -37,6 +37,7 @@ from ingress.app import door_keeper, ingress_app
 from ingress.directory import Directory
 from ingress.forms import Forms
 from ingress.hooks import Hooks
+from ingress.starts import Starts
 from ingress.waiting import Waiting
 
 LET_GO_AFTER: Final = 0.7
@@ -54,7 +55,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
         companions() as beside,
     ):
         directory, horizon = Directory(js.reader(DOMAIN)), Horizon(js.marks, clock)
-        dispatch, hooks = Dispatch(js.signals, js.inbox), Hooks(js.letters)
+        dispatch, hooks = Dispatch(js.signals, js.inbox), Hooks(js.letters, clock)
         backlog, held = Backlog(js.connection), HeldEverywhere(js.signals, clock)
         admission = Admission(
             dispatch,
@@ -75,10 +76,16 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             limit=limit,
             clock=clock,
         )
-        door = Door(
+        starts = Starts(
             directory=directory,
             dispatch=admission,
             history=js.log,
+            trails=trails,
+            past=PastRuns(PostgresRunIds(postgres), horizon).of,
+        )
+        door = Door(
+            directory=directory,
+            starts=starts,
             blobs=js.blobs,
             hooks=hooks,
             keys=vault,
@@ -89,13 +96,11 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             disk_is_full=lambda: js.disk.state.stops_starts,
             uploads_stop=lambda: js.disk.state.stops_uploads,
             language=Language(),
-            trails=trails,
-            past=PastRuns(PostgresRunIds(postgres), horizon).of,
             crowds=lambda org: held.crowds(org, settings.most_backlog),
         )
         forms = Forms(
             directory=directory,
-            door=door,
+            starts=starts,
             hooks=hooks,
             blobs=js.blobs,
             keys=vault,
@@ -105,13 +110,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             disk_is_full=lambda: js.disk.state.stops_starts,
         )
         show(metrics, door, hooks, limit)
-        show_answers(metrics, desk, trails)
-        metrics.counters(
-            "ingress_forms_total",
-            "What was sent to forms, by what became of it.",
-            "result",
-            lambda: forms.answers,
-        )
+        show_answers(metrics, desk, forms, trails)
         show_admission(metrics, admission, waiting, backlog, door)
 
         async def unready() -> list[str]:
@@ -177,7 +176,14 @@ def show(metrics: Metrics, door: Door, hooks: Hooks, limit: RateLimit) -> None:
     )
 
 
-def show_answers(metrics: Metrics, desk: Desk, trails: Trails) -> None:
+def show_answers(metrics: Metrics, desk: Desk, forms: Forms, trails: Trails) -> None:
+    """What people send, and what runs send to ourselves."""
+    metrics.counters(
+        "ingress_forms_total",
+        "What was sent to forms, by what became of it.",
+        "result",
+        lambda: forms.answers,
+    )
     metrics.counters(
         "ingress_answers_total",
         "Requests under resumption links by what became of them.",

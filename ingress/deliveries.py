@@ -13,6 +13,7 @@ from chassis.sealing import Sealer, seal_paths
 from contracts.codec import encode
 from contracts.limits import FORM_FIELDS, INLINE_BYTES
 from contracts.payloads import Blob, Inline, Payload
+from contracts.triggers import HeaderToken, Webhook
 from ingress.bodies import Body, gathered
 
 SEALED_TYPE: Final = "application/vnd.automateos.sealed"
@@ -61,6 +62,12 @@ class Input(Struct, frozen=True, kw_only=True, omit_defaults=True):
 def visible_headers(headers: Mapping[str, str], hidden: str = "") -> dict[str, str]:
     """The headers that may be stored: none that carries a credential, or proves which run asks."""
     return {name: value for name, value in headers.items() if name not in HIDDEN_HEADERS and name != hidden}
+
+
+def hidden_header(webhook: Webhook) -> str:
+    """The header in which this trigger's senders show their token; empty: in none."""
+    authentication = webhook.authentication
+    return authentication.header.lower() if isinstance(authentication, HeaderToken) else ""
 
 
 def query_of(text: str) -> dict[str, Any]:

@@ -24,17 +24,18 @@ from chassis.vault import VaultAway
 from contracts.causes import LOOP
 from contracts.codec import Malformed, encode
 from contracts.limits import FORM_SECONDS, IDEMPOTENCY_KEY_CHARS, INLINE_BYTES
-from contracts.messages import Answer, StartRun
-from contracts.payloads import NULL, Inline, Payload
-from contracts.triggers import Form, Hook
-from ingress.accept import Door, HookResult, Keys, Named, away
-from ingress.bodies import Body, checked_json, page_fields
+from contracts.messages import Answer
+from contracts.payloads import Inline, Payload
+from contracts.triggers import Form
+from ingress.accept import Keys, away
+from ingress.bodies import checked_json, page_fields
 from ingress.deliveries import Input, Request, visible_headers
 from ingress.directory import Directory, Trigger
-from ingress.hooks import Hooks
+from ingress.hooks import Hooks, Kept
 from ingress.pages import CONTENT_TYPE, HEADERS, UNTOUCHED, Filled
 from ingress.question_page import STAMP, TRAP, page, sorry, thanks
 from ingress.replies import Reply, accepted, duplicate
+from ingress.starts import Delivery, Starts
 
 NO_FORM: Final = "There is no form at this address."
 AGAIN: Final = (
@@ -68,7 +69,7 @@ class Forms:
         self,
         *,
         directory: Directory,
-        door: Door,
+        starts: Starts,
         hooks: Hooks,
         blobs: Blobs,
         keys: Keys,
@@ -78,7 +79,7 @@ class Forms:
         disk_is_full: Callable[[], bool],
         numbers: Callable[[], str] = lambda: secrets.token_urlsafe(16),
     ) -> None:
-        self._directory, self._door, self._hooks, self._blobs = directory, door, hooks, blobs
+        self._directory, self._starts, self._hooks, self._blobs = directory, starts, hooks, blobs
         self._keys, self._limit, self._clock, self._receipts = keys, limit, clock, receipts
         self._disk_is_full, self._numbers = disk_is_full, numbers
         self.answers: dict[str, int] = {"accepted": 0, "duplicate": 0, "wrong": 0, "spam": 0, "limited": 0}
@@ -197,44 +198,34 @@ class Forms:
         if opened.test:
             # Sealed as if a run of the receipt's name had been started by it.
             payload, key_id = await self._payload(opened, request, checked, receipt)
-            self._keep(opened, request, receipt, "captured", body=payload, key_id=key_id)
+            kept = Kept(result="captured", body=payload, key_id=key_id)
+            self._hooks.keep(trigger, receipt, request, kept)
             return None, receipt
         try:
-            cause = self._door.cause(trigger, receipt, request)
+            cause = self._starts.cause(trigger, receipt, request)
         except Problem as loop:
-            self._keep(opened, request, receipt, "refused", f"a loop: {loop.detail}")
+            kept = Kept(result="refused", reason=f"a loop: {loop.detail}")
+            self._hooks.keep(trigger, receipt, request, kept)
             raise
         if self._disk_is_full():
             raise Away("The log's disk is nearly full; no run starts until there is room.")
         source = f"form:{key}" if key is not None else f"receipt:{receipt}"
         run = run_id(trigger.org, trigger.id, source)
         payload, key_id = await self._payload(opened, request, checked, run)
-        says = self._directory.says(trigger.org)
-        start = StartRun(
-            org=trigger.org,
-            run=run,
-            trace=request.trace,
-            plan=trigger.plan,
-            workflow=trigger.workflow,
-            version=trigger.version,
+        delivery = Delivery(
             receipt=receipt,
+            run=run,
+            key=source if key is not None else None,
             cause=cause,
             input=payload,
-            trigger=trigger.id,
-            org_vars=says.vars,
-            org_limit=says.limit,
-            dedupe=digest(source.encode()) if key is not None else None,
-            actor=f"trigger:{trigger.id}",
             key_id=key_id,
+            trace=request.trace,
         )
-        body = Body(content_type="application/json", value=None)
-        answer = await self._door.say(start, Named(run=start.run, key=key, body=body))
-        if answer.result == "refused":
-            raise Away(answer.error.message if answer.error else "refused")
+        answer = await self._starts.begin(self._starts.message(trigger, delivery))
         is_duplicate = answer.result == "duplicate"
         self.answers["duplicate" if is_duplicate else "accepted"] += 1
         if is_duplicate:
-            self._keep(opened, request, receipt, "duplicate", run=answer.run)
+            self._hooks.keep(trigger, receipt, request, Kept(result="duplicate", run=answer.run))
         return answer, receipt
 
     async def _payload(
@@ -261,37 +252,8 @@ class Forms:
 
     def _spam(self, opened: Opened, request: Request, reason: str) -> None:
         self.answers["spam"] += 1
-        self._keep(opened, request, self._receipts(), "refused", f"spam: {reason}")
-
-    def _keep(  # noqa: PLR0913  # What is known of a delivery.
-        self,
-        opened: Opened,
-        request: Request,
-        receipt: str,
-        result: HookResult,
-        reason: str = "",
-        *,
-        body: Payload = NULL,
-        key_id: str = "",
-        run: str | None = None,
-    ) -> None:
-        self._hooks.keep(
-            Hook(
-                receipt=receipt,
-                org=opened.trigger.org,
-                trigger=opened.trigger.id,
-                time=self._clock.now().timestamp(),
-                result=result,
-                method="FORM",
-                address=request.address[:64],
-                run=run,
-                reason=reason,
-                headers=visible_headers(request.headers),
-                body=body,
-                key_id=key_id,
-                size=len(request.body),
-            )
-        )
+        kept = Kept(result="refused", reason=f"spam: {reason}")
+        self._hooks.keep(opened.trigger, self._receipts(), request, kept)
 
     # --- Stamps ---------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ from ingress.deliveries import Request
 from ingress.directory import Directory, Trigger
 from ingress.forms import Forms
 from ingress.hooks import Hooks
+from ingress.starts import Starts
 from ingress.waiting import Waiting
 
 TOKEN, TEST_TOKEN, PLAN = "t" * 22, "s" * 22, "ab" * 32
@@ -120,7 +121,7 @@ class Room:
         self.log = MemoryLog(self.world)
         self.blobs = MemoryBlobs(self.world)
         self.letters = MemoryLetters(self.world)
-        self.hooks = Hooks(self.letters)
+        self.hooks = Hooks(self.letters, SimulatedClock(self.world))
         self.keys = Keys()
         self.limit = Limit()
         self.marks = MemoryLog(self.world)
@@ -152,10 +153,16 @@ class Room:
         self.chains = Chains(Secret(b"k" * 32), SimulatedClock(self.world))
         self.trails = Trails(self.chains)
         numbers = itertools.count(1)
-        self.door = Door(
+        starts = Starts(
             directory=self.directory,
             dispatch=self.dispatch,
             history=self.log,
+            trails=self.trails,
+            past=PastRuns(self.run_ids, Horizon(self.marks, SimulatedClock(self.world))).of,
+        )
+        self.door = Door(
+            directory=self.directory,
+            starts=starts,
             blobs=self.blobs,
             hooks=self.hooks,
             keys=self.keys,
@@ -167,13 +174,11 @@ class Room:
             crowds=lambda org: org == self.crowded,
             uploads_stop=lambda: self.narrow,
             language=Language(),
-            trails=self.trails,
-            past=PastRuns(self.run_ids, Horizon(self.marks, SimulatedClock(self.world))).of,
         )
         self.clock = SimulatedClock(self.world)
         self.forms = Forms(
             directory=self.directory,
-            door=self.door,
+            starts=starts,
             hooks=self.hooks,
             blobs=self.blobs,
             keys=self.keys,

@@ -5,6 +5,7 @@ from typing import Final
 from tests.mutants.mutant import Edit, Mutant
 
 _ACCEPT: Final = "ingress.accept"
+_STARTS: Final = "ingress.starts"
 _DISPATCH: Final = "chassis.dispatch"
 _TRAILS: Final = "chassis.edge.trails"
 
@@ -47,9 +48,9 @@ NOT_LOOKED_UP: Final = Mutant(
     what="A delivery that went through INBOX is told that it started its run, although another one did.",
     edits=[
         Edit(
-            _ACCEPT,
-            "        if named.key is not None:\n            found",
-            "        if named.key is None:\n            found",
+            _STARTS,
+            "        if start.dedupe is not None:\n            found",
+            "        if start.dedupe is None:\n            found",
         )
     ],
     stage="told apart",
@@ -68,7 +69,7 @@ ANSWER_OF_ANOTHER: Final = Mutant(
 REFUSED_IS_ACCEPTED: Final = Mutant(
     name="what its owner refused is accepted",
     what="Somebody is told 202 of a start that nobody can read, or that our code raises on.",
-    edits=[Edit(_ACCEPT, '        if answer.result == "refused":\n', "        if False:\n")],
+    edits=[Edit(_STARTS, '        if answer.result == "refused":\n', "        if False:\n")],
     tests=["tests/ingress/test_door.py::test_a_start_that_its_owner_refused_is_not_accepted"],
 )
 

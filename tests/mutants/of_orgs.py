@@ -73,7 +73,7 @@ SAME_WORDS: Final = Mutant(
     what="A message that is sent again starts another run, and is answered twice.",
     edits=[
         Edit(
-            "ingress.accept",
+            "ingress.sender_keys",
             '    return None if said.id is None else f"{said.session}:{said.id}"',
             "    return None",
         )

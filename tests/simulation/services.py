@@ -33,6 +33,7 @@ from executor.sandbox.sandbox import Sandbox
 from executor.service import Executor
 from ingress.accept import Door
 from ingress.directory import Directory
+from ingress.starts import Starts
 from ingress.waiting import Waiting
 from orchestrator.answers import Replies
 from orchestrator.domain import Domain
@@ -79,15 +80,21 @@ class Services(Stores):
     async def _ingress(self, stop: Stop) -> None:
         directory = Directory(self.domain)
         dispatch = Dispatch(self.signals, self.inbox)
-        hooks = FewHooks(self.hooks)
+        hooks = FewHooks(self.hooks, self.clock)
         number = next(self._receipts)
         receipts = itertools.count(1)
         waiting = Waiting(self.signals, str(number))
         horizon = Horizon(self.marks, self.clock)
-        door = Door(
+        starts = Starts(
             directory=directory,
             dispatch=dispatch,
             history=self.runs,
+            trails=Trails(Chains(Secret(b"k" * 32), self.clock)),
+            past=PastRuns(self.run_ids, horizon).of,
+        )
+        door = Door(
+            directory=directory,
+            starts=starts,
             blobs=self.blobs,
             hooks=hooks,
             keys=self.vault,
@@ -97,8 +104,6 @@ class Services(Stores):
             receipts=lambda: f"receipt-{number}-{next(receipts)}",
             disk_is_full=lambda: False,
             language=LANGUAGE,
-            trails=Trails(Chains(Secret(b"k" * 32), self.clock)),
-            past=PastRuns(self.run_ids, horizon).of,
         )
         mains = (directory.follow(), dispatch.run(), hooks.run(), horizon.run())
         async with waiting.listening(), asyncio.TaskGroup() as beside:
