@@ -31,7 +31,7 @@ from chassis.settings import Settings
 from chassis.telemetry import Metrics, notes_of, tracer_for
 from chassis.vault import Vault
 from contracts.limits import PoolName
-from contracts.pools import WORKERS, Labels
+from contracts.pools import WORKERS, Labels, labels_in
 from executor.attempt import Means
 from executor.catalogue import Announcing
 from executor.effects import Effects
@@ -134,9 +134,8 @@ def pools_of(settings: Settings) -> tuple[str, ...]:
 
 def labels_of(settings: Settings) -> Labels:
     """What this executor is called by those who look at its pools. Raises `CannotStart` on labels that are none."""
-    pairs = [pair.partition("=") for pair in settings.pool_labels.split(",") if pair.strip()]
     try:
-        return msgspec.convert({name.strip(): value.strip() for name, _, value in pairs}, Labels)
+        return labels_in(settings.pool_labels)
     except msgspec.ValidationError as error:
         raise CannotStart(
             f"AUTOMATEOS_POOL_LABELS: {settings.pool_labels!r} is not a list such as zone=a,gpu=l4"

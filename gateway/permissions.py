@@ -81,6 +81,7 @@ _ROUTES: Final[Mapping[str, Mapping[tuple[str, str], str]]] = {
         ("POST", "/pools/{pool}/pause"): "pools:write",
         ("POST", "/pools/{pool}/resume"): "pools:write",
         ("POST", "/pools/{pool}/executors/{executor}/drain"): "pools:write",
+        ("POST", "/pools/{pool}/drain"): "pools:write",
         ("POST", "/pools/{pool}/tokens"): "pools:write",
         ("POST", "/worker/types"): "workers:serve",
         ("POST", "/worker/poll"): "workers:serve",

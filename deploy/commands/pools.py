@@ -3,8 +3,11 @@
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
+from msgspec import ValidationError
 
+from contracts.pools import Labels, labels_in
 from deploy.commands.here import Asked, Here, Json, KeyFile, table
+from deploy.refusals import Refused
 
 app = App(name="pools", help="Pools of executors, and of workers outside.")
 
@@ -75,16 +78,26 @@ def resume(pool: Pool, *, key_file: KeyFile = None, here: Asked) -> None:
 @app.command
 def drain(
     pool: Pool,
-    executor: Annotated[str, Parameter(help="The executor's id, as `show` tells it.")],
+    executor: Annotated[str, Parameter(help="The executor's id, as `show` tells it.")] = "",
     *,
+    labels: Annotated[
+        str, Parameter(help="Instead of one: all that have these labels, such as zone=a.")
+    ] = "",
     key_file: KeyFile = None,
     here: Asked,
 ) -> None:
-    """Have an executor take nothing more, end what it has, and leave."""
+    """Have an executor, or all with some labels, take nothing more, end what they have, and leave."""
     from deploy.operator.reach import api
 
-    told = api(here, key_file).post(f"/pools/{pool}/executors/{executor}/drain")
-    here.say(f"{told['id']} drains: {told['under_way']} attempts to end")
+    if bool(executor) == bool(labels):
+        raise Refused("Name one executor, or the --labels of those that are to leave.")
+    client = api(here, key_file)
+    if executor:
+        drained = [client.post(f"/pools/{pool}/executors/{executor}/drain")]
+    else:
+        drained = client.post(f"/pools/{pool}/drain", {"labels": _said(labels)})["items"]
+    for each in drained:
+        here.say(f"{each['id']} drains: {each['under_way']} attempts to end")
 
 
 @app.command
@@ -99,6 +112,13 @@ def token(
     from deploy.operator.reach import api
 
     here.say(api(here, key_file).post(f"/pools/{pool}/tokens", {"name": name})["key"])
+
+
+def _said(labels: str) -> Labels:
+    try:
+        return labels_in(labels)
+    except ValidationError as error:
+        raise Refused(f"{labels!r} is not a list of labels such as zone=a,gpu=l4.") from error
 
 
 def _say_state(told: dict[str, Any], here: Here) -> None:

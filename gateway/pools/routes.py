@@ -8,13 +8,14 @@ from litestar.params import FromPath, JSONBody
 from litestar.types import ControllerRouterHandler
 
 from chassis.edge.problems import Problem
+from contracts.pools import DrainLabelled
 from contracts.workers import IssueToken
 from gateway.callers import Caller
 from gateway.keys.store import Keys
 from gateway.keys.views import IssuedKey
 from gateway.permissions import pool_in, token_scopes
 from gateway.pools.store import Pools
-from gateway.pools.views import ExecutorView, PoolList, PoolView
+from gateway.pools.views import ExecutorList, ExecutorView, PoolList, PoolView
 
 
 @get("/pools")
@@ -55,6 +56,14 @@ async def drain_executor(
     return await pools.drain(pool, executor)
 
 
+@post("/pools/{pool:str}/drain", status_code=200)
+async def drain_labelled(
+    pools: NamedDependency[Pools], pool: FromPath[str], data: JSONBody[DrainLabelled]
+) -> ExecutorList:
+    """Have all executors of a pool with these labels take nothing more, end what they have, and leave."""
+    return ExecutorList(items=list(await pools.drain_labelled(pool, data.labels)))
+
+
 @post("/pools/{pool:str}/tokens")
 async def issue_token(
     caller: NamedDependency[Caller],
@@ -76,5 +85,6 @@ ROUTES: Final[list[ControllerRouterHandler]] = [
     pause_pool,
     resume_pool,
     drain_executor,
+    drain_labelled,
     issue_token,
 ]

@@ -4,7 +4,8 @@ Where a pool's tasks wait, and whether they are held, JetStream knows: a pool is
 paused durable. Nothing of it is written down a second time.
 """
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -14,7 +15,7 @@ from msgspec import Struct
 from chassis.edge.problems import unavailable
 from chassis.ports import Signals
 from contracts.codec import encode
-from contracts.pools import WORKERS, DrainExecutor
+from contracts.pools import WORKERS, DrainExecutor, Labels
 from contracts.streams import pool_consumer
 from contracts.subjects import TASKS, drain, task_filter
 from gateway.pools.views import ExecutorView, PoolView
@@ -84,13 +85,39 @@ class Pools:
 
     async def drain(self, name: str, executor: str) -> ExecutorView:
         """Have one executor take nothing more; it leaves when it has ended what it has."""
-        if self._watch.find(name, executor) is None:
+        found = self._watch.find(name, executor)
+        if found is None:
             raise absent("executor")
-        self._signals.publish(drain(executor), encode(DrainExecutor(executor=executor)))
-        seen = await self._watch.until_draining(name, executor, DRAIN_SECONDS)
-        if seen is None:
-            raise unavailable("The executor has not said that it drains. Ask again.")
-        return self._executor(seen)
+        [drained] = await self._drain([found])
+        return drained
+
+    async def drain_labelled(self, name: str, labels: Labels) -> Sequence[ExecutorView]:
+        """The same of everybody in a pool who says all of this of himself, in whatever pools he is besides."""
+        found = self._watch.labelled(name, labels)
+        if not found:
+            raise absent("executor")
+        return await self._drain(found)
+
+    async def _drain(self, found: Sequence[Seen]) -> Sequence[ExecutorView]:
+        """Tell all of them, then wait for all. Safe to repeat."""
+        for seen in found:
+            executor = seen.said.executor
+            self._signals.publish(drain(executor), encode(DrainExecutor(executor=executor)))
+        async with asyncio.TaskGroup() as group:
+            waits = [
+                group.create_task(
+                    self._watch.until_draining(each.said.pool, each.said.executor, DRAIN_SECONDS)
+                )
+                for each in found
+            ]
+        told = [wait.result() for wait in waits]
+        drained = [self._executor(seen) for seen in told if seen is not None]
+        if len(drained) < len(found):
+            silent = ", ".join(
+                each.said.executor for each, seen in zip(found, told, strict=True) if seen is None
+            )
+            raise unavailable(f"Not everybody has said that he drains. Ask again. Silent: {silent}")
+        return drained
 
     async def _held(self, org: str, name: str, request: dict[str, str]) -> PoolView:
         durable = await self._durable(org, name)

@@ -20,6 +20,10 @@ class ExecutorView(Struct, frozen=True, kw_only=True):
     """It was not heard for three seconds: what it had is with others by now, or in doubt."""
 
 
+class ExecutorList(Struct, frozen=True, kw_only=True):
+    items: list[ExecutorView]
+
+
 class PoolView(Struct, frozen=True, kw_only=True):
     name: str
     paused: bool

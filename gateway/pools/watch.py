@@ -12,7 +12,7 @@ from chassis.clock import Clock
 from chassis.ports import Signals
 from contracts.codec import Decoder, Malformed
 from contracts.limits import EXECUTORS_SHOWN
-from contracts.pools import ExecutorHere
+from contracts.pools import ExecutorHere, Labels
 from contracts.subjects import HERE_ALL
 
 LOST_SECONDS: Final = 3.0
@@ -66,6 +66,11 @@ class Watch:
 
     def is_lost(self, seen: Seen) -> bool:
         return self.now() - seen.at > LOST_SECONDS
+
+    def labelled(self, pool: str, labels: Labels) -> list[Seen]:
+        """Those of a pool that are there now and say all of this of themselves."""
+        there = (seen for seen in self.of(pool) if not self.is_lost(seen))
+        return [seen for seen in there if labels.items() <= seen.said.labels.items()]
 
     def find(self, pool: str, executor: str) -> Seen | None:
         """One that is there now."""

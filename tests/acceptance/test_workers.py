@@ -86,7 +86,8 @@ def test_one_more_executor_serves_its_pool_until_it_is_sent_home(
     view = until_status(installed, json.loads(answer)["run"], "completed", "failed")
     assert view["status"] == "completed", view
     assert executor["id"] in installed.command("pools", "show", "gpu")
-    assert installed.command("pools", "drain", "gpu", executor["id"]).startswith(f"{executor['id']} drains")
+    drained = installed.command("pools", "drain", "gpu", "--labels", "zone=a")
+    assert drained.startswith(f"{executor['id']} drains")
     assert started.wait(60) == 0, (tmp_path / "log").read_text()
 
 

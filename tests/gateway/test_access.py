@@ -70,6 +70,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/secrets/{secret_id}/rotate"): {"value": {"kind": "text", "text": "x"}},
     ("POST", "/secrets/{secret_id}/test"): {},
     ("POST", "/keys"): {"name": "x", "scopes": ["runs:read"]},
+    ("POST", "/pools/{pool}/drain"): {"labels": {"zone": "x"}},
     ("POST", "/pools/{pool}/tokens"): {"name": "x"},
     ("POST", "/worker/types"): {"specs": []},
     ("POST", "/worker/poll"): {"wait_s": 0},

@@ -3,11 +3,14 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from contracts.codec import encode
 from contracts.pools import DrainExecutor, ExecutorHere
 from contracts.streams import pool_consumer, worker_consumer
 from contracts.subjects import drain, here
 from gateway.permissions import SCOPES
+from gateway.pools import store
 from tests.gateway.fakes import Office
 from tests.gateway.test_workers_api import POOL, outside
 
@@ -74,6 +77,48 @@ async def test_an_executor_is_asked_to_leave(office: Office) -> None:
     assert (drain("e-1"), encode(DrainExecutor(executor="e-1"))) in office.signals.said
     assert (await office.api("POST", "/pools/default/executors/e-9/drain")).status == 404
     assert (await office.api("POST", "/pools/gpu/executors/e-1/drain")).status == 404
+
+
+async def test_all_with_some_labels_are_asked_to_leave(office: Office) -> None:
+    said(office, "e-1", labels={"zone": "a", "gpu": "l4"})
+    said(office, "e-2", labels={"zone": "a"})
+    said(office, "e-3", labels={"zone": "b"})
+    said(office, "e-4", pool="gpu", labels={"zone": "a"})
+
+    async def answers() -> None:
+        while len([subject for subject, _ in office.signals.said if subject.startswith(drain("")[:-1])]) < 2:
+            await asyncio.sleep(0.005)
+        said(office, "e-1", draining=True)
+        said(office, "e-2", draining=True)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(answers())
+        told = await office.api("POST", "/pools/default/drain", {"labels": {"zone": "a"}})
+    assert [(each["id"], each["draining"]) for each in told.json["items"]] == [("e-1", True), ("e-2", True)]
+    asked = [body for subject, body in office.signals.said if b"capacity" not in body]
+    assert asked == [encode(DrainExecutor(executor=one)) for one in ("e-1", "e-2")]
+
+
+@pytest.mark.parametrize(
+    ("labels", "status"),
+    [({"zone": "c"}, 404), ({"zone": "a", "gpu": "l4"}, 404), ({}, 400), ({"Zone": "a"}, 400)],
+)
+async def test_labels_that_nobody_has_or_that_are_none_send_nobody_home(
+    office: Office, labels: dict[str, str], status: int
+) -> None:
+    said(office, labels={"zone": "a"})
+    assert (await office.api("POST", "/pools/default/drain", {"labels": labels})).status == status
+    assert not [body for _, body in office.signals.said if b"capacity" not in body]
+
+
+async def test_who_does_not_say_that_he_drains_is_named(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "DRAIN_SECONDS", 0.05)
+    said(office, "e-1", labels={"zone": "a"}, draining=True)
+    said(office, "e-2", labels={"zone": "a"})
+    told = await office.api("POST", "/pools/default/drain", {"labels": {"zone": "a"}})
+    assert (told.status, told.json["detail"].endswith("Silent: e-2")) == (503, True)
 
 
 async def test_an_org_sees_the_pools_of_its_own_workers_only(office: Office) -> None:
