@@ -7,7 +7,7 @@ from chassis.tables import STEPS as STEPS_TABLE
 from deploy.servers import PostgresAddress
 from gateway.approvals.queries import ID, ApprovalQueries, open_of
 from gateway.pages import compiled, newest_first
-from tests.migrated import migrated
+from tests.migrated import analyzed, migrated
 
 MANY = 100_000
 RUNS = """
@@ -30,7 +30,7 @@ async def test_the_newest_of_a_hundred_thousand_questions_are_found_by_their_ind
     async with pool(roles["projector"]) as projector, pool(roles["gateway"]) as gateway:
         await projector.execute(RUNS, MANY)
         await projector.execute(STEPS)
-        await projector.execute("analyze read.runs, read.steps")
+        await analyzed(database, "read.runs", "read.steps")
         queries = ApprovalQueries(gateway)
         first = await queries.open("org_one", None, None, None, 3)
         second = await queries.open("org_one", None, None, first.next, 3)

@@ -14,9 +14,10 @@ from deploy.servers import PostgresAddress
 from gateway.gates.queries import GateQueries, places_of
 from gateway.pages import compiled
 from gateway.rejected import Rejected
-from tests.migrated import migrated
+from tests.migrated import analyzed, migrated
 
-MANY = 20_000
+MANY = 4_000
+"""Of twenty times as many runs, most of which wait at no gate."""
 RUNS = """
 insert into read.runs (org, id, workflow, week, started, opened, status, last_time, head_version, head_hash, folded_version, epoch, sequence, gates)
 select org, 'run-' || n, 'flow-' || n % 3, '2026-11-16', '2026-11-21 12:00Z'::timestamptz + n / 4 * interval '1 s',
@@ -25,7 +26,7 @@ select org, 'run-' || n, 'flow-' || n % 3, '2026-11-16', '2026-11-21 12:00Z'::ti
         'wait', 'slot:1:1', 'gate', 'gate-' || n % 3, 'name', 'crm', 'key', 'k' || n % 3, 'rank', 4 - n % 2, 'bounds', json_build_object('at_once', 1 + n % 1000),
         'inside', n <= 6, 'since', '2026-11-21T12:00:00Z'::timestamptz + n * interval '1 s'
     ))::text end
-from generate_series(1, 3 * $1::int) n, unnest(array['org_one', 'org_two']) org where org = 'org_one' or n <= 3
+from generate_series(1, 20 * $1::int) n, unnest(array['org_one', 'org_two']) org where org = 'org_one' or n <= 3
 """
 
 
@@ -53,7 +54,7 @@ async def test_gates_are_told_with_who_is_inside_and_who_waits(
     roles = await migrated(database, tmp_path / "passwords")
     async with pool(roles["projector"]) as projector, pool(roles["gateway"]) as gateway:
         await projector.execute(RUNS, MANY)
-        await projector.execute("analyze read.runs")
+        await analyzed(database, "read.runs")
         queries = GateQueries(gateway)
         first = await queries.list("org_one", {}, None, 2)
         second = await queries.list("org_one", {}, first.next, 2)
