@@ -2,9 +2,10 @@
 
     python -m bench.paired b17ddea HEAD [--rounds 5] [--most-worse 0.1] [row …]
 
-Each round measures both, and the one that was second is first in the next. Both are checked out into a temporary folder and
-run by the Python and the libraries of this environment, under the load of this checkout's `bench`. Printed for every figure: the medians
-and their ratio, and between what the ratios of the single rounds lay. JSON on the last line; exit 1 when a figure of the second is worse by
+Both are checked out into a temporary folder, run by the Python and the libraries of this environment, under the load of this checkout's
+`bench`, and stand beside each other the whole time. Each row of each round measures one right after the other, and the one that was second is
+first in the next round: a machine that is half as fast for a minute is so for both. Printed for every figure: the medians, the median of
+the ratios of single rounds, and between what those lay. JSON on the last line; exit 1 when a figure of the second is worse by
 more than a tenth, or when a side is broken. Rows: one echo http respond forty rebuild killed.
 """
 
@@ -18,10 +19,13 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
+
+from bench.side import ROWS, SAID, START
 
 HERE: Final = Path(__file__).resolve().parent
 COPIED: Final = ("__init__.py", "load.py", "measure.py", "rows.py", "side.py", "target.py", "workflows.py")
@@ -50,7 +54,8 @@ COSTS: Final[Mapping[str, str]] = {
     "respond at 128": "us_respond",
 }
 """The loads whose CPU per run is told, by what its figures are called; it decides nothing either, but says where a figure went."""
-ROW_SECONDS: Final = 120.0
+ROW_SECONDS: Final = 240.0
+STOP_SECONDS: Final = 60.0
 
 
 def checked_out(commit: str, folder: Path) -> None:
@@ -77,21 +82,67 @@ def named(commit: str) -> str:
     return done.stdout.strip()
 
 
-def one_side(folder: Path, rows: Sequence[str]) -> dict[str, Any]:
-    """The figures of one checkout, measured once."""
-    environ = {**os.environ, "PYTHONPATH": str(folder), "QUICK": os.environ.get("QUICK", "1")}
-    command = [sys.executable, "-m", "bench.side", *rows]
-    most = ROW_SECONDS * (1 + len(rows or FIGURES))
-    done = subprocess.run(
-        command, cwd=folder, env=environ, capture_output=True, text=True, timeout=most, check=False
-    )
-    if not done.stdout.strip():
-        return {"broken": done.stderr.strip()[-2_000:] or f"exit {done.returncode}"}
-    try:
-        told: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    except json.JSONDecodeError:
-        return {"broken": (done.stdout + done.stderr)[-2_000:]}
-    return told | _costs(told)
+class Side:
+    """One checkout with an installation of its own, for as long as the context lasts."""
+
+    def __init__(self, folder: Path) -> None:
+        environ = {**os.environ, "PYTHONPATH": str(folder), "QUICK": os.environ.get("QUICK", "1")}
+        self._errors = folder.with_suffix(".err")
+        with self._errors.open("wb") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "bench.side"],
+                cwd=folder,
+                env=environ,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+
+    def __enter__(self) -> "Side":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Its installation stops when it is asked for nothing more."""
+        if self._process.stdin:
+            self._process.stdin.close()
+        self._process.wait(STOP_SECONDS)
+
+    def measure(self, row: str) -> dict[str, Any]:
+        """What one row gave. A side that is gone is `broken`."""
+        assert self._process.stdin
+        assert self._process.stdout
+        try:
+            self._process.stdin.write(f"{row}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return {"broken": self._last_words()}
+        late = threading.Timer(ROW_SECONDS, self._process.kill)
+        late.start()
+        try:
+            for line in self._process.stdout:
+                if line.startswith(SAID):
+                    told: dict[str, Any] = json.loads(line.removeprefix(SAID))
+                    return told
+        finally:
+            late.cancel()
+        return {"broken": self._last_words()}
+
+    def _last_words(self) -> str:
+        return (
+            self._errors.read_text(errors="replace").strip()[-2_000:] or f"{self._errors.stem} said nothing"
+        )
+
+
+def one_round(sides: Sequence[Side], rows: Sequence[str], order: Sequence[int]) -> list[dict[str, Any]]:
+    """The figures of both sides, row by row."""
+    told: list[dict[str, Any]] = [{"broken": "", "scenarios": {}} for _ in sides]
+    for row in (START, *rows):
+        for side in order:
+            found = sides[side].measure(row)
+            told[side]["scenarios"] |= found.pop("scenarios", {})
+            told[side] |= found | {"broken": told[side]["broken"] or found["broken"]}
+    return [each | _costs(each) for each in told]
 
 
 def _costs(told: Mapping[str, Any]) -> dict[str, float]:
@@ -107,7 +158,7 @@ def _costs(told: Mapping[str, Any]) -> dict[str, float]:
 
 
 def compared(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Every figure that both sides have: the medians, and how much worse the second is."""
+    """Every figure that both sides have: the medians, and how much worse the second is, by the median of what it was in single rounds."""
     told: dict[str, Any] = {}
     costs = dict.fromkeys((name for told in first for name in told if name.startswith("us")), "less")
     for name, better in {**FIGURES, **BESIDE, **costs}.items():
@@ -120,7 +171,7 @@ def compared(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, A
             continue
         ratios = [theirs / ours for ours, theirs in pairs]
         before, after = (statistics.median(side) for side in zip(*pairs, strict=True))
-        ratio = after / before
+        ratio = statistics.median(ratios)
         told[name] = {
             "first": round(before, 2),
             "second": round(after, 2),
@@ -163,13 +214,14 @@ def main(arguments: Sequence[str]) -> int:
         folders = [Path(temporary) / "first", Path(temporary) / "second"]
         for commit, folder in zip(commits, folders, strict=True):
             checked_out(commit, folder)
-        for number in range(asked.rounds):
-            for side in (0, 1) if number % 2 == 0 else (1, 0):
-                told = one_side(folders[side], asked.rows)
-                sides[side].append(told)
-                shown = {name: told[name] for name in FIGURES if name in told}
-                sys.stdout.write(f"round {number + 1}  {commits[side][:9]}  {told['broken'] or shown}\n")
-                sys.stdout.flush()
+        with Side(folders[0]) as first, Side(folders[1]) as second:
+            for number in range(asked.rounds):
+                order = (0, 1) if number % 2 == 0 else (1, 0)
+                for side, told in enumerate(one_round((first, second), asked.rows or list(ROWS), order)):
+                    sides[side].append(told)
+                    shown = {name: told[name] for name in FIGURES if name in told}
+                    sys.stdout.write(f"round {number + 1}  {commits[side][:9]}  {told['broken'] or shown}\n")
+                    sys.stdout.flush()
     figures = compared(*sides)
     broken = [told["broken"] for side in sides for told in side if told["broken"]]
     fallen = worse(figures, asked.most_worse)

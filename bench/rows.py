@@ -45,7 +45,7 @@ def http(bench: Bench) -> None:
     target = subprocess.Popen([sys.executable, "-m", "bench.target"], stdout=subprocess.PIPE, text=True)
     try:
         port = int(target.stdout.readline()) if target.stdout else 0
-        url = bench.url("http3", lambda: requests(3, f"http://127.0.0.1:{port}"))
+        url = bench.url(f"http3-{port}", lambda: requests(3, f"http://127.0.0.1:{port}"))
         told = bench.load("http3 at 64", url, connections=64)
         bench.results["http_runs_per_s"] = told["projected_per_s"]
     finally:
