@@ -51,6 +51,7 @@ BESIDE: Final[Mapping[str, Better]] = {
 COSTS: Final[Mapping[str, str]] = {
     "echo3 at 1": "us_at_1",
     "echo3 at 128": "us",
+    "http3 at 64": "us_http",
     "respond at 128": "us_respond",
 }
 """The loads whose CPU per run is told, by what its figures are called; it decides nothing either, but says where a figure went."""
@@ -71,6 +72,8 @@ def checked_out(commit: str, folder: Path) -> None:
     (folder / "bench").mkdir()
     for name in COPIED:
         shutil.copy(HERE / name, folder / "bench" / name)
+    # As after `make setup`: a start compiles nothing.
+    subprocess.run([sys.executable, "-m", "compileall", "-q", "-j", "0", "."], cwd=folder, check=True)
 
 
 def named(commit: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -110,12 +111,14 @@ def killed(bench: Bench) -> None:
             "--seconds",
             "0.2",
             "--label",
-            "killed",
+            f"killed-{secrets.token_hex(4)}",  # The row may be asked for again: runs of before would be duplicates.
         ],
         stdout=subprocess.PIPE,
     )
     time.sleep(1.0)
     began = bench.stack.count("select count(*) from read.runs where status not in ('completed', 'failed')")
+    if not began:
+        raise Disagree("nothing was in flight to be killed")
     killed_at = time.time()
     for name, pid in bench.stack.pids().items():
         if name in SERVICES:

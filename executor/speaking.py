@@ -69,6 +69,8 @@ class Said:
         self._redaction: Redaction | None = None
         self._spoken: set[int] = set()
         """Which of the lines that are held the node said itself."""
+        self._only_call: tuple[float, str, dict[str, Any]] | None = None
+        """When it was told, and what: a call that went well and has nothing else beside it yet."""
 
     @property
     def _took_s(self) -> float:
@@ -80,7 +82,14 @@ class Said:
         self._redaction = None
 
     def add(self, level: LogLevel, text: str, fields: dict[str, Any], *, by_node: bool = True) -> None:
-        line = self._made(level, text, fields)
+        now = self._journal.clock.now().timestamp()
+        if not by_node and level == "info" and not self._opened and self._only_call is None:
+            self._only_call = (now, text, fields)
+        else:
+            self._open()
+            self._add(made(now, level, text, fields), by_node=by_node)
+
+    def _add(self, line: LogLine, *, by_node: bool) -> None:
         size = _size(line)
         if self._over.lines or self._count >= LOG_LINES - _KEPT or self._bytes + size > LOG_BYTES:
             self.leave_out(1, _length(line))
@@ -99,7 +108,7 @@ class Said:
             self._put(self._marker(_BOUND.format(LOG_LINES, LOG_BYTES // KIB), self._over))
 
     def end(self, level: LogLevel, text: str, **fields: Any) -> None:
-        """The last line. An attempt that said nothing, was quick and ended well stays silent."""
+        """The last line. An attempt that said nothing, made one call at most, was quick and ended well stays silent."""
         over = self._over
         if over.lines:
             self._put(self._marker(f"{over.lines} lines, {over.chars} characters: not kept.", over))
@@ -182,6 +191,9 @@ class Said:
             # Only now: most attempts say nothing.
             began_at = self._journal.clock.now().timestamp() - self._took_s
             self._put(made(began_at, "info", f"Attempt {self._task.attempt} begins.", {}))
+            if self._only_call:
+                told_at, text, fields = self._only_call
+                self._add(made(told_at, "info", text, fields), by_node=False)
 
     def _marker(self, text: str, missing: Missing) -> LogLine:
         return LogLine(

@@ -27,6 +27,7 @@ def main(kind: str) -> int:
         refuse_what_cannot_work()
         make_venv()
         install(ROOT / "requirements" / f"{kind}.txt")
+        compile_own(kind)
     except Refused as refused:
         say(str(refused))
         return 1
@@ -72,6 +73,13 @@ def install(requirements: Path) -> None:
         say("uv could not do it; pip installs the same file")
     run(*PIP_INSTALL, "--require-hashes", "-r", requirements)
     run(*PIP_INSTALL, "--no-deps", "--editable", ROOT)
+
+
+def compile_own(kind: str) -> None:
+    """What we run ourselves is compiled once: five services that start at one moment would each do it, and do so at every start
+    where Python may not keep what it compiled (PYTHONDONTWRITEBYTECODE). What does not compile is told by whoever imports it."""
+    packages = [found.parent for found in ROOT.glob("*/__init__.py")]
+    runs(PYTHON, "-m", "compileall", "-q", "-j", "0", *packages, *([ROOT / "tests"] if kind == "dev" else []))
 
 
 def has_uv() -> bool:

@@ -6,6 +6,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -52,8 +53,16 @@ def calling(installed: Installation, other: str) -> Opened:
         return {"id": name, "type": "http.request", "config": {"method": "POST", "url": url, **config}}
 
     definition = {
-        "nodes": [call("first", "quick"), call("second", "slow"), call("third", "missing", success=["404"])],
-        "edges": [{"source": "first", "target": "second"}, {"source": "second", "target": "third"}],
+        "nodes": [
+            call("quiet", "quick"),
+            call("first", "missing", success=["404"]),
+            call("second", "slow"),
+            call("third", "missing", success=["404"]),
+        ],
+        "edges": [
+            {"source": source, "target": target}
+            for source, target in pairwise(("quiet", "first", "second", "third"))
+        ],
     }
     return installed.open("calling", definition, EVERYBODY | {"mode": "accept"})
 
@@ -110,7 +119,7 @@ def test_lines_are_followed_live_from_the_first_to_the_last_and_from_any_of_them
     assert [line["text"] for line in page["items"]] == texts
     told = [line for line in page["items"] if "host" in line["fields"]]
     assert [(line["step"], line["level"], line["text"]) for line in told] == [
-        ("first", "info", "POST to 127.0.0.1: 200"),
+        ("first", "warning", "POST to 127.0.0.1: 404"),
         ("second", "info", "POST to 127.0.0.1: 200"),
         ("third", "warning", "POST to 127.0.0.1: 404"),
     ]
@@ -150,10 +159,10 @@ def test_the_command_line_filters_and_follows(installed: Installation, calling: 
     assert "third#1" in followed
     assert followed.splitlines() == installed.command("runs", "logs", run).splitlines()
     loud = installed.command("runs", "logs", run, "--level", "warning")
-    assert [line.split()[1] for line in loud.splitlines()] == ["third#1"]
+    assert [line.split()[1] for line in loud.splitlines()] == ["first#1", "third#1"]
     assert "third" not in installed.command("runs", "logs", run, "--step", "first")
-    [line] = installed.command("runs", "logs", run, "--contains", "127.0.0.1: 404", "--json").splitlines()
-    assert json.loads(line)["fields"]["status"] == 404
+    lines = installed.command("runs", "logs", run, "--contains", "127.0.0.1: 404", "--json").splitlines()
+    assert [json.loads(line)["fields"]["status"] for line in lines] == [404, 404]
 
 
 def test_no_service_asked_for_what_it_may_not(installed: Installation) -> None:

@@ -81,6 +81,20 @@ def test_a_debian_without_venv_is_told_what_to_install(
     assert capsys.readouterr().out == f"Python's venv is missing: apt install python3.{minor}-venv\n"
 
 
+def test_what_we_run_ourselves_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("service", "tests"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+        (tmp_path / name / "broken.py").write_text("def")
+    (tmp_path / "tests" / "__init__.py").rename(tmp_path / "tests" / "helper.py")
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setattr(environment, "PYTHON", Path(sys.executable))
+    environment.compile_own("run")
+    assert [path.parts[-3] for path in tmp_path.rglob("*.pyc")] == ["service"]
+    environment.compile_own("dev")
+    assert sorted(path.parts[-3] for path in tmp_path.rglob("*.pyc")) == ["service", "tests"]
+
+
 def test_uv_is_taken_in_the_version_that_is_locked() -> None:
     lines = environment.locked_lines("uv", (CHECKOUT / "requirements/dev.txt").read_text()).splitlines()
     assert re.fullmatch(r"uv==[0-9.]+ \\", lines[0])

@@ -29,6 +29,7 @@ from executor.allowances import Allowances
 from executor.errors import Refused
 from executor.node import Context, SecretReference
 from executor.redaction import Redaction
+from executor.speaking import Said
 from tests.executor.fakes import ORG, RUN, STEP, World, simulated, task, until
 from tests.executor.nodes import Scripted
 
@@ -75,6 +76,49 @@ def test_a_quick_attempt_that_says_nothing_leaves_nothing() -> None:
     world = World()
     attempted(world, task({"value": 1}))
     assert world.said == []
+
+
+def call(said: Said, text: str = "called") -> None:
+    """As our egress tells a call that went well."""
+    said.add("info", text, {"host": "there"}, by_node=False)
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ((call,), []),
+        ((call, lambda said: call(said, "again")), ["called", "again"]),
+        ((call, lambda said: said.add("info", "stored", {})), ["called", "stored"]),
+        ((lambda said: said.add("info", "asking", {}), call), ["asking", "called"]),
+        ((lambda said: said.add("warning", "called", {"host": "there"}, by_node=False),), ["called"]),
+    ],
+)
+async def test_a_call_that_went_well_is_told_only_beside_something_else(script: Any, told: list[str]) -> None:
+    said = Said(task(), World().journal)
+    for each in script:
+        each(said)
+    said.end("info", "Attempt 1 succeeded.")
+    lines = [line for record in said.records() for line in record.lines]
+    assert [line.text for line in lines[1:-1]] == told
+    assert [line.time for line in lines] == sorted(line.time for line in lines)
+
+
+def test_a_call_that_went_well_is_told_of_an_attempt_that_is_slow_or_fails() -> None:
+    async def failing(said: Said) -> None:
+        said.end("error", "Attempt 1 failed.")
+
+    async def slow(said: Said) -> None:
+        assert said.records() == []
+        await asyncio.sleep(1)
+
+    async def told(script: Any) -> list[str]:
+        said = Said(task(), World().journal)
+        call(said)
+        await script(said)
+        return [line.text for record in said.records() for line in record.lines]
+
+    assert simulated(told(slow)) == ["Attempt 1 begins.", "called"]
+    assert simulated(told(failing)) == ["Attempt 1 begins.", "called", "Attempt 1 failed."]
 
 
 def test_a_failure_is_told_with_its_reason_and_a_crash_with_its_kind_only() -> None:

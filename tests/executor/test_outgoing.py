@@ -1,5 +1,6 @@
 """What is told of calls that leave: where to, what came of it, how long it took; never a path, a body or a secret."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from chassis.secret import BearerSecret, Secret
 from contracts.logs import LogLine
 from executor.outgoing import Told
 from tests.executor.fakes import World, task, until
-from tests.executor.servers import Reply, says, serving
+from tests.executor.servers import Asked, Reply, says, serving
 
 CANARY = "CANARY-5e81d0c7"
 
@@ -27,12 +28,22 @@ async def lines_of(
     return [line for record in world.said for line in record.lines], world
 
 
+def after_a_second(reply: Reply) -> Reply:
+    """Of an attempt that makes one call and is quick nothing is told."""
+
+    async def late(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(1.05)
+        await reply(asked, writer)
+
+    return late
+
+
 @pytest.mark.parametrize(
     ("status", "level"), [(200, "info"), (302, "info"), (404, "warning"), (500, "warning")]
 )
 async def test_a_call_is_told_with_method_host_status_and_time(status: int, level: str) -> None:
     lines, world = await lines_of(
-        says(f"{status} Told", body=CANARY.encode()),
+        after_a_second(says(f"{status} Told", body=CANARY.encode())),
         method="POST",
         body={"private": CANARY},
         headers={"X-Private": CANARY},

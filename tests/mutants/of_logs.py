@@ -32,6 +32,12 @@ ATTEMPT_UNBOUNDED: Final = Mutant(
     edits=[Edit("executor.speaking", "        self._bytes += size\n", "")],
     tests=(f"{_SAID}::test_what_an_attempt_may_say_is_bounded_and_what_is_missing_is_counted",),
 )
+CALL_FORGOTTEN: Final = Mutant(
+    name="the only call is forgotten",
+    what="A call that went well is told of no attempt, also when it fails.",
+    edits=[Edit("executor.speaking", "            if self._only_call:\n", "            if False:\n")],
+    tests=(f"{_SAID}::test_a_call_that_went_well_is_told_of_an_attempt_that_is_slow_or_fails",),
+)
 RUN_UNBOUNDED: Final = Mutant(
     name="a run says all it likes",
     what="Every attempt of a run begins with an allowance of its own.",
@@ -70,6 +76,7 @@ MUTANTS: Final = (
     SEAM_DROPS,
     EXPIRED_SILENTLY,
     ATTEMPT_UNBOUNDED,
+    CALL_FORGOTTEN,
     RUN_UNBOUNDED,
     LOST_SILENTLY,
     FORGED_ORG,
