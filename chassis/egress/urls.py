@@ -1,6 +1,7 @@
 """Reads a URL once: what is judged here is, byte for byte, what is connected to and sent."""
 
 import re
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final
 
@@ -8,6 +9,7 @@ import httpx2
 from msgspec import Struct
 
 _MOST: Final = 16 * 1024
+_USUAL: Final = 512
 _PORTS: Final = {"http": 80, "https": 443}
 _HOSTILE: Final = re.compile(r"[\x00-\x1f\x7f\\]")
 _NAME: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.(?!-)[a-z0-9_-]{1,63})*", re.ASCII)
@@ -45,6 +47,16 @@ class Target(Struct, frozen=True, kw_only=True):
 
 def parse_url(text: str, base: Target | None = None) -> Target:
     """Read a URL, or with `base` a redirect's Location. Raises `BadUrl`."""
+    return _known(text) if base is None and len(text) <= _USUAL else _parsed(text, base)
+
+
+@lru_cache(512)
+def _known(text: str) -> Target:
+    """Steps call the same addresses again and again."""
+    return _parsed(text, None)
+
+
+def _parsed(text: str, base: Target | None) -> Target:
     text = text.strip(" ")
     if len(text) > _MOST:
         raise BadUrl("The URL is too long.")

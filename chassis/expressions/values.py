@@ -4,7 +4,6 @@ Whole numbers beyond 64 bits become floating-point numbers here, as in every eng
 about a value changes.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -36,8 +35,8 @@ _decode: Final = msgspec.json.Decoder().decode
 _encode: Final = msgspec.json.Encoder().encode
 _DIGITS: Final = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x20 for byte in range(256))
 _HUGE: Final = b"0" * 19
-_HUGE_NUMBER: Final = re.compile(rb"(?:^|[\[:,\s])-?[0-9]{19}")
-"""Where no text but a number may begin; a text with long digits in it, as many keys are, is told apart here."""
+_BEFORE_NUMBERS: Final = b"[:, \t\n\r"
+"""Where no text but a number may begin; a text with long digits in it, as many keys are, is told apart by it."""
 
 
 class Value:
@@ -136,8 +135,15 @@ def deeper_than(value: object, limit: int) -> bool:
 
 
 def _has_huge_number(raw: bytes) -> bool:
-    """Whether a number may be beyond 64 bits. The first test is the cheap one."""
-    return _HUGE in raw.translate(_DIGITS) and _HUGE_NUMBER.search(raw) is not None
+    """Whether a number may be beyond 64 bits."""
+    digits = raw.translate(_DIGITS)
+    at = digits.find(_HUGE)
+    while at >= 0:
+        begins = at - 1 if raw[at - 1 : at] == b"-" else at
+        if raw[begins - 1 : begins] in _BEFORE_NUMBERS:  # Nothing is before the first.
+            return True
+        at = digits.find(_HUGE, at + len(_HUGE))
+    return False
 
 
 def _narrowed(value: Any) -> Any:

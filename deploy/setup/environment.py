@@ -76,8 +76,11 @@ def install(requirements: Path) -> None:
 
 
 def compile_own(kind: str) -> None:
-    """What we run ourselves is compiled once: five services that start at one moment would each do it, and do so at every start
-    where Python may not keep what it compiled (PYTHONDONTWRITEBYTECODE). What does not compile is told by whoever imports it."""
+    """What we run ourselves is compiled once, and what does not compile is told by whoever imports it.
+
+    Five services that start at one moment would each do it, and at every start where Python may not keep what it compiled
+    (PYTHONDONTWRITEBYTECODE).
+    """
     packages = [found.parent for found in ROOT.glob("*/__init__.py")]
     runs(PYTHON, "-m", "compileall", "-q", "-j", "0", *packages, *([ROOT / "tests"] if kind == "dev" else []))
 

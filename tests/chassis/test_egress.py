@@ -487,6 +487,15 @@ def test_any_text_is_a_url_or_is_refused(text: str) -> None:
         assert b"\n" not in target.path
 
 
+def test_an_address_that_was_read_is_read_no_more_and_one_that_was_refused_is_refused_again() -> None:
+    assert parse_url("https://a.example/x") is parse_url("https://a.example/x")
+    for _ in range(2):
+        with pytest.raises(BadUrl):
+            parse_url("https://a.example:0/x")
+    base = parse_url("https://a.example/x/y")
+    assert parse_url("z", base).path == b"/x/z"
+
+
 # --- What a request looks like ----------------------------------------------------------------------
 
 
