@@ -44,7 +44,8 @@ def test_what_a_run_costs_is_told_and_decides_nothing() -> None:
 def test_both_sides_are_measured_by_this_checkout_s_measure(tmp_path: Path) -> None:
     folder = tmp_path / "side"
     checked_out("HEAD", folder)
-    assert sorted(path.name for path in (folder / "bench").iterdir()) == sorted(COPIED)
+    assert sorted(path.name for path in (folder / "bench").glob("*.py")) == sorted(COPIED)
+    assert list((folder / "bench").glob("*/*.pyc")), "no start of a side compiles"
     for name in COPIED:
         assert (folder / "bench" / name).read_bytes() == (HERE / name).read_bytes()
     assert (folder / "orchestrator" / "service.py").exists()
