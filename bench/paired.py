@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from bench.side import ROWS, SAID, START
+from deploy.testing.installation import SERVICES
 
 HERE: Final = Path(__file__).resolve().parent
 COPIED: Final = ("__init__.py", "load.py", "measure.py", "rows.py", "side.py", "target.py", "workflows.py")
@@ -145,16 +146,22 @@ def one_round(sides: Sequence[Side], rows: Sequence[str], order: Sequence[int]) 
             found = sides[side].measure(row)
             told[side]["scenarios"] |= found.pop("scenarios", {})
             told[side] |= found | {"broken": told[side]["broken"] or found["broken"]}
-    return [each | _costs(each) for each in told]
+    return [each | costs_of(each) for each in told]
 
 
-def _costs(told: Mapping[str, Any]) -> dict[str, float]:
-    """Microseconds of CPU per run: over all processes, and of each while there is most to do."""
+def costs_of(told: Mapping[str, Any]) -> dict[str, float]:
+    """Microseconds of CPU per run: over all processes, and of each while there is most to do.
+
+    And by how much our services need more than nats-server does: it is the same program on both sides and does the same
+    work, so what a machine takes from one moment it takes from both.
+    """
     costs: dict[str, float] = {}
     for load, name in COSTS.items():
         by_process = told.get("scenarios", {}).get(load, {}).get("us_per_run", {})
         if by_process:
             costs[name] = sum(by_process.values())
+            ours = sum(by_process.get(service, 0) for service in SERVICES)
+            costs[f"{name}_by_nats"] = ours / max(1, by_process.get("nats", 0))
         if name == "us":
             costs |= {f"us_{process}": spent for process, spent in by_process.items()}
     return costs

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bench.paired import COPIED, HERE, checked_out, compared, named, worse
+from bench.paired import COPIED, HERE, checked_out, compared, costs_of, named, worse
 
 
 def side(**figures: float) -> dict[str, Any]:
@@ -39,6 +39,15 @@ def test_what_a_run_costs_is_told_and_decides_nothing() -> None:
     told = compared([side(us=100, us_nats=10)], [side(us=200, us_nats=30)])
     assert (told["us"]["worse"], told["us_nats"]["worse"]) == (1, 2)
     assert worse(told, 0.1) == {}
+
+
+def test_what_our_services_cost_is_told_beside_what_nats_server_does_in_the_same_moment() -> None:
+    spent = {"ingress": 100, "orchestrator": 200, "executor": 50, "projections": 100, "gateway": 50}
+    loads = {"echo3 at 128": {"us_per_run": spent | {"nats": 250, "postgres": 1_000}}}
+    told = costs_of({"scenarios": loads})
+    assert (told["us"], told["us_by_nats"], told["us_ingress"]) == (1_750, 2.0, 100)
+    slow = {name: 2 * us for name, us in loads["echo3 at 128"]["us_per_run"].items()}
+    assert costs_of({"scenarios": {"echo3 at 128": {"us_per_run": slow}}})["us_by_nats"] == 2.0
 
 
 def test_both_sides_are_measured_by_this_checkout_s_measure(tmp_path: Path) -> None:
