@@ -10,6 +10,7 @@ more than a tenth, or when a side is broken. Rows: one echo http respond forty r
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -107,10 +108,17 @@ class Side:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Its installation stops when it is asked for nothing more."""
-        if self._process.stdin:
-            self._process.stdin.close()
-        self._process.wait(STOP_SECONDS)
+        """Its installation stops when it is asked for nothing more; a side that is gone has told so, and takes no figure along."""
+        with contextlib.suppress(BrokenPipeError):
+            if self._process.stdin:
+                self._process.stdin.close()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
 
     def measure(self, row: str) -> dict[str, Any]:
         """What one row gave. A side that is gone is `broken`."""

@@ -60,14 +60,7 @@ async def migrate(address: PostgresAddress, password_files: Mapping[str, Path]) 
     """
     passwords = {role: password_files[role].read_text().strip() for role in ROLES}
     try:
-        connection = await asyncpg.connect(
-            host=address.host,
-            port=address.port,
-            database=address.database,
-            user=address.user,
-            password=address.password(),
-            timeout=10,
-        )
+        connection = await asyncpg.connect(**address.login(), timeout=10)
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
         raise Refused(f"Postgres at {address.host} does not let {address.user} in: {error}.") from error
     try:

@@ -48,13 +48,7 @@ async def database(servers: Servers) -> AsyncIterator[PostgresAddress]:
     """An empty database for one test, and the superuser's way into it."""
     address = servers.postgres
     name = f"test_{os.getpid()}_{next(_numbers)}"
-    connection = await asyncpg.connect(
-        host=address.host,
-        port=address.port,
-        database=address.database,
-        user=address.user,
-        password=address.password(),
-    )
+    connection = await asyncpg.connect(**address.login())
     try:
         await connection.execute(f"CREATE DATABASE {name}")
         yield msgspec.structs.replace(address, database=name)

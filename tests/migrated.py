@@ -36,13 +36,7 @@ async def migrated(address: PostgresAddress, folder: Path) -> dict[str, Settings
 
 async def analyzed(address: PostgresAddress, *tables: str) -> None:
     """Have the planner know what lies there. Only the tables' owner may ask for it: anybody else is passed over with a warning."""
-    connection = await asyncpg.connect(
-        host=address.host,
-        port=address.port,
-        database=address.database,
-        user=address.user,
-        password=address.password(),
-    )
+    connection = await asyncpg.connect(**address.login())
     try:
         for table in tables:
             await connection.execute(f"vacuum analyze {table}")

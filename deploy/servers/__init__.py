@@ -5,6 +5,7 @@ Importing this package imports none of them.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
@@ -31,6 +32,16 @@ class PostgresAddress(Struct, frozen=True, kw_only=True):
 
     def password(self) -> str:
         return Path(self.password_file).read_text().strip()
+
+    def login(self) -> dict[str, Any]:
+        """The same by asyncpg's names."""
+        return {
+            "host": self.host,
+            "port": self.port,
+            "database": self.database,
+            "user": self.user,
+            "password": self.password(),
+        }
 
 
 class Servers(Struct, frozen=True, kw_only=True):

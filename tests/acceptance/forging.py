@@ -76,13 +76,7 @@ async def _forge(
             anchored = decode_body(decode_anchor(newest.body).body).runs.through
             created, last = await _made_anew(js, before, forged(before))
         address = facts.postgres
-        connection = await asyncpg.connect(
-            host=address.host,
-            port=address.port,
-            database=address.database,
-            user=address.user,
-            password=address.password(),
-        )
+        connection = await asyncpg.connect(**address.login())
         # So that nobody notices at the start that the stream is another one.
         await connection.execute(
             "update read.positions set created = $1, sequence = $2 where stream = 'RUNS'", created, last

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bench.paired import COPIED, HERE, checked_out, compared, costs_of, named, worse
+from bench.paired import COPIED, HERE, Side, checked_out, compared, costs_of, named, worse
 
 
 def side(**figures: float) -> dict[str, Any]:
@@ -59,6 +59,15 @@ def test_both_sides_are_measured_by_this_checkout_s_measure(tmp_path: Path) -> N
         assert (folder / "bench" / name).read_bytes() == (HERE / name).read_bytes()
     assert (folder / "orchestrator" / "service.py").exists()
     assert not (folder / ".git").exists()
+
+
+def test_a_side_that_is_gone_is_broken_for_every_row_and_keeps_nothing_back(tmp_path: Path) -> None:
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "__init__.py").touch()
+    (tmp_path / "bench" / "side.py").write_text("raise SystemExit('no memory left')")
+    with Side(tmp_path) as gone:
+        told = [gone.measure(row) for row in ("start", "one", "echo")]
+    assert told == [{"broken": "no memory left"}] * 3
 
 
 def test_what_is_no_commit_is_refused_before_anything_is_measured() -> None:

@@ -88,10 +88,13 @@ def test_what_we_run_ourselves_is_compiled_once(tmp_path: Path, monkeypatch: pyt
         (tmp_path / name / "broken.py").write_text("def")
     (tmp_path / "tests" / "__init__.py").rename(tmp_path / "tests" / "helper.py")
     monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setattr(environment, "VENV", tmp_path)
     monkeypatch.setattr(environment, "PYTHON", Path(sys.executable))
-    environment.compile_own("run")
+    monkeypatch.setattr(environment, "make_venv", lambda: None)
+    monkeypatch.setattr(environment, "install", lambda _: None)
+    assert environment.main("run") == 0
     assert [path.parts[-3] for path in tmp_path.rglob("*.pyc")] == ["service"]
-    environment.compile_own("dev")
+    assert environment.main("dev") == 0
     assert sorted(path.parts[-3] for path in tmp_path.rglob("*.pyc")) == ["service", "tests"]
 
 

@@ -38,13 +38,7 @@ async def account(database: PostgresAddress) -> AsyncIterator["Account"]:
 
 
 async def connected(address: PostgresAddress) -> Any:
-    return await asyncpg.connect(
-        host=address.host,
-        port=address.port,
-        database=address.database,
-        user=address.user,
-        password=address.password(),
-    )
+    return await asyncpg.connect(**address.login())
 
 
 class Account:

@@ -265,13 +265,7 @@ async def read_everything(
 
 async def dump(sinks: Sinks, database: PostgresAddress) -> None:
     """Every row of every table, the vault's too: what lies there is sealed."""
-    connection = await asyncpg.connect(
-        host=database.host,
-        port=database.port,
-        database=database.database,
-        user=database.user,
-        password=database.password(),
-    )
+    connection = await asyncpg.connect(**database.login())
     tables = await connection.fetch(
         "select schemaname, tablename from pg_tables where schemaname in ('read', 'archive', 'vault')"
     )

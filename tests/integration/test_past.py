@@ -136,13 +136,7 @@ async def place(database: PostgresAddress, streams: NatsServer, tmp_path: Path) 
         signing_key_file=str(key),
         retention_days="never",
     )
-    superuser = await asyncpg.connect(
-        host=database.host,
-        port=database.port,
-        database=database.database,
-        user=database.user,
-        password=database.password(),
-    )
+    superuser = await asyncpg.connect(**database.login())
     async with (
         pool(roles["projector"]) as projector,
         jetstream(settings, "tests", SystemClock()) as js,

@@ -46,13 +46,7 @@ async def roles(database: PostgresAddress, tmp_path: Path) -> dict[str, Settings
 
 @pytest.fixture
 async def superuser(database: PostgresAddress, roles: dict[str, Settings]):
-    connection = await asyncpg.connect(
-        host=database.host,
-        port=database.port,
-        database=database.database,
-        user=database.user,
-        password=database.password(),
-    )
+    connection = await asyncpg.connect(**database.login())
     yield connection
     await connection.close()
 
@@ -147,13 +141,7 @@ async def test_the_migration_is_done_once_and_at_once(
 
 
 async def test_a_migration_that_fails_leaves_nothing(database: PostgresAddress, tmp_path: Path) -> None:
-    connection = await asyncpg.connect(
-        host=database.host,
-        port=database.port,
-        database=database.database,
-        user=database.user,
-        password=database.password(),
-    )
+    connection = await asyncpg.connect(**database.login())
     try:
         await connection.execute("create schema read")
         with pytest.raises(Exception, match="already exists"):

@@ -115,13 +115,7 @@ async def place(
         retention_days=0.0,
         archive_days="never",
     )
-    superuser = await asyncpg.connect(
-        host=database.host,
-        port=database.port,
-        database=database.database,
-        user=database.user,
-        password=database.password(),
-    )
+    superuser = await asyncpg.connect(**database.login())
     async with pool(roles["projector"]) as projector, jetstream(settings, "tests", SystemClock()) as js:
         yield Place(
             js=js,

@@ -277,13 +277,7 @@ async def test_a_fault_of_ours_is_waited_for_and_costs_no_message(stack: Stack, 
 
 @pytest.fixture
 async def superuser(database: PostgresAddress, stack: Stack) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(
-        host=database.host,
-        port=database.port,
-        database=database.database,
-        user=database.user,
-        password=database.password(),
-    )
+    connection = await asyncpg.connect(**database.login())
     yield connection
     await connection.close()
 
