@@ -55,6 +55,8 @@ async def _try(
             continue
         try:
             kept[place] = _sequence(reply)
+        except Ambiguous:
+            unanswered = True
         except Away as away:
             reason = away
     return reason, unanswered

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from chassis.ports import Away, Full
+from chassis.ports import Ambiguous, Away, Full
 
 EPOCH: Final = "automateos.epoch"
 """The key in a stream's metadata that says how often its log was restored, plus one."""
@@ -117,6 +117,8 @@ CONFLICTS: Final = frozenset({10071, 10164, 10201})
 _FULL: Final = frozenset({10002, 10023, 10028, 10047, 10077})
 _PASSING: Final = frozenset({10008, 10009, 10074, 10176, 10210})
 """No leader, no quorum, no metadata leader, a torn batch, too many batches at once: nothing stored, try again."""
+_STAGED: Final = 10158
+"""A message with this id waits for its majority: ours, sent before. It may win or never be stored."""
 NOT_FOUND: Final = frozenset({10014, 10037, 10059})
 """No such consumer, message, stream."""
 
@@ -142,6 +144,8 @@ def refused(error: Complaint) -> Exception:
         return Full(text)
     if error.err_code in _PASSING or error.code in {408, 429, 503}:
         return Away(text)
+    if error.err_code == _STAGED:
+        return Ambiguous(text)
     return Refusal(text)
 
 

@@ -11,6 +11,8 @@ from chassis.clock import SystemClock
 from chassis.jetstream import JetStream, jetstream
 from chassis.jetstream.alongside import alongside
 from chassis.jetstream.connection import connect
+from chassis.jetstream.inbox import store
+from chassis.jetstream.questions import Question
 from chassis.jetstream.reads import not_alone
 from chassis.ports import Ambiguous, Away, Proposal
 from chassis.reconcile import drift, reconcile
@@ -95,6 +97,15 @@ async def test_without_a_majority_nothing_is_accepted_and_nothing_is_said_to_be_
         await cluster.start()
         assert await _until_stored(ports, Proposal(subjects.run("org_a", "run"), b"1", 0))
         assert await _until_read(ports, blob) == b"x" * 100_000
+
+
+async def test_what_is_sent_again_while_it_waits_for_its_majority_is_stored_once(cluster: Cluster) -> None:
+    async with ports_on(cluster) as ports:
+        subject = subjects.hook("org_a", "trigger")
+        impatient: list[Question] = [(subject, b"{}", b"NATS/1.0\r\nNats-Msg-Id: one\r\n\r\n")] * 20
+        [sequence] = set(await store(ports.connection, impatient))
+        information = await ports.connection.api(f"STREAM.INFO.{subjects.HOOKS}")
+        assert information["state"]["last_seq"] == sequence
 
 
 async def test_a_pull_that_got_lost_on_its_way_is_made_again(

@@ -1,4 +1,7 @@
-"""Who was refused, and whether anybody may have been: only without a majority, and while a new leader is chosen."""
+"""Who was refused, and whether anybody may have been.
+
+Only without a majority, while a new leader is chosen, and while those who were sent away meanwhile come back all at once.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +15,8 @@ from tests.promises.evidence import Violation
 ELECTION_SECONDS: Final = 12.0
 """After a fault began, or was healed, for so long a stream may have no leader: the copies wait 4-9 s before they choose a
 new one, and what was sent into a cut comes through late (TCP waits longer and longer)."""
+RECOVERED_SECONDS: Final = 30.0
+"""So long after a fault those who were sent away may be too many at once: what any overload has to be over after (P11)."""
 _IN_FLIGHT_SECONDS: Final = 1.0
 
 
@@ -47,9 +52,12 @@ def told_in(ledger: Path) -> list[Told]:
 
 
 def misjudged(told: Sequence[Told], struck: Sequence[Struck]) -> Iterator[Violation]:
-    """Refused although the cluster could write; accepted although it could not."""
+    """Refused although the cluster could write and no crowd was there; accepted although it could not."""
+    crowd = _crowd(told, struck)
     for each in told:
-        if each.what == "fail" and not any(_excuses(fault, each) for fault in struck):
+        if each.what == "fail" and not (
+            any(_excuses(fault, each) for fault in struck) or _is_crowded(each.ended, crowd, struck)
+        ):
             yield Violation("P11", f"{each.key} was refused at {each.ended:.1f}, when nothing was wrong")
         if each.what == "ok":
             for fault in struck:
@@ -63,3 +71,21 @@ def misjudged(told: Sequence[Told], struck: Sequence[Struck]) -> Iterator[Violat
 
 def _excuses(fault: Struck, told: Told) -> bool:
     return fault.began <= told.ended and told.began <= max(fault.ended + ELECTION_SECONDS, fault.healthy)
+
+
+def _crowd(told: Sequence[Told], struck: Sequence[Struck]) -> list[tuple[float, float]]:
+    """Of everybody who was sent away for a fault: from when, and until when he was let in."""
+    away: dict[str, float] = {}
+    let_in: dict[str, float] = {}
+    for each in sorted(told, key=lambda each: each.ended):
+        if each.what in {"ok", "dup"}:
+            let_in.setdefault(each.key, each.ended)
+        elif any(_excuses(fault, each) for fault in struck):
+            away.setdefault(each.key, each.ended)
+    return [(since, let_in.get(key, float("inf"))) for key, since in away.items()]
+
+
+def _is_crowded(moment: float, crowd: Sequence[tuple[float, float]], struck: Sequence[Struck]) -> bool:
+    return any(fault.ended <= moment <= fault.ended + RECOVERED_SECONDS for fault in struck) and any(
+        since <= moment <= until for since, until in crowd
+    )

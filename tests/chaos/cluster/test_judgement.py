@@ -6,13 +6,13 @@ import msgspec
 
 from tests.chaos.cluster.__main__ import plans
 from tests.chaos.cluster.faults import KINDS
-from tests.chaos.cluster.refusals import ELECTION_SECONDS, Struck, Told, misjudged
+from tests.chaos.cluster.refusals import ELECTION_SECONDS, RECOVERED_SECONDS, Struck, Told, misjudged
 
 CUT = Struck(kind="majority", began=100.0, ended=110.0, healthy=112.0, majority_lost=True)
 
 
-def told(what: str, began: float, ended: float) -> Told:
-    return Told(key="key", began=began, ended=ended, what=what)
+def told(what: str, began: float, ended: float, key: str = "key") -> Told:
+    return Told(key=key, began=began, ended=ended, what=what)
 
 
 def judged(*every: Told, **changes: Any) -> list[str]:
@@ -29,6 +29,16 @@ def test_whoever_is_refused_at_another_time_is_found() -> None:
     late = 110 + ELECTION_SECONDS + 1
     assert judged(told("fail", late, late + 1)) == ["P11"]
     assert judged(told("fail", late, late + 1), healthy=late + 5) == []
+
+
+def test_while_those_come_back_who_were_sent_away_anybody_may_be_refused() -> None:
+    late = 110 + ELECTION_SECONDS + 1
+    newcomer, crowd = told("fail", late, late + 1, "newcomer"), told("fail", 103, 104)
+    assert judged(crowd, newcomer) == []
+    assert judged(crowd, newcomer, told("dup", late, late + 2)) == []
+    assert judged(crowd, told("ok", 111, 112), newcomer) == ["P11"]
+    recovered = 110 + RECOVERED_SECONDS
+    assert judged(crowd, told("fail", recovered, recovered + 1, "newcomer")) == ["P11"]
 
 
 def test_what_was_accepted_without_a_majority_is_found() -> None:
