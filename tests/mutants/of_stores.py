@@ -49,6 +49,21 @@ UNCLEAR_IS_REFUSED: Final = Mutant(
     ],
     tests=(f"{_LOG_TESTS}::test_who_cannot_find_out_is_told_so",),
 )
+STAGED_IS_A_DEFECT: Final = Mutant(
+    name="what waits for its majority is a defect",
+    what="A service ends because it said something again that a cluster was about to store.",
+    edits=[
+        Edit(
+            "chassis.jetstream.wire",
+            "    if error.err_code == _STAGED:\n",
+            "    if error.code == _STAGED:\n",
+        )
+    ],
+    tests=(
+        "tests/integration/test_jetstream_cluster.py"
+        "::test_what_is_sent_again_while_it_waits_for_its_majority_is_stored_once",
+    ),
+)
 PAST_NOT_ASKED: Final = Mutant(
     name="the archive is not asked before a run begins",
     what="A run of which the log knows nothing any more is started a second time.",
@@ -102,6 +117,7 @@ MUTANTS: Final = (
     LAST_WRITER_WINS,
     OWN_COMMIT_UNKNOWN,
     UNCLEAR_IS_REFUSED,
+    STAGED_IS_A_DEFECT,
     PAST_NOT_ASKED,
     LEARNT_FOR_EVER,
     OLD_DECISIONS_STORED,
