@@ -315,7 +315,7 @@ class Orchestrator:
             known = lying_at(proposed.after, proposed.events, sequence)
             known = structs.replace(known, emitted=emitted, trace=trace)
             self._memory.keep(known.run.id, known)
-            settled.append((self._without_what_looks(proposed, known), known))
+            settled.append((self._without_what_came_again(proposed, known), known))
             waits += self._outbound.after(proposed, known, self._tasks)
             waits += woken_early(known, proposed.letters, known.at)
         crash("cycle.after_emit")
@@ -324,24 +324,25 @@ class Orchestrator:
         else:
             self._answer_all(settled)
 
-    def _without_what_looks(self, proposed: Proposed, known: Known) -> Proposed:
-        """Who sent a start again, or has us look, hears of it when what was there before this commit was emitted too."""
+    def _without_what_came_again(self, proposed: Proposed, known: Known) -> Proposed:
+        """Who has us look, or says again what is known, hears of it when what was there before this commit was emitted too.
+
+        The owner who was told it first may have died in between.
+        """
         if known.emitted or not known.run.active:
             return proposed
         told = list(zip(proposed.letters, proposed.verdicts, strict=True))
-        looks = [
-            each for each in told if isinstance(each[0].message, StartRun | Look) and not each[1].changed
-        ]
-        if not looks:
+        repeated = [each for each in told if not each[1].changed]
+        if not repeated:
             return proposed
         again = Proposed(
             before=known,
             after=known,
-            letters=[each[0] for each in looks],
-            verdicts=[each[1] for each in looks],
+            letters=[each[0] for each in repeated],
+            verdicts=[each[1] for each in repeated],
         )
         self._tasks.create_task(self._insist(self._emit_again, again))
-        others = [each for each in told if each not in looks]
+        others = [each for each in told if each not in repeated]
         return structs.replace(
             proposed, letters=[each[0] for each in others], verdicts=[each[1] for each in others]
         )

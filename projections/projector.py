@@ -20,8 +20,10 @@ from projections.models import Moved, Position, Step, require
 log = structlog.get_logger()
 
 BATCH: Final = 2_000
-REST_SECONDS: Final = 0.02
-"""Between two transactions it rests as long as the last one took, at the most this: small batches cost the most."""
+REST: Final = 3
+"""Between two transactions it rests so many times as long as the last one took: small batches cost the most."""
+REST_SECONDS: Final = 0.08
+"""At the most this: so much later a row may stand there than it could."""
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
 LOOK_SECONDS: Final = 5.0
@@ -100,7 +102,7 @@ class Projector:
             self._progress.last_time = batch[-1].time
             self._progress.lag.observe(max(0.0, self._clock.now().timestamp() - batch[-1].time))
             if len(batch) < BATCH:
-                await asyncio.sleep(min(self._clock.seconds() - began, REST_SECONDS))
+                await asyncio.sleep(min(REST * (self._clock.seconds() - began), REST_SECONDS))
 
     async def _watch(self) -> None:
         """Notice when Postgres crashed and has lost what we wrote last: nothing else would, until something new comes.

@@ -12,7 +12,7 @@ from contracts.limits import PARTITIONS
 from contracts.messages import Look
 from contracts.subjects import partition
 from tests.orchestrator.rooms import Room, told
-from tests.orchestrator.stories import TO, done, drawn
+from tests.orchestrator.stories import TO, done, drawn, signal
 
 
 def slowly(act: Callable[..., Awaitable[Any]], seconds: float) -> Callable[..., Awaitable[Any]]:
@@ -109,6 +109,22 @@ def test_what_an_earlier_owner_never_emitted_is_emitted_also_when_a_start_comes_
         [outcome, again] = await room.say(done("a"), room.start)
         assert (outcome.result, again.result) == ("accepted", "accepted")
         assert room.events.count("step.reported") == 1
+        assert [subject.split(".")[3] for subject in room.tasks.tasks] == ["run-1"]
+
+
+def test_what_an_earlier_owner_never_emitted_is_emitted_also_when_its_cause_comes_again_beside_something_new() -> (
+    None
+):
+    @told(drawn("a>b"))
+    async def story(room: Room) -> None:
+        await room.say(room.start)
+        await room.say(done("a"))
+        room.tasks.tasks.clear()
+        room.service._memory.drop("run-1")
+        [outcome, early] = await room.say(done("a"), signal("paid"))
+        assert (outcome.result, early.result) == ("nothing", "accepted")
+        assert room.events.count("step.reported") == 1
+        assert room.events[-1] == "signal.received"
         assert [subject.split(".")[3] for subject in room.tasks.tasks] == ["run-1"]
 
 

@@ -137,7 +137,7 @@ RARE = {
 }
 MERGES = ("object", "list", "append", "by_position", "by_key")
 STAGES: Sequence[tuple[Callable[[int], Story], Collection[str]]] = (
-    (nested, {"step 3 deep succeeded", "step 3 deep failed", "node map succeeded", "node loop succeeded"}),
+    (nested, {"step 3 deep failed", "node map succeeded", "node loop succeeded"}),
     (followed, {"started by event", "started by run"}),
     (next_door_to, {"org neighbours", "org org"}),
     (
