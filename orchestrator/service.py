@@ -338,13 +338,13 @@ class Orchestrator:
         again = Proposed(
             before=known,
             after=known,
-            letters=[each[0] for each in repeated],
-            verdicts=[each[1] for each in repeated],
+            letters=[letter for letter, _ in repeated],
+            verdicts=[verdict for _, verdict in repeated],
         )
         self._tasks.create_task(self._insist(self._emit_again, again))
-        others = [each for each in told if each not in repeated]
+        others = [each for each in told if each[1].changed]
         return structs.replace(
-            proposed, letters=[each[0] for each in others], verdicts=[each[1] for each in others]
+            proposed, letters=[letter for letter, _ in others], verdicts=[verdict for _, verdict in others]
         )
 
     def _lost_the_race(self, proposed: Proposed) -> None:

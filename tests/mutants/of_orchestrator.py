@@ -83,6 +83,26 @@ CONFLICT_IS_LOSS: Final = Mutant(
     ],
     stage="told once",
 )
+CAUSE_IS_NO_LOOK: Final = Mutant(
+    name="what comes again beside something new is no look",
+    what="An outcome whose commit was never emitted is answered beside a signal, and the step behind it is not asked for.",
+    edits=[
+        Edit(
+            _SERVICE,
+            "        repeated = [each for each in told if not each[1].changed]\n",
+            "        repeated = [each for each in told if isinstance(each[0].message, Look)]\n",
+        ),
+        Edit(
+            _SERVICE,
+            "        others = [each for each in told if each[1].changed]\n",
+            "        others = [each for each in told if each not in repeated]\n",
+        ),
+    ],
+    tests=[
+        "tests/orchestrator/test_emitting_again.py::"
+        "test_what_an_earlier_owner_never_emitted_is_emitted_also_when_its_cause_comes_again_beside_something_new"
+    ],
+)
 REMEMBERS_AT_TAKE_OVER: Final = Mutant(
     name="remembered over a take-over",
     what="What was known of a partition's runs before somebody else owned them still counts.",
@@ -439,6 +459,7 @@ MUTANTS: Final = (
     MALFORMED_IS_DROPPED,
     STUMBLES_FOR_EVER,
     CULPRIT_IS_DROPPED,
+    CAUSE_IS_NO_LOOK,
     REMEMBERS_AT_TAKE_OVER,
     NOT_CAUGHT_UP,
     CAUGHT_UP_TOO_EARLY,
