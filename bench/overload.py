@@ -30,8 +30,9 @@ ACCEPT: Final = EVERYBODY | {"mode": "accept"}
 
 MEMORY_MB: Final = {
     name: getattr(limits, f"{name.upper()}_MEMORY_BYTES") / 1_000_000
-    for name in (*SERVICES, "nats", "postgres", "redis")
+    for name in (*SERVICES, "nats", "postgres", "redis", "mail")
 }
+"""Every process of an embedded stack."""
 
 
 def row(bench: Bench) -> None:

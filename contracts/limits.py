@@ -323,6 +323,7 @@ GATEWAY_MEMORY_BYTES: Final = 512 * MIB
 NATS_MEMORY_BYTES: Final = 1024 * MIB
 POSTGRES_MEMORY_BYTES: Final = 1024 * MIB
 REDIS_MEMORY_BYTES: Final = 128 * MIB
+MAIL_MEMORY_BYTES: Final = 128 * MIB
 
 # --- Numbers and names in messages -------------------------------------------------------------
 MAX_INTEGER: Final = 2**53 - 1

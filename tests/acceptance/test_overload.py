@@ -10,6 +10,7 @@ import pytest
 import uvloop
 
 from bench.load import BODY, Answers, Client, closed_loop
+from bench.overload import MEMORY_MB
 from bench.workflows import EVERYBODY, echoes, light
 from deploy.testing.installation import Installation, installation
 from tests.acceptance.test_stories import post
@@ -96,3 +97,9 @@ def test_one_trigger_beyond_its_rate_is_told_when_to_come_again(narrow: Installa
     # A minute may end in between: then six are granted.
     assert len(refused) >= 2
     assert all(1 <= int(seconds) <= 60 for seconds in refused)
+
+
+def test_every_process_stays_within_the_memory_that_it_is_said_to_hold_at_most(narrow: Installation) -> None:
+    held = narrow.rss()
+    assert held.keys() == MEMORY_MB.keys()
+    assert {name: held[name] for name in held if held[name] > MEMORY_MB[name]} == {}
