@@ -7,6 +7,7 @@ as fast as in quiet times: the bound shrinks while even the fastest answer of a 
 queue, as CoDel sees it), and grows while it was not. When nothing is refused any more it is soon as high as it may be.
 """
 
+import asyncio
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from contracts.limits import BODIES_BYTES
 from contracts.messages import Answer, StartRun
 
 _WINDOW_SECONDS: Final = 0.1
-_LEAST: Final = 4
+_LEAST: Final = 2
 """So many starts may always be under way: enough to learn that it got better."""
 _QUIET: Final = 4
 """At so many at once or fewer the owners' delay is that of quiet times."""
@@ -67,6 +68,8 @@ class Admission:
         self.quiet = _QUIET_SECONDS
         """What a start takes in quiet times."""
         self.under_way = 0
+        self._at_the_door = 0
+        """Let in since the loop last ran its tasks: they become starts only then."""
         self.bytes = 0
         """Of bodies that are held."""
         self.refused = {"starts": 0, "bytes": 0, "backlog": 0}
@@ -77,7 +80,7 @@ class Admission:
     def check(self) -> None:
         """Whether one more may come in. Raises `Problem` when it may not: nothing of it was read."""
         self._forget()
-        if self.under_way >= self.bound:
+        if self.under_way + self._at_the_door >= self.bound:
             raise self._no("starts", _SOON)
         if self._backlog() >= self._most_backlog:
             raise self._no("backlog", _LATER)
@@ -88,7 +91,13 @@ class Admission:
             self.check()
         except Problem as problem:
             return self._answers[problem.headers["retry-after"]]
+        if not self._at_the_door:
+            asyncio.get_running_loop().call_soon(self._go_in)
+        self._at_the_door += 1
         return None
+
+    def _go_in(self) -> None:
+        self._at_the_door = 0
 
     @contextmanager
     def holding(self, size: int) -> Iterator[None]:
