@@ -1,15 +1,17 @@
 """One real installation for all stories: `automateos up` as an operator would start it."""
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import pytest
 
 from deploy.testing.installation import Installation, installation
 
 Lend: TypeAlias = Callable[[Installation], None]
+BACK_SECONDS: Final = 60.0
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +32,16 @@ def installed(lend_python: Lend) -> Iterator[Installation]:
         running.start()
         lend_python(running)
         yield running
+
+
+@pytest.fixture(autouse=True)
+def whole_again(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whoever killed something leaves it to the next test when it is back."""
+    yield
+    if "installed" not in request.fixturenames:
+        return
+    running: Installation = request.getfixturevalue("installed")
+    end = time.monotonic() + BACK_SECONDS
+    while not running.ready():
+        assert time.monotonic() < end, "everything is back"
+        time.sleep(0.1)
