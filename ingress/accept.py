@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Protocol
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from chassis.clock import Clock
 from chassis.edge.problems import Problem
@@ -20,14 +20,14 @@ from chassis.sealing import Sealer, in_body
 from chassis.vault import NoSuchSecret, OpenedSecret, VaultAway
 from contracts.codec import Malformed
 from contracts.limits import INLINE_BYTES
-from contracts.messages import Answer, StartRun
+from contracts.messages import Answer
 from contracts.payloads import Payload
 from contracts.triggers import NoAuthentication, Slack
 from ingress.bodies import Body, parse
 from ingress.deliveries import Request, hidden_header, input_of
 from ingress.directory import Directory, Trigger
 from ingress.hooks import Hooks, Kept
-from ingress.replies import Reply, accepted, duplicate, run_says
+from ingress.replies import Reply, run_says, settled
 from ingress.sender_keys import SenderKeys
 from ingress.signature import Refused, url_verification_challenge, verify
 from ingress.starts import Delivery, Starts
@@ -229,28 +229,29 @@ class Door:
             key_id=key_id,
             trace=request.trace,
         )
-        start = self._starts.message(trigger, delivery)
         if trigger.webhook.mode == "accept":
-            return self._accepted(admitted, request, await self._starts.begin(start))
-        return await self._await_answer(admitted, request, start)
+            answer = await self._starts.begin(self._starts.message(trigger, delivery))
+            self._note(admitted, request, answer)
+            return settled(answer)
+        return await self._await_answer(admitted, request, delivery)
 
-    def _accepted(self, admitted: Admitted, request: Request, answer: Answer) -> Reply:
+    def _note(self, admitted: Admitted, request: Request, answer: Answer) -> None:
         if answer.result == "duplicate":
             self.duplicates += 1
             kept = Kept(result="duplicate", run=answer.run)
             self._hooks.keep(admitted.trigger, admitted.receipt, request, kept)
-            return duplicate(answer.run, answer.receipt)
-        self.accepted += 1
-        return accepted(answer.run, admitted.receipt)
+        else:
+            self.accepted += 1
 
-    async def _await_answer(self, admitted: Admitted, request: Request, start: StartRun) -> Reply:
+    async def _await_answer(self, admitted: Admitted, request: Request, delivery: Delivery) -> Reply:
         """The run's own answer, within the trigger's patience and our life; the run goes on without us."""
         with self._waiting.place() as (subject, answered):
-            answer = await self._starts.begin(structs.replace(start, reply=subject))
-            settled = self._accepted(admitted, request, answer)
+            start = self._starts.message(admitted.trigger, delivery, reply=subject)
+            answer = await self._starts.begin(start)
+            self._note(admitted, request, answer)
             responded = answer.responded
             if responded is None and answer.gone:
-                return settled
+                return settled(answer)
             if responded is None:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(admitted.trigger.webhook.respond_timeout_s):
@@ -259,7 +260,7 @@ class Door:
                 responded = await self._starts.responded(start)
         if responded is None:
             raise Problem("respond_timeout", "The run goes on.", headers={"automateos-run": start.run})
-        return await run_says(responded, self._blobs, duplicate=settled.status == 200)
+        return await run_says(responded, self._blobs, duplicate=answer.result == "duplicate")
 
     def _no(self, code: str, detail: str, **headers: str) -> Problem:
         self.refused += 1

@@ -86,29 +86,32 @@ def door_keeper(admission: Admission) -> TurnAway:
 async def _hook(door: Door, admission: Admission, clock: Clock, scope: Scope, receive: Receive) -> Reply:
     address: str = scope["state"]["address"]
     admitted = door.admit(scope["path"][len(PREFIX) :], scope["method"], address)
-    length = (header(scope, b"content-length") or "").encode("latin-1")
-    with admission.holding(size_of(length, admitted.body_bytes)):
-        return await door.take(admitted, await _request(scope, receive, clock, admitted.body_bytes))
+    length, most = _length(scope), admitted.body_bytes
+    with admission.holding(size_of(length, most)):
+        return await door.take(admitted, await _request(scope, receive, clock, length, most))
 
 
 async def _form(forms: Forms, admission: Admission, clock: Clock, scope: Scope, receive: Receive) -> Reply:
     opened = forms.open(scope["path"][len(FORMS) :], scope["method"])
     if scope["method"] == "GET":
         return forms.show(opened)
-    length = (header(scope, b"content-length") or "").encode("latin-1")
+    length = _length(scope)
     with admission.holding(size_of(length, FORM_BODY_BYTES)):
-        return await forms.take(opened, await _request(scope, receive, clock, FORM_BODY_BYTES))
+        return await forms.take(opened, await _request(scope, receive, clock, length, FORM_BODY_BYTES))
 
 
 async def _answer(desk: Desk, admission: Admission, clock: Clock, scope: Scope, receive: Receive) -> Reply:
     place = desk.admit(scope["path"][len(RESUME) :])
-    length = (header(scope, b"content-length") or "").encode("latin-1")
+    length = _length(scope)
     with admission.holding(size_of(length, WEBHOOK_BODY_BYTES)):
-        return await desk.take(place, await _request(scope, receive, clock, WEBHOOK_BODY_BYTES))
+        return await desk.take(place, await _request(scope, receive, clock, length, WEBHOOK_BODY_BYTES))
 
 
-async def _request(scope: Scope, receive: Receive, clock: Clock, most: int) -> Request:
-    length = (header(scope, b"content-length") or "").encode("latin-1")
+def _length(scope: Scope) -> bytes:
+    return (header(scope, b"content-length") or "").encode("latin-1")
+
+
+async def _request(scope: Scope, receive: Receive, clock: Clock, length: bytes, most: int) -> Request:
     return Request(
         method=scope["method"],
         headers=_headers(scope["headers"]),

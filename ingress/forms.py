@@ -34,7 +34,7 @@ from ingress.directory import Directory, Trigger
 from ingress.hooks import Hooks, Kept
 from ingress.pages import CONTENT_TYPE, HEADERS, UNTOUCHED, Filled
 from ingress.question_page import STAMP, TRAP, page, sorry, thanks
-from ingress.replies import Reply, accepted, duplicate
+from ingress.replies import Reply, settled
 from ingress.starts import Delivery, Starts
 
 NO_FORM: Final = "There is no form at this address."
@@ -171,14 +171,12 @@ class Forms:
                 "malformed", f"An Idempotency-Key has {IDEMPOTENCY_KEY_CHARS} characters at the most."
             )
         try:
-            answer, receipt = await self._start(opened, request, checked, f"program:{key}" if key else None)
+            answer = await self._start(opened, request, checked, f"program:{key}" if key else None)
         except (Away, VaultAway):
             raise away("The answer could not be stored; nothing was accepted.") from None
         if answer is None:
             return Reply(status=200, body=b'{"captured":true}')
-        if answer.result == "duplicate":
-            return duplicate(answer.run, answer.receipt)
-        return accepted(answer.run, receipt)
+        return settled(answer)
 
     # --- Both -----------------------------------------------------------------------------------
 
@@ -192,7 +190,7 @@ class Forms:
 
     async def _start(
         self, opened: Opened, request: Request, checked: Checked, key: str | None
-    ) -> tuple[Answer | None, str]:
+    ) -> Answer | None:
         """Start the run of an answer, once for each key; None where it was only a test."""
         trigger, receipt = opened.trigger, self._receipts()
         if opened.test:
@@ -200,7 +198,7 @@ class Forms:
             payload, key_id = await self._payload(opened, request, checked, receipt)
             kept = Kept(result="captured", body=payload, key_id=key_id)
             self._hooks.keep(trigger, receipt, request, kept)
-            return None, receipt
+            return None
         try:
             cause = self._starts.cause(trigger, receipt, request)
         except Problem as loop:
@@ -226,7 +224,7 @@ class Forms:
         self.answers["duplicate" if is_duplicate else "accepted"] += 1
         if is_duplicate:
             self._hooks.keep(trigger, receipt, request, Kept(result="duplicate", run=answer.run))
-        return answer, receipt
+        return answer
 
     async def _payload(
         self, opened: Opened, request: Request, checked: Checked, run: str

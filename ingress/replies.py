@@ -8,7 +8,7 @@ from msgspec import Struct, field
 
 from chassis.ports import Blobs
 from contracts.codec import encode
-from contracts.messages import Responded
+from contracts.messages import Answer, Responded
 from contracts.payloads import Inline
 
 _JSON: Final = "application/json"
@@ -42,13 +42,11 @@ class Reply(Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def accepted(run: str, receipt: str) -> Reply:
-    return Reply(status=202, body=encode({"run": run, "receipt": receipt, "deduplicated": False}))
-
-
-def duplicate(run: str, receipt: str) -> Reply:
-    """The delivery is one that already started a run; this is the original run's id."""
-    return Reply(status=200, body=encode({"run": run, "receipt": receipt, "deduplicated": True}))
+def settled(answer: Answer) -> Reply:
+    """Which run a delivery stands for; 200 instead of 202: it had been started before, by the receipt that is told."""
+    came_again = answer.result == "duplicate"
+    body = {"run": answer.run, "receipt": answer.receipt, "deduplicated": came_again}
+    return Reply(status=200 if came_again else 202, body=encode(body))
 
 
 async def run_says(responded: Responded, blobs: Blobs, *, duplicate: bool) -> Reply:

@@ -63,8 +63,8 @@ class Starts:
         cause = Cause(kind="webhook", id=receipt)
         return self._trails.behind(cause, request.headers.get(CAUSE), trigger.org, trigger.workflow)
 
-    def message(self, trigger: Trigger, delivery: Delivery) -> StartRun:
-        """What the run's owner is told."""
+    def message(self, trigger: Trigger, delivery: Delivery, reply: str = "") -> StartRun:
+        """What the run's owner is told. `reply`: the subject on which somebody waits for the run's own answer."""
         says = self._directory.says(trigger.org)
         return StartRun(
             org=trigger.org,
@@ -82,6 +82,7 @@ class Starts:
             dedupe=digest(delivery.key.encode()) if delivery.key is not None else None,
             actor=f"trigger:{trigger.id}",
             key_id=delivery.key_id,
+            reply=reply,
         )
 
     async def begin(self, start: StartRun) -> Answer:

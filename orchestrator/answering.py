@@ -22,9 +22,7 @@ class Answering:
     def settle(self, proposed: Proposed, known: Known, tasks: asyncio.TaskGroup) -> None:
         """Behind a commit, which may have said the run's response."""
         self.answer(proposed, known, tasks)
-        responded = responded_of(known)
-        if responded is not None:
-            self._replies.settle(known.run.id, responded)
+        self._replies.settle(known)
 
     def answer(self, proposed: Proposed, known: Known, tasks: asyncio.TaskGroup) -> None:
         epoch = self._log.epoch

@@ -3,6 +3,8 @@
 from collections import defaultdict
 from typing import Final
 
+from msgspec import structs
+
 from chassis.ports import Signals
 from contracts.codec import encode
 from contracts.errors import Failure
@@ -29,10 +31,13 @@ class Replies:
         """Tell one who waits."""
         self._signals.publish(reply, encode(responded))
 
-    def settle(self, run_id: str, responded: Responded) -> None:
-        """Tell everybody who waits."""
-        for reply in self._waiting.pop(run_id, ()):
-            self._signals.publish(reply, encode(responded))
+    def settle(self, known: Known) -> None:
+        """Tell everybody who waits for what the run says by now, if it says something."""
+        waiting = self._waiting.get(known.run.id)
+        responded = responded_of(known) if waiting else None
+        if responded is not None:
+            for reply in self._waiting.pop(known.run.id):
+                self.tell(reply, responded)
 
     def forget(self) -> None:
         self._waiting.clear()
@@ -61,19 +66,23 @@ def answer_for(letter: Letter, known: Known, epoch: int, *, changed: bool, refus
     """The answer to one message, given what is in RUNS now."""
     message = letter.message
     answer = Answer(
-        run=message.run, result="nothing", epoch=epoch, sequence=known.sequence, receipt=known.receipt
+        run=message.run,
+        result="accepted" if changed else "nothing",
+        epoch=epoch,
+        sequence=known.sequence,
+        receipt=known.receipt,
     )
     if refused is not None:
-        return _with(answer, result="refused", error=refused)
+        return structs.replace(answer, result="refused", error=refused)
     if isinstance(message, StartRun):
-        return _with(
+        return structs.replace(
             answer,
             result="accepted" if known.receipt == message.receipt else "duplicate",
             request=known.run.request,
             responded=responded_of(known) if message.reply else None,
             gone=known.gone,
         )
-    return _with(answer, result="accepted") if changed else answer
+    return answer
 
 
 def fits(responded: Responded) -> bool:
@@ -83,9 +92,4 @@ def fits(responded: Responded) -> bool:
 
 def without_response(answer: Answer) -> Answer:
     """The same answer; the run's own goes another way."""
-    return _with(answer, responded=None)
-
-
-def _with(answer: Answer, **changes: object) -> Answer:
-    fields = {name: getattr(answer, name) for name in answer.__struct_fields__}
-    return Answer(**(fields | changes))
+    return structs.replace(answer, responded=None)

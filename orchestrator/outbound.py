@@ -29,12 +29,12 @@ class Outbound:
         self, proposed: Proposed, known: Known, tasks: asyncio.TaskGroup
     ) -> list[tuple[Known, WaitOpened]]:
         """What the commit asks of the world, but for the wake-ups: those are waited for."""
-        open_ = outstanding(known.run)
         self._emission.settled(proposed.before.run, known.run)
         kinds = set(map(type, proposed.events))
         if AttemptScheduled in kinds:
             scheduled = [event for event in proposed.events if isinstance(event, AttemptScheduled)]
-            still_open = [attempt for attempt in scheduled if attempt in open_.attempts]
+            open_ = outstanding(known.run).attempts
+            still_open = [attempt for attempt in scheduled if attempt in open_]
             self._emission.attempts(known, still_open, proposed.programs)
         if not known.run.acts:
             self._letting_go.begin(known, tasks)
@@ -44,7 +44,8 @@ class Outbound:
         if WaitOpened not in kinds:
             return []
         opened = [event for event in proposed.events if isinstance(event, WaitOpened)]
-        return [(known, wait) for wait in opened if wait in open_.waits]
+        waits = outstanding(known.run).waits
+        return [(known, wait) for wait in opened if wait in waits]
 
     async def again(
         self,

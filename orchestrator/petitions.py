@@ -32,12 +32,13 @@ class Petitions:
     ) -> None:
         """What a commit asks for: to be let in, or that others may be."""
         for event in events:
-            if isinstance(event, WaitOpened) and event.slot is not None and event.wait in known.run.waits:
-                self._ask(known, event, tasks)
+            if isinstance(event, WaitOpened):
+                if event.slot is not None and event.wait in known.run.waits:
+                    self._ask(known, event, tasks)
             elif isinstance(event, SlotTaken):
                 self._leave(known, left(known.run), tasks)
-        if not set(map(type, events)).isdisjoint(ENDS):
-            self._leave(known, [*left(known.run), *_stood_at(before.run)], tasks)
+            elif isinstance(event, ENDS):
+                self._leave(known, [*left(known.run), *_stood_at(before.run)], tasks)
 
     def again(self, known: Known, tasks: asyncio.TaskGroup) -> None:
         """All that the state asks for: somebody looked, and nobody knows what of it was heard."""

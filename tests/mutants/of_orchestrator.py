@@ -421,9 +421,8 @@ WRONG_RECEIPT: Final = Mutant(
     edits=[
         Edit(
             "orchestrator.answers",
-            'result="nothing", epoch=epoch, sequence=known.sequence, receipt=known.receipt\n',
-            'result="nothing", epoch=epoch, sequence=known.sequence,\n'
-            '        receipt=message.receipt if isinstance(message, StartRun) else ""\n',
+            "        receipt=known.receipt,\n",
+            '        receipt=message.receipt if isinstance(message, StartRun) else "",\n',
         )
     ],
 )
