@@ -28,6 +28,7 @@ _PURGE_PATIENCE_SECONDS: Final = 1.0
 """Tasks that come meanwhile wait so long, and no longer: a lease is three seconds."""
 _LOOK_SECONDS: Final = 1.0
 _NO_CONSUMER: Final = 10014
+_NO_MESSAGE: Final = 10037
 _NANO: Final = 1_000_000_000
 
 log = structlog.get_logger()
@@ -184,19 +185,34 @@ async def purge_acknowledged(connection: Connection, pool: str) -> int:
     """Remove the pool's tasks up to its own ack floor, and no other pool's: how many lay there. Raises `Away`.
 
     The floor counts only for the server that told it: one that was killed may number new tasks anew from below it.
+    Nothing is removed where nothing lies there: a purge has nats-server forget which tasks it was about to give again, until
+    their leases have run out once more.
     """
     consumer, generation = pool_consumer(pool), connection.generation
     told = await connection.api(f"CONSUMER.INFO.{TASKS}.{consumer.name}", timeout=_PURGE_PATIENCE_SECONDS)
     if "error" in told:
         raise Away(f"{consumer.name}: {told['error'].get('description')}")
     floor = int(told["ack_floor"]["stream_seq"])
-    if not floor or connection.generation != generation:
+    if not floor or not await _lies_there(connection, consumer.filter, floor):
+        return 0
+    if connection.generation != generation:
         return 0
     request = {"filter": consumer.filter, "seq": floor + 1}
     answer = await connection.api(f"STREAM.PURGE.{TASKS}", request, _PURGE_PATIENCE_SECONDS)
     if "error" in answer:
         raise Away(f"{TASKS} cannot be purged: {answer['error'].get('description')}")
     return int(answer["purged"])
+
+
+async def _lies_there(connection: Connection, tasks: str, floor: int) -> bool:
+    """Whether a task of these lies at the floor or below. Raises `Away`."""
+    request = {"seq": 1, "next_by_subj": tasks}
+    first = await connection.api(f"STREAM.MSG.GET.{TASKS}", request, _PURGE_PATIENCE_SECONDS)
+    if first.get("error", {}).get("err_code") == _NO_MESSAGE:
+        return False
+    if "error" in first:
+        raise Away(f"{TASKS} cannot be read: {first['error'].get('description')}")
+    return int(first["message"]["seq"]) <= floor
 
 
 class _Feed:

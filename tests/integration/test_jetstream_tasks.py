@@ -9,6 +9,7 @@ from chassis.jetstream.connection import Connection
 from chassis.jetstream.tasks import purge_acknowledged
 from chassis.ports import TaskDelivery
 from contracts import subjects
+from contracts.limits import LEASE_SECONDS
 from deploy.testing.embedded import NatsServer
 from tests.integration.conftest import OpenPorts
 from tests.integration.port_laws import LONG, taken
@@ -16,6 +17,7 @@ from tests.integration.port_laws import LONG, taken
 POOLS = ("default", "gpu")
 EACH = 24
 TURNS = 5
+PAST_THE_LEASE_SECONDS = 1.5
 STATE_SECONDS = 2.5
 """By then nats-server has written down what was acknowledged; not yet that it has left."""
 
@@ -125,6 +127,40 @@ async def test_a_task_that_nobody_wants_is_taken_out_and_no_other_one(open_ports
         assert await lying(ports) == wanted - gone
 
 
+async def test_whoever_begins_puts_no_task_off_that_was_about_to_come_again(open_ports: OpenPorts) -> None:
+    async with open_ports() as ports:
+        await emitted(ports)
+        leased = await taken(ports.source("default"), EACH)
+        await acknowledged(ports, leased[:1])
+        await asyncio.sleep(LEASE_SECONDS + PAST_THE_LEASE_SECONDS)  # Whoever had the others has died.
+
+        assert await purge_acknowledged(ports.connection, "default") == 0
+        assert await there_at_once(ports, "default") == {each.body.decode() for each in leased[1:]}
+
+
+async def there_at_once(ports: JetStream, pool: str) -> set[str]:
+    """The tasks that nats-server gives to one who does not wait."""
+    came: list[str] = []
+    over = asyncio.Event()
+
+    def heard(_subject: bytes, _reply: bytes, headers: bytes, body: bytes) -> None:
+        if headers:
+            over.set()  # There is nothing else.
+        else:
+            came.append(body.decode())
+
+    inbox = f"{ports.connection.prefix}.at-once"
+    sid = ports.connection.hear(inbox, heard)
+    pull = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.TASKS}.{subjects.pool_durable(pool)}"
+    ports.connection.publish(pull, b'{"batch":%d,"no_wait":true}' % (2 * EACH), reply=inbox)
+    try:
+        async with asyncio.timeout(LONG):
+            await over.wait()
+    finally:
+        ports.connection.deafen(sid)
+    return set(came)
+
+
 class Restarted:
     """A connection that is lost, and there again, between the answer to one question and the next one."""
 
@@ -135,10 +171,10 @@ class Restarted:
     async def api(self, subject: str, _body: Any = None, _timeout: float = 0.0, **_: Any) -> dict[str, Any]:
         self.asked.append(subject)
         self.generation += 1
-        return {"ack_floor": {"stream_seq": 500}, "purged": 499}
+        return {"ack_floor": {"stream_seq": 500}, "message": {"seq": 1}, "purged": 499}
 
 
 async def test_a_floor_told_by_a_server_that_was_killed_since_purges_nothing() -> None:
     connection = Restarted()
     assert await purge_acknowledged(cast("Connection", connection), "default") == 0
-    assert connection.asked == ["CONSUMER.INFO.TASKS.exec-default"]
+    assert connection.asked == ["CONSUMER.INFO.TASKS.exec-default", "STREAM.MSG.GET.TASKS"]
