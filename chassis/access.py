@@ -97,6 +97,7 @@ def access() -> dict[str, Access]:
             *_acknowledges("TASKS"),
             # What is acknowledged and lies there all the same, after a nats-server that was killed.
             "$JS.API.CONSUMER.INFO.TASKS.*",
+            "$JS.API.STREAM.MSG.GET.TASKS",
             "$JS.API.STREAM.PURGE.TASKS",
         ),
         "projections": (
