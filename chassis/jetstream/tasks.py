@@ -119,11 +119,12 @@ class JetStreamTaskSource:
                 for feed in feeds:
                     feed.forget_silent_pull()
                     await self._mend(feed)
-                    await self._purge_now_and_then(feed)
                 free = room() - sum(feed.wanted for feed in feeds)
                 for feed in feeds:
                     if feed.wanted == 0 and free > 0:
                         free -= feed.pull(max(1, free // len(feeds)))
+                for feed in feeds:
+                    await self._purge_now_and_then(feed)
                 await self._wait(came, full=free <= 0)
         finally:
             for feed in feeds:
