@@ -5,7 +5,7 @@
 Real runs of three steps fill an installation of its own at full speed. At each size all of it is stopped and started several
 times, then killed at once and started: seconds until every service is ready, and until the first run that is asked for
 then is answered; and the memory of each process. A million needs the same command with
-RETAINED=1000,200000,1000000 (about half an hour and 30 GB of disk).
+RETAINED=1000,200000,1000000 (an hour and 25 GB of disk).
 """
 
 import os
