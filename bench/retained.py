@@ -4,8 +4,8 @@
 
 Real runs of three steps fill a fresh installation at full speed. At each size the same loads are measured several times
 and compared: means of the CPU, medians of the rest. What filling left behind (dead rows, pages not yet written) is tidied first,
-so that it is not billed to what is measured. A million needs the same command with RETAINED=1000,200000,1000000 (an hour and a half and
-30 GB of disk).
+so that it is not billed to what is measured. A million needs the same command with RETAINED=1000,200000,1000000 (filling
+alone takes an hour and 25 GB of disk).
 """
 
 import asyncio

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from chassis.jetstream import JetStream
 from chassis.jetstream.connection import Connection
-from chassis.jetstream.tasks import purge_acknowledged
+from chassis.jetstream.tasks import JetStreamTaskSource, purge_acknowledged
 from chassis.ports import TaskDelivery
 from contracts import subjects
 from contracts.limits import LEASE_SECONDS
@@ -178,3 +178,44 @@ async def test_a_floor_told_by_a_server_that_was_killed_since_purges_nothing() -
     connection = Restarted()
     assert await purge_acknowledged(cast("Connection", connection), "default") == 0
     assert connection.asked == ["CONSUMER.INFO.TASKS.exec-default", "STREAM.MSG.GET.TASKS"]
+
+
+class Busy:
+    """A connection whose server has heard what it is asked about the pool, and does not answer yet."""
+
+    prefix = "_INBOX_busy"
+    generation = 0
+
+    def __init__(self) -> None:
+        self.lost: list[Any] = []
+        self.published: list[str] = []
+        self.was_asked = asyncio.Event()
+
+    async def api(self, subject: str, _body: Any = None, *_: Any, **__: Any) -> dict[str, Any]:
+        if subject.startswith("CONSUMER.INFO"):
+            self.was_asked.set()
+            await asyncio.Event().wait()
+        return {}
+
+    def hear(self, _subject: str, _heard: Any) -> int:
+        return 1
+
+    def deafen(self, _sid: int) -> None:
+        """Nothing is heard anyhow."""
+
+    def publish(self, subject: str, _body: bytes, **_: Any) -> bool:
+        self.published.append(subject)
+        return True
+
+
+async def test_tasks_are_asked_for_before_anybody_looks_what_to_tidy_up() -> None:
+    """A server that has just been started answers late: tasks that wait there do not wait for that."""
+    connection = Busy()
+    arriving = JetStreamTaskSource(cast("Connection", connection), ["default"]).take(lambda: EACH)
+    first = asyncio.ensure_future(anext(arriving))
+    async with asyncio.timeout(LONG):
+        await connection.was_asked.wait()
+    assert connection.published == ["$JS.API.CONSUMER.MSG.NEXT.TASKS.exec-default"]
+    first.cancel()
+    await asyncio.wait((first,))
+    await arriving.aclose()
