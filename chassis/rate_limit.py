@@ -1,7 +1,8 @@
 """How often something may happen per minute, counted in Redis for all processes together.
 
-Many requests of one key that wait at once are one command: a round is under way at a time and takes what queued up.
-While Redis is away each process counts by itself, against its share of the limit.
+Many requests of one key that wait at once are one command: a round is under way at a time and takes what queued up. Of a
+large limit it counts some places besides, which then are given away without a question. While Redis is away each process
+counts by itself, against its share of the limit.
 """
 
 import asyncio
@@ -14,6 +15,8 @@ from redis.exceptions import RedisError
 from chassis.clock import Clock
 
 WINDOW_SECONDS: Final = 60
+IN_HAND: Final = 1_000
+"""A process may have a thousandth of a limit in hand, counted and not given away: so much less may happen in a minute."""
 _ANSWER_SECONDS: Final = 0.5
 _PAUSE_SECONDS: Final = 1.0
 
@@ -30,6 +33,9 @@ class RateLimit:
         self._processes = processes
         self._waiting: dict[str, list[tuple[int, asyncio.Future[bool]]]] = defaultdict(list)
         self._wake = asyncio.Event()
+        self._in_hand: dict[tuple[str, int], int] = {}
+        """Places in the window at hand, by key and limit."""
+        self._in_hand_window = 0
         self._local: dict[str, int] = {}
         self._local_window = 0
         self._away_until = 0.0
@@ -38,6 +44,8 @@ class RateLimit:
 
     async def allow(self, key: str, per_minute: int) -> bool:
         """Whether one more may happen now."""
+        if self._takes_one_in_hand(key, per_minute):
+            return True
         if self._clock.seconds() < self._away_until:
             return self._by_ourselves(key, per_minute)
         allowed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -59,13 +67,14 @@ class RateLimit:
                 await self._round(waiting)
 
     async def _round(self, waiting: dict[str, list[tuple[int, asyncio.Future[bool]]]]) -> None:
-        window = int(self._clock.now().timestamp()) // WINDOW_SECONDS
+        window = self._window()
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS), self._store.pipeline(transaction=True) as commands:
+            # No transaction: what the first command finds or makes outlives the second by far.
+            async with asyncio.timeout(_ANSWER_SECONDS), self._store.pipeline(transaction=False) as commands:
                 for key, callers in waiting.items():
                     name = f"{self._prefix}:{key}:{window}"
                     commands.set(name, 0, ex=2 * WINDOW_SECONDS, nx=True)
-                    commands.incrby(name, len(callers))
+                    commands.incrby(name, len(callers) + _besides(callers))
                 counts = (await commands.execute())[1::2]
         except (RedisError, OSError, TimeoutError):
             self._away_until = self._clock.seconds() + _PAUSE_SECONDS
@@ -73,17 +82,39 @@ class RateLimit:
                 for per_minute, allowed in callers:
                     _tell(allowed, answer=self._by_ourselves(key, per_minute))
             return
-        for callers, count in zip(waiting.values(), counts, strict=True):
-            for place, (per_minute, allowed) in enumerate(callers, count - len(callers) + 1):
+        for (key, callers), count in zip(waiting.items(), counts, strict=True):
+            last = count - _besides(callers)
+            for place, (per_minute, allowed) in enumerate(callers, last - len(callers) + 1):
                 _tell(allowed, answer=place <= per_minute)
+            self._keep_in_hand(key, callers[0][0], window, last, count)
+
+    def _keep_in_hand(self, key: str, per_minute: int, window: int, last: int, count: int) -> None:
+        if window != self._in_hand_window:
+            self._in_hand, self._in_hand_window = {}, window
+        left = self._in_hand.get((key, per_minute), 0)
+        self._in_hand[key, per_minute] = left + max(0, min(count, per_minute) - last)
+
+    def _takes_one_in_hand(self, key: str, per_minute: int) -> bool:
+        left = self._in_hand.get((key, per_minute), 0)
+        if not left or self._in_hand_window != self._window():
+            return False
+        self._in_hand[key, per_minute] = left - 1
+        return True
+
+    def _window(self) -> int:
+        return int(self._clock.now().timestamp()) // WINDOW_SECONDS
 
     def _by_ourselves(self, key: str, per_minute: int) -> bool:
         self.fallbacks += 1
-        window = int(self._clock.now().timestamp()) // WINDOW_SECONDS
+        window = self._window()
         if window != self._local_window:
             self._local, self._local_window = {}, window
         self._local[key] = self._local.get(key, 0) + 1
         return self._local[key] <= max(1, per_minute // self._processes)
+
+
+def _besides(callers: list[tuple[int, asyncio.Future[bool]]]) -> int:
+    return callers[0][0] // IN_HAND
 
 
 def _tell(allowed: "asyncio.Future[bool]", *, answer: bool) -> None:
