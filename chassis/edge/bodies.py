@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
+from chassis.edge.choices import choices
 from chassis.edge.problems import Complaint, Problem
 from chassis.pointers import escaped
 from contracts.codec import depth_exceeds, explain
@@ -99,9 +100,20 @@ class BodyDecoder(Generic[T]):
             plain = _PLAIN.decode(data)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as error:
             message, pointer = explain(error)
-            raise _malformed(pointer, message) from None  # The cause may quote what must not be shown.
+            # Without its cause, which may quote what must not be shown.
+            raise _malformed(pointer, message + self._instead(message, data, pointer)) from None
         _check(plain, value, "")
         return value
+
+    def _instead(self, message: str, data: bytes, pointer: str) -> str:
+        """What may stand there, where another value did that is none of few."""
+        if not message.startswith(("Invalid enum value", "Invalid value")):
+            return ""
+        try:
+            told = choices(self._decoder.type, _PLAIN.decode(data), pointer)
+        except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
+            return ""  # What comes behind it is no JSON at all.
+        return f"; it may be {', '.join(told)}" if told else ""
 
 
 _PLAIN: Final = msgspec.json.Decoder(Any)

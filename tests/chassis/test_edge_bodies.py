@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator, MutableMapping
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw, Struct
 
 from chassis.edge.bodies import BodyDecoder, Gone, read_body
+from chassis.edge.choices import MOST
 from chassis.edge.problems import Problem
 from contracts.limits import API_BODY_BYTES, JSON_DEPTH, JSON_KEYS
 
@@ -25,7 +27,22 @@ class Command(Struct, frozen=True, kw_only=True):
     input: Raw = Raw(b"null")
 
 
+class Disc(Struct, frozen=True, kw_only=True, tag_field="kind", tag="disc"):
+    colour: Literal["red", "blue"] = "red"
+
+
+class Square(Struct, frozen=True, kw_only=True, tag_field="kind", tag="square"):
+    colour: Literal["green", 7] = "green"
+    corners: dict[str, Literal["round", "sharp"]] = {}
+
+
+class Drawing(Struct, frozen=True, kw_only=True):
+    shapes: list[Disc | Square] = []
+    frame: Disc | Square | None = None
+
+
 decode = BodyDecoder(Command)
+drawn = BodyDecoder(Drawing)
 
 
 def refusal(data: bytes) -> Problem:
@@ -176,3 +193,27 @@ async def test_a_body_that_does_not_end_in_time_is_refused() -> None:
 async def test_a_client_that_leaves_is_not_answered() -> None:
     with pytest.raises(Gone):
         await read_body(Client(b"a", ending="leave"), None)
+
+
+@pytest.mark.parametrize(
+    ("body", "place", "message"),
+    [
+        ('{"frame":{"kind":"disc","colour":"pink"}}', "/frame/colour", "'pink'; it may be blue, red"),
+        ('{"shapes":[{"kind":"disc"},{"kind":"square","colour":"red"}]}', "/shapes/1/colour", "'red'; it may be 7, green"),
+        ('{"shapes":[{"kind":"ring"}]}', "/shapes/0/kind", "'ring'; it may be disc, square"),
+        ('{"frame":{"kind":"square","corners":{"a":"odd"}}}', "/frame/corners/*", "'odd'; it may be round, sharp"),
+        ('{"frame":{"kind":"disc","colour":"pink"},"shapes":[{"kind"', "/frame/colour", "'pink'"),
+    ],
+)  # fmt: skip
+def test_who_sends_none_of_few_values_is_told_them(body: str, place: str, message: str) -> None:
+    with pytest.raises(Problem) as raised:
+        drawn(body.encode())
+    complaint = raised.value.errors[0]
+    assert (complaint.pointer, complaint.message.partition("value ")[2]) == (place, message)
+
+
+def test_long_lists_are_not_told() -> None:
+    many = msgspec.defstruct("Many", [("one", Literal[*map(str, range(MOST + 1))])])
+    with pytest.raises(Problem) as raised:
+        BodyDecoder(many)(b'{"one":"x"}')
+    assert raised.value.errors[0].message == "Invalid enum value 'x'"
