@@ -5,6 +5,7 @@ hostile the bytes. An event type that this release does not know is `Unknown`, n
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final, Generic, TypeVar, get_args
 
 import msgspec
@@ -132,9 +133,16 @@ FOLLOWED: Final = frozenset(tag for aggregate, tags in _KNOWN.items() if aggrega
 """The types of events that stand in RUNS, DOMAIN and SCHEDULES, which a trigger may follow."""
 
 
-def is_current(event: Any) -> bool:
-    """Whether an event has the newest version of its shape."""
-    return bool(event.schema_version == CURRENT.get(type(event).__struct_config__.tag, 1))
+_NEWEST: Final[dict[type, int]] = {
+    kind: CURRENT.get(str(kind.__struct_config__.tag), 1)
+    for union in (RunEvent, ScheduleEvent, GateEvent, *(union for union, _ in _DOMAIN.values()))
+    for kind in get_args(union) or (union,)
+}
+
+
+def are_current(events: Sequence[Any]) -> bool:
+    """Whether each event has the newest version of its shape."""
+    return [event.schema_version for event in events] == [_NEWEST[type(event)] for event in events]
 
 
 def decode_commit(body: bytes) -> Commit[RunEvent]:
@@ -143,7 +151,7 @@ def decode_commit(body: bytes) -> Commit[RunEvent]:
         commit = _run_commit.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return _decode_old(body, "run", _run_commit)
-    if all(map(is_current, commit.events)):
+    if are_current(commit.events):
         return commit
     return _decode_old(body, "run", _run_commit)
 
@@ -157,7 +165,7 @@ def decode_domain_commit(body: bytes, aggregate: str) -> DomainCommit[Any]:
         commit = decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return _decode_old(body, aggregate, decoder)
-    if all(map(is_current, commit.events)):
+    if are_current(commit.events):
         return commit
     return _decode_old(body, aggregate, decoder)
 
@@ -168,7 +176,7 @@ def decode_schedule_commit(body: bytes) -> ScheduleCommit:
         commit = _schedule_commit.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return _decode_old(body, "schedule", _schedule_commit)
-    if all(map(is_current, commit.events)):
+    if are_current(commit.events):
         return commit
     return _decode_old(body, "schedule", _schedule_commit)
 
@@ -179,7 +187,7 @@ def decode_gate_commit(body: bytes) -> GateCommit:
         commit = _gate_commit.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return _decode_old(body, "gate", _gate_commit)
-    if all(map(is_current, commit.events)):
+    if are_current(commit.events):
         return commit
     return _decode_old(body, "gate", _gate_commit)
 

@@ -45,7 +45,7 @@ class Sealed(Struct, frozen=True, kw_only=True):
 def seal(frame: Frame, events: Sequence[RunEvent]) -> Sealed:
     """Encode once: the same bytes are stored, hashed and compared."""
     subject = run_subject(frame.org, frame.run)
-    commit = Commit[RunEvent](
+    commit: Commit[RunEvent] = Commit(
         id=commit_id(subject, frame.version, frame.prev_hash, encode(events)),
         events=tuple(events),
         engine_version=ENGINE_VERSION,

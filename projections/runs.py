@@ -8,7 +8,7 @@ import copy
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, get_args
 
 from msgspec import Struct, field, structs
 
@@ -164,7 +164,7 @@ class _Folding:
     def _keep(self, run: RunRow, arrived: Arrived, digest: bytes) -> None:
         """Into the archive, whatever it says."""
         stored, commit = arrived.stored, arrived.commit
-        ended = commit is not None and any(_tag(event) in ENDING for event in commit.events)
+        ended = commit is not None and _ends(commit.events)
         self.changes.commits.append(
             CommitRow(
                 week=run.week,
@@ -211,7 +211,7 @@ class _Folding:
         run.last_time, run.last_event = at, _tag(commit.events[-1])
         settle(run)
         # Also when it ended at the very moment of its last end: time may stand still in a history.
-        if run.ended != was_ended or any(_tag(event) in ENDING for event in commit.events):
+        if run.ended != was_ended or _ends(commit.events):
             self._note_end(run)
 
     def _usage(self, org: str, at: datetime) -> UsageRow:
@@ -311,6 +311,13 @@ def _time(arrived: Arrived) -> datetime:
     if arrived.commit is not None:
         return moment(arrived.commit.time)
     return datetime.fromtimestamp(arrived.stored.time, UTC)
+
+
+def _ends(events: Sequence[RunEvent]) -> bool:
+    return not _ENDS.isdisjoint(map(type, events))
+
+
+_ENDS: Final = frozenset(kind for kind in get_args(RunEvent) if kind.__struct_config__.tag in ENDING)
 
 
 def _tag(event: RunEvent) -> str:
