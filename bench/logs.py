@@ -41,6 +41,7 @@ from projections.figures import Figures, Progress
 from projections.guard import check
 from projections.log_records import LogRecords
 from projections.projector import BATCH, advance
+from projections.queries import ROW_TYPES
 from projections.streams import JetStreamStreams
 
 RECORDS: Final = 100_000
@@ -78,7 +79,7 @@ async def stores() -> AsyncIterator[Stores]:
             await reconcile(connection)
         async with (
             jetstream(roles["projector"], "bench", SystemClock()) as js,
-            pool(roles["projector"], by_index=True) as projector,
+            pool(roles["projector"], by_index=True, begins_with=ROW_TYPES) as projector,
             pool(roles["gateway"]) as gateway,
         ):
             yield Stores(js, projector, gateway)

@@ -1,7 +1,7 @@
 """A pool of connections to Postgres, and the one way to see an org's rows.
 
-Rule: no session state. The org is set for a transaction and ends with it, so a connection that goes back to the pool
-remembers nothing, and nothing needs to be reset.
+Rule: no session state but what all connections of a pool begin with. The org is set for a transaction and ends with it, so a
+connection that goes back to the pool remembers nothing, and nothing needs to be reset.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -41,16 +41,22 @@ async def pool(
     most: int = 10,
     statement_seconds: float = STATEMENT_SECONDS,
     by_index: bool = False,
+    begins_with: str = "",
 ) -> AsyncIterator[Pool]:
     """Connections as this service's role. Opens with Postgres away as well: each use says `Away` then.
 
     `by_index`: for whoever touches rows by their keys only. A plan that was made while a table was empty, and is
-    remembered, reads all of it for ever.
+    remembered, reads all of it for ever. `begins_with`: what every connection is told first, and may count on until it ends.
     """
+
+    async def begin(connection: Connection) -> None:
+        if begins_with:
+            await connection.execute(begins_with)
+
     given = facts(settings) | {"command_timeout": statement_seconds}
     if by_index:
         given["server_settings"] = given["server_settings"] | _BY_INDEX
-    opened = asyncpg.create_pool(**given, min_size=0, max_size=most, reset=_nothing)
+    opened = asyncpg.create_pool(**given, min_size=0, max_size=most, init=begin, reset=_nothing)
     async with _closing(opened):
         yield opened
 

@@ -42,6 +42,7 @@ from projections.models import Moved, PostgresPositions, PostgresRuns
 from projections.origins import Origins
 from projections.pending import pending
 from projections.projector import Projection
+from projections.queries import ROW_TYPES
 from projections.reference_tables import ReferenceTables
 from projections.run_tables import RunTables
 from projections.schedules import ScheduleTables
@@ -67,7 +68,13 @@ async def main(settings: Settings, stopping: Stopping) -> None:
     key = signing_key(settings)
     async with (
         jetstream(settings, "projections", clock) as js,
-        pool(settings, most=CONNECTIONS, statement_seconds=LONG_SECONDS, by_index=True) as postgres,
+        pool(
+            settings,
+            most=CONNECTIONS,
+            statement_seconds=LONG_SECONDS,
+            by_index=True,
+            begins_with=ROW_TYPES,
+        ) as postgres,
     ):
         starter = Starter(js, postgres, clock)
         lines = [*_lines(js, postgres, figures, clock), *starter.lines()]

@@ -10,6 +10,7 @@ from chassis.postgres import pool
 from chassis.settings import Settings
 from contracts.subjects import DLQ, DOMAIN, HOOKS, LOGS, RUNS, SCHEDULES
 from projections.guard import FOLLOWED
+from projections.queries import ROW_TYPES
 from projections.rebuild import Rebuild, Rebuilt, Sources
 from projections.repair import Repair, Repaired
 from projections.streams import JetStreamStreams
@@ -34,7 +35,7 @@ async def rebuild(
     clock = SystemClock()
     async with (
         jetstream(settings, nats_user, clock) as js,
-        pool(settings, most=CONNECTIONS, statement_seconds=LONG_SECONDS) as postgres,
+        pool(settings, most=CONNECTIONS, statement_seconds=LONG_SECONDS, begins_with=ROW_TYPES) as postgres,
     ):
         streams = JetStreamStreams(js.connection)
         sources = Sources(

@@ -11,7 +11,7 @@ from contracts.limits import COMMIT_BYTES
 from contracts.subjects import DLQ, NOBODY, RUNS, dead_letter
 from projections import queries
 from projections.arrived import Letter
-from projections.models import Position, PostgresPositions, Step, in_order, writing
+from projections.models import Position, PostgresPositions, Step, in_order, insert, writing
 from projections.rows import DeadLetterRow
 from projections.sanitised import text
 
@@ -72,7 +72,7 @@ class DeadLetterTable:
         rows = {(row.org, row.id): row for row in (row_of(stored, step.epoch) for stored in reversed(batch))}
         async with writing(self._pool) as connection:
             await self._positions.move(connection, step)
-            await connection.execute(self._insert, *queries.DEAD_LETTERS.arrays(in_order(rows)))
+            await insert(connection, self._insert, in_order(rows))
 
     async def give_up(self, stored: Stored, step: Step, error: Exception) -> None:
         """A letter about a letter would go round in circles: it stays in DLQ, where it can be read."""

@@ -77,7 +77,7 @@ class DeliveryTable:
                 rows.setdefault((row.org, row.receipt), row)
         async with writing(self._pool) as connection:
             await self._positions.move(connection, step)
-            await insert(connection, self._insert, queries.DELIVERIES, in_order(rows))
+            await insert(connection, self._insert, in_order(rows))
 
     async def give_up(self, stored: Stored, step: Step, error: Exception) -> None:
         await self._report(letter_about(stored, step.epoch, "refused", f"{type(error).__name__}: {error}"))

@@ -115,12 +115,7 @@ class DomainTables:
         for key, (plan, at) in changes.published.items():
             await connection.execute(queries.PUBLISH.format(schema=self._schema), *key, plan, at)
         if self._archive:
-            await insert(
-                connection,
-                queries.DOMAIN_COMMITS.insert("archive"),
-                queries.DOMAIN_COMMITS,
-                changes.commits,
-            )
+            await insert(connection, queries.DOMAIN_COMMITS.insert("archive"), changes.commits)
 
     async def _put(self, connection: Connection, shape: Shape, row: Any) -> None:
         await connection.execute(shape.insert_one(self._schema), *structs.astuple(row))

@@ -98,7 +98,7 @@ class LogRecords:
                 rows[row.org, row.sequence] = row
         async with writing(self._pool) as connection:
             await self._positions.move(connection, step)
-            await insert(connection, self._insert, queries.LOG_RECORDS, in_order(rows))
+            await insert(connection, self._insert, in_order(rows))
         await asyncio.sleep(min(self._clock.seconds() - began, self._longest_rest))
 
     async def give_up(self, stored: Stored, step: Step, error: Exception) -> None:

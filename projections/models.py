@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
 
 import asyncpg
-import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from chassis.ports import Away
 from chassis.postgres import Connection, Pool, connected
@@ -50,7 +49,7 @@ class Step(Struct, frozen=True, kw_only=True):
     time: float
 
     def after(self) -> Position:
-        return msgspec.structs.replace(self.before, epoch=self.epoch, sequence=self.sequence)
+        return structs.replace(self.before, epoch=self.epoch, sequence=self.sequence)
 
 
 class RunModels(Protocol):
@@ -154,31 +153,31 @@ class PostgresRuns:
             await self._positions.move(connection, step)
             await self._store_runs(connection, changes)
             await self._store_steps(connection, changes)
-            await insert(connection, self._deliveries, queries.DELIVERIES, in_order(changes.deliveries))
-            await insert(connection, self._usage, queries.USAGE, in_order(changes.usage))
+            await insert(connection, self._deliveries, in_order(changes.deliveries))
+            await insert(connection, self._usage, in_order(changes.usage))
             if self._archive:
                 await self._store_archive(connection, changes)
 
     async def _store_runs(self, connection: Connection, changes: Changes) -> None:
         new = [changes.runs[key] for key in changes.new_runs]
         known = [run for key, run in changes.runs.items() if key not in changes.new_runs]
-        await insert(connection, self._insert_runs, queries.RUNS, new)
+        await insert(connection, self._insert_runs, new)
         if known:
-            await connection.execute(self._update_runs, *queries.RUNS.moving_arrays(known))
+            await connection.execute(self._update_runs, [*map(queries.RUNS.moved, known)])
 
     async def _store_steps(self, connection: Connection, changes: Changes) -> None:
         new = [changes.steps[key] for key in changes.new_steps]
         known = [step for key, step in changes.steps.items() if key not in changes.new_steps]
-        await insert(connection, self._insert_steps, queries.STEPS, new)
+        await insert(connection, self._insert_steps, new)
         if known:
-            await connection.execute(self._update_steps, *queries.STEPS.moving_arrays(known))
+            await connection.execute(self._update_steps, [*map(queries.STEPS.moved, known)])
 
     async def _store_archive(self, connection: Connection, changes: Changes) -> None:
         for week in {commit.week for commit in changes.commits}:
             await connection.execute(queries.MAKE_WEEK, week)
-        await insert(connection, _KEEP, queries.COMMITS, changes.commits)
-        await insert(connection, _SEAMS, queries.SEAMS, changes.seams)
-        await insert(connection, _ENDED, queries.RUN_IDS, in_order(changes.ended))
+        await insert(connection, _KEEP, changes.commits)
+        await insert(connection, _SEAMS, changes.seams)
+        await insert(connection, _ENDED, in_order(changes.ended))
 
 
 _KEEP: Final = queries.COMMITS.insert("archive")
@@ -191,6 +190,7 @@ def in_order(rows: Mapping[K, ROW]) -> list[ROW]:
     return [rows[key] for key in sorted(rows)]
 
 
-async def insert(connection: Connection, sql: str, shape: Shape, rows: Iterable[Struct]) -> None:
-    if arrays := shape.arrays(rows):
-        await connection.execute(sql, *arrays)
+async def insert(connection: Connection, sql: str, rows: Iterable[Struct]) -> None:
+    """`sql` is what `Shape.insert` made of the table of these rows."""
+    if given := [*map(structs.astuple, rows)]:
+        await connection.execute(sql, given)

@@ -5,10 +5,11 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
+from operator import attrgetter
 from types import UnionType
 from typing import Any, Final, get_args, get_type_hints
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from projections import rows
 
@@ -32,31 +33,29 @@ class Shape:
         self.row = row
         self.columns = row.__struct_fields__
         self.key = tuple(key)
-        start = self.columns.index(first_changing)
-        self.changing = self.columns[start:]
-        self._types = [_TYPES[_plain(hints[name])] for name in self.columns]
-        self._moving = slice(start, None)
-        self._key_at = tuple(self.columns.index(name) for name in self.key)
+        self.changing = self.columns[self.columns.index(first_changing) :]
+        self._moving = (*self.key, *self.changing)
+        self._types = {name: _TYPES[_plain(hints[name])] for name in self.columns}
+        self.moved = attrgetter(*self._moving)
+        """Of a row, what `update` takes."""
 
-    def arrays(self, given: Iterable[Struct]) -> list[tuple[Any, ...]]:
-        """One array per column, for `insert`."""
-        return list(zip(*map(structs.astuple, given), strict=True))
+    def row_type(self) -> str:
+        """Makes the type of the rows that `insert` takes; of this session alone, so that it is what this release's struct is."""
+        return f"create type pg_temp.{self.table}_row as ({self._typed(self.columns)});"
 
-    def moving_arrays(self, given: Iterable[Struct]) -> list[tuple[Any, ...]]:
-        """One array per column of the key and of what changes, for `update`."""
-        key_at, moving = self._key_at, self._moving
-        tuples = map(structs.astuple, given)
-        return list(zip(*((*(row[at] for at in key_at), *row[moving]) for row in tuples), strict=True))
+    def moved_type(self) -> str:
+        """Makes the type of the rows that `update` takes."""
+        return f"create type pg_temp.{self.table}_moved as ({self._typed(self._moving)});"
 
     def insert(self, schema: str) -> str:
-        """Insert whole rows out of arrays."""
+        """Insert whole rows out of one array."""
         return (
             f"insert into {schema}.{self.table} as old ({', '.join(self.columns)}) "  # noqa: S608  # Names of ours.
-            f"select * from unnest({self._parameters(self._types)})"
+            f"select * from unnest($1::pg_temp.{self.table}_row[])"
         )
 
     def insert_one(self, schema: str) -> str:
-        values = ", ".join(f"${number}::{kind}" for number, kind in enumerate(self._types, 1))
+        values = ", ".join(f"${number}::{kind}" for number, kind in enumerate(self._types.values(), 1))
         return (
             f"insert into {schema}.{self.table} as old ({', '.join(self.columns)}) values ({values}) "  # noqa: S608  # Names of ours.
             f"on conflict ({', '.join(self.key)}) do update set "
@@ -64,26 +63,23 @@ class Shape:
         )
 
     def update(self, schema: str) -> str:
-        """Update what changes of rows that exist, out of arrays."""
-        names = (*self.key, *self.changing)
-        types = [*(self._types[at] for at in self._key_at), *self._types[self._moving]]
+        """Update what changes of rows that exist, out of one array."""
         return (
             f"update {schema}.{self.table} as old set {', '.join(f'{name} = new.{name}' for name in self.changing)} "  # noqa: S608  # Names of ours.
-            f"from unnest({self._parameters(types)}) as new({', '.join(names)}) "
+            f"from unnest($1::pg_temp.{self.table}_moved[]) as new "
             f"where {' and '.join(f'old.{name} = new.{name}' for name in self.key)}"
         )
 
     def select(self, schema: str) -> str:
         """Rows by arrays of their keys."""
-        types = [self._types[at] for at in self._key_at]
+        keys = ", ".join(f"${number}::{self._types[name]}[]" for number, name in enumerate(self.key, 1))
         return (
             f"select {', '.join(f'old.{name}' for name in self.columns)} from {schema}.{self.table} as old "  # noqa: S608  # Names of ours.
-            f"join unnest({self._parameters(types)}) as wanted({', '.join(self.key)}) using ({', '.join(self.key)})"
+            f"join unnest({keys}) as wanted({', '.join(self.key)}) using ({', '.join(self.key)})"
         )
 
-    @staticmethod
-    def _parameters(types: Sequence[str]) -> str:
-        return ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(types, 1))
+    def _typed(self, names: Iterable[str]) -> str:
+        return ", ".join(f"{name} {self._types[name]}" for name in names)
 
 
 def _plain(hint: Any) -> Any:
@@ -112,6 +108,25 @@ ORGS: Final = Shape("orgs", rows.OrgRow, ("org", "id"), "name")
 DOMAIN_COMMITS: Final = Shape(
     "domain_commits", rows.DomainCommitRow, ("org", "aggregate", "id", "version"), "epoch"
 )
+
+_INSERTED: Final = (
+    RUNS,
+    STEPS,
+    DELIVERIES,
+    USAGE,
+    COMMITS,
+    SEAMS,
+    RUN_IDS,
+    DEAD_LETTERS,
+    LOG_RECORDS,
+    SCHEDULES,
+    DOMAIN_COMMITS,
+)
+_MOVED: Final = (RUNS, STEPS)
+ROW_TYPES: Final = "".join(
+    [*(shape.row_type() for shape in _INSERTED), *(shape.moved_type() for shape in _MOVED)]
+)
+"""What a session begins with that writes rows. As arrays of columns they took the driver and Postgres twice as long."""
 
 # A receipt that started a run stands above any other record of it, whichever reader comes first.
 ACCEPTED: Final = " on conflict (org, receipt) do update set " + ", ".join(

@@ -154,8 +154,8 @@ class ScheduleTables:
             await self._report(letter)
         async with writing(self._pool) as connection:
             await self._positions.move(connection, step)
-            await insert(connection, self._put, queries.SCHEDULES, in_order(fires.rows))
-            await insert(connection, self._insert, queries.DELIVERIES, in_order(fires.deliveries))
+            await insert(connection, self._put, in_order(fires.rows))
+            await insert(connection, self._insert, in_order(fires.deliveries))
 
     async def _known(self, batch: Sequence[Stored]) -> dict[Key, ScheduleRow]:
         wanted = {(org, schedule) for _, org, schedule in (stored.subject.split(".") for stored in batch)}

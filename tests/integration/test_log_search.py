@@ -29,6 +29,7 @@ from projections.guard import FOLLOWED, begin
 from projections.log_records import LogRecords, LogRetention
 from projections.models import writing
 from projections.projector import advance
+from projections.queries import ROW_TYPES
 from projections.streams import StreamFacts
 from tests.migrated import migrated
 
@@ -99,7 +100,10 @@ class Copy(Struct):
 @pytest.fixture
 async def copy(database: PostgresAddress, tmp_path: Path) -> AsyncIterator[Copy]:
     roles: dict[str, Settings] = await migrated(database, tmp_path / "passwords")
-    async with pool(roles["projector"], by_index=True) as projector, pool(roles["gateway"]) as gateway:
+    async with (
+        pool(roles["projector"], by_index=True, begins_with=ROW_TYPES) as projector,
+        pool(roles["gateway"]) as gateway,
+    ):
         async with writing(projector) as connection:
             for each in FOLLOWED:
                 await begin(connection, each, await Facts().facts(each.stream), 0)

@@ -31,6 +31,7 @@ from orchestrator.__main__ import main as orchestrator
 from projections.__main__ import main as projections
 from projections.archiver import Archiver, Tombstones
 from projections.figures import Figures
+from projections.queries import ROW_TYPES
 from projections.shelf import PostgresShelf
 from projections.streams import JetStreamStreams
 from tests.migrated import migrated
@@ -138,7 +139,7 @@ async def place(database: PostgresAddress, streams: NatsServer, tmp_path: Path) 
     )
     superuser = await asyncpg.connect(**database.login())
     async with (
-        pool(roles["projector"]) as projector,
+        pool(roles["projector"], begins_with=ROW_TYPES) as projector,
         jetstream(settings, "tests", SystemClock()) as js,
         asyncio.TaskGroup() as group,
     ):

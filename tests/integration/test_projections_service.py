@@ -48,6 +48,7 @@ from projections.figures import Figures
 from projections.guard import FOLLOWED, check
 from projections.merkle import Tree, leaf
 from projections.models import Moved, PostgresRuns, Step
+from projections.queries import ROW_TYPES
 from projections.rebuild import Rebuild, Rebuilt, Sources
 from projections.run_tables import RunTables
 from projections.service import StreamChanged
@@ -116,7 +117,10 @@ async def place(
         archive_days="never",
     )
     superuser = await asyncpg.connect(**database.login())
-    async with pool(roles["projector"]) as projector, jetstream(settings, "tests", SystemClock()) as js:
+    async with (
+        pool(roles["projector"], begins_with=ROW_TYPES) as projector,
+        jetstream(settings, "tests", SystemClock()) as js,
+    ):
         yield Place(
             js=js,
             pool=projector,

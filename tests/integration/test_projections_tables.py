@@ -64,7 +64,7 @@ from projections.figures import Figures, Progress
 from projections.guard import FOLLOWED
 from projections.models import Moved, PostgresRuns, Step
 from projections.projector import Projection, advance
-from projections.queries import BEGIN
+from projections.queries import BEGIN, ROW_TYPES
 from projections.run_tables import RunTables
 from projections.stragglers import PostgresStragglers
 from projections.taking_up import take_up
@@ -106,7 +106,7 @@ class Stack(Struct):
 @pytest.fixture
 async def stack(database: PostgresAddress, tmp_path: Path) -> AsyncIterator[Stack]:
     roles = await migrated(database, tmp_path / "passwords")
-    async with pool(roles["projector"]) as projector:
+    async with pool(roles["projector"], begins_with=ROW_TYPES) as projector:
         for each in FOLLOWED:
             await projector.execute(
                 BEGIN.format(schema="read"), each.projection, each.stream, 1, 0, "then", "one", NOON

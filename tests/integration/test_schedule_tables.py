@@ -37,7 +37,7 @@ from projections.domain_tables import DomainTables
 from projections.figures import Figures, Progress
 from projections.guard import FOLLOWED
 from projections.projector import Projection, advance
-from projections.queries import BEGIN
+from projections.queries import BEGIN, ROW_TYPES
 from projections.schedules import SETTLED, ScheduleTables
 from projections.stragglers import BEHIND, OverdueSchedules
 from tests.migrated import migrated
@@ -98,7 +98,10 @@ class Place(Struct):
 @pytest.fixture
 async def place(database: PostgresAddress, tmp_path: Path) -> AsyncIterator[Place]:
     roles = await migrated(database, tmp_path / "passwords")
-    async with pool(roles["projector"]) as projector, pool(roles["gateway"]) as gateway:
+    async with (
+        pool(roles["projector"], begins_with=ROW_TYPES) as projector,
+        pool(roles["gateway"]) as gateway,
+    ):
         for each in FOLLOWED:
             await projector.execute(
                 BEGIN.format(schema="read"), each.projection, each.stream, 1, 0, "then", "one", NOON

@@ -18,7 +18,7 @@ from deploy.servers import PostgresAddress
 from projections.arrived import Arrived, RunKey, read
 from projections.guard import FOLLOWED
 from projections.models import Moved, Position, PostgresRuns, Step
-from projections.queries import BEGIN
+from projections.queries import BEGIN, ROW_TYPES
 from projections.runs import Known, StepKey, fold, touched
 from projections.shelf import EndedRun, PostgresShelf
 from projections.stragglers import PostgresStragglers
@@ -66,7 +66,10 @@ class Sides(Struct):
 @pytest.fixture
 async def sides(database: PostgresAddress, tmp_path: Path) -> AsyncIterator[Sides]:
     roles = await migrated(database, tmp_path / "passwords")
-    async with pool(roles["projector"]) as projector, pool(roles["orchestrator"]) as orchestrator:
+    async with (
+        pool(roles["projector"], begins_with=ROW_TYPES) as projector,
+        pool(roles["orchestrator"]) as orchestrator,
+    ):
         await begun(projector)
         world = World(1)
         yield Sides(
