@@ -66,6 +66,8 @@ async def migrate(address: PostgresAddress, password_files: Mapping[str, Path]) 
     try:
         await connection.execute("select pg_advisory_lock($1)", _LOCK)
         await _make_roles(connection, passwords)
+        # What everybody may by default: the types of its rows are a session's own.
+        await connection.execute(f'grant temporary on database "{address.database}" to "projector"')
         revision = await _revision(connection)
         if revision != head():
             _refuse_a_newer(revision)

@@ -14,7 +14,7 @@ from deploy.database import ROLES, head, migrate, sql_file
 from deploy.refusals import Refused
 from deploy.servers import PostgresAddress
 from projections import queries, rows
-from projections.queries import Shape
+from projections.queries import ROW_TYPES, Shape
 from tests.migrated import migrated, password_files
 
 _TYPES = {
@@ -216,6 +216,17 @@ async def test_an_org_sees_its_own_rows_and_writes_none(roles: dict[str, Setting
         async with connected(gateway) as connection:
             assert await connection.fetchval("select count(*) from read.usage_daily") == 0
             assert await connection.fetchval("select count(*) from read.positions") == 0
+
+
+async def test_the_projector_makes_the_types_of_its_rows_where_nobody_else_may_make_any(
+    database: PostgresAddress, superuser, roles: dict[str, Settings]
+) -> None:
+    await superuser.execute(f'revoke temporary on database "{database.database}" from public')
+    async with pool(roles["projector"], begins_with=ROW_TYPES) as projector:
+        assert await projector.fetchval("select count(*) from unnest('{}'::pg_temp.runs_row[])") == 0
+    async with pool(roles["gateway"]) as gateway:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await gateway.execute("create type pg_temp.mine as (a text)")
 
 
 async def test_a_partition_cannot_be_read_past_its_parent(roles: dict[str, Settings]) -> None:
