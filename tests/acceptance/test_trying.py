@@ -16,6 +16,7 @@ from deploy.testing.installation import Installation
 from tests.acceptance.test_sensitive import CARD as CARD_OF_THE_SHOP
 from tests.acceptance.test_sensitive import shop as secretive
 from tests.acceptance.test_stories import post, until_status
+from tests.acceptance.waiting import until
 
 CARD = "4111-CANARY-card"
 
@@ -73,6 +74,10 @@ TIMES = "{{ steps.price.output.body.price * trigger.body.count }}"
 PLUS = "{{ steps.price.output.body.price + trigger.body.count }}"
 
 
+def ids(page: Any) -> list[str]:
+    return [each["id"] for each in page["items"]]
+
+
 def samples_of(installed: Installation, trigger: str) -> list[Any]:
     """What was captured, as soon as there is something."""
     end = time.monotonic() + 60
@@ -89,6 +94,7 @@ def test_from_a_captured_sample_to_a_case_that_ci_runs(
     workflow = installed.call("POST", "/workflows", drawn)["id"]
     webhook = EVERYBODY | {"mode": "accept", "sensitive": ["/card"]}
     made = installed.call("POST", "/triggers", {"name": "shop", "workflow": workflow, "webhook": webhook})
+    until(lambda: made["id"] in ids(installed.call("GET", "/triggers")), "the trigger is listed")
     delivery = json.dumps({"count": 3, "card": CARD}).encode()
     end = time.monotonic() + 60
     while post(made["address"]["test_url"], delivery)[0] != 200:

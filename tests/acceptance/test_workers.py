@@ -95,6 +95,7 @@ def test_an_executor_that_is_sent_home_is_started_again_by_whoever_supervises_it
     installed: Installation,
 ) -> None:
     before = installed.pids()["executor"]
+    until(lambda: bool(executors(installed, "default")), "the executor is seen")
     [executor] = executors(installed, "default")
     installed.command("pools", "drain", "default", executor["id"])
     until(
