@@ -91,8 +91,9 @@ class RateLimit:
     def _keep_in_hand(self, key: str, per_minute: int, window: int, last: int, count: int) -> None:
         if window != self._in_hand_window:
             self._in_hand, self._in_hand_window = {}, window
-        left = self._in_hand.get((key, per_minute), 0)
-        self._in_hand[key, per_minute] = left + max(0, min(count, per_minute) - last)
+        besides = min(count, per_minute) - last
+        if besides > 0:
+            self._in_hand[key, per_minute] = self._in_hand.get((key, per_minute), 0) + besides
 
     def _takes_one_in_hand(self, key: str, per_minute: int) -> bool:
         left = self._in_hand.get((key, per_minute), 0)

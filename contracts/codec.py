@@ -140,7 +140,7 @@ _NEWEST: Final[dict[type, int]] = {
 }
 
 
-def are_current(events: Sequence[Any]) -> bool:
+def _are_current(events: Sequence[Any]) -> bool:
     """Whether each event has the newest version of its shape."""
     return [event.schema_version for event in events] == [_NEWEST[type(event)] for event in events]
 
@@ -151,7 +151,7 @@ def decode_commit(body: bytes) -> Commit[RunEvent]:
         commit = _run_commit.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return _decode_old(body, "run", _run_commit)
-    if are_current(commit.events):
+    if _are_current(commit.events):
         return commit
     return _decode_old(body, "run", _run_commit)
 
@@ -165,7 +165,7 @@ def decode_domain_commit(body: bytes, aggregate: str) -> DomainCommit[Any]:
         commit = decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return _decode_old(body, aggregate, decoder)
-    if are_current(commit.events):
+    if _are_current(commit.events):
         return commit
     return _decode_old(body, aggregate, decoder)
 
@@ -176,7 +176,7 @@ def decode_schedule_commit(body: bytes) -> ScheduleCommit:
         commit = _schedule_commit.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return _decode_old(body, "schedule", _schedule_commit)
-    if are_current(commit.events):
+    if _are_current(commit.events):
         return commit
     return _decode_old(body, "schedule", _schedule_commit)
 
@@ -187,7 +187,7 @@ def decode_gate_commit(body: bytes) -> GateCommit:
         commit = _gate_commit.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return _decode_old(body, "gate", _gate_commit)
-    if are_current(commit.events):
+    if _are_current(commit.events):
         return commit
     return _decode_old(body, "gate", _gate_commit)
 

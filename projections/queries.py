@@ -126,7 +126,7 @@ _MOVED: Final = (RUNS, STEPS)
 ROW_TYPES: Final = "".join(
     [*(shape.row_type() for shape in _INSERTED), *(shape.moved_type() for shape in _MOVED)]
 )
-"""What a session begins with that writes rows. As arrays of columns they took the driver and Postgres twice as long."""
+"""What a session begins with that writes rows. As arrays of columns they took the driver and Postgres up to twice as long."""
 
 # A receipt that started a run stands above any other record of it, whichever reader comes first.
 ACCEPTED: Final = " on conflict (org, receipt) do update set " + ", ".join(

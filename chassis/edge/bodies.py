@@ -98,7 +98,7 @@ class BodyDecoder(Generic[T]):
         try:
             value = self._decoder.decode(data)
             plain = _PLAIN.decode(data)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as error:
+        except _UNREADABLE as error:
             message, pointer = explain(error)
             # Without its cause, which may quote what must not be shown.
             raise _malformed(pointer, message + self._instead(message, data, pointer)) from None
@@ -111,12 +111,14 @@ class BodyDecoder(Generic[T]):
             return ""
         try:
             told = choices(self._decoder.type, _PLAIN.decode(data), pointer)
-        except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
+        except _UNREADABLE:
             return ""  # What comes behind it is no JSON at all.
         return f"; it may be {', '.join(told)}" if told else ""
 
 
 _PLAIN: Final = msgspec.json.Decoder(Any)
+_UNREADABLE: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError)
+"""Whatever a decoder raises for bytes that are not what it decodes."""
 
 
 def _check(plain: Any, value: Any, at: str) -> None:

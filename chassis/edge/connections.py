@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from chassis.edge.together import Together
+from chassis.edge.one_piece import OnePiece
 from contracts.limits import (
     CONNECTIONS,
     CONNECTIONS_PER_ADDRESS,
@@ -112,7 +112,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # As uvicorn has it.
         super().connection_made(transport)
-        self.transport = Together(transport, self.loop)
+        self.transport = OnePiece(transport, self.loop)
         address = self.client[0] if self.client else ""
         if self.guard.full:
             self.guard.refused += 1

@@ -1,104 +1,100 @@
-"""Head and body of an answer in one write, on a transport that keeps what it is given."""
+"""What is asked together: in one call, each with its own answer, and nobody waits for ever."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 
-from chassis.edge.together import Together
-from tests.chassis.test_edge_guard import wires
+from chassis.ports import Ambiguous, Away
+from chassis.together import Together
 
 
-class Kept(asyncio.Transport):
-    """What it was asked to do, in this order."""
+class Counter:
+    """Doubles what it is given; a round that is held waits for its gate."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.did: list[tuple[str, bytes]] = []
+        self.rounds: list[list[int]] = []
+        self.held: dict[int, asyncio.Event] = {}
+        self.away = False
 
-    def write(self, data: Any) -> None:
-        self.did.append(("write", bytes(data)))
-
-    def writelines(self, list_of_data: Iterable[Any]) -> None:
-        self.did.append(("write", b"".join(list_of_data)))
-
-    def close(self) -> None:
-        self.did.append(("close", b""))
-
-    def abort(self) -> None:
-        self.did.append(("abort", b""))
+    async def double(self, numbers: Sequence[int]) -> list[int]:
+        self.rounds.append(list(numbers))
+        gate = self.held.get(len(self.rounds))
+        await (gate.wait() if gate is not None else asyncio.sleep(0.001))
+        if self.away:
+            raise Away("nobody is there")
+        return [2 * number for number in numbers]
 
 
-@pytest.fixture
-async def kept() -> Kept:
-    return Kept()
+async def ask_all(together: Together[int, int], numbers: Sequence[int]) -> list[int | Exception]:
+    async def one(number: int) -> int | Exception:
+        try:
+            return await together.ask(number)
+        except Exception as error:
+            return error
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(number)) for number in numbers]
+    return [task.result() for task in tasks]
 
 
-def over(kept: Kept) -> Together:
-    return Together(kept, asyncio.get_running_loop())
+async def test_what_comes_while_a_round_is_under_way_goes_in_the_next_one_together() -> None:
+    counter = Counter()
+    together = Together(counter.double, 4)
+    assert await ask_all(together, range(10)) == [2 * number for number in range(10)]
+    assert sum(map(len, counter.rounds)) == 10
+    assert max(map(len, counter.rounds)) <= 4
+    assert len(counter.rounds) <= 4
 
 
-async def test_a_head_and_its_body_leave_together(kept: Kept) -> None:
-    transport = over(kept)
-    transport.write(b"head ")
-    transport.write(b"body")
-    assert kept.did == [("write", b"head body")]
-    await asyncio.sleep(0)
-    assert kept.did == [("write", b"head body")]
+async def test_one_alone_waits_for_nobody() -> None:
+    counter = Counter()
+    assert await Together(counter.double, 4).ask(3) == 6
+    assert counter.rounds == [[3]]
 
 
-async def test_what_comes_alone_leaves_when_the_loop_has_its_turn(kept: Kept) -> None:
-    transport = over(kept)
-    transport.write(b"head")
-    assert kept.did == []
-    await asyncio.sleep(0)
-    assert kept.did == [("write", b"head")]
-    transport.write(b"an event")
-    await asyncio.sleep(0)
-    assert kept.did[1:] == [("write", b"an event")]
+async def test_an_error_is_told_to_all_who_were_in_the_round_and_to_no_other() -> None:
+    counter = Counter()
+    together = Together(counter.double, 3)
+    counter.away = True
+    assert all(isinstance(answer, Away) for answer in await ask_all(together, range(3)))
+    counter.away = False
+    assert await ask_all(together, range(2)) == [0, 2]
 
 
-async def test_nothing_is_held_back_from_a_long_answer_but_its_last_piece(kept: Kept) -> None:
-    transport = over(kept)
-    for piece in (b"1", b"2", b"3"):
-        transport.write(piece)
-    assert kept.did == [("write", b"12")]
-    await asyncio.sleep(0)
-    assert kept.did == [("write", b"12"), ("write", b"3")]
+async def test_who_is_cancelled_while_waiting_takes_nothing_from_the_others() -> None:
+    counter = Counter()
+    counter.held[1] = asyncio.Event()
+    together = Together(counter.double, 10)
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(together.ask(1))
+        await asyncio.sleep(0.01)
+        gone = group.create_task(together.ask(2))
+        other = group.create_task(together.ask(3))
+        await asyncio.sleep(0.01)
+        gone.cancel()
+        await asyncio.sleep(0.01)
+        counter.held[1].set()
+    assert (first.result(), other.result()) == (2, 6)
 
 
-async def test_who_closes_has_said_everything_before(kept: Kept) -> None:
-    transport = over(kept)
-    transport.write(b"last words")
-    transport.close()
-    assert kept.did == [("write", b"last words"), ("close", b"")]
-    await asyncio.sleep(0)
-    assert len(kept.did) == 2
-
-
-async def test_who_aborts_says_nothing_more(kept: Kept) -> None:
-    transport = over(kept)
-    transport.write(b"half of it")
-    transport.abort()
-    await asyncio.sleep(0)
-    assert kept.did == [("abort", b"")]
-
-
-async def test_an_answer_comes_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    pieces: list[bytes] = []
-    write = Together.write
-
-    def seen(self: Together, data: Any) -> None:
-        before = self._held
-        write(self, data)
-        if before:
-            pieces.append(bytes(before) + bytes(data))
-
-    monkeypatch.setattr(Together, "write", seen)
-    async with wires() as opened:
-        wire = await opened()
-        status, _, body = await wire.ask("GET / HTTP/1.1\r\nhost: a\r\n\r\n")
-    assert (status, len(pieces)) == (200, 1)
-    assert pieces[0].startswith(b"HTTP/1.1 200")
-    assert pieces[0].endswith(body)
+async def test_whose_question_went_along_with_one_who_was_cancelled_is_told_that_nobody_knows() -> None:
+    counter = Counter()
+    counter.held = {1: asyncio.Event(), 2: asyncio.Event()}
+    together = Together(counter.double, 10)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(together.ask(0))
+        await asyncio.sleep(0.01)
+        leading = group.create_task(together.ask(1))
+        along = group.create_task(ask_all(together, [2]))
+        await asyncio.sleep(0.01)
+        counter.held[1].set()
+        await asyncio.sleep(0.01)
+        assert counter.rounds == [[0], [1, 2]]
+        leading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leading
+        later = group.create_task(together.ask(3))
+    [answer] = along.result()
+    assert isinstance(answer, Ambiguous)
+    assert later.result() == 6

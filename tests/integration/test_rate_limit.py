@@ -84,7 +84,8 @@ async def test_of_a_large_limit_nobody_gets_more_and_few_places_are_lost(store: 
 
 async def test_places_in_hand_ask_nobody(store: redis.asyncio.Redis) -> None:
     async with counting(store, Wall(), processes=1) as limits:
-        before = await commands(store) if await allowed(limits, 1, 50_000, crowd=1) else 0
+        assert await allowed(limits, 1, per_minute=50_000, crowd=1) == 1
+        before = await commands(store)
         assert await allowed(limits, 510, per_minute=50_000, crowd=1) == 510
         assert await commands(store) - before == 10  # 50 in hand each time, and the one who asked.
 

@@ -8,7 +8,7 @@ import asyncio
 from typing import Any
 
 
-class Together(asyncio.Transport):
+class OnePiece(asyncio.Transport):
     """Holds back one write until the next one comes or the loop has its turn, whichever is first."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
