@@ -38,7 +38,7 @@ order by 1, 2, 4 limit $4
 _OVERDUE: Final = """
 select t.org, t.id, coalesce(s.sequence, 0) from read.triggers t left join read.schedules s on s.org = t.org and s.id = t.id
 where t.kind in ('schedule', 'poll') and (t.org, t.id) > ($2, $3) and (
-    s.look_at < $1 or (t.head_version > coalesce(s.revision, 0) and t.updated < $1 and (t.deleted is null or s.id is not null))
+    s.look_at < $1 or (t.head_version > coalesce(s.revision, 0) and t.updated < $1)
 ) order by t.org, t.id limit $4
 """
 BEHIND: Final = timedelta(seconds=5)

@@ -170,13 +170,12 @@ class MemoryOverdue:
 
     def _due(self, at: datetime, after: Key | None) -> list[Straggler]:
         found = []
-        for trigger, timetable, updated, deleted in timetables(self._triggers):
+        for trigger, timetable, updated, _ in timetables(self._triggers):
             stored = last_of(self._fires, trigger)
             commit = decode_schedule_commit(stored.body) if stored is not None else None
             unseen = timetable.revision > (commit.state.revision if commit is not None else 0)
             overdue = commit is not None and (look_at := _look_at(commit)) is not None and look_at < at
-            changed = unseen and updated < at and (not deleted or commit is not None)
-            if (overdue or changed) and (after is None or (ORG, trigger) > after):
+            if (overdue or (unseen and updated < at)) and (after is None or (ORG, trigger) > after):
                 found.append(Straggler(ORG, trigger, stored.sequence if stored is not None else 0))
         return sorted(found, key=lambda each: each.run)
 
@@ -213,8 +212,11 @@ def left_undecided(triggers: MemoryLog, fires: MemoryLog) -> list[str]:
     for trigger, timetable, _, deleted in timetables(triggers):
         stored = last_of(fires, trigger)
         state = decode_schedule_commit(stored.body).state if stored is not None else None
-        seen = state is None or (
-            state.revision == timetable.revision and not state.pending and not state.next
+        seen = (
+            state is not None
+            and state.revision == timetable.revision
+            and not state.pending
+            and not state.next
         )
         if not deleted or not seen:
             left.append(trigger)

@@ -187,6 +187,8 @@ def test_a_schedule_that_nobody_looked_at_to_its_end_is_found() -> None:
     )
     assert found_in(cut)
     assert "P3" in found_in(structs.replace(well(), fires=well().fires[:-1]))
+    never = check(structs.replace(well(), fires=[]))
+    assert "clock0: nobody ever looked" in {violation.what for violation in never}
 
 
 def test_a_state_that_does_not_follow_from_the_events_is_found() -> None:
