@@ -221,7 +221,9 @@ async def test_a_schedule_is_found_when_its_owner_has_not_seen_a_change(place: P
     assert await place.overdue(timedelta(days=365)) == []
 
 
-async def test_a_schedule_that_was_deleted_before_anybody_looked_is_found_until_its_owner_has(place: Place) -> None:
+async def test_a_schedule_that_was_deleted_before_anybody_looked_is_found_until_its_owner_has(
+    place: Place,
+) -> None:
     await place.trigger(TriggerDeleted())
     assert await place.overdue(BEHIND) == []
     assert await place.overdue(BEHIND + timedelta(seconds=1)) == ["s1"]
