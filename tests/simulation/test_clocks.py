@@ -13,7 +13,7 @@ from chassis.ids import digest
 from chassis.ports import Proposal, Stored
 from chassis.testing.stores import MemoryLog
 from chassis.testing.world import CALM, START
-from contracts.codec import decode_schedule_commit, encode
+from contracts.codec import decode_domain_commit, decode_schedule_commit, encode
 from contracts.commits import FIRST_HASH
 from contracts.messages import Answer, StartRun
 from contracts.schedules import (
@@ -187,8 +187,15 @@ def test_a_schedule_that_nobody_looked_at_to_its_end_is_found() -> None:
     )
     assert found_in(cut)
     assert "P3" in found_in(structs.replace(well(), fires=well().fires[:-1]))
-    never = check(structs.replace(well(), fires=[]))
-    assert "clock0: nobody ever looked" in {violation.what for violation in never}
+
+
+def test_a_schedule_that_nobody_ever_looked_at_is_found_also_when_it_had_no_planned_time() -> None:
+    [made, *_] = [stored for stored in well().triggers if stored.subject.endswith(".trigger.clock0")]
+    commit = decode_domain_commit(made.body, "trigger")
+    unbound = encode(structs.replace(commit, events=commit.events[:1]))
+    for triggers in (well().triggers, [structs.replace(made, body=unbound)]):
+        never = check(structs.replace(well(), triggers=triggers, fires=[]))
+        assert "clock0: nobody ever looked" in {violation.what for violation in never}
 
 
 def test_a_state_that_does_not_follow_from_the_events_is_found() -> None:
