@@ -99,7 +99,7 @@ async def main(settings: Settings, stopping: Stopping) -> None:
             parts = Parts(
                 lines=lines,
                 epochs={name: each.epoch for name, each in facts.items()},
-                watch=Watch(streams, facts, lines),
+                watch=Watch(streams, facts, lines, clock),
                 sweeper=_sweeper(js, PostgresStragglers(postgres), clock, figures, _of(lines, "runs")),
                 schedule_sweeper=_sweeper(
                     js,

@@ -8,6 +8,7 @@ import structlog
 from msgspec import Struct
 
 from chassis.clock import Clock
+from chassis.jetstream.wire import unix_seconds
 from chassis.lifecycle import Stopping, companions
 from chassis.ports import Away, Reader
 from projections.anchors import Anchors
@@ -42,10 +43,12 @@ class Line(Struct, frozen=True, kw_only=True):
 
 
 class Watch:
-    """Asks how long the streams are, and whether they still are the same."""
+    """Asks how long the streams are, how old what is unread can be, and whether they still are the same."""
 
-    def __init__(self, streams: Streams, known: Mapping[str, StreamFacts], lines: Sequence[Line]) -> None:
-        self._streams, self._known, self._lines = streams, known, lines
+    def __init__(
+        self, streams: Streams, known: Mapping[str, StreamFacts], lines: Sequence[Line], clock: Clock
+    ) -> None:
+        self._streams, self._known, self._lines, self._clock = streams, known, lines, clock
 
     async def run(self) -> None:
         while True:
@@ -58,12 +61,19 @@ class Watch:
     async def look(self) -> None:
         for line in self._lines:
             progress = line.progress
+            asked = self._clock.now().timestamp()
             facts = await self._streams.facts(progress.stream)
             known = self._known[progress.stream]
             read = min(progress.sequence, facts.last) if line.lossy else progress.sequence
             position = Position(epoch=known.epoch, sequence=read, generation="", created=known.created)
             if facts.epoch != known.epoch or why_not(position, facts):
                 raise StreamChanged(why_not(position, facts) or f"{facts.name} is at epoch {facts.epoch} now")
+            if read >= facts.last:
+                # What comes next is younger than this look, however long ago the last message came.
+                progress.last_time = max(progress.last_time, asked)
+            elif not progress.last_time:
+                # Nothing was read yet: no message is older than its stream.
+                progress.last_time = unix_seconds(facts.created)
             progress.end = facts.last
 
 
