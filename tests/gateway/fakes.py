@@ -32,6 +32,7 @@ from chassis.ports import Ambiguous, Away, NobodyThere, Proposal, Stored
 from chassis.sealing import DataKey, MasterKey, Opener, Place, Sealer, new_data_key, new_salt
 from chassis.secret import Secret, SecretValue, host_pattern
 from chassis.telemetry import Metrics, Tracer
+from chassis.testing.clock import HandClock
 from chassis.vault import (
     ApiKey,
     IssuedKey,
@@ -107,19 +108,6 @@ from gateway.workflows.store import Workflows
 from tests.gateway.handing import MemoryDurables, MemoryHanding, MemoryLetters, MemorySignals
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
-
-
-class HandClock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.moved = 0.0
-
-    def now(self) -> datetime:
-        return NOON + timedelta(seconds=self.moved)
-
-    def seconds(self) -> float:
-        return 1_000.0 + self.moved
 
 
 class MemoryLog:

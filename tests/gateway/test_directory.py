@@ -7,6 +7,7 @@ import pytest
 
 from chassis.lifecycle import companions
 from chassis.ports import Proposal
+from chassis.testing.clock import HandClock
 from contracts.payloads import NULL
 from contracts.triggers import Webhook
 from gateway.directory import Directory
@@ -16,7 +17,7 @@ from gateway.triggers import rules as triggers
 from gateway.triggers.rules import TRIGGER
 from gateway.workflows import rules as workflows
 from gateway.workflows.rules import WORKFLOW
-from tests.gateway.fakes import HandClock, MemoryLog
+from tests.gateway.fakes import MemoryLog
 
 PLAN = "a" * 64
 

@@ -5,13 +5,14 @@ from msgspec import json
 
 from chassis.ids import digest
 from chassis.ports import Ambiguous, Away, Full
+from chassis.testing.clock import HandClock
 from contracts.codec import decode_domain_commit
 from contracts.commits import FIRST_HASH
 from contracts.workflows import OrgVarsSet
 from gateway.domain import Cause, Changed, Domain
 from gateway.orgs.rules import ORG, OrgState, set_vars
 from gateway.rejected import Rejected
-from tests.gateway.fakes import HandClock, MemoryLog
+from tests.gateway.fakes import MemoryLog
 
 CAUSE = Cause(org="acme", actor="key:k1", request="req1", trace=f"00-{'1' * 32}-{'2' * 16}-00")
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from chassis.testing.clock import HandClock
 from chassis.vault import api_key_hash
 from gateway.first_key import ORG, ensure_first_key
 from gateway.permissions import SCOPES
-from tests.gateway.fakes import HandClock, MemoryVault
+from tests.gateway.fakes import MemoryVault
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import itertools
 import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from chassis.secret import (
     SmtpSecret,
     TextSecret,
 )
+from chassis.testing.clock import HandClock
 from chassis.vault import NameTaken, NoSuchSecret, OpenedSecret, Shredded, Vault, VaultAway, api_key_hash
 from deploy.servers import PostgresAddress
 from tests.migrated import migrated
@@ -34,22 +35,6 @@ SQL = Path(__file__).parents[2] / "deploy/migrations/sql/vault.sql"
 CANARY = "CANARY-8d0c51"
 MASTER = MasterKey(Secret(b"m" * 32))
 _roles = itertools.count(1)
-
-
-class HandClock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.moved = 0.0
-
-    def now(self) -> datetime:
-        return datetime(2026, 11, 21, tzinfo=UTC) + timedelta(seconds=self.moved)
-
-    def seconds(self) -> float:
-        return 1_000.0 + self.moved
-
-    def move(self, seconds: float) -> None:
-        self.moved += seconds
 
 
 class Wire:
@@ -252,9 +237,9 @@ async def test_during_a_rotations_window_both_values_open(setting: Setting, vaul
     assert described.revision == 2
     assert described.previous_until == setting.clock.now() + timedelta(hours=1)
     assert [key.reveal() for key in (await vault.open("org_a", "s1")).keys] == [b"new", b"old"]
-    setting.clock.move(3_599)
+    setting.clock.moved += 3_599
     assert len((await vault.open("org_a", "s1")).keys) == 2
-    setting.clock.move(1)
+    setting.clock.moved += 1
     assert [key.reveal() for key in (await vault.open("org_a", "s1")).keys] == [b"new"]
     assert (await vault.describe("org_a", "s1")).previous_until is None
 
@@ -287,7 +272,7 @@ async def test_another_process_sees_a_new_value_after_a_few_seconds(setting: Set
         await one.put_secret("org_a", "s1", name="n", value=text("old"))
         await two.open("org_a", "s1")
         await one.put_secret("org_a", "s1", name="n", value=text("new"))
-        setting.clock.move(10)
+        setting.clock.moved += 10
         assert (await two.open("org_a", "s1")).keys[0].reveal() == b"new"
 
 
@@ -296,7 +281,7 @@ async def test_use_is_noted_but_not_at_every_use(setting: Setting, vault: Vault)
     assert (await vault.describe("org_a", "s1")).last_used is None
     first = setting.clock.now()
     for seconds in (0, 11, 11, 50):
-        setting.clock.move(seconds)
+        setting.clock.moved += seconds
         await vault.open("org_a", "s1")
         noted = (await vault.describe("org_a", "s1")).last_used
         assert noted == (first if seconds < 50 else setting.clock.now())
@@ -586,7 +571,7 @@ async def test_an_issued_key_is_found_until_it_is_revoked_or_expires(setting: Se
         ("runs:read", "runs:write"),
     )
     assert await vault.find_key(hashes[1])
-    setting.clock.move(3_600)
+    setting.clock.moved += 3_600
     assert await vault.find_key(hashes[1]) is None
     assert await vault.revoke_key("org_a", "k1")
     assert not await vault.revoke_key("org_a", "k1")
@@ -603,7 +588,7 @@ async def test_a_key_revoked_elsewhere_is_refused_within_five_seconds(setting: S
         assert digest
         assert await two.find_key(digest)
         await one.revoke_key("org_a", "k1")
-        setting.clock.move(5)
+        setting.clock.moved += 5
         assert await two.find_key(digest) is None
 
 
@@ -646,7 +631,7 @@ async def test_after_a_warm_start_secrets_open_while_postgres_is_away(setting: S
         await vault.opener("org_a", "run_1", key_id)
         await wire.cut()
         for seconds in (0, 60, 3_600, 12 * 3_600):
-            setting.clock.move(seconds)
+            setting.clock.moved += seconds
             assert (await vault.open("org_a", "s1")).keys[0].reveal() == b"x"
             await vault.opener("org_a", "run_1", key_id)
         for refused in (
@@ -658,7 +643,7 @@ async def test_after_a_warm_start_secrets_open_while_postgres_is_away(setting: S
         ):
             with pytest.raises(VaultAway):
                 await refused
-        setting.clock.move(24 * 3_600)
+        setting.clock.moved += 24 * 3_600
         with pytest.raises(VaultAway):
             await vault.open("org_a", "s1")
         await wire.mend()
@@ -700,7 +685,7 @@ async def test_no_api_key_is_believed_while_postgres_is_away(setting: Setting, w
         assert digest
         assert await vault.find_key(digest)
         await wire.cut()
-        setting.clock.move(5)
+        setting.clock.moved += 5
         with pytest.raises(VaultAway):
             await vault.find_key(digest)
 
@@ -711,7 +696,7 @@ async def test_a_silent_postgres_is_asked_once_and_not_by_every_caller(setting: 
         await vault.open("org_a", "s1")
         wire.silent = True
         tried = wire.tried
-        setting.clock.move(60)
+        setting.clock.moved += 60
         async with asyncio.TaskGroup() as group:
             opened = [group.create_task(vault.open("org_a", "s1")) for _ in range(200)]
         assert {task.result().keys[0].reveal() for task in opened} == {b"x"}

@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import zlib
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
 from itertools import pairwise
 
 import msgspec
@@ -16,6 +15,7 @@ from msgspec import Raw, structs
 from chassis.ports import Ambiguous, Away, Proposal, Stored
 from chassis.sealing import SigningKey
 from chassis.secret import Secret
+from chassis.testing.clock import HandClock
 from contracts.codec import Malformed
 from contracts.subjects import RUNS
 from contracts.subjects import anchor as anchor_subject
@@ -35,14 +35,6 @@ from projections.merkle import EMPTY, Tree, leaf, path, root_by, root_of
 from tests.projections.histories import NOON
 
 KEY = SigningKey(Secret(b"k" * 32))
-
-
-class Clock:
-    def now(self) -> datetime:
-        return NOON
-
-    def seconds(self) -> float:
-        return 0.0
 
 
 class Heads:
@@ -106,7 +98,7 @@ def anchors_in(log: AnchorLog) -> list[Stored]:
 
 async def test_each_anchor_covers_what_changed_and_names_the_one_before() -> None:
     heads, log = Heads(), AnchorLog()
-    anchors = Anchors(heads, log, KEY, Clock(), Figures())
+    anchors = Anchors(heads, log, KEY, HandClock(NOON), Figures())
     assert await anchors.anchor() is None
     heads.runs += [((1, 1), head("a")), ((1, 2), head("b"))]
     heads.domain.append(((1, 1), Head("evt.org.org.o", 1, b"h" * 32)))
@@ -127,7 +119,7 @@ async def test_each_anchor_covers_what_changed_and_names_the_one_before() -> Non
 
 async def test_a_restored_log_leaves_nothing_of_its_older_epochs_without_an_anchor() -> None:
     heads, log = Heads(), AnchorLog()
-    anchors = Anchors(heads, log, KEY, Clock(), Figures())
+    anchors = Anchors(heads, log, KEY, HandClock(NOON), Figures())
     heads.runs.append(((1, 5), head("a")))
     await anchors.anchor()
     heads.runs += [((1, 7), head("late")), ((2, 3), head("between")), ((4, 1), head("now"))]
@@ -143,7 +135,7 @@ async def test_a_restored_log_leaves_nothing_of_its_older_epochs_without_an_anch
 async def test_the_heads_of_an_anchor_are_written_out_in_parts_that_it_names() -> None:
     heads, log = Heads(), AnchorLog()
     heads.runs = [((1, number), head(f"r{number:05}")) for number in range(1, 2 * HEADS_PER_PART + 2)]
-    await Anchors(heads, log, KEY, Clock(), Figures()).anchor()
+    await Anchors(heads, log, KEY, HandClock(NOON), Figures()).anchor()
     [anchor] = anchors_in(log)
     body = decode_body(decode_anchor(anchor.body).body)
     parts = [stored.body for stored in log.stored if stored.subject == LIST]
@@ -166,7 +158,7 @@ def test_a_part_that_is_none_is_refused_whatever_it_unpacks_to(body: bytes) -> N
 
 async def test_the_first_anchor_comes_soon_and_then_one_at_each_turn() -> None:
     heads, log = Heads(), AnchorLog()
-    anchors = Anchors(heads, log, KEY, Clock(), Figures(), seconds=0.02, start_seconds=0.01)
+    anchors = Anchors(heads, log, KEY, HandClock(NOON), Figures(), seconds=0.02, start_seconds=0.01)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(anchors.run())
         for number in range(1, 4):
@@ -181,7 +173,7 @@ async def test_the_first_anchor_comes_soon_and_then_one_at_each_turn() -> None:
 @pytest.mark.parametrize("before", [0, 2])
 async def test_what_cannot_be_read_as_an_anchor_stops_nobody_from_anchoring(before: int) -> None:
     heads, log = Heads(), AnchorLog()
-    anchors = Anchors(heads, log, KEY, Clock(), Figures())
+    anchors = Anchors(heads, log, KEY, HandClock(NOON), Figures())
     for number in range(1, before + 1):
         heads.runs.append(((1, number), head(f"r{number}")))
         await anchors.anchor()
@@ -197,7 +189,7 @@ async def test_what_cannot_be_read_as_an_anchor_stops_nobody_from_anchoring(befo
 async def test_an_anchor_is_authentic_until_one_byte_of_it_changes() -> None:
     heads, log = Heads(), AnchorLog()
     heads.runs.append(((1, 1), head("a")))
-    await Anchors(heads, log, KEY, Clock(), Figures()).anchor()
+    await Anchors(heads, log, KEY, HandClock(NOON), Figures()).anchor()
     anchor = decode_anchor(anchors_in(log)[0].body)
     assert is_authentic(anchor, KEY.public)
     assert not is_authentic(anchor, SigningKey(Secret(b"x" * 32)).public)
@@ -214,7 +206,7 @@ async def test_two_that_anchor_at_once_do_not_fork_the_chain() -> None:
     heads.runs.append(((1, 1), head("a")))
     log.raced = True
     with pytest.raises(Ambiguous) as raised:
-        await Anchors(heads, log, KEY, Clock(), Figures()).anchor()
+        await Anchors(heads, log, KEY, HandClock(NOON), Figures()).anchor()
     assert isinstance(raised.value, Away)
     assert log.stored == []
 

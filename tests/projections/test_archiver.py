@@ -9,6 +9,7 @@ import pytest
 from msgspec import structs
 
 from chassis.ports import Away, Proposal, Stored
+from chassis.testing.clock import HandClock
 from contracts.subjects import HORIZON
 from projections.archiver import Archiver, Days, Tombstones
 from projections.figures import Figures
@@ -17,16 +18,7 @@ from projections.shelf import ClosedSegment, EndedRun
 from projections.streams import StreamFacts
 from tests.projections.histories import NOON, ORG, Writer
 
-
-class Clock:
-    def now(self) -> datetime:
-        return NOON + timedelta(days=8)
-
-    def __init__(self) -> None:
-        self.at = 0.0
-
-    def seconds(self) -> float:
-        return self.at
+TODAY = NOON + timedelta(days=8)
 
 
 class Marks:
@@ -76,7 +68,7 @@ class Place:
     ) -> None:
         last = [m for m in self.messages if m.subject == f"run.{ORG}.{run}"][-1]
         digest = hashlib.sha256(last.body if body is None else body).digest()
-        ended = NOON + timedelta(days=8) - timedelta(days=days)
+        ended = TODAY - timedelta(days=days)
         self.runs.append(EndedRun(org=ORG, run=run, hash=digest, ended=ended, whole=whole, keyed=keyed))
 
     # The shelf.
@@ -180,7 +172,7 @@ class Place:
 
 
 def archiver(place: Place, log_days: Days = 7.0, archive_days: Days = 90.0, **more: Any) -> Archiver:
-    clock, followed = more.pop("clock", Clock()), more.pop("followed", None)
+    clock, followed = more.pop("clock", HandClock(TODAY)), more.pop("followed", None)
     tombstones = Tombstones(marks=place.marks, **more) if more else None
     return Archiver(
         place,
@@ -315,15 +307,15 @@ async def test_past_the_horizon_the_oldest_tombstones_leave_after_everybody_coul
 ) -> None:
     for number, run in enumerate(("run1", "run2", "run10")):
         place.end(run, 30 - number)
-    clock = Clock()
+    clock = HandClock(TODAY)
     working = archiver(place, most=1, marked_seconds=600, clock=clock)
     await working.round()
     assert HORIZON in place.marks.set
     assert [place.left(run) for run in ("run1", "run2", "run10")] == [1, 1, 1]
-    clock.at = 599.0
+    clock.moved = 599.0
     await working.round()
     assert place.forgotten == []
-    clock.at = 600.0
+    clock.moved = 600.0
     await working.round()
     assert [place.left(run) for run in ("run1", "run2", "run10")] == [0, 0, 1]
     assert place.forgotten == ["run1", "run2"]
@@ -337,11 +329,11 @@ async def test_past_the_horizon_the_oldest_tombstones_leave_after_everybody_coul
 async def test_an_archiver_that_starts_anew_waits_again_and_marks_no_second_time(place: Place) -> None:
     place.end("run1", 30)
     await archiver(place, most=0, marked_seconds=600).round()
-    clock = Clock()
+    clock = HandClock(TODAY)
     second = archiver(place, most=0, marked_seconds=600, clock=clock)
     await second.round()
     assert place.left("run1") == 1
-    clock.at = 600.0
+    clock.moved = 600.0
     await second.round()
     assert place.left("run1") == 0
     assert place.happened.count("mark horizon") == 1

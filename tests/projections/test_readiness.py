@@ -1,25 +1,14 @@
 """The projections are ready while their rows are at most ten seconds old, whether or not much happens."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from chassis.ports import Reader
+from chassis.testing.clock import HandClock
 from contracts.subjects import RUNS
 from projections.figures import Progress
 from projections.service import Line, Watch, reasons
 from projections.streams import StreamFacts
 from tests.projections.histories import NOON
 from tests.projections.test_projector import Stream, Tables
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.after_noon = 0.0
-
-    def now(self) -> datetime:
-        return NOON + timedelta(seconds=self.after_noon)
-
-    def seconds(self) -> float:
-        return self.after_noon
 
 
 class Runs:
@@ -43,14 +32,13 @@ class Watched:
     """One projection that is watched and reads only when told so."""
 
     def __init__(self) -> None:
-        self.clock, self.streams = Clock(), Runs()
+        self.clock, self.streams = HandClock(NOON), Runs()
         self.progress = Progress(name="runs", stream=RUNS, epoch=1, trouble="")
-        reader: Reader = Stream()
-        self.lines = [Line(projection=Tables(), reader=reader, progress=self.progress)]
+        self.lines = [Line(projection=Tables(), reader=Stream(), progress=self.progress)]
 
     async def look(self, after_noon: float) -> list[str]:
         """What keeps the service from being ready, so many seconds after noon."""
-        self.clock.after_noon = after_noon
+        self.clock.moved = after_noon
         known = {RUNS: await self.streams.facts(RUNS)}
         await Watch(self.streams, known, self.lines, self.clock).look()
         return reasons(self.lines, self.clock)

@@ -7,21 +7,11 @@ import pytest
 from msgspec import structs
 
 from chassis.ports import Away
+from chassis.testing.clock import HandClock
 from contracts.messages import Answer, CancelRun, Look, Said, ScheduleLook
 from projections.figures import Figures
 from projections.sweeper import AHEAD_AT_FIRST, PAGE, Key, Straggler, Sweeper, look_at_run, look_at_schedule
 from tests.projections.histories import NOON, ORG
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.moved = 0.0
-
-    def now(self) -> datetime:
-        return NOON + timedelta(seconds=self.moved)
-
-    def seconds(self) -> float:
-        return self.moved
 
 
 class Standing:
@@ -68,7 +58,7 @@ def test_a_run_that_nobody_waits_for_is_stopped_in_its_first_opening() -> None:
 
 
 async def test_a_run_that_stands_still_is_looked_at_less_and_less_often() -> None:
-    clock, owners = Clock(), Owners()
+    clock, owners = HandClock(NOON), Owners()
     sweeper = Sweeper(Standing(still("run1")), owners, clock, Figures())
     looked_at: list[float] = []
     for second in range(0, 1_300, 5):
@@ -78,7 +68,7 @@ async def test_a_run_that_stands_still_is_looked_at_less_and_less_often() -> Non
 
 
 async def test_a_run_that_moved_and_stands_again_is_looked_at_at_once() -> None:
-    clock, owners, standing = Clock(), Owners(), Standing(still("run1", 1))
+    clock, owners, standing = HandClock(NOON), Owners(), Standing(still("run1", 1))
     sweeper = Sweeper(standing, owners, clock, Figures())
     assert await sweeper.sweep() == 1
     standing.runs = [still("run1", 2)]
@@ -90,7 +80,7 @@ async def test_a_run_that_moved_and_stands_again_is_looked_at_at_once() -> None:
 
 
 async def test_a_look_ahead_of_a_run_s_time_is_none_for_when_its_time_has_come() -> None:
-    clock, owners = Clock(), Owners()
+    clock, owners = HandClock(NOON), Owners()
     sweeper = Sweeper(Standing(still("run1")), owners, clock, Figures())
     assert await sweeper.sweep(ahead=AHEAD_AT_FIRST) == 1
     assert await sweeper.sweep(ahead=AHEAD_AT_FIRST) == 0
@@ -100,7 +90,7 @@ async def test_a_look_ahead_of_a_run_s_time_is_none_for_when_its_time_has_come()
 
 async def test_everybody_is_found_however_many_there_are() -> None:
     runs = [still(f"run{number:05}") for number in range(PAGE * 2 + 7)]
-    clock, owners, figures = Clock(), Owners(), Figures()
+    clock, owners, figures = HandClock(NOON), Owners(), Figures()
     sweeper = Sweeper(Standing(*runs), owners, clock, figures)
     assert await sweeper.sweep() == len(runs)
     assert sorted(owners.looks) == [each.run for each in runs]
@@ -108,7 +98,7 @@ async def test_everybody_is_found_however_many_there_are() -> None:
 
 
 async def test_looks_that_nobody_took_are_sent_again() -> None:
-    clock, owners = Clock(), Owners()
+    clock, owners = HandClock(NOON), Owners()
     sweeper = Sweeper(Standing(still("run1")), owners, clock, Figures())
     owners.away = True
     with pytest.raises(Away):
@@ -118,7 +108,7 @@ async def test_looks_that_nobody_took_are_sent_again() -> None:
 
 
 async def test_while_the_rows_are_behind_the_log_they_are_judged_by_their_own_time() -> None:
-    clock, standing = Clock(), Standing()
+    clock, standing = HandClock(NOON), Standing()
     await Sweeper(standing, Owners(), clock, Figures(), lag=lambda: 45.0).sweep()
     assert standing.asked_for == [NOON - timedelta(seconds=45)]
 
@@ -126,6 +116,6 @@ async def test_while_the_rows_are_behind_the_log_they_are_judged_by_their_own_ti
 async def test_a_schedule_that_is_overdue_is_looked_at_as_one() -> None:
     owners = Owners()
     owners.kind = ScheduleLook
-    sweeper = Sweeper(Standing(still("trigger1")), owners, Clock(), Figures(), look=look_at_schedule)
+    sweeper = Sweeper(Standing(still("trigger1")), owners, HandClock(NOON), Figures(), look=look_at_schedule)
     assert await sweeper.sweep() == 1
     assert owners.looks == ["trigger1"]
